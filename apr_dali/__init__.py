@@ -1,0 +1,39 @@
+"""Amplitude-Phase Recombination inside NVIDIA DALI pipelines.
+
+The public names are imported on first use: `import apr_dali` by itself needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from apr_dali.backend import pair as pair
+    from apr_dali.backend import recombine as recombine
+    from apr_dali.backend import single as single
+    from apr_dali.draws import PairDraws as PairDraws
+    from apr_dali.draws import SingleDraws as SingleDraws
+    from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
+
+_HOME = {
+    "ImageNetLoader": "apr_dali.pipelines.loader",
+    "PairDraws": "apr_dali.draws",
+    "SingleDraws": "apr_dali.draws",
+    "pair": "apr_dali.backend",
+    "recombine": "apr_dali.backend",
+    "single": "apr_dali.backend",
+}
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'apr_dali' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,260 @@
+"""The public operators and the choice of the code that runs them.
+
+An operator takes NumPy arrays, torch tensors or CuPy arrays and returns its result as the same kind of array, on
+the same device. ``backend="auto"`` takes the fastest backend that can run there; an explicit choice that cannot be
+met raises with the reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from apr_dali import pillow_ops, spectral
+from apr_dali.draws import SingleDraws, check_partner
+
+DTYPES = ("float32", "float16", "bfloat16")
+VIEWS = ("mixed", "both")
+
+# Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
+_BY_DEVICE = {"cpu": ("torch",), "cuda": ("torch",)}
+BACKENDS = ("reference", "torch")
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here; `reason` says why not, or which version it is."""
+
+    available: bool
+    reason: str
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"apr_dali.kernels.{name}_backend")
+
+
+@cache
+def availability(name: str) -> Availability:
+    """Whether backend `name`, one of BACKENDS, can run in this environment."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be auto or one of {', '.join(BACKENDS)}, got {name!r}")
+    if name == "reference":
+        return Availability(True, f"NumPy {np.__version__}, float64, for tests")
+    try:
+        return Availability(*_module(name).check())
+    except ImportError as error:
+        return Availability(False, f"{error}")
+
+
+def choose(name: str, device: str) -> str:
+    """The backend to run on `device` ("cpu" or "cuda") for the choice `name`."""
+    if name != "auto":
+        found = availability(name)
+        if not found.available:
+            raise RuntimeError(f"backend {name!r} cannot run here: {found.reason}")
+        if name not in (*_BY_DEVICE[device], "reference"):
+            raise ValueError(f"backend {name!r} does not work on {device} arrays")
+        return name
+    for candidate in _BY_DEVICE[device]:
+        if availability(candidate).available:
+            return candidate
+    reasons = "; ".join(f"{c}: {availability(c).reason}" for c in _BY_DEVICE[device])
+    raise RuntimeError(f"no backend can run on {device}: {reasons}. See `apr-dali doctor`")
+
+
+def _library(array: Any) -> str:
+    root = type(array).__module__.partition(".")[0]
+    if root not in ("numpy", "torch", "cupy"):
+        raise TypeError(f"images must be a NumPy array, a torch tensor or a CuPy array, got {type(array).__name__}")
+    return root
+
+
+def _device(array: Any) -> str:
+    library = _library(array)
+    if library == "torch":
+        if array.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"images must be on the CPU or a CUDA device, got {array.device}")
+        return str(array.device.type)
+    return "cuda" if library == "cupy" else "cpu"
+
+
+def _as_input(array: Any, backend: str) -> Any:
+    """`array` as the kind that `backend` works on, without a copy."""
+    library = _library(array)
+    if backend == "torch" and library != "torch":
+        import torch
+
+        return torch.from_dlpack(array) if library == "cupy" else torch.from_numpy(_writeable(array))
+    if backend == "reference" and library != "numpy":
+        return array.detach().cpu().numpy() if library == "torch" else array.get()
+    return array
+
+
+def _writeable(array: NDArray[Any]) -> NDArray[Any]:
+    # torch warns about read-only arrays, which DALI's and Pillow's views are; negative strides it cannot take.
+    return array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy()
+
+
+def _as_output(result: Any, like: Any, dtype: str) -> Any:
+    """`result` as the library and on the device of `like`, in `dtype`."""
+    library = _library(like)
+    if _library(result) == "torch" and library == "torch":
+        return result
+    if library == "torch":
+        import torch
+
+        return torch.from_numpy(result).to(like.device, getattr(torch, dtype))
+    if library == "numpy":
+        return (result.numpy() if _library(result) == "torch" else result).astype(dtype, copy=False)
+    import cupy
+
+    return cupy.asarray(result).astype(dtype, copy=False)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_images(images: Any) -> None:
+    kind = _name(images.dtype)
+    if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"images must be uint8 (N, H, W, C) or floating (N, C, H, W), got dtype {kind}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have four dimensions, got the shape {tuple(images.shape)}")
+    if 0 in images.shape[1:]:
+        raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
+
+
+def recombine(phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto") -> Any:
+    """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))): the paper's Eq. 5 on a batch.
+
+    Args:
+        phase_of, amplitude_of: floating (N, C, H, W), one shape, dtype and device.
+        axes: what is transformed together: "chw" as the published code does it, "hw" each channel by itself.
+        backend: "auto" or one of BACKENDS.
+
+    Returns:
+        The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0.
+    """
+    spectral.check_axes(axes)
+    for images in (phase_of, amplitude_of):
+        _check_images(images)
+        if "float" not in _name(images.dtype):
+            raise TypeError(f"recombine takes floating images (N, C, H, W), got dtype {_name(images.dtype)}")
+    if tuple(phase_of.shape) != tuple(amplitude_of.shape) or phase_of.dtype != amplitude_of.dtype:
+        raise ValueError(
+            "phase_of and amplitude_of must have one shape and dtype, got "
+            f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
+        )
+    chosen = choose(backend, _device(phase_of))
+    first, second = (_as_input(images, chosen) for images in (phase_of, amplitude_of))
+    if chosen == "reference":
+        result = spectral.recombine(first, second, axes)
+    else:
+        result = _module(chosen).recombine(first, second, axes)
+    return _as_output(result, phase_of, _name(phase_of.dtype))
+
+
+def pair(
+    images: Any,
+    partner: Any,
+    mix: bool = True,
+    in_scale: ArrayLike = 1.0,
+    in_bias: ArrayLike = 0.0,
+    out_scale: ArrayLike = 1.0,
+    out_bias: ArrayLike = 0.0,
+    dtype: str = "float32",
+    axes: str = "chw",
+    views: str = "mixed",
+    backend: str = "auto",
+) -> Any:
+    """APR-P of a batch: each image keeps its phase and takes its partner's amplitude.
+
+    x = images·in_scale + in_bias; if `mix`, x = recombine(x, x[partner]); the result is x·out_scale + out_bias.
+    With in_scale = 1/(255·std), in_bias = -mean/std this is the published order on ImageNet (normalise, then mix);
+    with in_scale = 1/255, out_scale = 1/std, out_bias = -mean/std the one on CIFAR (mix, then normalise).
+
+    Args:
+        images: uint8 (N, H, W, C), 0..255, or floating (N, C, H, W).
+        partner: integers (N,), each in 0..N-1; see `PairDraws`.
+        mix: False leaves the images as they are but for scale and bias.
+        in_scale, in_bias, out_scale, out_bias: a number or one a channel.
+        dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
+        axes: "chw" or "hw", see `recombine`.
+        views: "mixed" gives (N, C, H, W); "both" gives (N, 2, C, H, W), the clean view before the mixed one.
+        backend: "auto" or one of BACKENDS.
+
+    Returns:
+        The images in `dtype`, channels first, not clipped.
+    """
+    spectral.check_axes(axes)
+    _check_images(images)
+    _check_choice("dtype", dtype, DTYPES)
+    _check_choice("views", views, VIEWS)
+    if dtype == "bfloat16" and _library(images) != "torch":
+        raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
+    channels = images.shape[-1] if _name(images.dtype) == "uint8" else images.shape[1]
+    scales = (
+        _per_channel(in_scale, channels),
+        _per_channel(in_bias, channels),
+        _per_channel(out_scale, channels),
+        _per_channel(out_bias, channels),
+    )
+    chosen = choose(backend, _device(images))
+    if _library(partner) == "numpy" or _device(partner) == "cpu":
+        # A partner on a device is the caller's word: looking at it would synchronise.
+        partner = np.asarray(partner)
+        check_partner(partner, len(images))
+    given = _as_input(images, chosen)
+    if chosen != "reference":
+        return _as_output(_module(chosen).pair(given, partner, mix, *scales, dtype, axes, views), images, dtype)
+    mixed = spectral.pair(given, partner, mix, *scales, axes)
+    if views == "both":
+        mixed = np.stack([spectral.pair(given, partner, False, *scales, axes), mixed], axis=1)
+    return _as_output(mixed, images, dtype)
+
+
+def single(images: Any, draws: SingleDraws, overflow: str = "wrap", axes: str = "chw", backend: str = "auto") -> Any:
+    """APR-S of a batch: each image is recombined with an augmented view of itself.
+
+    Args:
+        images: uint8 (N, H, W, 3), 0..255.
+        draws: `SingleDraws` for N images of this height and width.
+        overflow: "wrap" as published (truncate, then modulo 256) or "clamp" (round and clip).
+        axes: "chw" or "hw", see `recombine`.
+        backend: "auto" or one of BACKENDS.
+
+    Returns:
+        uint8, the shape of the input. The nine operations are Pillow's, bit for bit.
+    """
+    spectral.check_axes(axes)
+    spectral.check_overflow(overflow)
+    _check_images(images)
+    if _name(images.dtype) != "uint8" or images.shape[-1] != 3:
+        raise TypeError(
+            f"single takes uint8 images (N, H, W, 3), got {_name(images.dtype)} with the shape {tuple(images.shape)}"
+        )
+    if len(draws) != len(images):
+        raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
+    chosen = choose(backend, _device(images))
+    given = _as_input(images, chosen)
+    run = pillow_ops.single if chosen == "reference" else _module(chosen).single
+    return _as_output(run(given, draws, overflow, axes), images, "uint8")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape not in ((), (1,), (channels,)):
+        raise ValueError(f"scale and bias must be one number or {channels} numbers, got the shape {array.shape}")
+    return np.broadcast_to(array.reshape(-1), (channels,)).copy()

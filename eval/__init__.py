@@ -1,0 +1,1 @@
+"""Evaluation of any model on any iterable of (images, targets)."""

@@ -1,0 +1,1 @@
+"""The operators, fast: one module a backend, each with `check`, `recombine`, `pair` and `single`."""

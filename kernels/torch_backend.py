@@ -1,0 +1,232 @@
+"""The operators in plain torch, on the CPU or a CUDA device: the fallback that runs everywhere.
+
+Tensors in, tensors out, on the device and stream of the input. The mathematics is that of
+`apr_dali.spectral`, on half spectra: for real images F_i·|F_j| / |F_i| equals the published
+|F_j|·exp(i·∠F_i) and needs neither arctangent nor exponential. Arguments are checked in `apr_dali.backend`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.pillow_ops import TABLE_OPERATIONS
+
+# Values transformed together on the CPU, two images of 224: their spectra stay in the cache, which is worth a
+# factor of three.
+_CPU_CHUNK_VALUES = 3 * 224 * 224 * 2
+
+
+def check() -> tuple[bool, str]:
+    """Whether this backend can run here, and why not."""
+    return True, f"torch {torch.__version__}"
+
+
+def _half_spectrum(x: Tensor, axes: str) -> Tensor:
+    """Half spectrum of (N, C, H, W), complex, (N, C, H, W // 2 + 1); see `spectral.spectrum` for the channels."""
+    planes = torch.fft.rfft2(x)
+    channels = x.shape[-3]
+    if axes == "hw" or channels == 1:
+        return planes
+    if channels != 3:
+        return torch.fft.fft(planes, dim=-3)
+    r, g, b = planes.unbind(-3)
+    t = g + b
+    base, turn = r - t / 2, (b - g) * (0.5j * math.sqrt(3))
+    return torch.stack([r + t, base + turn, base - turn], dim=-3)
+
+
+def _inverse(half: Tensor, height: int, width: int, axes: str) -> Tensor:
+    """The real images of half spectra: the inverse of `_half_spectrum`."""
+    channels = half.shape[-3]
+    if axes == "chw" and channels == 3:
+        zero, plus, minus = half.unbind(-3)
+        both = plus + minus
+        base, turn = zero - both / 2, (plus - minus) * (0.5j * math.sqrt(3))
+        half = torch.stack([zero + both, base + turn, base - turn], dim=-3) / 3
+    elif axes == "chw" and channels != 1:
+        half = torch.fft.ifft(half, dim=-3)
+    return torch.fft.irfft2(half, s=(height, width))
+
+
+def _give_amplitude(half: Tensor, own: Tensor, given: Tensor) -> Tensor:
+    """`half` with its amplitude `own` replaced by `given`; where it is 0 the phase is 0 and `given` is the result."""
+    nothing = own == 0
+    ratio = (given / own).masked_fill_(nothing, 0)
+    out = half * ratio
+    out.real.add_(given * nothing)
+    return out
+
+
+def _chunks(x: Tensor) -> list[slice]:
+    if x.is_cuda or not len(x):
+        return [slice(0, len(x))]
+    step = max(1, _CPU_CHUNK_VALUES // max(1, x[0].numel()))
+    return [slice(start, start + step) for start in range(0, len(x), step)]
+
+
+def recombine(phase_of: Tensor, amplitude_of: Tensor, axes: str = "chw") -> Tensor:
+    """See `apr_dali.recombine`; floating tensors (N, C, H, W), the result in their dtype."""
+    height, width = phase_of.shape[-2:]
+    out = torch.empty_like(phase_of, memory_format=torch.contiguous_format)
+    for part in _chunks(phase_of):
+        half = _half_spectrum(phase_of[part], axes)
+        given = _half_spectrum(amplitude_of[part], axes).abs()
+        out[part] = _inverse(_give_amplitude(half, half.abs(), given), height, width, axes)
+    return out
+
+
+def _recombine_within(x: Tensor, partner: Tensor, axes: str) -> Iterator[tuple[slice, Tensor]]:
+    """recombine(x, x[partner]) part by part, transforming each image once."""
+    height, width = x.shape[-2:]
+    parts = _chunks(x)
+    halves = [_half_spectrum(x[part], axes) for part in parts]
+    amplitudes = torch.empty(len(x), *halves[0].shape[1:], dtype=x.dtype, device=x.device)
+    for part, half in zip(parts, halves, strict=True):
+        torch.abs(half, out=amplitudes[part])
+    for part, half in zip(parts, halves, strict=True):
+        given = amplitudes[partner[part]]
+        yield part, _inverse(_give_amplitude(half, amplitudes[part], given), height, width, axes)
+
+
+def _to_planes(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, C) or floating (N, C, H, W) as contiguous float32 (N, C, H, W)."""
+    x = images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
+    return x.to(torch.float32).contiguous()
+
+
+def _scaled(x: Tensor, scale: np.ndarray, bias: np.ndarray) -> Tensor:
+    if np.all(scale == 1) and np.all(bias == 0):
+        return x
+    factor, offset = (torch.as_tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (scale, bias))
+    return torch.addcmul(offset, x, factor)
+
+
+def pair(
+    images: Tensor,
+    partner: np.ndarray | Tensor,
+    mix: bool,
+    in_scale: np.ndarray,
+    in_bias: np.ndarray,
+    out_scale: np.ndarray,
+    out_bias: np.ndarray,
+    dtype: str,
+    axes: str,
+    views: str,
+) -> Tensor:
+    """See `apr_dali.pair`; (N, C, H, W), or (N, 2, C, H, W) with the clean view first for views="both"."""
+    x = _scaled(_to_planes(images), in_scale, in_bias)
+    copies = 2 if views == "both" else 1
+    out = torch.empty((len(x), copies, *x.shape[1:]), dtype=getattr(torch, dtype), device=x.device)
+    mixed = out[:, -1]
+    if views == "both" or not mix:
+        out[:] = _scaled(x, out_scale, out_bias)[:, None]
+    if mix and len(x):
+        for part, values in _recombine_within(x, torch.as_tensor(partner, device=x.device), axes):
+            mixed[part] = _scaled(values, out_scale, out_bias)
+    return out if views == "both" else mixed
+
+
+def single(images: Tensor, draws: SingleDraws, overflow: str, axes: str) -> Tensor:
+    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+    first = _operate(images, draws.operation[:, 0], draws.parameters[:, 0])
+    chosen = np.flatnonzero(draws.mix)
+    if not len(chosen):
+        return first
+    where = torch.as_tensor(chosen, device=images.device)
+    own = first[where]
+    second = _operate(own, draws.operation[chosen, 1], draws.parameters[chosen, 1])
+    swap = torch.as_tensor(draws.amplitude_of_second[chosen], device=images.device)[:, None, None, None]
+    phase_of, amplitude_of = torch.where(swap, own, second), torch.where(swap, second, own)
+    mixed = recombine(_to_planes(phase_of), _to_planes(amplitude_of), axes)
+    first[where] = _to_levels(mixed, overflow).permute(0, 2, 3, 1)
+    return first
+
+
+def _to_levels(values: Tensor, overflow: str) -> Tensor:
+    if overflow == "wrap":
+        # By way of int32: float to uint8 is undefined outside 0..255.
+        return values.to(torch.int32).to(torch.uint8)
+    return values.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _operate(images: Tensor, operation: np.ndarray, parameters: np.ndarray) -> Tensor:
+    """One operation an image; the images of one operation are done together."""
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for index in np.unique(operation):
+        chosen = np.flatnonzero(operation == index)
+        where = torch.as_tensor(chosen, device=images.device)
+        rows = torch.as_tensor(parameters[chosen], device=images.device)
+        name = OPERATIONS[index]
+        if name in TABLE_OPERATIONS:
+            out[where] = _look_up(images[where], name, rows[:, 0])
+            continue
+        for part in _chunks(images[where]):
+            out[where[part]] = _warp(images[where[part]], rows[part])
+    return out
+
+
+def _look_up(images: Tensor, name: str, parameter: Tensor) -> Tensor:
+    n, height, width, channels = images.shape
+    levels = images.permute(0, 3, 1, 2).reshape(n, channels, -1).to(torch.int64)
+    identity = torch.arange(256, device=images.device)
+    if name == "autocontrast":
+        tables = _autocontrast_tables(levels, identity)
+    elif name == "equalize":
+        tables = _equalize_tables(levels, identity)
+    elif name == "posterize":
+        masks = 256 - 2 ** (8 - parameter.to(torch.int64))
+        tables = (identity & masks[:, None, None]).expand(n, channels, 256)
+    else:
+        tables = torch.where(identity < parameter[:, None, None], identity, 255 - identity).expand(n, channels, 256)
+    out = tables.to(torch.uint8).gather(2, levels)
+    return out.view(n, channels, height, width).permute(0, 2, 3, 1)
+
+
+def _autocontrast_tables(levels: Tensor, identity: Tensor) -> Tensor:
+    low, high = levels.amin(-1, keepdim=True), levels.amax(-1, keepdim=True)
+    scale = 255.0 / (high - low).to(torch.float64)
+    # Two roundings, product then sum, like Pillow: no addcmul here.
+    stretched = (identity * scale + -low * scale).nan_to_num(0).clamp(0, 255).to(torch.int64)
+    return torch.where(high > low, stretched, identity)
+
+
+def _equalize_tables(levels: Tensor, identity: Tensor) -> Tensor:
+    histogram = levels.new_zeros(*levels.shape[:2], 256).scatter_add_(2, levels, torch.ones_like(levels))
+    last = histogram.gather(2, levels.amax(-1, keepdim=True))
+    step = (levels.shape[-1] - last) // 255
+    below = histogram.cumsum(-1) - histogram
+    flat = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255)
+    return torch.where(step > 0, flat, identity)
+
+
+def _warp(images: Tensor, matrix: Tensor) -> Tensor:
+    """`pillow_ops.affine` of uint8 (N, H, W, C), one row (6,) of float64 coefficients an image."""
+    n, height, width, channels = images.shape
+    a, b, c, d, e, f = (matrix[:, k, None, None] for k in range(6))
+    x = torch.arange(width, dtype=torch.float64, device=images.device) + 0.5
+    y = torch.arange(height, dtype=torch.float64, device=images.device)[:, None] + 0.5
+    source_x, source_y = a * x + b * y + c, d * x + e * y + f
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    source_x, source_y = source_x - 0.5, source_y - 0.5
+    left, top = source_x.floor(), source_y.floor()
+    dx, dy = (source_x - left)[..., None], (source_y - top)[..., None]
+    left, top = left.to(torch.int64), top.to(torch.int64)
+    flat = images.reshape(n, height * width, channels)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+        picked = flat.gather(1, index.view(n, -1, 1).expand(-1, -1, channels))
+        return picked.view(images.shape).to(torch.float64)
+
+    upper, lower = at(top, left), at(top + 1, left)
+    upper = upper + (at(top, left + 1) - upper) * dx
+    lower = lower + (at(top + 1, left + 1) - lower) * dx
+    lower = torch.where((top + 1 < height)[..., None], lower, upper)
+    value = upper + (lower - upper) * dy
+    return torch.where(inside[..., None], value, 0).to(torch.uint8)

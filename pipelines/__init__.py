@@ -1,0 +1,1 @@
+"""Pipelines of NVIDIA DALI: the only room that knows it."""
