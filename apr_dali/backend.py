@@ -84,6 +84,10 @@ def _device(array: Any) -> str:
     return "cuda" if library == "cupy" else "cpu"
 
 
+def _on_device(array: Any) -> bool:
+    return type(array).__module__.startswith(("torch", "cupy")) and _device(array) == "cuda"
+
+
 def _as_input(array: Any, backend: str) -> Any:
     """`array` as the kind that `backend` works on, without a copy."""
     library = _library(array)
@@ -122,6 +126,7 @@ def _name(dtype: Any) -> str:
 
 
 def _check_images(images: Any) -> None:
+    _library(images)  # raises for anything that is no array
     kind = _name(images.dtype)
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
         raise TypeError(f"images must be uint8 (N, H, W, C) or floating (N, C, H, W), got dtype {kind}")
@@ -207,7 +212,7 @@ def pair(
         _per_channel(out_bias, channels),
     )
     chosen = choose(backend, _device(images))
-    if _library(partner) == "numpy" or _device(partner) == "cpu":
+    if not _on_device(partner):
         # A partner on a device is the caller's word: looking at it would synchronise.
         partner = np.asarray(partner)
         check_partner(partner, len(images))

@@ -190,7 +190,8 @@ def _look_up(images: Tensor, name: str, parameter: Tensor) -> Tensor:
 
 def _autocontrast_tables(levels: Tensor, identity: Tensor) -> Tensor:
     low, high = levels.amin(-1, keepdim=True), levels.amax(-1, keepdim=True)
-    scale = 255.0 / (high - low).to(torch.float64)
+    # A number over a tensor would be its reciprocal times the number, which rounds twice.
+    scale = torch.tensor(255.0, dtype=torch.float64, device=levels.device) / (high - low)
     # Two roundings, product then sum, like Pillow: no addcmul here.
     stretched = (identity * scale + -low * scale).nan_to_num(0).clamp(0, 255).to(torch.int64)
     return torch.where(high > low, stretched, identity)

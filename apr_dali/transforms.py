@@ -1,0 +1,138 @@
+"""APR as torchvision v2 transforms, for people without DALI: the same operators, seeded.
+
+    train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
+    pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
+    images, labels = pair(images, labels)  # (2·B, C, H, W), (2·B,): the clean and the mixed view side by side
+
+The draws come from a generator of the transform's own. In the workers of a `DataLoader` it is seeded from the
+worker's seed too, so that workers and epochs differ while a seeded loader repeats itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from apr_dali import backend as operators
+from apr_dali.config import check_choice
+from apr_dali.draws import PairDraws, SingleDraws
+from apr_dali.errors import InputError
+from apr_dali.spectral import check_axes, check_overflow
+
+
+class _Seeded:
+    """A NumPy generator for this process or `DataLoader` worker."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._key: tuple[int, ...] = ()
+
+    def generator(self) -> np.random.Generator:
+        worker = get_worker_info()
+        key = (self._seed,) if worker is None else (self._seed, worker.seed)
+        if key != self._key:
+            self._key, self._generator = key, np.random.default_rng(key)
+        return self._generator
+
+
+class AprSingle(v2.Transform):
+    """APR-S: recombine an image with an augmented view of itself.
+
+    Takes a PIL image (made RGB), or a uint8 tensor (..., 3, H, W) on the CPU or a GPU; gives the same kind. Stands
+    after the crop and before the conversion to float. In a batch each image has draws of its own.
+
+    Args:
+        overflow: "wrap" as published or "clamp", see `apr_dali.single`.
+        axes: "chw" or "hw", see `apr_dali.recombine`.
+        seed: of this process; give each process of a distributed run another.
+        backend: see `apr_dali.single`.
+    """
+
+    _transformed_types = (Image.Image, tv_tensors.Image, v2._utils.is_pure_tensor)
+
+    def __init__(self, overflow: str = "wrap", axes: str = "chw", seed: int = 0, backend: str = "auto") -> None:
+        super().__init__()
+        check_overflow(overflow)
+        check_axes(axes)
+        self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
+        self._draws = _Seeded(seed)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
+        return {"seed": int(self._draws.generator().integers(2**63))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, Image.Image):
+            return Image.fromarray(self._single(np.asarray(inpt.convert("RGB"))[None], params["seed"])[0])
+        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
+            raise InputError(
+                "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
+                f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
+            )
+        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
+        out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
+        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
+
+    def _single(self, images: Any, seed: int) -> Any:
+        draws = SingleDraws.sample(len(images), *images.shape[1:3], seed)
+        return operators.single(images, draws, self.overflow, self.axes, self.backend)
+
+    def extra_repr(self) -> str:
+        return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
+
+
+class AprPair(torch.nn.Module):
+    """APR-P of a batch: each image keeps its phase and takes the amplitude of another one.
+
+    Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...) of any
+    kind. views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view
+    of an image side by side (the published loss is the sum of the two views' mean losses); views="mixed" gives one.
+
+    Args:
+        probability: share of batches that are mixed; the others are left as they are, in both views.
+        axes: "chw" or "hw", see `apr_dali.recombine`.
+        views: "both" or "mixed".
+        seed: of this process; give each process of a distributed run another.
+        backend: see `apr_dali.pair`.
+    """
+
+    def __init__(
+        self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int = 0, backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        if not 0 <= probability <= 1:
+            raise InputError(f"probability must be in 0..1, got {probability}")
+        check_axes(axes)
+        check_choice("views", views, operators.VIEWS)
+        self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
+        self._draws = _Seeded(seed)
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise InputError(
+                "AprPair takes a batch of floating images (B, C, H, W), after the conversion to float; "
+                f"got {images.dtype} with the shape {tuple(images.shape)}"
+            )
+        draws = PairDraws.sample(len(images), seed=self._draws.generator(), probability=self.probability)
+        dtype = str(images.dtype).removeprefix("torch.")
+        mixed = operators.pair(
+            images,
+            draws.partner,
+            draws.mix,
+            dtype="float32" if dtype == "float64" else dtype,
+            axes=self.axes,
+            views=self.views,
+            backend=self.backend,
+        ).to(images.dtype)
+        if self.views == "mixed":
+            return mixed, labels
+        return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}, axes={self.axes}, views={self.views}, seed={self.seed}"

@@ -1,0 +1,197 @@
+"""The ImageNet graphs: JPEGs in, augmented and normalised batches out, in the order of the published code.
+
+Training: random crop (decoded by itself where the decoder can), resize, APR-S, flip, normalise, APR-P.
+Evaluation: resize of the shorter side, centre crop, normalise. The geometry is torchvision's to the pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nvidia.dali import fn, math, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from apr_dali.config import AprRecipe, uses_pair, uses_single
+from apr_dali.data.folders import ImageSet, TarSet
+from apr_dali.pipelines import operators
+
+# What torchvision's RandomResizedCrop draws from, and the ratio of its evaluation recipe.
+CROP_AREA = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+RESIZE_OVER_CROP = 256 / 224
+
+# Samples of a tar-backed set that are shuffled among each other; tars are read in order.
+_TAR_SHUFFLE_BUFFER = 4096
+_TAR_IMAGES = "jpg;jpeg;png;JPEG;JPG;PNG"
+# DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
+_WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a graph is made for: everything but the batch size, the threads and the seed."""
+
+    device: str
+    image_size: int
+    aug: str
+    recipe: AprRecipe
+    dtype: str
+    backend: str
+    shard: tuple[int, int]
+
+
+def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
+    """Encoded images and int32 labels (1,) of one shard; every epoch ends on a whole batch, filled by repetition."""
+    common: dict[str, Any] = {
+        "name": "Reader",
+        "shard_id": shard[0],
+        "num_shards": shard[1],
+        "pad_last_batch": True,
+    }
+    if shuffle:
+        common.update(shuffle_after_epoch=True, shuffle_after_epoch_seed=seed)
+    else:
+        common.update(stick_to_shard=True)
+    if isinstance(source, ImageSet):
+        return tuple(fn.readers.file(files=list(source.files), labels=source.labels.tolist(), **common))
+    encoded, digits = fn.readers.webdataset(  # type: ignore[misc]
+        paths=list(source.tars),
+        index_paths=list(source.indices),
+        ext=[_TAR_IMAGES, "cls"],
+        missing_component_behavior="error",
+        random_shuffle=shuffle,
+        initial_fill=_TAR_SHUFFLE_BUFFER,
+        seed=seed,
+        **common,
+    )
+    return encoded, fn.python_function(digits, function=_parse_labels, batch_processing=True)
+
+
+def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.array([int(bytes(sample))], np.int32) for sample in digits]
+
+
+@pipeline_def(enable_checkpointing=True)
+def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, with APR-P; and labels (1,)."""
+    encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
+    images = fn.decoders.image_random_crop(
+        encoded,
+        random_area=list(CROP_AREA),
+        random_aspect_ratio=list(CROP_RATIO),
+        **_decoder(graph.device),
+    )
+    images = _resize(images, (graph.image_size, graph.image_size))
+    recipe = graph.recipe
+    if uses_single(graph.aug):
+        images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend)
+    mirror = fn.random.coin_flip(probability=0.5)
+    if not uses_pair(graph.aug):
+        return _normalise(images, graph, mirror=mirror), labels
+    images = operators.apr_pair(
+        fn.flip(images, horizontal=mirror),
+        recipe.pair_probability,
+        **pair_scales(recipe),
+        dtype=_stored(graph.dtype),
+        axes=recipe.axes,
+        backend=graph.backend,
+    )
+    return images, labels
+
+
+@pipeline_def(enable_checkpointing=True)
+def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
+    encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
+    shape = fn.peek_image_shape(encoded, adjust_orientation=False)
+    height, width = shape[0], shape[1]
+    shorter = math.min(height, width)
+    resized = round(graph.image_size * RESIZE_OVER_CROP)
+    images = fn.decoders.image(encoded, **_decoder(graph.device))
+    # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
+    height, width = height * resized // shorter, width * resized // shorter
+    images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT))
+    corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
+    size = (graph.image_size, graph.image_size)
+    images = fn.slice(images, fn.cast(corner, dtype=types.INT32), list(size), axes=(0, 1))
+    return _normalise(images, graph), labels
+
+
+def _centre(margin: DataNode) -> DataNode:
+    """margin / 2 rounded half to even, which is where torchvision's centre crop begins."""
+    half = margin // 2
+    odd_margin, odd_half = margin - 2 * half, half - 2 * (half // 2)
+    return half + odd_margin * odd_half
+
+
+def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
+    """The scale and bias with which `apr_pair` normalises uint8 images before (ImageNet) or after (CIFAR) mixing."""
+    scale = tuple(1 / std for std in recipe.std)
+    bias = tuple(-mean / std for mean, std in zip(recipe.mean, recipe.std, strict=True))
+    if recipe.pair_after_normalise:
+        return {"in_scale": tuple(s / 255 for s in scale), "in_bias": bias}
+    return {"in_scale": (1 / 255,) * 3, "out_scale": scale, "out_bias": bias}
+
+
+def _decoder(device: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "device": "mixed" if device == "gpu" else "cpu",
+        "output_type": types.RGB,
+        # As torchvision's folder loader, which does not look at the EXIF orientation either.
+        "adjust_orientation": False,
+        # The GPU's plain upsampling of the colour planes differs visibly from every CPU decoder's.
+        "jpeg_fancy_upsampling": True,
+    }
+    if device == "gpu":
+        options.update(hw_decoder_load=0.9, preallocate_width_hint=_WIDTH_HINT, preallocate_height_hint=_HEIGHT_HINT)
+    return options
+
+
+def _resize(images: DataNode, size: Any) -> DataNode:
+    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+
+
+def _stored(dtype: str) -> str:
+    """The type of a batch inside DALI, which has no bfloat16."""
+    return "float16" if dtype == "float16" else "float32"
+
+
+def _normalise(images: DataNode, graph: Graph, mirror: Any = 0) -> DataNode:
+    return fn.crop_mirror_normalize(
+        images,
+        mirror=mirror,
+        mean=[255 * value for value in graph.recipe.mean],
+        std=[255 * value for value in graph.recipe.std],
+        dtype=types.FLOAT16 if _stored(graph.dtype) == "float16" else types.FLOAT,
+        output_layout="CHW",
+    )
+
+
+def build(
+    source: ImageSet | TarSet,
+    graph: Graph,
+    *,
+    train: bool,
+    batch_size: int,
+    threads: int,
+    device_id: int | None,
+    seed: int,
+    checkpoint: bytes | None = None,
+) -> Pipeline:
+    """A built pipeline, at its beginning or where `checkpoint` was taken."""
+    rank = graph.shard[0]
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "num_threads": threads,
+        "device_id": device_id,
+        # The order of the images is one for all ranks, what happens to them is each rank's own.
+        "seed": (seed * 1_000_003 + rank) % 2**31,
+        "prefetch_queue_depth": 2,
+        "checkpoint": checkpoint,
+    }
+    made = train_pipeline(source, graph, seed, **options) if train else eval_pipeline(source, graph, **options)
+    made.build()
+    return made

@@ -1,0 +1,143 @@
+"""APR-S and APR-P as operators of a DALI graph, for any `@pipeline_def`.
+
+Each is one call a batch of the backend inside `fn.python_function`, on the executor's thread (CPU) or on DALI's
+stream (GPU). The random numbers come from DALI's own operators, so that they follow the pipeline's seed and are
+part of its checkpoints; the functions themselves hold no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from nvidia.dali import fn
+from nvidia.dali.data_node import DataNode
+
+from apr_dali import backend as operators
+from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
+
+
+def apr_single(images: DataNode, overflow: str = "wrap", axes: str = "chw", backend: str = "auto") -> DataNode:
+    """APR-S in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.single`."""
+    uniform = fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
+    function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend)
+    return _call(function, images, uniform, layout="HWC")
+
+
+def apr_pair(
+    images: DataNode,
+    probability: float = 0.5,
+    in_scale: ArrayLike = 1.0,
+    in_bias: ArrayLike = 0.0,
+    out_scale: ArrayLike = 1.0,
+    out_bias: ArrayLike = 0.0,
+    dtype: str = "float32",
+    axes: str = "chw",
+    views: str = "both",
+    backend: str = "auto",
+) -> DataNode:
+    """APR-P in a DALI graph: one coin and one permutation a batch; see `apr_dali.pair`.
+
+    Args:
+        images: uint8 HWC or float CHW, all of one size.
+        probability: share of batches that are mixed.
+        dtype: float32 or float16; DALI has no bfloat16.
+        views: "both" gives (2, C, H, W) an image, the clean view first; "mixed" gives (C, H, W).
+
+    The other arguments are those of `apr_dali.pair`.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must be in 0..1, got {probability}")
+    partner = fn.batch_permutation()
+    coin = fn.random.uniform(range=(0.0, 1.0))
+    function = partial(
+        _pair_batch,
+        probability=probability,
+        in_scale=in_scale,
+        in_bias=in_bias,
+        out_scale=out_scale,
+        out_bias=out_bias,
+        dtype=dtype,
+        axes=axes,
+        views=views,
+        backend=backend,
+    )
+    return _call(function, images, partner, coin, layout="FCHW" if views == "both" else "CHW")
+
+
+def _call(function: Callable[..., list[Any]], images: DataNode, *draws: DataNode, layout: str) -> DataNode:
+    on_gpu = images.device == "gpu"
+    return fn.python_function(
+        images,
+        *(draw.gpu() if on_gpu else draw for draw in draws),
+        function=function,
+        device=images.device,
+        batch_processing=True,
+        output_layouts=[layout],
+    )
+
+
+def _single_batch(samples: Sequence[Any], uniform: Sequence[Any], **options: Any) -> list[Any]:
+    images = as_one_array(samples)
+    draws = SingleDraws.from_uniform(_on_host(as_one_array(uniform)), *images.shape[1:3])
+    with _torch_on_the_stream_of(images):
+        return list(operators.single(images, draws, **options))
+
+
+def _pair_batch(
+    samples: Sequence[Any], partner: Sequence[Any], coin: Sequence[Any], probability: float, **options: Any
+) -> list[Any]:
+    images = as_one_array(samples)
+    # Every image has a coin, since DALI draws by the image; the first one's is the batch's.
+    mix = float(_on_host(as_one_array(coin[:1]))[0]) < probability
+    with _torch_on_the_stream_of(images):
+        return list(operators.pair(images, _on_host(as_one_array(partner)), mix, **options))
+
+
+def as_one_array(samples: Sequence[Any]) -> Any:
+    """The samples of a batch as one array (N, ...): a view where they lie end to end in memory, else a copy."""
+    first = samples[0]
+    shapes = {tuple(sample.shape) for sample in samples}
+    if len(shapes) > 1:
+        raise ValueError(f"the images of a batch must have one size, got {', '.join(map(str, sorted(shapes)))}")
+    start = _address(first)
+    packed = first.flags.c_contiguous and all(
+        _address(sample) == start + index * first.nbytes for index, sample in enumerate(samples)
+    )
+    if not packed:
+        return _library(first).stack(list(samples))
+    shape, strides = (len(samples), *first.shape), (first.nbytes, *first.strides)
+    return _library(first).lib.stride_tricks.as_strided(first, shape, strides)
+
+
+def _library(array: Any) -> ModuleType:
+    if isinstance(array, np.ndarray):
+        return np
+    import cupy
+
+    return cupy
+
+
+def _address(array: Any) -> int:
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
+
+
+def _on_host(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.get()  # synchronises
+
+
+def _torch_on_the_stream_of(images: Any) -> Any:
+    if isinstance(images, np.ndarray):
+        return nullcontext()
+    import cupy
+    import torch
+
+    # DALI makes its stream CuPy's current one for the time of the call.
+    return torch.cuda.stream(torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr))

@@ -1,0 +1,46 @@
+"""Natural images for the tests: crops of the photographs that scikit-image ships."""
+
+from __future__ import annotations
+
+import os
+
+# Two threads of torch beside another busy process are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from skimage import data
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[np.ndarray]:
+    """Four natural photographs, uint8 (H, W, 3)."""
+    return [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+
+
+def _textured_crop(rng: np.random.Generator, photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    # Flat images have spectra of rounding errors, whose phase means nothing: the night sky is no test.
+    if height * width < 16:
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    for _ in range(100):
+        y = rng.integers(photo.shape[0] - height + 1)
+        x = rng.integers(photo.shape[1] - width + 1)
+        crop = photo[y : y + height, x : x + width]
+        if crop.std() > 10:
+            break
+    return crop
+
+
+@pytest.fixture(scope="session")
+def crops(photos):
+    """A function (count, height, width, seed=0) → uint8 (count, height, width, 3) of natural crops."""
+
+    def make(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        out = []
+        for index in range(count):
+            photo = photos[index % len(photos)]
+            out.append(_textured_crop(rng, photo, height, width))
+        return np.stack(out) if out else np.empty((0, height, width, 3), np.uint8)
+
+    return make

@@ -1,0 +1,24 @@
+"""Every tolerance of the tests, in one place, each with its reason."""
+
+RECOMBINE_FLOAT32 = 5e-6
+"""Relative to the largest value: a float32 transform of 150,000 values rounds at a few 1e-7, the ratio of two
+amplitudes amplifies it on natural images about tenfold."""
+
+RECOMBINE_FLOAT64 = 1e-10
+"""Half against full spectrum in float64 on natural images, relative to the largest value."""
+
+HALF_PRECISION = {"float16": 1e-3, "bfloat16": 8e-3}
+"""Relative rounding of the result's type: 2^-11 and 2^-8, with room for a neighbouring float32 value."""
+
+LEVELS = 1
+"""Grey levels by which APR-S may differ: a float32 transform next to a rounding (or truncation) border."""
+
+LEVELS_SHARE_CLAMP = 1e-3
+"""Share of values that may differ by LEVELS with overflow="clamp": only those within 1e-4 of a half."""
+
+RESIZE_LEVELS = 2
+"""Grey levels between DALI's and Pillow's antialiased resize: DALI interpolates in float, Pillow in fixed point and
+rounds to uint8 between the two passes."""
+
+JPEG_MEAN_LEVELS = 1.0
+"""Mean difference in grey levels between two JPEG decoders' colour upsampling after resizing."""
