@@ -1,0 +1,159 @@
+"""The search for image files that cannot be read."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from apr_dali.data.folders import ImageSet
+from apr_dali.errors import InputError
+
+_MAGIC = (
+    b"\xff\xd8\xff",  # JPEG
+    b"\x89PNG\r\n\x1a\n",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"P2",
+    b"P3",
+    b"P5",
+    b"P6",
+)
+_END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", 0xDA
+_TAIL = 64
+"""Bytes at the end of a JPEG where its end marker is looked for first: some writers pad behind it."""
+_CHUNK = 128
+"""Files that a worker takes at a time."""
+
+Bad = tuple[str, str]
+"""A path and the reason why it cannot be read."""
+
+
+def quick_check(files: Sequence[str], threads: int) -> list[Bad]:
+    """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
+
+    Finds what is missing, empty, of no known format, or a JPEG cut off before its end marker. The format is told by
+    the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
+
+
+def full_check(files: Sequence[str], processes: int) -> list[Bad]:
+    """(path, reason) of the files that Pillow cannot decode to the last pixel, in the order of `files`.
+
+    Shows a progress bar where stderr is a terminal. Raises InputError if a process dies.
+    """
+    chunks = _chunks(files)
+    bar = tqdm(total=len(files), desc="decoding", unit=" images", unit_scale=True, disable=None)
+    with bar:
+        if processes == 1:
+            return _collect(map(_undecodable, chunks), chunks, bar)
+        # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
+        try:
+            return _collect(pool.map(_undecodable, chunks), chunks, bar)
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of {processes} decoding processes died, mostly for lack of memory: take fewer (--processes)"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def count_per_class(images: ImageSet, without: Iterable[str] = ()) -> NDArray[np.int64]:
+    """How many images each class of `images` has, int64 (classes,), not counting the paths in `without`."""
+    left_out = set(without)
+    kept = np.fromiter((file not in left_out for file in images.files), dtype=bool, count=len(images))
+    return np.bincount(images.labels[kept], minlength=len(images.classes)).astype(np.int64)
+
+
+def _chunks(files: Sequence[str]) -> list[Sequence[str]]:
+    return [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+
+
+def _collect(results: Iterable[list[Bad]], chunks: Iterable[Sequence[str]], bar: tqdm) -> list[Bad]:
+    bad = []
+    for found, chunk in zip(results, chunks, strict=True):
+        bad += found
+        bar.update(len(chunk))
+    return bad
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _not_images(files: Sequence[str]) -> list[Bad]:
+    return [(file, reason) for file in files if (reason := _why_no_image(file)) is not None]
+
+
+def _why_no_image(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if not start:
+                return "empty file"
+            if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+                return f"not an image: it starts with {start[:8]!r}"
+            if start.startswith(_MAGIC[0]):
+                file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
+                if _END_OF_IMAGE not in file.read():
+                    file.seek(0)
+                    if not _has_end(file.read()):
+                        return "truncated JPEG: no end marker"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether an end marker follows the start of the picture's own data.
+
+    Cameras append whole films behind the end marker, and a preview in the header has an end marker of its own:
+    neither the tail nor the first marker found tells.
+    """
+    position = 2
+    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
+        if jpeg[position + 1] == _START_OF_SCAN:
+            return jpeg.find(_END_OF_IMAGE, position) >= 0
+        if jpeg[position + 1] == 0xFF:
+            position += 1  # a fill byte before a marker
+        else:
+            position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    # Past the end, or something else than a marker, which decoders skip: then any end marker behind it will do.
+    return _END_OF_IMAGE in jpeg[position:]
+
+
+def _undecodable(files: Sequence[str]) -> list[Bad]:
+    return [(file, reason) for file in files if (reason := _why_undecodable(file)) is not None]
+
+
+def _why_undecodable(path: str) -> str | None:
+    try:
+        if os.path.getsize(path) == 0:
+            return "empty file"
+        with warnings.catch_warnings():
+            # Others, of broken EXIF data or of a large size, are about pictures that can be read.
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message=".*[Tt]runcated")
+            with Image.open(path) as image:
+                image.load()
+    except Image.UnidentifiedImageError:
+        return "not an image"
+    except Exception as error:  # noqa: BLE001 - what a decoder makes of a broken file can be any of them
+        return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return None
