@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from apr_dali.errors import InputError
 from apr_dali.spectral import AXES, OVERFLOWS
@@ -58,3 +59,130 @@ class AprRecipe:
 # The released code (iCGY96/APR): main_imagenet's and main's settings.
 IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+
+
+AMP_MODES = ("none", "bf16", "fp16")
+MEMORY_FORMATS = ("channels_last", "contiguous")
+CHECKS = ("quick", "full", "off")
+
+
+def option(
+    group: str,
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[object, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field that is also an option of the command line.
+
+    group: the heading it stands under in --help. text: its help. choices: the allowed values, () for any.
+    low, high: the allowed range, both ends included. metavar: what --help calls the value.
+    """
+    details = {"group": group, "text": text, "choices": choices, "low": low, "high": high, "metavar": metavar}
+    return field(default=default, metadata=details)
+
+
+def check_options(options: Any) -> None:
+    """Raise InputError unless each field of the dataclass `options` is among its choices and in its range."""
+    for item in fields(options):
+        value, name = getattr(options, item.name), flag(item.name)
+        choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
+        if choices:
+            check_choice(name, value, choices)
+        for number in value if isinstance(value, tuple) else (value,):
+            # "not (number >= low)" instead of "number < low": it also refuses nan.
+            if low is not None and not number >= low:
+                raise InputError(f"{name} must be at least {low}, got {number}")
+            if high is not None and not number <= high:
+                raise InputError(f"{name} must be at most {high}, got {number}")
+
+
+def flag(name: str) -> str:
+    """The option of the command line that sets the field `name`."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a training run can be told, whatever its data set: each option's type, default, help and range.
+
+    The command line is made from these fields, see `apr_dali.training.options`. Defaults are the published ImageNet
+    recipe; a subclass for another data set redeclares the fields in which it differs.
+    """
+
+    model: str = option("network", "resnet50", "torchvision or timm model by its exact name; timm/NAME is timm's")
+    amp: str = option("network", "none", "autocast: 16-bit arithmetic where it is safe", choices=AMP_MODES)
+    memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
+    compile: bool = option("network", False, "compile the network (torch.compile)")
+
+    aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
+    overflow: str = option(
+        "augmentation", "wrap", "APR-S: values outside 0..255 wrap, as published, or are clamped", choices=OVERFLOWS
+    )
+    axes: str = option(
+        "augmentation", "chw", "transform over channels, rows and columns, as published, or each channel", choices=AXES
+    )
+    pair_probability: float = option("augmentation", 0.5, "APR-P: share of batches that are mixed", low=0, high=1)
+
+    epochs: int = option("optimisation", 100, "passes over the training images", low=1)
+    batch_size: int = option("optimisation", 256, "images of a step, over all processes; APR-P shows each twice", low=1)
+    lr: float = option("optimisation", 0.1, "learning rate", low=0)
+    lr_steps: tuple[int, ...] = option("optimisation", (30, 60, 90), "epochs after which it falls", low=0)
+    lr_factor: float = option("optimisation", 0.1, "what it is multiplied by there", low=0, high=1)
+    scale_lr: bool = option("optimisation", False, "multiply --lr by batch size / 256")
+    warmup_epochs: float = option("optimisation", 0.0, "epochs over which the learning rate first rises", low=0)
+    momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
+    weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
+    label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
+    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0)
+
+    device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
+    threads: int = option("machine", 0, "data threads of a process; 0 chooses", low=0)
+
+    output: str = option("run", "", "run folder; default runs/MODEL-AUG-TIME", metavar="DIR")
+    resume: str = option(
+        "run", "", "continue: a checkpoint, or auto for the latest in --output, if any", metavar="auto|PATH"
+    )
+    checkpoint_minutes: float = option("run", 10.0, "also save after so many minutes within an epoch", low=0)
+    eval_only: str = option("run", "", "only validate this checkpoint, write nothing", metavar="PATH")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not uses_pair(self.aug) and self.pair_probability != type(self).pair_probability:
+            raise InputError(f"--pair-probability changes nothing with --aug {self.aug}: use apr-p or apr-sp")
+        if not uses_single(self.aug) and self.overflow != type(self).overflow:
+            raise InputError(f"--overflow changes nothing with --aug {self.aug}: use apr-s or apr-sp")
+        if self.aug == "none" and self.axes != type(self).axes:
+            raise InputError("--axes changes nothing with --aug none: use apr-p, apr-s or apr-sp")
+        if self.eval_only and self.resume:
+            raise InputError("--eval-only and --resume exclude each other: validate a checkpoint or train on from it")
+        if self.resume == "auto" and not self.output:
+            raise InputError("--resume auto needs --output DIR, the run folder to continue")
+
+
+@dataclass(frozen=True)
+class ImageNetOptions(TrainingOptions):
+    """The options of train_imagenet.py."""
+
+    data: str = option("data", "", "folder with train/ and val/, or sample for the built-in photographs", metavar="DIR")
+    train: tuple[str, ...] = option(
+        "data", (), "further training folders, added to DIR/train: same class names", metavar="DIR"
+    )
+    val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
+    image_size: int = option("data", 224, "height and width that the network sees", low=8)
+    check: str = option(
+        "data", "quick", "look for broken images first: ends of the files, full decode, or not", choices=CHECKS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_only and self.train:
+            raise InputError("--train changes nothing with --eval-only: leave it out")
+        if not self.data and not (self.val and (self.train or self.eval_only)):
+            raise InputError(
+                "no data: give --data DIR with DIR/train and DIR/val, --data sample for the built-in photographs, "
+                "or --train DIR with --val DIR"
+            )

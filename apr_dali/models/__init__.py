@@ -1,1 +1,7 @@
+"""Networks by exact name."""
 
+from apr_dali.models.registry import canonical_name as canonical_name
+from apr_dali.models.registry import check_input as check_input
+from apr_dali.models.registry import create_model as create_model
+
+__all__ = ["canonical_name", "check_input", "create_model"]

@@ -1,0 +1,96 @@
+"""One registry over torchvision's and timm's classification models.
+
+A plain name is torchvision's where torchvision has it, else timm's; `timm/NAME` is always timm's. Weights are
+always random: training from scratch is what the recipes do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from apr_dali.errors import InputError
+
+TIMM = "timm/"
+# These two return extra heads in training mode unless told not to, and a loss takes one.
+_TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def create_model(name: str, num_classes: int) -> nn.Module:
+    """The network `name` with random weights and `num_classes` outputs, on the CPU, in training mode.
+
+    It maps float images (N, 3, H, W) to logits (N, num_classes). The weights come from torch's global generator.
+    Raises InputError with the nearest names when there is no such model.
+    """
+    name = canonical_name(name)
+    if name.startswith(TIMM):
+        timm = _timm()
+        assert timm is not None
+        model = timm.create_model(name.removeprefix(TIMM), pretrained=False, num_classes=num_classes)
+    else:
+        import torchvision
+
+        extra = _TORCHVISION_ARGUMENTS.get(name, {})
+        model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extra)
+    return model.train()
+
+
+def canonical_name(name: str) -> str:
+    """`name` as checkpoints keep it: torchvision's plain, timm's with `timm/` before it. InputError if unknown."""
+    torchvision_names, timm_names = _names()
+    if name in torchvision_names:
+        return name
+    if name.removeprefix(TIMM) in timm_names:
+        return TIMM + name.removeprefix(TIMM)
+    known = [*torchvision_names, *(TIMM + other for other in timm_names)]
+    # Without the prefix, so that a misspelt plain name finds timm's too.
+    plain = {other.removeprefix(TIMM): other for other in reversed(known)}
+    near = difflib.get_close_matches(name.removeprefix(TIMM), plain, n=3, cutoff=0.0)
+    missing = "" if timm_names else " (timm is not installed: pip install timm)"
+    raise InputError(f"unknown model {name!r}{missing}; the nearest names: {', '.join(plain[n] for n in near)}")
+
+
+def check_input(model: nn.Module, image_size: int, num_classes: int) -> None:
+    """Raise InputError unless `model` (on the CPU) maps (1, 3, image_size, image_size) to (1, num_classes)."""
+    training = model.training
+    shape = (1, 3, image_size, image_size)
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(shape))
+    # A network may fail in any way on images that are too small for it.
+    except Exception as error:
+        raise InputError(f"the model cannot take images of {image_size}×{image_size}: {error}") from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_classes):
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(f"the model is no classifier: expected logits of the shape (1, {num_classes}), got {got}")
+
+
+@cache
+def _names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of torchvision's classification models and of timm's."""
+    import torchvision
+
+    timm = _timm()
+    return (
+        tuple(torchvision.models.list_models(module=torchvision.models)),
+        tuple(timm.list_models()) if timm is not None else (),
+    )
+
+
+@cache
+def _timm() -> ModuleType | None:
+    try:
+        import timm
+    except ImportError:
+        return None
+    return timm

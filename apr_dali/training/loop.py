@@ -1,0 +1,225 @@
+"""The training loop: steps over any iterable of (images, targets), and everything a run needs to continue later."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from apr_dali.config import TrainingOptions
+from apr_dali.errors import InputError
+from apr_dali.training import checkpoint, distributed
+from apr_dali.training.checkpoint import Position
+from apr_dali.training.distributed import Group
+from apr_dali.training.interrupts import Interrupted, Interrupts
+from apr_dali.training.optimiser import learning_rate, make_optimiser, set_learning_rate
+from apr_dali.training.records import Records
+
+AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
+# after the signal; on a GPU the processes should not meet more often than they have to.
+_AGREE_EVERY = {"cpu": 1, "cuda": 10}
+_LOGS_PER_EPOCH = 20
+
+
+class Loader(Protocol):
+    """What the loop needs of a loader: one epoch of (images, targets) an iteration, and a state to continue from."""
+
+    views: int
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: float = 0.0) -> Tensor:
+    """The published loss: the sum over the views of the mean cross-entropy of each view, a scalar.
+
+    With APR-P the network sees each image clean and mixed and the released code adds the two mean losses, also
+    when the coin leaves the batch unmixed. As all views have as many rows, this is `views` times the mean over all
+    rows, in whatever order they lie. A mean alone would halve the gradient, so the learning rate.
+
+    Args:
+        logits: floating (views·B, classes).
+        targets: int64 (views·B,), a class number a row.
+        views: images that the network sees of each photograph: the loader's `views`.
+        label_smoothing: share of the target spread evenly over all classes, 0..1.
+    """
+    return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+class Trainer:
+    """A network in training: its optimiser, its position, its checkpoints.
+
+    Every method is called by all processes together.
+    """
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, group: Group, architecture: str) -> None:
+        """`model` is on the CPU; `architecture` is the name that checkpoints keep."""
+        self.options, self.group, self.architecture = options, group, architecture
+        self.amp = AMP_TYPES[options.amp]
+        layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
+        self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimiser = make_optimiser(self.model, options)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=options.amp == "fp16")
+        network: nn.Module = self.model
+        if dist.is_initialized():
+            network = DistributedDataParallel(
+                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
+            )
+        # Compiled around DDP, not within: gradients are then sent while the backward pass still runs.
+        self._network = torch.compile(network) if options.compile else network
+        self.evaluated = torch.compile(self.model) if options.compile else self.model
+        self.position = Position()
+        self.images_per_second = 0.0
+        self.rate = options.lr
+        self._images, self._seconds = 0, 0.0
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=group.device)
+        self._saved_at = time.monotonic()
+        # Dropout and its kin differ between the processes; the weights above came from one seed on all.
+        torch.manual_seed(options.seed + 1 + group.rank)
+
+    def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
+        """One update of the weights; returns the loss, a scalar on the device."""
+        with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
+            loss = view_loss(self._network(images), targets, views, self.options.label_smoothing)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return loss.detach()
+
+    def train_epoch(self, loader: Loader, folder: Path, records: Records, interrupts: Interrupts) -> float:
+        """The rest of the current epoch; returns its mean loss over all processes.
+
+        Saves to `folder` every --checkpoint-minutes and at the end. After a signal it saves and raises Interrupted.
+        """
+        self.model.train()
+        position, steps = self.position, len(loader)
+        records.begin_epoch(position.epoch, position.step, steps)
+        started = time.perf_counter() - self._seconds
+        for images, targets in loader:
+            self.rate = learning_rate(self.options, position.epoch, position.step, steps)
+            set_learning_rate(self.optimiser, self.rate)
+            loss = self.step(images, targets, loader.views)
+            self._loss_sum += loss
+            position.step += 1
+            self._images += len(targets) // loader.views * self.group.world
+            self._seconds = time.perf_counter() - started
+            self.images_per_second = self._images / self._seconds
+            if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
+                value = self._finite(float(loss))  # synchronises
+                records.step(position.epoch, position.step, value, self.rate, self.images_per_second)
+            records.advance(self.images_per_second)
+            if position.step < steps:
+                self._agree(loader, folder, interrupts)
+        mean = self._finite(distributed.total(self.group, [float(self._loss_sum)])[0]) / (self.group.world * steps)
+        # Validation can take long: what was trained is safe before it.
+        position.trained = True
+        self.save(loader, folder)
+        return mean
+
+    def end_epoch(self, loader: Loader, folder: Path, top1: float) -> None:
+        """Count the epoch as done, with `top1` in validation (0..1), and save: as best if it is."""
+        better = top1 > self.position.best
+        self.position.best = max(self.position.best, top1)
+        self.position.epoch, self.position.step, self.position.trained = self.position.epoch + 1, 0, False
+        self._loss_sum.zero_()
+        self.save(loader, folder, best=better)
+
+    def _agree(self, loader: Loader, folder: Path, interrupts: Interrupts) -> None:
+        """Save if it is time, stop if a process got a signal: decided together, at the same step."""
+        if self.position.step % _AGREE_EVERY[self.group.device.type]:
+            return
+        # Only the main process's clock counts.
+        due = self.group.main and time.monotonic() - self._saved_at >= 60 * self.options.checkpoint_minutes
+        signum, due_anywhere = distributed.maximum(self.group, [interrupts.signum, int(due)])
+        if not signum and not due_anywhere:
+            return
+        self._finite(distributed.total(self.group, [float(self._loss_sum)])[0])
+        self.save(loader, folder)
+        if signum:
+            raise Interrupted(signum, f"stopped; continue with --resume auto --output {folder}")
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training diverged: the loss is {loss} in epoch {self.position.epoch + 1}, step {self.position.step}. "
+                "The last checkpoint is from before; try a smaller --lr or a longer --warmup-epochs"
+            )
+        return loss
+
+    def save(self, loader: Loader, folder: Path, best: bool = False) -> None:
+        """Write the checkpoint of this moment, between two steps or two epochs."""
+        distributed.same_buffers(self.group, self.model)
+        mine = {
+            "loader": loader.state_dict(),
+            "loss_sum": float(self._loss_sum),
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state() if self.group.device.type == "cuda" else None,
+        }
+        everyone = distributed.gather(self.group, mine)
+
+        def write() -> None:
+            state = {
+                "architecture": self.architecture,
+                "classes": list(loader.classes),
+                "options": asdict(self.options),
+                "position": asdict(self.position),
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "processes": everyone,
+            }
+            checkpoint.save(folder, state, best)
+
+        distributed.on_main(self.group, write)
+        self._saved_at = time.monotonic()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.position = Position(**state["position"])
+
+    def load_stream(self, state: dict[str, Any], loader: Loader) -> str | None:
+        """Continue the stream of images where `state` was saved; None if that worked, else the reason why not."""
+        processes = state["processes"]
+        if len(processes) != self.group.world:
+            return f"it was saved by {len(processes)} processes, now there are {self.group.world}"
+        mine = processes[self.group.rank]
+        try:
+            loader.load_state_dict(mine["loader"])
+        except InputError as error:
+            return str(error)
+        self._loss_sum.fill_(mine["loss_sum"])
+        torch.set_rng_state(mine["random"])
+        if mine["random_gpu"] is not None and self.group.device.type == "cuda":
+            torch.cuda.set_rng_state(mine["random_gpu"])
+        return None
+
+    def restart_epoch(self) -> None:
+        """Begin the interrupted epoch again, in a new order of images; the weights stay as they are."""
+        position = self.position
+        if not position.trained:
+            position.step = 0
+            self._loss_sum.zero_()
+        position.stream = position.epoch + 1
+        torch.manual_seed(self.options.seed + 1 + self.group.rank + self.group.world * position.stream)
+
+    def loader_seed(self) -> int:
+        """The seed of the loader's order and draws."""
+        return self.options.seed + self.position.stream

@@ -1,0 +1,71 @@
+"""The command line of a trainer, made from the fields of its options (`apr_dali.config`)."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+
+from apr_dali.config import flag
+from apr_dali.errors import InputError
+
+Options = TypeVar("Options")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. See --help")
+
+
+def parse(kind: type[Options], description: str, argv: Sequence[str] | None = None) -> Options:
+    """The options that `argv` (default: the command line) gives, as the dataclass `kind`.
+
+    Raises InputError for an unknown option, a value of the wrong type or out of range; prints --help and exits.
+    """
+    parser = build_parser(kind, description)
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise InputError(_unknown(unknown[0], [flag(item.name) for item in fields(kind)]))  # type: ignore[arg-type]
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()})
+
+
+def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
+    """A parser with one option a field, under the headings that the fields name."""
+    parser = _Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        # What is not given stays out of the result: the dataclass alone knows the defaults.
+        argument_default=argparse.SUPPRESS,
+    )
+    hints = get_type_hints(kind)
+    groups: dict[str, Any] = {}
+    for item in fields(kind):
+        heading = item.metadata["group"]
+        groups.setdefault(heading, parser.add_argument_group(heading) if heading not in groups else None)
+        groups[heading].add_argument(flag(item.name), **_argument(item, hints[item.name]))
+    return parser
+
+
+def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
+    """What argparse's add_argument takes for a field of the type `hint`: bool, a plain type or tuple[type, ...]."""
+    text = item.metadata["text"].replace("%", "%%")
+    if hint is bool:
+        return {"action": "store_true", "help": text}
+    several = get_args(hint)
+    shown = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else str(item.default)
+    return {
+        "type": several[0] if several else hint,
+        "nargs": "+" if several else None,
+        "choices": item.metadata["choices"] or None,
+        "metavar": item.metadata["metavar"],
+        "help": f"{text} (default {shown})" if shown else text,
+    }
+
+
+def _unknown(argument: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(argument.partition("=")[0], known, n=1)
+    hint = f"did you mean {near[0]}? See --help" if near else "see --help"
+    return f"unknown argument {argument!r}: {hint}"

@@ -1,0 +1,127 @@
+"""What a run says and keeps while it trains: progress, metrics.jsonl, TensorBoard. Only the main process does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from apr_dali.training.checkpoint import Position, write_whole
+
+METRICS = "metrics.jsonl"
+# Where no terminal draws a bar, a line after so many seconds.
+_LINE_EVERY = 30.0
+
+
+class Records:
+    """The records of one run in its folder; on a process that is not the main one nothing happens."""
+
+    def __init__(self, folder: Path, active: bool, epochs: int, position: Position) -> None:
+        """`position`: where the run (re)starts; what was recorded beyond it is dropped, it will come again."""
+        self._active, self._epochs = active, epochs
+        self._path = folder / METRICS
+        self._begun = self._line_at = time.monotonic()
+        self._steps_here = 0  # steps of this process, whose time gives the end time
+        self._epoch = self._step = self._steps = 0
+        self._bar: Any = None
+        self.rows: list[dict[str, Any]] = []
+        if not active:
+            return
+        self.rows = [row for row in _read(self._path) if _before(row, position)]
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_whole(self._path, lambda file: file.write(lines.encode()))
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = max((row["global_step"] for row in self.rows), default=-1) + 1
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+
+    def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
+        """Epoch `epoch` (from 0) goes on after `done` of its `steps` steps."""
+        self._epoch, self._step, self._steps = epoch, done, steps
+        if self._active and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            title = f"epoch {epoch + 1}/{self._epochs}"
+            self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, unit="step")
+
+    def advance(self, images_per_second: float) -> None:
+        """One step is done."""
+        self._step += 1
+        self._steps_here += 1
+        if not self._active:
+            return
+        now = time.monotonic()
+        rate = f"{images_per_second:.0f} images/s, ends {self._end_time(now)}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(rate, refresh=False)
+            self._bar.update()
+            self._end_bar(when=self._step == self._steps)
+        elif now - self._line_at >= _LINE_EVERY:
+            self._line_at = now
+            print(f"epoch {self._epoch + 1}/{self._epochs}  step {self._step}/{self._steps}  {rate}", flush=True)
+
+    def _end_time(self, now: float) -> str:
+        left = (self._epochs - self._epoch) * self._steps - self._step
+        seconds = (now - self._begun) / self._steps_here * left
+        end = datetime.now() + timedelta(seconds=seconds)
+        return end.strftime("%H:%M" if seconds < 12 * 3600 else "%Y-%m-%d %H:%M")
+
+    def _end_bar(self, when: bool = True) -> None:
+        if when and self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def step(self, epoch: int, step: int, loss: float, rate: float, images_per_second: float) -> None:
+        """Keep the main process's loss at `step` steps into `epoch` (from 0)."""
+        row = {"train_loss": loss, "lr": rate, "images_per_second": images_per_second}
+        self._keep({"kind": "step", "epoch": epoch + 1, "step": step, **row}, epoch * self._steps + step)
+
+    def epoch(self, epoch: int, row: dict[str, float]) -> None:
+        """Keep the result of epoch `epoch` (from 0) and print it."""
+        self._keep({"kind": "epoch", "epoch": epoch + 1, **row}, (epoch + 1) * self._steps)
+        if self._active:
+            print(
+                f"epoch {epoch + 1}/{self._epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}"
+                f"  top-1 {row['top1']:.2%}  top-5 {row['top5']:.2%}  lr {row['lr']:.3g}"
+                f"  {row['images_per_second']:.0f} images/s",
+                flush=True,
+            )
+
+    def _keep(self, row: dict[str, Any], global_step: int) -> None:
+        if not self._active:
+            return
+        row |= {"global_step": global_step, "time": time.time()}
+        self.rows.append(row)
+        with open(self._path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name in ("train_loss", "val_loss", "top1", "top5", "lr", "images_per_second"):
+            if name in row:
+                self._board.add_scalar(f"{row['kind']}/{name}", row[name], global_step)
+        self._board.flush()
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_bar()
+        if self._active:
+            self._board.close()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    # What follows the last line break is not whole.
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _before(row: dict[str, Any], position: Position) -> bool:
+    epoch = row["epoch"] - 1
+    if epoch != position.epoch:
+        return epoch < position.epoch
+    return row["kind"] == "step" and (position.trained or row["step"] <= position.step)

@@ -1,0 +1,202 @@
+"""Train an ImageNet classifier with Amplitude-Phase Recombination in the data pipeline.
+
+    python train_imagenet.py --data sample --aug apr-sp --model resnet18 --epochs 20 --batch-size 32
+    torchrun --standalone --nproc-per-node=8 train_imagenet.py --data /path/imagenet --aug apr-sp --amp bf16
+    torchrun --standalone --nproc-per-node=8 train_imagenet.py --data /path/imagenet --aug apr-sp --amp bf16 \\
+        --output runs/first --resume auto
+
+The defaults are the published recipe: ResNet-50, 100 epochs, batch 256 over all processes, SGD with learning rate 0.1,
+divided by 10 every 30 epochs, momentum 0.9, weight decay 1e-4. Training parts may be folders of class folders, folders
+of WebDataset tars, or file lists written by `apr-dali check-data`.
+
+The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
+samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from apr_dali.config import IMAGENET, AprRecipe, ImageNetOptions
+from apr_dali.eval.clean import CleanResult, evaluate
+from apr_dali.models import canonical_name, check_input, create_model
+from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.training import checkpoint, folder, images, pictures
+from apr_dali.training.command import run
+from apr_dali.training.distributed import Group, on_main, start
+from apr_dali.training.interrupts import Interrupts
+from apr_dali.training.loop import Trainer
+from apr_dali.training.options import parse
+from apr_dali.training.records import Records
+
+_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_SHOWN = 6  # photographs in samples.png
+
+
+def main() -> None:
+    options = parse(ImageNetOptions, __doc__ or "")
+    with start(options.device) as group, tempfile.TemporaryDirectory() as scratch:
+        if options.eval_only:
+            evaluate_only(options, group, Path(scratch))
+        else:
+            train(options, group, Path(scratch))
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train(options: ImageNetOptions, group: Group, scratch: Path) -> None:
+    """The whole run. What can be wrong is looked at first, before the run folder is made."""
+    architecture = canonical_name(options.model)
+    output, source = on_main(group, lambda: folder.choose(options, architecture))
+    trained, validated = images.open_parts(options, group, scratch)
+    assert trained is not None
+    state = checkpoint.load(source, architecture, trained.opened.classes) if source else None
+    images.check([trained, validated], options, group)
+
+    trainer = Trainer(new_model(options, len(trained.opened.classes)), options, group, architecture)
+    loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
+    val_loader = validation_loader(options, group, validated, loader.classes)
+
+    on_main(group, lambda: folder.create(output, options, group, source))
+    records = Records(output, group.main, options.epochs, trainer.position)
+    if group.main:
+        draw_samples(output, trained, options)
+        print(
+            f"{architecture}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}"
+        )
+    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
+        result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
+    if group.main:
+        print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
+        print(f"{trainer.images_per_second:.0f} training images/s")
+
+
+def run_epochs(
+    trainer: Trainer,
+    loader: ImageNetLoader,
+    val_loader: ImageNetLoader,
+    output: Path,
+    records: Records,
+    interrupts: Interrupts,
+) -> CleanResult:
+    """Train the epochs that are left; the result of the last validation."""
+    result = None
+    while trainer.position.epoch < trainer.options.epochs:
+        epoch = trainer.position.epoch
+        loss = trainer.train_epoch(loader, output, records, interrupts)
+        result = validate(trainer, val_loader, output, interrupts)
+        row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
+        records.epoch(epoch, row | {"lr": trainer.rate, "images_per_second": trainer.images_per_second})
+        if trainer.group.main:
+            pictures.draw_curves(output / pictures.CURVES, records.rows)
+        trainer.end_epoch(loader, output, result.top1)
+    # A finished run that is started again has nothing left to train.
+    return result or validate(trainer, val_loader, output, interrupts)
+
+
+def validate(trainer: Trainer, loader: ImageNetLoader, output: Path, interrupts: Interrupts) -> CleanResult:
+    # What was trained is saved by now, so a signal may end this at any batch.
+    batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
+    return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
+
+
+def restore(
+    trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], ImageNetLoader], group: Group
+) -> ImageNetLoader:
+    """The training loader, with trainer and loader where `state` was saved."""
+    if state is None:
+        return make(trainer.loader_seed())
+    trainer.load(state)
+    loader = make(trainer.loader_seed())
+    reason = trainer.load_stream(state, loader)
+    if group.main:
+        print(f"continuing at {checkpoint.where(state)}")
+    if reason is None:
+        return loader
+    loader.close()
+    trainer.restart_epoch()
+    if group.main:
+        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
+        print(f"epoch {trainer.position.epoch + 1} starts again from its beginning, in a new order of images")
+    return make(trainer.loader_seed())
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def new_model(options: ImageNetOptions, classes: int) -> torch.nn.Module:
+    """The network with weights from the seed, once it has shown that it takes images of this size."""
+    torch.manual_seed(options.seed)
+    model = create_model(options.model, classes)
+    check_input(model, options.image_size, classes)
+    return model
+
+
+def recipe(options: ImageNetOptions) -> AprRecipe:
+    """The published recipe with what the options change in it."""
+    return replace(IMAGENET, overflow=options.overflow, axes=options.axes, pair_probability=options.pair_probability)
+
+
+def train_loader(options: ImageNetOptions, group: Group, part: images.Part, seed: int) -> ImageNetLoader:
+    """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
+    return ImageNetLoader(
+        part.sources, aug=options.aug, seed=seed, drop_last=True, recipe=recipe(options), **common(options, group)
+    )
+
+
+def validation_loader(
+    options: ImageNetOptions, group: Group, part: images.Part, classes: tuple[str, ...]
+) -> ImageNetLoader:
+    """Every validation image once, in any number of processes."""
+    return ImageNetLoader(part.sources, train=False, classes=classes, **common(options, group))
+
+
+def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
+    """What both loaders are told."""
+    return {
+        "batch_size": group.share(options.batch_size),
+        "device": "gpu" if group.device.type == "cuda" else "cpu",
+        "device_id": group.device.index or 0,
+        "shard": (group.rank, group.world),
+        "dtype": _LOADER_TYPES[options.amp],
+        "memory_format": options.memory_format,
+        "image_size": options.image_size,
+        "threads": options.threads or None,
+    }
+
+
+def draw_samples(output: Path, part: images.Part, options: ImageNetOptions) -> None:
+    """samples.png: what the recipe makes of a few training photographs."""
+    chosen = images.some_images(part.opened, _SHOWN)
+    crops = np.stack([pictures.centre_crop(image, options.image_size) for image, _ in chosen])
+    pictures.draw_samples(output / pictures.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
+
+
+# ---- validation alone ------------------------------------------------------------------------------------------------
+
+
+def evaluate_only(options: ImageNetOptions, group: Group, scratch: Path) -> None:
+    """Validate a checkpoint and print the result."""
+    _, validated = images.open_parts(options, group, scratch)
+    classes = validated.opened.classes
+    state = checkpoint.load(Path(options.eval_only), canonical_name(options.model), classes)
+    images.check([validated], options, group)
+    trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
+    trainer.load(state)
+    with validation_loader(options, group, validated, classes) as loader:
+        result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
+    if group.main:
+        print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
