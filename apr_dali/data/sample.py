@@ -192,7 +192,6 @@ def _write_index(tar: Path) -> None:
             samples.setdefault(key, []).append(f"{extension} {member.offset_data} {member.size} {member.name}")
     lines = [f"v1.2 {len(samples)}", *(" ".join(components) for components in samples.values())]
     tar.with_suffix(".idx").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return index
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
