@@ -115,8 +115,8 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     height, width = height * resized // shorter, width * resized // shorter
     images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT))
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
-    size = (graph.image_size, graph.image_size)
-    images = fn.slice(images, fn.cast(corner, dtype=types.INT32), list(size), axes=(0, 1))
+    size = [graph.image_size, graph.image_size]
+    images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
     return _normalise(images, graph), labels
 
 

@@ -1,0 +1,274 @@
+"""The graphs against Pillow and torchvision, and the operator inside a graph against the one outside."""
+
+import copy
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tolerances
+import torch
+from nvidia.dali import fn, pipeline_def, types
+from PIL import Image
+from torchvision.transforms import v2
+
+import apr_dali
+from apr_dali import ImageNetLoader, config
+from apr_dali.pipelines import imagenet, operators
+
+SIZE = 64
+
+
+def levels(images: torch.Tensor) -> np.ndarray:
+    """Normalised (N, 3, H, W) as grey levels 0..255."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.IMAGENET.mean, config.IMAGENET.std))
+    return ((images * std + mean) * 255).numpy()
+
+
+def write(folder, images, name="{:02d}.png", **options) -> None:
+    (folder / "only").mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / "only" / name.format(index), **options)
+
+
+def load(folder, count, **options) -> np.ndarray:
+    return levels(next(iter(ImageNetLoader(folder, count, image_size=SIZE, threads=1, **options)))[0])
+
+
+@pytest.fixture(scope="module")
+def varied(photos):
+    """Natural images of many sizes, so that every rounding of the geometry occurs."""
+    sizes = [(300, 301), (301, 300), (97, 201), (201, 97), (128, 128), (73, 74), (80, 200), (149, 150), (151, 333)]
+    return [photos[k % 4][30 : 30 + h, 50 : 50 + w] for k, (h, w) in enumerate(sizes)]
+
+
+def by_torchvision(images) -> np.ndarray:
+    resize = v2.Compose([v2.Resize(round(SIZE * 256 / 224)), v2.CenterCrop(SIZE)])
+    return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images]).transpose(0, 3, 1, 2)
+
+
+def test_evaluation_is_torchvisions_geometry(varied, tmp_path):
+    write(tmp_path, varied)
+    got = load(tmp_path, len(varied), train=False)
+    apart = np.abs(got - by_torchvision(varied))
+    assert apart.max() <= tolerances.RESIZE_LEVELS
+    assert apart.mean() < tolerances.RESIZE_LEVELS / 4
+
+
+def test_evaluation_of_jpegs_is_pillows_but_for_the_decoder(varied, tmp_path):
+    write(tmp_path, varied, "{:02d}.jpg", quality=90)
+    decoded = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "only").iterdir())]
+    got = load(tmp_path, len(varied), train=False)
+    assert np.abs(got - by_torchvision(decoded)).mean() < tolerances.JPEG_MEAN_LEVELS
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """Red counts columns and green rows, up to 255: a crop of it tells where it was taken from."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.arange(width), np.arange(height)[:, None]
+    return image
+
+
+HEIGHT, WIDTH, CROPS = 180, 240, 400
+
+
+def windows(images: np.ndarray) -> np.ndarray:
+    """(left, top, width, height) of the crops that resized to `images`, by fitting their ramps; width < 0: flipped."""
+    middle = np.arange(SIZE)[SIZE // 4 : -SIZE // 4] + 0.5
+    out = []
+    for image in images:
+        columns = np.polyfit(middle, image[0].mean(axis=0)[SIZE // 4 : -SIZE // 4] + 0.5, 1)
+        rows = np.polyfit(middle, image[1].mean(axis=1)[SIZE // 4 : -SIZE // 4] + 0.5, 1)
+        width, height = columns[0] * SIZE, rows[0] * SIZE
+        out.append((columns[1] if width > 0 else columns[1] + width, rows[1], width, height))
+    return np.array(out)
+
+
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory):
+    """Crops of a ramp of 240 × 180 as the training graph makes them, and their windows."""
+    folder = tmp_path_factory.mktemp("ramps")
+    write(folder, [ramp(HEIGHT, WIDTH)] * CROPS, "{:04d}.png")
+    return windows(load(folder, CROPS, seed=11))
+
+
+def test_crops_have_torchvisions_distribution(cropped):
+    width, height = np.abs(cropped[:, 2]), cropped[:, 3]
+    area, ratio = width * height / (WIDTH * HEIGHT), width / height
+    assert area.min() > 0.06
+    assert area.max() < 1.02
+    crop = v2.RandomResizedCrop(SIZE)
+    drawn = [crop.make_params([torch.empty(3, HEIGHT, WIDTH)]) for _ in range(3000)]
+    expected = np.array([(params["height"], params["width"]) for params in drawn])
+    expected_area = expected.prod(axis=1) / (WIDTH * HEIGHT)
+    for quantile in (0.1, 0.5, 0.9):
+        assert abs(np.quantile(area, quantile) - np.quantile(expected_area, quantile)) < 0.08
+    expected_ratio = expected[:, 1] / expected[:, 0]
+    for quantile in (0.1, 0.5, 0.9):
+        assert abs(np.quantile(ratio, quantile) - np.quantile(expected_ratio, quantile)) < 0.06
+    assert 0.4 < (cropped[:, 2] < 0).mean() < 0.6  # half of them flipped
+    assert len(np.unique(cropped.round(), axis=0)) > CROPS * 0.95
+
+
+def crop_by_pillow(photo: np.ndarray, left: int, top: int, width: int, height: int, flipped: bool) -> np.ndarray:
+    crop = Image.fromarray(photo).crop((left, top, left + width, top + height))
+    image = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    return (image[:, ::-1] if flipped else image).transpose(2, 0, 1)
+
+
+def test_training_crops_are_resized_as_by_pillow(photos, tmp_path):
+    # The same seed and size give the same windows: the ramps tell them, the photographs are compared.
+    photo = photos[0][100 : 100 + HEIGHT, 50 : 50 + WIDTH]
+    write(tmp_path / "photos", [photo] * 12)
+    write(tmp_path / "ramps", [ramp(HEIGHT, WIDTH)] * 12)
+    got = load(tmp_path / "photos", 12, seed=4)
+    found = windows(load(tmp_path / "ramps", 12, seed=4))
+    for image, window in zip(got, found, strict=True):
+        guess = np.round(np.abs(window)).astype(int)
+        # The fit is good to a pixel or two; the right window is the one that matches.
+        apart = min(
+            np.abs(image - crop_by_pillow(photo, *(guess + shift), window[2] < 0)).mean()
+            for shift in itertools.product((-2, -1, 0, 1, 2), repeat=4)
+        )
+        assert apart < tolerances.RESIZE_LEVELS / 4
+
+
+@pipeline_def(batch_size=6, num_threads=2, device_id=None, prefetch_queue_depth=1)
+def graph_of(source, which, options):
+    images = fn.external_source(source=source, batch=True, layout="HWC", dtype=types.UINT8)
+    return images, (operators.apr_single if which == "single" else operators.apr_pair)(images, **options)
+
+
+def run(which, images, seed=0, batches=1, **options) -> list[tuple[np.ndarray, np.ndarray]]:
+    pipeline = graph_of(lambda: list(images), which, options, seed=seed)
+    return [tuple(np.array(out.as_array()) for out in pipeline.run()) for _ in range(batches)]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the operators were called with inside the graph: copies, since DALI uses its buffers again."""
+    seen = []
+
+    def recording(direct):
+        def record(images, *draws, **options):
+            seen.append((images.copy(), *(copy.deepcopy(draw) for draw in draws), options))
+            return direct(images, *draws, **options)
+
+        return record
+
+    recorder = SimpleNamespace(single=recording(apr_dali.single), pair=recording(apr_dali.pair))
+    monkeypatch.setattr(operators, "operators", recorder)
+    return seen
+
+
+def test_single_in_the_graph_is_the_operator_outside(crops, calls):
+    images = crops(6, 24, 40)
+    outputs = run("single", images, batches=5, overflow="clamp")
+    assert len(calls) >= 5
+    for (passed, out), (given, draws, options) in zip(outputs, calls, strict=False):
+        np.testing.assert_array_equal(passed, images)
+        np.testing.assert_array_equal(given, images)
+        assert options["overflow"] == "clamp"
+        np.testing.assert_array_equal(out, apr_dali.single(images, draws, "clamp"))
+    assert len({draws.operation.tobytes() for _, draws, _ in calls}) == len(calls)  # fresh draws a batch
+    assert len(np.unique(np.concatenate([draws.operation for _, draws, _ in calls]))) > 4
+
+
+@pytest.mark.parametrize("views", ["both", "mixed"])
+def test_pair_in_the_graph_is_the_operator_outside(views, crops, calls):
+    images = crops(6, 24, 40)
+    outputs = run("pair", images, batches=12, in_scale=1 / 255, probability=0.5, views=views)
+    mixed = 0
+    for (_, out), (_, partner, mix, _) in zip(outputs, calls, strict=False):
+        np.testing.assert_array_equal(out, apr_dali.pair(images, partner, mix, in_scale=1 / 255, views=views))
+        assert sorted(partner) == list(range(6))
+        mixed += mix
+    assert 2 <= mixed <= 10
+
+
+def test_draws_follow_the_seed_of_the_pipeline(crops):
+    images = crops(6, 16, 16)
+    first, again, other = (run("single", images, seed=seed)[0][1] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_images_of_several_sizes_are_refused(crops):
+    images = [*crops(5, 16, 16), *crops(1, 16, 17)]
+    with pytest.raises(RuntimeError, match="must have one size"):
+        run("single", images)
+
+
+def test_a_batch_that_lies_end_to_end_is_viewed_and_another_is_copied(crops):
+    packed = crops(4, 8, 9)
+    view = operators.as_one_array(list(packed))
+    assert np.shares_memory(view, packed)
+    np.testing.assert_array_equal(view, packed)
+    for samples in (list(packed[::-1]), [packed[0], packed[2]], [image[:, ::2] for image in packed]):
+        copied = operators.as_one_array(samples)
+        assert not np.shares_memory(copied, packed)
+        np.testing.assert_array_equal(copied, np.stack(samples))
+
+
+def test_clean_view_is_the_image_without_apr(tmp_path, photos):
+    # Without APR-S the clean views of apr-p are what aug=none gives for the same seed, but for the flips' draws.
+    write(tmp_path, [photos[k][:100, :100] for k in range(4)])
+    first = load(tmp_path, 4, aug="apr-p", seed=3)[::2]
+    plain = load(tmp_path, 4, aug="none", seed=3)
+    for image, expected in zip(first, plain, strict=True):
+        either = min(np.abs(image - side).max() for side in (expected, expected[:, :, ::-1]))
+        assert either < 0.01
+
+
+def test_published_order_on_imagenet_and_cifar():
+    # Normalise, then mix, against mix, then normalise.
+    mean, std = np.array(config.IMAGENET.mean), np.array(config.IMAGENET.std)
+    scales = imagenet.pair_scales(config.IMAGENET)
+    np.testing.assert_allclose(np.array(scales["in_scale"]) * 255 * std, 1)
+    np.testing.assert_allclose(np.array(scales["in_bias"]) * std, -mean)
+    assert set(scales) == {"in_scale", "in_bias"}
+    scales = imagenet.pair_scales(config.CIFAR)
+    assert scales["in_scale"] == (1 / 255,) * 3
+    np.testing.assert_allclose(np.array(scales["out_scale"]) * config.CIFAR.std, 1)
+    np.testing.assert_allclose(np.array(scales["out_bias"]) * config.CIFAR.std, -np.array(config.CIFAR.mean))
+
+
+@pytest.mark.parametrize("aug", config.AUGMENTATIONS)
+@pytest.mark.parametrize("train", [True, False])
+def test_gpu_graph_is_complete(aug, train, tmp_path, photos):
+    """Every operator and argument of the GPU graph is known to DALI; building it needs a driver."""
+    from apr_dali.data.folders import open_set
+
+    write(tmp_path, [photos[0][:50, :50]])
+    graph = imagenet.Graph("gpu", SIZE, aug, config.IMAGENET, "float16", "auto", (0, 1))
+    options = {"batch_size": 4, "num_threads": 2, "device_id": 0}
+    made = (
+        imagenet.train_pipeline(open_set(tmp_path), graph, 0, **options)
+        if train
+        else imagenet.eval_pipeline(open_set(tmp_path), graph, **options)
+    )
+    made._build_graph()
+    devices = {op.name: op.outputs[0].device for op in made._ops}
+    assert devices["__ImageRandomCrop_0" if train else "__Image_4"] == "gpu"
+    assert {device for name, device in devices.items() if "PythonFunction" in name} <= {"gpu"}
+    assert "gpu" not in {device for name, device in devices.items() if "Constant" in name}
+    assert sum("PythonFunction" in name for name in devices) == (
+        {"none": 0, "apr-p": 1, "apr-s": 1, "apr-sp": 2}[aug] if train else 0
+    )
+
+
+def test_two_operators_of_a_graph_draw_different_numbers(crops):
+    images = crops(6, 16, 16)
+
+    @pipeline_def(batch_size=6, num_threads=1, device_id=None, seed=1)
+    def twice():
+        node = fn.external_source(source=lambda: list(images), batch=True, layout="HWC", dtype=types.UINT8)
+        return operators.apr_single(node), operators.apr_single(node)
+
+    first, second = (np.array(out.as_array()) for out in twice().run())
+    assert (first != second).any()
+
+
+def test_probability_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"probability must be in 0\.\.1, got 2"):
+        operators.apr_pair(None, probability=2)
