@@ -97,7 +97,7 @@ def run_epochs(
         row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
         records.epoch(epoch, row | {"lr": trainer.rate, "images_per_second": trainer.images_per_second})
         if trainer.group.main:
-            pictures.draw_curves(output / pictures.CURVES, records.rows)
+            pictures.draw_curves(output / pictures.CURVES, records.rows, loader.views)
         trainer.end_epoch(loader, output, result.top1)
     # A finished run that is started again has nothing left to train.
     return result or validate(trainer, val_loader, output, interrupts)

@@ -64,6 +64,8 @@ CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
+GROUPS = ("data", "augmentation", "network", "optimisation", "machine", "run")
+"""The headings of --help, in their order."""
 
 
 def option(

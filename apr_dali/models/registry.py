@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,8 +31,8 @@ def create_model(name: str, num_classes: int) -> nn.Module:
     """
     name = canonical_name(name)
     if name.startswith(TIMM):
-        timm = _timm()
-        assert timm is not None
+        import timm
+
         model = timm.create_model(name.removeprefix(TIMM), pretrained=False, num_classes=num_classes)
     else:
         import torchvision
@@ -45,17 +44,18 @@ def create_model(name: str, num_classes: int) -> nn.Module:
 
 def canonical_name(name: str) -> str:
     """`name` as checkpoints keep it: torchvision's plain, timm's with `timm/` before it. InputError if unknown."""
-    torchvision_names, timm_names = _names()
+    torchvision_names = _torchvision_names()
     if name in torchvision_names:
         return name
-    if name.removeprefix(TIMM) in timm_names:
-        return TIMM + name.removeprefix(TIMM)
-    known = [*torchvision_names, *(TIMM + other for other in timm_names)]
-    # Without the prefix, so that a misspelt plain name finds timm's too.
-    plain = {other.removeprefix(TIMM): other for other in reversed(known)}
-    near = difflib.get_close_matches(name.removeprefix(TIMM), plain, n=3, cutoff=0.0)
+    timm_names = _timm_names()
+    plain = name.removeprefix(TIMM)
+    if plain in timm_names:
+        return TIMM + plain
+    # Compared without the prefix, so that a misspelt plain name finds timm's too. Torchvision's win.
+    known = {other: TIMM + other for other in timm_names} | {other: other for other in torchvision_names}
+    near = [known[other] for other in difflib.get_close_matches(plain, known, n=3, cutoff=0.0)]
     missing = "" if timm_names else " (timm is not installed: pip install timm)"
-    raise InputError(f"unknown model {name!r}{missing}; the nearest names: {', '.join(plain[n] for n in near)}")
+    raise InputError(f"unknown model {name!r}{missing}; the nearest names: {', '.join(near)}")
 
 
 def check_input(model: nn.Module, image_size: int, num_classes: int) -> None:
@@ -76,21 +76,17 @@ def check_input(model: nn.Module, image_size: int, num_classes: int) -> None:
 
 
 @cache
-def _names() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of torchvision's classification models and of timm's."""
+def _torchvision_names() -> tuple[str, ...]:
     import torchvision
 
-    timm = _timm()
-    return (
-        tuple(torchvision.models.list_models(module=torchvision.models)),
-        tuple(timm.list_models()) if timm is not None else (),
-    )
+    return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
 @cache
-def _timm() -> ModuleType | None:
+def _timm_names() -> tuple[str, ...]:
+    """Names without pretraining tags, () where timm is not installed: it is an extra."""
     try:
         import timm
     except ImportError:
-        return None
-    return timm
+        return ()
+    return tuple(timm.list_models())

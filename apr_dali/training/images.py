@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,15 +51,11 @@ def open_parts(options: ImageNetOptions, group: Group, scratch: Path) -> tuple[P
 
 
 def _write_sample() -> None:
-    if os.path.exists(SAMPLE):
-        return
     from apr_dali.data.sample import write_sample
 
-    # Under another name first: a run that was stopped here must not leave half a sample for the next.
-    temporary = f".{SAMPLE}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    write_sample(temporary)
-    os.replace(temporary, SAMPLE)
+    # Whatever else is called that may be data of the user's own.
+    if not os.path.exists(SAMPLE):
+        write_sample(SAMPLE)
 
 
 def _split(source: str, split: str, scratch: Path, strict: bool = True) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from apr_dali.config import flag
+from apr_dali.config import GROUPS, flag
 from apr_dali.errors import InputError
 
 Options = TypeVar("Options")
@@ -41,11 +41,9 @@ def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     hints = get_type_hints(kind)
-    groups: dict[str, Any] = {}
+    groups = {heading: parser.add_argument_group(heading) for heading in GROUPS}
     for item in fields(kind):
-        heading = item.metadata["group"]
-        groups.setdefault(heading, parser.add_argument_group(heading) if heading not in groups else None)
-        groups[heading].add_argument(flag(item.name), **_argument(item, hints[item.name]))
+        groups[item.metadata["group"]].add_argument(flag(item.name), **_argument(item, hints[item.name]))
     return parser
 
 

@@ -20,8 +20,8 @@ _INCHES = 2.3  # of one sample
 _DPI = 110
 
 
-def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl."""
+def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
+    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, `views` the loader's."""
     epochs = [row for row in rows if row["kind"] == "epoch"]
     steps = [row for row in rows if row["kind"] == "step"]
     figure = _figure(13, 3.8)
@@ -33,14 +33,18 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         along = [row["global_step"] / length for row in steps]
         loss.plot(along, [row["train_loss"] for row in steps], color="C0", alpha=0.25, linewidth=1)
         rate.plot(along, [row["lr"] for row in steps], color="C2")
-    loss.plot(x, [row["train_loss"] for row in epochs], "o-", color="C0", markersize=3, label="training")
+    trained = "training" if views == 1 else f"training, sum of {views} views"
+    loss.plot(x, [row["train_loss"] for row in epochs], "o-", color="C0", markersize=3, label=trained)
     loss.plot(x, [row["val_loss"] for row in epochs], "o-", color="C1", markersize=3, label="validation")
     for key, label in (("top1", "top-1"), ("top5", "top-5")):
         accuracy.plot(x, [100 * row[key] for row in epochs], "o-", markersize=3, label=label)
     for axes, title in ((loss, "loss"), (accuracy, "validation accuracy (%)"), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-    accuracy.set_ylim(0, 100)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    # A little more than 0..100, for curves that lie on the border.
+    accuracy.set_ylim(-2, 102)
+    rate.set_ylim(bottom=0)
     loss.legend()
     accuracy.legend()
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
@@ -73,17 +77,18 @@ def sample_columns(
 ) -> list[tuple[str, NDArray[np.uint8], list[str]]]:
     """The columns of samples.png: title, images uint8 (N, S, S, 3), a caption an image."""
     count, height, width = images.shape[:3]
-    columns = [("training photograph", images, [""] * count)]
+    blank = [""] * count
+    clean = " (clean view)" if uses_pair(options.aug) else ""
+    columns = [("training photograph" + ("" if uses_single(options.aug) else clean), images, blank)]
     if uses_single(options.aug):
         single = SingleDraws.sample(count, height, width, options.seed)
         images = apr_dali.single(images, single, recipe.overflow, recipe.axes)
-        columns.append(("APR-S", images, [_describe(single, n) for n in range(count)]))
+        columns.append((f"APR-S{clean}", images, [_describe(single, n) for n in range(count)]))
     if uses_pair(options.aug):
         # The next image in the row of photographs is the partner: every picture then shows a mix of two.
         draws = PairDraws(np.roll(np.arange(count), -1), mix=True)
-        columns.append(("partner: gives the amplitude", images[draws.partner], [""] * count))
-        mixed = _pair(images, draws, recipe)
-        columns.append(("APR-P: own phase", mixed, ["mixed view; the clean view stays beside it"] * count))
+        columns.append(("partner: gives the amplitude", images[draws.partner], blank))
+        columns.append(("APR-P: own phase (mixed view)", _pair(images, draws, recipe), blank))
     return columns
 
 
