@@ -1,0 +1,284 @@
+#include "batch.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+
+#include "channels.hpp"
+#include "operations.hpp"
+#include "passes.hpp"
+#include "threads.hpp"
+
+namespace apr {
+namespace {
+
+template <class T>
+Scaling<T> unscaled(int channels) {
+    return {std::vector<T>(channels, T(1)), std::vector<T>(channels, T(0))};
+}
+
+template <class T>
+Scaling<T> scaling(const double* scale, const double* bias, int channels, double factor = 1) {
+    Scaling<T> out = unscaled<T>(channels);
+    for (int c = 0; c < channels; ++c) {
+        out.scale[c] = static_cast<T>(scale[c] * factor);
+        out.bias[c] = static_cast<T>(bias[c]);
+    }
+    return out;
+}
+
+// What comes out of the passes is too large by this factor.
+template <class Channels>
+double unit(const Channels& channels, Shape shape) {
+    return channels.factor() / static_cast<double>(shape.plane());
+}
+
+// Calls `run` with the transform over the channels that `axes` asks for.
+template <class T, class Run>
+void with_channels(Axes axes, int channels, const Run& run) {
+    if (axes == Axes::kPlanesOnly || channels == 1) return run(Separate<T>{channels});
+    if (channels == 3) return run(OverRgb<T>{});
+    run(OverChannels<T>(channels));
+}
+
+template <class T>
+std::vector<Passes<T>> one_each(int workers, const Layout<T>& layout) {
+    std::vector<Passes<T>> passes;
+    for (int i = 0; i < workers; ++i) passes.emplace_back(layout);
+    return passes;
+}
+
+// How pixels reach the passes and leave them; resolved once a call for each combination of formats.
+struct Ports {
+    std::function<void(Passes<float>&, int image)> forward, inverse, copy;
+};
+
+template <class Run>
+void with_source(const PairTask& task, const Run& run) {
+    const Shape shape = task.shape;
+    if (task.bytes == nullptr && shape.channels == 3) {
+        return run([=](int n) { return PlanesSource<float, 3>{task.planes + n * shape.size(), shape}; });
+    }
+    if (task.bytes == nullptr) {
+        return run([=](int n) { return PlanesSource<float, 0>{task.planes + n * shape.size(), shape}; });
+    }
+    if (shape.channels == 3) return run([=](int n) { return RgbSource{task.bytes + n * shape.size(), shape}; });
+    run([=](int n) { return BytesSource{task.bytes + n * shape.size(), shape}; });
+}
+
+template <int Channels, class Run>
+void with_sink_of(const PairTask& task, const Run& run) {
+    const Shape shape = task.shape;
+    auto* floats = static_cast<float*>(task.out);
+    auto* halves = static_cast<std::uint16_t*>(task.out);
+    switch (task.format) {
+        case Format::kFloat32:
+            return run([=](int slot) {
+                return PlanesSink<float, Channels, float, AsIs>{floats + slot * shape.size(), shape};
+            });
+        case Format::kFloat16:
+            return run([=](int slot) {
+                return PlanesSink<float, Channels, std::uint16_t, AsHalf>{halves + slot * shape.size(), shape};
+            });
+        case Format::kBfloat16:
+            return run([=](int slot) {
+                return PlanesSink<float, Channels, std::uint16_t, AsBfloat16>{halves + slot * shape.size(), shape};
+            });
+    }
+}
+
+template <class Run>
+void with_sink(const PairTask& task, const Run& run) {
+    if (task.shape.channels == 3) return with_sink_of<3>(task, run);
+    with_sink_of<0>(task, run);
+}
+
+template <class Channels>
+Ports ports_of(const PairTask& task, const Channels& channels) {
+    const int count = task.shape.channels;
+    const auto in = scaling<float>(task.in_scale, task.in_bias, count);
+    const auto out = scaling<float>(task.out_scale, task.out_bias, count);
+    const auto mixed = scaling<float>(task.out_scale, task.out_bias, count, unit(channels, task.shape));
+    const int views = task.both_views ? 2 : 1;
+    Ports ports;
+    with_source(task, [&](auto source) {
+        ports.forward = [=](Passes<float>& passes, int n) { passes.columns_forward(channels, source(n), in); };
+    });
+    with_sink(task, [&](auto sink) {
+        ports.inverse = [=](Passes<float>& passes, int n) {
+            passes.columns_inverse(channels, sink(views * n + views - 1), mixed);
+        };
+        with_source(task, [&](auto source) {
+            ports.copy = [=](Passes<float>& passes, int slot) {
+                passes.convert(source(slot / views), sink(slot), in, out);
+            };
+        });
+    });
+    return ports;
+}
+
+// An order in which each image, where possible, comes straight after the partner whose amplitudes it needs: walks
+// along the partners, each run through from its end.
+std::vector<int> partners_first(const std::int64_t* partner, int batch) {
+    std::vector<int> order;
+    std::vector<bool> seen(batch);
+    for (int start = 0; start < batch; ++start) {
+        const auto walk = order.size();
+        for (int n = start; !seen[n]; n = static_cast<int>(partner[n])) {
+            seen[n] = true;
+            order.push_back(n);
+        }
+        std::reverse(order.begin() + static_cast<std::ptrdiff_t>(walk), order.end());
+    }
+    return order;
+}
+
+// Mixes order[begin..end). A walk that closes a cycle begins with the amplitudes of the image that it ends with: the
+// spectrum of that one is kept until then.
+void mix_walk(Passes<float>& passes, Buffer<Complex<float>>& keep, const Ports& ports, const std::int64_t* partner,
+              const std::vector<int>& order, int begin, int end) {
+    int measured = -1;
+    int kept = -1;
+    for (int i = begin; i < end; ++i) {
+        const int image = order[i];
+        const int giver = static_cast<int>(partner[image]);
+        if (giver != measured) {
+            ports.forward(passes, giver);
+            const bool needed = std::find(order.begin() + i, order.begin() + end, giver) != order.begin() + end;
+            passes.measure(needed ? keep.get() : nullptr);
+            if (needed) kept = giver;
+        }
+        if (image == kept) {
+            passes.mix_kept(keep.get());
+        } else {
+            ports.forward(passes, image);
+            passes.mix();
+        }
+        ports.inverse(passes, image);
+        measured = image;
+    }
+}
+
+void mix_batch(const PairTask& task, const Layout<float>& layout, const Ports& ports) {
+    const std::vector<int> order = partners_first(task.partner, task.batch);
+    const int chunks = std::min(task.threads, task.batch);
+    Team team(task.threads, chunks);
+    auto passes = one_each(team.workers(), layout);
+    std::vector<Buffer<Complex<float>>> keep;
+    for (int i = 0; i < team.workers(); ++i) keep.emplace_back(layout.bins());
+    team.run([&](int worker, int chunk) {
+        const auto bound = [&](int k) { return static_cast<int>(static_cast<long long>(task.batch) * k / chunks); };
+        const int begin = bound(chunk);
+        const int end = bound(chunk + 1);
+        for (int i = begin; i < end && task.both_views; ++i) ports.copy(passes[worker], 2 * order[i]);
+        mix_walk(passes[worker], keep[worker], ports, task.partner, order, begin, end);
+    });
+}
+
+void copy_batch(const PairTask& task, const Layout<float>& layout, const Ports& ports) {
+    Team team(task.threads, task.batch);
+    auto passes = one_each(team.workers(), layout);
+    team.run([&](int worker, int image) {
+        const int views = task.both_views ? 2 : 1;
+        for (int view = 0; view < views; ++view) ports.copy(passes[worker], views * image + view);
+    });
+}
+
+// The amplitudes of one image, the phases of another: the passes end with the spectra of the mixed columns.
+template <class T, class Channels, class Source>
+void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of, const Source& amplitude_of,
+             const Scaling<T>& in) {
+    passes.columns_forward(channels, amplitude_of, in);
+    passes.measure(nullptr);
+    passes.columns_forward(channels, phase_of, in);
+    passes.mix();
+}
+
+// APR-S of one image; `scratch` holds two images.
+template <class Channels>
+void single_image(Passes<float>& passes, const Channels& channels, const SingleTask& task, int n,
+                  std::uint8_t* scratch) {
+    const Shape shape{3, task.height, task.width};
+    const std::uint8_t* image = task.images + n * shape.size();
+    std::uint8_t* out = task.out + n * shape.size();
+    const auto run = [&](int which, const std::uint8_t* from, std::uint8_t* to) {
+        const auto operation = static_cast<Operation>(task.operation[2 * n + which]);
+        operate(operation, task.parameters + 6 * (2 * n + which), from, to, task.height, task.width);
+    };
+    if (!task.mix[n]) return run(0, image, out);
+    std::uint8_t* first = scratch;
+    std::uint8_t* second = scratch + shape.size();
+    run(0, image, first);
+    run(1, first, second);
+    if (task.amplitude_of_second[n]) std::swap(first, second);
+    const auto in = unscaled<float>(3);
+    auto scale = unscaled<float>(3);
+    std::fill(scale.scale.begin(), scale.scale.end(), static_cast<float>(unit(channels, shape)));
+    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape}, in);
+    if (task.overflow == Overflow::kWrap) {
+        passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scale);
+    } else {
+        passes.columns_inverse(channels, RgbSink<Clamped>{out, shape}, scale);
+    }
+}
+
+}  // namespace
+
+void pair(const PairTask& task) {
+    with_channels<float>(task.axes, task.shape.channels, [&](const auto& channels) {
+        const Layout<float> layout(task.shape, channels.real_planes(), channels.complex_planes());
+        const Ports ports = ports_of(task, channels);
+        task.mix ? mix_batch(task, layout, ports) : copy_batch(task, layout, ports);
+    });
+}
+
+void single(const SingleTask& task) {
+    with_channels<float>(task.axes, 3, [&](const auto& channels) {
+        const Shape shape{3, task.height, task.width};
+        const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
+        Team team(task.threads, task.batch);
+        auto passes = one_each(team.workers(), layout);
+        std::vector<Buffer<std::uint8_t>> scratch;
+        for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * shape.size());
+        team.run([&](int worker, int n) {
+            single_image(passes[worker], channels, task, n, scratch[worker].get());
+        });
+    });
+}
+
+template <class T>
+void recombine(Shape shape, int batch, const T* phase_of, const T* amplitude_of, Axes axes, T* out, int threads) {
+    with_channels<T>(axes, shape.channels, [&](const auto& channels) {
+        const Layout<T> layout(shape, channels.real_planes(), channels.complex_planes());
+        const auto in = unscaled<T>(shape.channels);
+        auto scale = unscaled<T>(shape.channels);
+        std::fill(scale.scale.begin(), scale.scale.end(), static_cast<T>(unit(channels, shape)));
+        Team team(threads, batch);
+        auto passes = one_each(team.workers(), layout);
+        team.run([&](int worker, int n) {
+            const auto source = [&](const T* images) { return PlanesSource<T, 0>{images + n * shape.size(), shape}; };
+            mix_two(passes[worker], channels, source(phase_of), source(amplitude_of), in);
+            passes[worker].columns_inverse(channels, PlanesSink<T, 0, T, AsIs>{out + n * shape.size(), shape}, scale);
+        });
+    });
+}
+template void recombine(Shape, int, const float*, const float*, Axes, float*, int);
+template void recombine(Shape, int, const double*, const double*, Axes, double*, int);
+
+void round_trip(Shape shape, int batch, const float* images, float* out, int threads) {
+    const Separate<float> channels{shape.channels};
+    const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
+    const auto in = unscaled<float>(shape.channels);
+    auto scale = unscaled<float>(shape.channels);
+    std::fill(scale.scale.begin(), scale.scale.end(), static_cast<float>(unit(channels, shape)));
+    Team team(threads, batch);
+    auto passes = one_each(team.workers(), layout);
+    team.run([&](int worker, int n) {
+        const std::size_t offset = n * shape.size();
+        passes[worker].columns_forward(channels, PlanesSource<float, 0>{images + offset, shape}, in);
+        passes[worker].leave();
+        passes[worker].columns_inverse(channels, PlanesSink<float, 0, float, AsIs>{out + offset, shape}, scale);
+    });
+}
+
+}  // namespace apr

@@ -1,0 +1,199 @@
+// The Python module: checks every argument, lets go of the interpreter's lock, runs.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "batch.hpp"
+#include "operations.hpp"
+
+#ifndef APR_LEVEL
+#error "APR_LEVEL must be the name of the module: _native_baseline, _native_v3 or _native_v4"
+#endif
+
+namespace py = pybind11;
+
+namespace {
+
+using namespace apr;
+
+// No copies behind the caller's back: an array of another type or order is refused by its signature.
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+void require(bool holds, const std::string& message) {
+    if (!holds) throw std::invalid_argument(message);
+}
+
+std::string text(const py::array& array) { return py::str(py::object(array.attr("shape"))); }
+
+Shape shape_of(const py::array& images, bool channels_last) {
+    require(images.ndim() == 4, "images must have four dimensions, got the shape " + text(images));
+    for (int axis = 1; axis < 4; ++axis) {
+        require(images.shape(axis) > 0 && images.shape(axis) < (1 << 24),
+                "images must have 1 to 2^24 - 1 channels, rows and columns, got the shape " + text(images));
+    }
+    require(images.shape(0) < (1 << 30), "a batch must have fewer than 2^30 images, got " + text(images));
+    const auto size = [&](int axis) { return static_cast<int>(images.shape(axis)); };
+    return channels_last ? Shape{size(3), size(1), size(2)} : Shape{size(1), size(2), size(3)};
+}
+
+void require_size(const py::array& array, py::ssize_t size, const char* name) {
+    require(array.size() == size, std::string(name) + " must have " + std::to_string(size) +
+                                      " entries, got the shape " + text(array));
+}
+
+void require_threads(int threads) {
+    require(threads >= 1, "threads must be at least 1, got " + std::to_string(threads));
+}
+
+void require_same_shape(const py::array& a, const py::array& b) {
+    require(text(a) == text(b), "arrays must have one shape, got " + text(a) + " and " + text(b));
+}
+
+Format format_of(const std::string& name) {
+    if (name == "float32") return Format::kFloat32;
+    if (name == "float16") return Format::kFloat16;
+    require(name == "bfloat16", "dtype must be float32, float16 or bfloat16, got " + name);
+    return Format::kBfloat16;
+}
+
+Axes axes_of(const std::string& name) {
+    require(name == "chw" || name == "hw", "axes must be chw or hw, got " + name);
+    return name == "chw" ? Axes::kChannelsToo : Axes::kPlanesOnly;
+}
+
+void pair_images(const py::array& images, const Array<std::int64_t>& partner, bool mix, const Array<double>& in_scale,
+                 const Array<double>& in_bias, const Array<double>& out_scale, const Array<double>& out_bias,
+                 const std::string& dtype, const std::string& axes, bool both_views, py::array out, int threads) {
+    PairTask task{};
+    const bool bytes = py::isinstance<Array<std::uint8_t>>(images);
+    require(bytes || py::isinstance<Array<float>>(images),
+            "images must be contiguous and uint8 (N, H, W, C) or float32 (N, C, H, W)");
+    task.shape = shape_of(images, bytes);
+    task.batch = static_cast<int>(images.shape(0));
+    task.bytes = bytes ? static_cast<const std::uint8_t*>(images.data()) : nullptr;
+    task.planes = bytes ? nullptr : static_cast<const float*>(images.data());
+    for (const auto* values : {&in_scale, &in_bias, &out_scale, &out_bias}) {
+        require_size(*values, task.shape.channels, "scale and bias");
+    }
+    require_size(partner, task.batch, "partner");
+    for (int n = 0; n < task.batch; ++n) {
+        require(partner.data()[n] >= 0 && partner.data()[n] < task.batch,
+                "partner must be in 0.." + std::to_string(task.batch - 1) + ", got " +
+                    std::to_string(partner.data()[n]) + " at index " + std::to_string(n));
+    }
+    task.format = format_of(dtype);
+    require(out.itemsize() == (task.format == Format::kFloat32 ? 4 : 2) && (out.flags() & py::array::c_style),
+            "out must be contiguous and of the size of dtype");
+    require_size(out, images.size() * (both_views ? 2 : 1), "out");
+    require_threads(threads);
+    task.partner = partner.data();
+    task.mix = mix;
+    task.both_views = both_views;
+    task.in_scale = in_scale.data();
+    task.in_bias = in_bias.data();
+    task.out_scale = out_scale.data();
+    task.out_bias = out_bias.data();
+    task.axes = axes_of(axes);
+    task.out = out.mutable_data();
+    task.threads = threads;
+    const py::gil_scoped_release release;
+    pair(task);
+}
+
+void require_draws(const SingleTask& task) {
+    for (int i = 0; i < 2 * task.batch; ++i) {
+        require(task.operation[i] < kOperations,
+                "operation must be in 0..8, got " + std::to_string(task.operation[i]));
+        const double bits = task.parameters[6 * i];
+        require(task.operation[i] != static_cast<int>(Operation::kPosterize) || (bits >= 0 && bits <= 8),
+                "posterize keeps 0 to 8 bits, got " + std::to_string(bits));
+    }
+}
+
+void single_images(const Array<std::uint8_t>& images, const Array<std::uint8_t>& operation,
+                   const Array<double>& parameters, const Array<bool>& mix, const Array<bool>& amplitude_of_second,
+                   bool wrap, const std::string& axes, Array<std::uint8_t> out, int threads) {
+    const Shape shape = shape_of(images, true);
+    require(shape.channels == 3, "images must have three channels, got the shape " + text(images));
+    require_same_shape(images, out);
+    require_threads(threads);
+    SingleTask task{};
+    task.batch = static_cast<int>(images.shape(0));
+    require_size(operation, 2 * task.batch, "operation");
+    require_size(parameters, 12 * task.batch, "parameters");
+    require_size(mix, task.batch, "mix");
+    require_size(amplitude_of_second, task.batch, "amplitude_of_second");
+    task.height = shape.height;
+    task.width = shape.width;
+    task.images = images.data();
+    task.operation = operation.data();
+    task.parameters = parameters.data();
+    task.mix = mix.data();
+    task.amplitude_of_second = amplitude_of_second.data();
+    task.overflow = wrap ? Overflow::kWrap : Overflow::kClamp;
+    task.axes = axes_of(axes);
+    task.out = out.mutable_data();
+    task.threads = threads;
+    require_draws(task);
+    const py::gil_scoped_release release;
+    single(task);
+}
+
+template <class T>
+void recombine_images(const Array<T>& phase_of, const Array<T>& amplitude_of, const std::string& axes, Array<T> out,
+                      int threads) {
+    const Shape shape = shape_of(phase_of, false);
+    require_same_shape(phase_of, amplitude_of);
+    require_same_shape(phase_of, out);
+    require_threads(threads);
+    const Axes over = axes_of(axes);
+    const int batch = static_cast<int>(phase_of.shape(0));
+    T* to = out.mutable_data();
+    const py::gil_scoped_release release;
+    recombine<T>(shape, batch, phase_of.data(), amplitude_of.data(), over, to, threads);
+}
+
+void round_trip_images(const Array<float>& images, Array<float> out, int threads) {
+    const Shape shape = shape_of(images, false);
+    require_same_shape(images, out);
+    require_threads(threads);
+    float* to = out.mutable_data();
+    const int batch = static_cast<int>(images.shape(0));
+    const py::gil_scoped_release release;
+    round_trip(shape, batch, images.data(), to, threads);
+}
+
+// The instruction sets of this machine, as the names of the modules built for them, best first.
+py::list supported() {
+    py::list names;
+#if defined(__x86_64__)
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+                    __builtin_cpu_supports("f16c");
+    if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+        names.append("v4");
+    }
+    if (v3) names.append("v3");
+#endif
+    names.append("baseline");
+    return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(APR_LEVEL, module) {
+    module.def("pair", &pair_images, py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg().noconvert(),
+               py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(),
+               py::arg().noconvert(), py::arg());
+    module.def("single", &single_images, py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(),
+               py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg().noconvert(), py::arg());
+    module.def("recombine", &recombine_images<float>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
+               py::arg().noconvert(), py::arg());
+    module.def("recombine", &recombine_images<double>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
+               py::arg().noconvert(), py::arg());
+    module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
+    module.def("supported", &supported);
+}

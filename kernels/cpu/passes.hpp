@@ -1,0 +1,317 @@
+// The passes over one image: columns forward, rows forward and back around the recombination, columns back.
+//
+// Columns go first: then a vector holds neighbouring pixels, and only the rows need a transposition. Spectra are never
+// kept: a new image's bins are multiplied by the amplitudes of the image before it, of which one real number a bin
+// stays in `amplitudes_`, and leave their own there for the next.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "pixels.hpp"
+#include "transform.hpp"
+
+namespace apr {
+
+// A value a channel: value·scale + bias.
+template <class T>
+struct Scaling {
+    std::vector<T> scale, bias;
+};
+
+template <class T>
+inline void apply(const Scaling<T>& scaling, int channels, Vector<T>* v) {
+    for (int c = 0; c < channels; ++c) {
+        const Vector<T> scale = broadcast(scaling.scale[c]);
+        const Vector<T> bias = broadcast(scaling.bias[c]);
+        v[2 * c] = fma(v[2 * c], scale, bias);
+        v[2 * c + 1] = fma(v[2 * c + 1], scale, bias);
+    }
+}
+
+// The transforms of one image size and the planes that its channels become.
+template <class T>
+struct Layout {
+    Shape shape;
+    int real_planes, complex_planes;
+    Transform<T> over_columns, over_rows;
+    std::vector<int> half;  // positions in a column's spectrum of which the opposite ones are left out: real planes
+
+    Layout(Shape of, int real, int complex)
+        : shape(of),
+          real_planes(real),
+          complex_planes(complex),
+          over_columns(plan_for(of.height)),
+          over_rows(plan_for(of.width)) {
+        const std::vector<int>& opposite = over_columns.plan().opposite;
+        for (int position = 0; position < shape.height; ++position) {
+            if (position <= opposite[position]) half.push_back(position);
+        }
+    }
+
+    int strips() const { return (shape.width + kLanes<T> - 1) / kLanes<T>; }
+    // The rows of the spectra between the passes: those of the complex planes, then the half ones of the real planes.
+    int rows() const { return complex_planes * shape.height + real_planes * static_cast<int>(half.size()); }
+    int groups() const { return (rows() + kLanes<T> - 1) / kLanes<T>; }
+    int first_row_of_real(int plane) const {
+        return complex_planes * shape.height + plane * static_cast<int>(half.size());
+    }
+    std::size_t bins() const { return static_cast<std::size_t>(groups()) * shape.width; }
+};
+
+// The passes with their memory, for one thread.
+template <class T>
+class Passes {
+   public:
+    explicit Passes(const Layout<T>& layout)
+        : layout_(layout),
+          grid_(static_cast<std::size_t>(layout.groups()) * layout.strips() * kLanes<T>),
+          amplitudes_(layout.bins()),
+          columns_(static_cast<std::size_t>(layout.real_planes + 2 * layout.complex_planes) * layout.shape.height),
+          row_(layout.shape.width),
+          workspace_(std::max(layout.over_columns.workspace(), layout.over_rows.workspace())),
+          values_(4 * layout.shape.channels) {
+        for (int row = layout.rows(); row < layout.groups() * kLanes<T>; ++row) {
+            for (int strip = 0; strip < layout.strips(); ++strip) at(row, strip) = Complex<T>{};
+        }
+    }
+
+    // Pixels to spectra along the columns.
+    template <class Channels, class Source>
+    void columns_forward(const Channels& channels, const Source& source, const Scaling<T>& scaling) {
+        for (int strip = 0; strip < layout_.strips(); strip += 2) {
+            read_columns(channels, source, scaling, strip * kLanes<T>);
+            Complex<T>* z = columns_.get();
+            for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
+                layout_.over_columns.template run<Direction::kForward>(z, workspace_.get());
+                split_pair(z, layout_.first_row_of_real(plane), strip);
+            }
+            for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
+                for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
+                    Complex<T>* column = z + half * layout_.shape.height;
+                    layout_.over_columns.template run<Direction::kForward>(column, workspace_.get());
+                    for (int p = 0; p < layout_.shape.height; ++p) {
+                        at(plane * layout_.shape.height + p, strip + half) = column[p];
+                    }
+                }
+            }
+        }
+    }
+
+    // Spectra along the columns back to pixels.
+    template <class Channels, class Sink>
+    void columns_inverse(const Channels& channels, const Sink& sink, const Scaling<T>& scaling) {
+        for (int strip = 0; strip < layout_.strips(); strip += 2) {
+            Complex<T>* z = columns_.get();
+            for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
+                join_pair(z, layout_.first_row_of_real(plane), strip);
+                layout_.over_columns.template run<Direction::kInverse>(z, workspace_.get());
+            }
+            for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
+                for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
+                    Complex<T>* column = z + half * layout_.shape.height;
+                    for (int p = 0; p < layout_.shape.height; ++p) {
+                        column[p] = at(plane * layout_.shape.height + p, strip + half);
+                    }
+                    layout_.over_columns.template run<Direction::kInverse>(column, workspace_.get());
+                }
+            }
+            write_columns(channels, sink, scaling, strip * kLanes<T>);
+        }
+    }
+
+    // Keep the amplitudes of the image, and its spectrum in `keep` unless that is null.
+    void measure(Complex<T>* keep) {
+        for (int group = 0; group < layout_.groups(); ++group) {
+            row_forward(group);
+            if (keep != nullptr) std::copy_n(row_.get(), layout_.shape.width, keep + offset(group));
+            take_amplitudes(amplitudes_.get() + offset(group));
+        }
+    }
+
+    // Give the image the kept amplitudes and keep its own instead.
+    void mix() {
+        for (int group = 0; group < layout_.groups(); ++group) {
+            row_forward(group);
+            exchange(amplitudes_.get() + offset(group));
+            row_inverse(group);
+        }
+    }
+
+    // The same for an image of which `measure` kept the spectrum.
+    void mix_kept(const Complex<T>* keep) {
+        for (int group = 0; group < layout_.groups(); ++group) {
+            std::copy_n(keep + offset(group), layout_.shape.width, row_.get());
+            exchange(amplitudes_.get() + offset(group));
+            row_inverse(group);
+        }
+    }
+
+    // Rows forward and back and nothing between: what the transforms alone cost.
+    void leave() {
+        for (int group = 0; group < layout_.groups(); ++group) {
+            row_forward(group);
+            row_inverse(group);
+        }
+    }
+
+    // Pixels to pixels, `in` and `out` applied, no transform.
+    template <class Source, class Sink>
+    void convert(const Source& source, const Sink& sink, const Scaling<T>& in, const Scaling<T>& out) {
+        for (int y = 0; y < layout_.shape.height; ++y) {
+            for (int x = 0; x < layout_.shape.width; x += kSpan<T>) {
+                const int count = std::min(kSpan<T>, layout_.shape.width - x);
+                source.read(y, x, count, values_.get());
+                apply(in, layout_.shape.channels, values_.get());
+                apply(out, layout_.shape.channels, values_.get());
+                sink.write(y, x, count, values_.get());
+            }
+        }
+    }
+
+   private:
+    // The grid is kept in blocks of kLanes rows by kLanes columns, the rows of a group of blocks one after another.
+    Complex<T>& at(int row, int strip) const {
+        constexpr int n = kLanes<T>;
+        return grid_[(static_cast<std::size_t>(row / n) * layout_.strips() + strip) * n + row % n];
+    }
+    std::size_t offset(int group) const { return static_cast<std::size_t>(group) * layout_.shape.width; }
+
+    template <class Channels, class Source>
+    void read_columns(const Channels& channels, const Source& source, const Scaling<T>& scaling, int x) {
+        const int height = layout_.shape.height;
+        const int* place = layout_.over_columns.plan().place.data();
+        const int count = std::min(kSpan<T>, layout_.shape.width - x);
+        const int colours = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
+        for (int y = 0; y < height; ++y) {
+            Vector<T> local[2 * Channels::kChannels + 1];
+            Vector<T>* v = Channels::kChannels > 0 ? local : values_.get();
+            source.read(y, x, count, v);
+            apply(scaling, colours, v);
+            channels.forward(v);
+            Complex<T>* z = columns_.get() + place[y];
+            for (int plane = 0; plane < channels.real_planes(); ++plane, v += 2, z += height) *z = {v[0], v[1]};
+            for (int plane = 0; plane < channels.complex_planes(); ++plane, v += 4, z += 2 * height) {
+                z[0] = {v[0], v[2]};
+                z[height] = {v[1], v[3]};
+            }
+        }
+    }
+
+    template <class Channels, class Sink>
+    void write_columns(const Channels& channels, const Sink& sink, const Scaling<T>& scaling, int x) {
+        const int height = layout_.shape.height;
+        const int* place = layout_.over_columns.plan().place.data();
+        const int count = std::min(kSpan<T>, layout_.shape.width - x);
+        const int colours = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
+        for (int y = 0; y < height; ++y) {
+            Vector<T> local[2 * Channels::kChannels + 1];
+            Vector<T>* const v = Channels::kChannels > 0 ? local : values_.get();
+            Vector<T>* part = v;
+            const Complex<T>* z = columns_.get() + place[y];
+            for (int plane = 0; plane < channels.real_planes(); ++plane, part += 2, z += height) {
+                part[0] = z->re;
+                part[1] = z->im;
+            }
+            for (int plane = 0; plane < channels.complex_planes(); ++plane, part += 4, z += 2 * height) {
+                part[0] = z[0].re;
+                part[1] = z[height].re;
+                part[2] = z[0].im;
+                part[3] = z[height].im;
+            }
+            channels.inverse(v);
+            apply(scaling, colours, v);
+            sink.write(y, x, count, v);
+        }
+    }
+
+    // Two real columns were transformed as the real and the imaginary part of one: take their spectra, doubled, apart.
+    void split_pair(const Complex<T>* z, int row, int strip) {
+        const int* opposite = layout_.over_columns.plan().opposite.data();
+        const bool second = strip + 1 < layout_.strips();
+        for (const int position : layout_.half) {
+            const Complex<T> a = z[position];
+            const Complex<T> b = z[opposite[position]];
+            at(row, strip) = {a.re + b.re, a.im - b.im};
+            if (second) at(row, strip + 1) = {a.im + b.im, b.re - a.re};
+            ++row;
+        }
+    }
+
+    // The other way round. Of a bin that is its own opposite only the real part counts.
+    void join_pair(Complex<T>* z, int row, int strip) {
+        const int* opposite = layout_.over_columns.plan().opposite.data();
+        const bool second = strip + 1 < layout_.strips();
+        for (const int position : layout_.half) {
+            const Complex<T> a = at(row, strip);
+            const Complex<T> b = second ? at(row, strip + 1) : Complex<T>{};
+            const bool own = position == opposite[position];
+            z[opposite[position]] = {a.re + b.im, b.re - a.im};
+            z[position] = own ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
+            ++row;
+        }
+    }
+
+    void row_forward(int group) {
+        const int* place = layout_.over_rows.plan().place.data();
+        const Complex<T>* block = &at(group * kLanes<T>, 0);
+        for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
+            Vector<T> re[kLanes<T>], im[kLanes<T>];
+            for (int i = 0; i < kLanes<T>; ++i) {
+                re[i] = block[i].re;
+                im[i] = block[i].im;
+            }
+            transpose<T>(re);
+            transpose<T>(im);
+            const int count = std::min(kLanes<T>, layout_.shape.width - x);
+            for (int i = 0; i < count; ++i) row_[place[x + i]] = {re[i], im[i]};
+        }
+        layout_.over_rows.template run<Direction::kForward>(row_.get(), workspace_.get());
+    }
+
+    void row_inverse(int group) {
+        layout_.over_rows.template run<Direction::kInverse>(row_.get(), workspace_.get());
+        const int* place = layout_.over_rows.plan().place.data();
+        Complex<T>* block = &at(group * kLanes<T>, 0);
+        for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
+            Vector<T> re[kLanes<T>], im[kLanes<T>];
+            for (int i = 0; i < kLanes<T>; ++i) {
+                const Complex<T> z = row_[place[std::min(x + i, layout_.shape.width - 1)]];
+                re[i] = z.re;
+                im[i] = z.im;
+            }
+            transpose<T>(re);
+            transpose<T>(im);
+            for (int i = 0; i < kLanes<T>; ++i) block[i] = {re[i], im[i]};
+        }
+    }
+
+    static Vector<T> amplitude(const Complex<T>& z) { return square_root(fma(z.re, z.re, z.im * z.im)); }
+
+    void take_amplitudes(Vector<T>* amplitudes) {
+        for (int i = 0; i < layout_.shape.width; ++i) amplitudes[i] = amplitude(row_[i]);
+    }
+
+    // Where a bin is 0 its phase is 0, and the result is the amplitude given to it.
+    void exchange(Vector<T>* amplitudes) {
+        for (int i = 0; i < layout_.shape.width; ++i) {
+            Complex<T>& z = row_[i];
+            const Vector<T> own = amplitude(z);
+            const Vector<T> given = amplitudes[i];
+            amplitudes[i] = own;
+            const auto nothing = own == T(0);
+            const Vector<T> gain = given / (nothing ? broadcast(T(1)) : own);
+            z.re = nothing ? gain : z.re * gain;
+            z.im = z.im * gain;
+        }
+    }
+
+    const Layout<T>& layout_;
+    Buffer<Complex<T>> grid_;
+    Buffer<Vector<T>> amplitudes_;
+    Buffer<Complex<T>> columns_, row_, workspace_;
+    Buffer<Vector<T>> values_;
+};
+
+}  // namespace apr

@@ -1,0 +1,169 @@
+// Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
+//
+// Everything else is written against these types and helpers; the one place that knows an instruction set by name is
+// `to_half`. The build never contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code
+// gives equal bits wherever it is inlined; `fma` asks for it where it is wanted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+namespace apr {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+
+template <class T, int Bytes>
+struct VectorType {
+    typedef T type __attribute__((vector_size(Bytes)));
+};
+template <class T, int Bytes = kVectorBytes>
+using Vector = typename VectorType<T, Bytes>::type;
+
+template <class T>
+inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+// The integer of the same width, which the comparison of two vectors gives lane by lane.
+template <class T>
+struct IntegerLike;
+template <>
+struct IntegerLike<float> {
+    using type = std::int32_t;
+};
+template <>
+struct IntegerLike<double> {
+    using type = std::int64_t;
+};
+template <class T>
+using Integers = Vector<typename IntegerLike<T>::type>;
+
+template <class To, class From>
+inline To bits(From value) {
+    static_assert(sizeof(To) == sizeof(From));
+    To out;
+    std::memcpy(&out, &value, sizeof(To));
+    return out;
+}
+
+template <class T>
+inline Vector<T> broadcast(T value) {
+    Vector<T> out;
+    for (int lane = 0; lane < kLanes<T>; ++lane) out[lane] = value;
+    return out;
+}
+
+template <class T>
+inline Vector<T> load(const T* from) {
+    Vector<T> out;
+    std::memcpy(&out, from, sizeof(out));
+    return out;
+}
+
+template <class V, class To>
+inline void store(To* to, V value) {
+    std::memcpy(to, &value, sizeof(value));
+}
+
+// a·b + c: one rounding where the instruction set has it, two where a library call would have to emulate it. The
+// compilers turn the loops over lanes of this file into one instruction.
+inline float fma_lane(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+inline double fma_lane(double a, double b, double c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+inline float sqrt_lane(float a) { return __builtin_sqrtf(a); }
+inline double sqrt_lane(double a) { return __builtin_sqrt(a); }
+
+template <class V>
+inline V fma(V a, V b, V c) {
+    V out;
+    for (int lane = 0; lane < kVectorBytes / static_cast<int>(sizeof(a[0])); ++lane) {
+        out[lane] = fma_lane(a[lane], b[lane], c[lane]);
+    }
+    return out;
+}
+
+template <class V>
+inline V square_root(V a) {
+    V out;
+    for (int lane = 0; lane < kVectorBytes / static_cast<int>(sizeof(a[0])); ++lane) out[lane] = sqrt_lane(a[lane]);
+    return out;
+}
+
+template <class T>
+struct Complex {
+    Vector<T> re, im;
+};
+
+// One stage of a transposition of kLanes vectors: in every square of 2·Block lanes by 2·Block vectors the off-diagonal
+// quarters change places.
+template <class T, int Block, int... Lane>
+inline void swap_blocks(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
+    constexpr int n = kLanes<T>;
+    const Vector<T> upper = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane - Block : Lane)...);
+    b = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane : Lane + Block)...);
+    a = upper;
+}
+
+template <class T, int Block = kLanes<T> / 2>
+inline void transpose(Vector<T>* rows) {
+    for (int i = 0; i < kLanes<T>; ++i) {
+        if (!(i & Block)) {
+            swap_blocks<T, Block>(rows[i], rows[i + Block], std::make_integer_sequence<int, kLanes<T>>{});
+        }
+    }
+    if constexpr (Block > 1) transpose<T, Block / 2>(rows);
+}
+
+using Floats = Vector<float>;
+using Ints = Vector<std::int32_t>;
+using Halves = Vector<std::uint16_t, kVectorBytes / 2>;
+
+// float32 as the bits of bfloat16, to nearest, ties to even; NaN stays NaN.
+inline Halves to_bfloat16(Floats value) {
+    const Ints word = bits<Ints>(value);
+    const Ints rounded = word + 0x7fff + ((word >> 16) & 1);
+    const Ints quiet = word | 0x400000;
+    return __builtin_convertvector((value == value ? rounded : quiet) >> 16, Halves);
+}
+
+#if defined(__AVX512F__)
+inline Halves to_half(Floats value) { return bits<Halves>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
+#elif defined(__F16C__)
+inline Halves to_half(Floats value) { return bits<Halves>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
+#else
+// float32 as the bits of float16 in whole-number arithmetic, to nearest, ties to even.
+inline Halves to_half(Floats value) {
+    const Ints word = bits<Ints>(value);
+    const Ints sign = (word >> 16) & 0x8000;
+    const Ints size = word & 0x7fffffff;
+    // Adding 0.5 leaves a subnormal half, which has steps of 2^-24, in the low bits of the sum, rounded by the adder.
+    const Ints small = bits<Ints>(bits<Floats>(size) + 0.5f) - 0x3f000000;
+    const Ints normal = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13;
+    const Ints special = size > 0x7f800000 ? Ints{} + 0x7e00 : Ints{} + 0x7c00;
+    const Ints finite = size < 0x38800000 ? small : normal;
+    return __builtin_convertvector((size >= 0x477ff000 ? special : finite) | sign, Halves);
+}
+#endif
+
+}  // namespace apr
