@@ -134,8 +134,8 @@ def test_defaults_are_the_published_recipe():
 
 
 def test_options_have_their_types():
-    given = "--lr 0.5 --lr-steps 3 4 --compile --train a b --val c --amp bf16 --warmup-epochs 0.5".split()
-    options = parse(ImageNetOptions, "", given)
+    given = "--lr 0.5 --lr-steps 3 4 --compile --train a b --val c --amp bf16 --warmup-epochs 0.5"
+    options = parse(ImageNetOptions, "", given.split())
     assert (options.lr, options.lr_steps, options.compile, options.train) == (0.5, (3, 4), True, ("a", "b"))
     assert (options.val, options.amp, options.warmup_epochs, options.data) == ("c", "bf16", 0.5, "")
 
@@ -181,12 +181,15 @@ def test_missing_data_names_the_sample(given):
 # ---- files written whole ---------------------------------------------------------------------------------------------
 
 
+LOADER_STATE = {"pipeline": b"\x00\xff" * 50, "none": b"", "batch": 3, "graph": {"device": "cpu", "shard": [0, 1]}}
+
+
 def _state(epoch: int = 0, **more) -> dict:
     return {
         "architecture": "net",
         "classes": ["a", "b"],
         "position": {"epoch": epoch, "step": 3, "trained": False},
-        "processes": [{"loader": {"pipeline": b"\x00\xff" * 50}}],
+        "processes": [{"loader": checkpoint.without_bytes(LOADER_STATE)}],
         "model": {"w": torch.full((1000,), float(epoch))},
     } | more
 
@@ -204,15 +207,15 @@ def test_checkpoints_round_trip_and_the_former_is_kept(tmp_path):
         "previous.pt": 1,
         "best.pt": 1,
     }
-    assert found["latest.pt"]["processes"][0]["loader"]["pipeline"] == b"\x00\xff" * 50
+    assert checkpoint.with_bytes(found["latest.pt"]["processes"][0]["loader"]) == LOADER_STATE
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "latest.pt", "previous.pt"]
 
 
 class _FullDisk:
     """A file on a disk with room for 2,000 bytes more."""
 
-    def __init__(self, file):
-        self._file, self._room = file, 2000
+    def __init__(self, path, mode):
+        self._file, self._room = path.open(mode), 2000
 
     def write(self, data):
         self._room -= len(data)
@@ -233,7 +236,7 @@ class _FullDisk:
 def test_a_full_disk_leaves_the_old_checkpoints(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, _state(0), best=True)
     checkpoint.save(tmp_path, _state(1), best=False)
-    monkeypatch.setattr(checkpoint, "open", lambda *given: _FullDisk(open(*given)), raising=False)
+    monkeypatch.setattr(checkpoint, "open", _FullDisk, raising=False)
     with pytest.raises(InputError, match=r"latest\.pt: No space left on device.*--resume auto"):
         checkpoint.save(tmp_path, _state(2), best=True)
     monkeypatch.undo()
@@ -311,8 +314,9 @@ class _Evil:
 def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(_state() | {"format": 1, "extra": _Evil()}, "evil.pt")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as error:
         _load(Path("evil.pt"))
+    assert "weights_only" not in str(error.value), "nobody is told how to run it"
     assert not Path("evil").exists()
 
 
@@ -335,7 +339,7 @@ def test_folder_of_another_run_needs_resume(tmp_path):
     used.mkdir()
     assert folder.choose(_options(output=str(used)), "net") == (used, None)
     (used / "config.json").touch()
-    with pytest.raises(InputError, match="already has files.*--resume auto"):
+    with pytest.raises(InputError, match=r"already has files.*--resume auto"):
         folder.choose(_options(output=str(used)), "net")
     assert folder.choose(_options(output=str(used), resume="auto"), "net") == (used, None)
     (used / "previous.pt").touch()
@@ -533,7 +537,7 @@ def test_a_step_is_that_of_sgd_on_the_published_loss():
     views = [nn.functional.cross_entropy(logits[view::2], targets[view::2]) for view in (0, 1)]
     (gradient,) = torch.autograd.grad(views[0] + views[1], trainer.model[4].weight)
     loss = trainer.step(images, targets, views=2)
-    assert float(loss) == pytest.approx(float(views[0] + views[1]), rel=1e-6)
+    assert float(loss) == pytest.approx(float((views[0] + views[1]).detach()), rel=1e-6)
     expected = weight - 0.1 * (gradient + 0.01 * weight)
     torch.testing.assert_close(trainer.model[4].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
@@ -649,16 +653,7 @@ def test_pictures_are_written_as_they_are_named(tmp_path, crops):
     for name in ("c.png", "s.png"):
         with Image.open(tmp_path / name) as image:
             assert image.format == "PNG"
-            assert (
-                len(
-                    set(
-                        image.convert("L").get_flattened_data()
-                        if hasattr(image, "get_flattened_data")
-                        else image.convert("L").getdata()
-                    )
-                )
-                > 10
-            )
+            assert np.asarray(image.convert("L")).std() > 10
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (300, 20)])

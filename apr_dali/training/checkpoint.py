@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from apr_dali.errors import InputError
@@ -88,6 +89,19 @@ def save(folder: Path, state: dict[str, Any], best: bool) -> None:
         write_whole(folder / BEST, lambda file: torch.save(state, file))
 
 
+def without_bytes(state: dict[str, Any]) -> dict[str, Any]:
+    """`state` with uint8 tensors for its bytes: torch refuses some bytes, empty ones, where it loads weights only."""
+    return {
+        key: torch.from_numpy(np.frombuffer(value, np.uint8).copy()) if isinstance(value, bytes) else value
+        for key, value in state.items()
+    }
+
+
+def with_bytes(state: dict[str, Any]) -> dict[str, Any]:
+    """What `without_bytes` was given."""
+    return {key: value.numpy().tobytes() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+
+
 def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
@@ -100,7 +114,9 @@ def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, A
         state = _read(path)
     # What a broken file raises depends on where it is broken.
     except Exception as error:
-        raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({error}){_offer(path)}") from error
+        # Only its first line: torch goes on with advice on how to run what the file contains.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
     _check_fits(state, path, architecture, classes)
     return state
 

@@ -1,0 +1,409 @@
+"""train_imagenet.py from end to end, on small images, as a user runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from apr_dali.training.command import run
+
+SCRIPT = Path(__file__).parents[1] / "train_imagenet.py"
+# The smallest of torchvision's networks that has batch norm.
+SMALL = ["--model", "shufflenet_v2_x0_5", "--image-size", "32", "--batch-size", "8", "--lr", "0.01"]
+SMALL += ["--threads", "1", "--device", "cpu"]
+CLASSES = ("astronaut", "chelsea", "coffee")
+TRAINING, VALIDATION = 16, 3  # images of a class
+STEPS = len(CLASSES) * TRAINING // 8
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory, photos) -> Path:
+    """train/ and val/ with small crops of three photographs."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, photo in zip(CLASSES, (photos[0], photos[2], photos[1]), strict=True):
+        for split, count in (("train", TRAINING), ("val", VALIDATION)):
+            (folder / split / name).mkdir(parents=True)
+            for n in range(count):
+                y, x = (int(rng.integers(side - 60)) for side in photo.shape[:2])
+                crop = photo[y : y + int(rng.integers(40, 60)), x : x + int(rng.integers(40, 60))]
+                Image.fromarray(crop).save(folder / split / name / f"{n}.jpg")
+    return folder
+
+
+@pytest.fixture
+def copy(tree, tmp_path) -> Path:
+    """The tree again, of links to its images: to be spoilt."""
+    for path in tree.rglob("*.jpg"):
+        link = tmp_path / "data" / path.relative_to(tree)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("train_imagenet", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(trainer, monkeypatch, capfd, tmp_path):
+    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*given: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train_imagenet.py", *SMALL, *map(str, given)])
+        capfd.readouterr()
+        status = run(trainer.main)
+        return status, *capfd.readouterr()
+
+    return start
+
+
+def state_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def assert_same(found, expected, where: str = "") -> None:
+    """Bit for bit, through nested containers."""
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for n, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{where}[{n}]")
+    else:
+        assert found == expected, where
+
+
+# ---- a run that is stopped ends as one that is not -------------------------------------------------------------------
+
+
+def popen(tree: Path, folder: Path, *given: str) -> subprocess.Popen:
+    command = [sys.executable, str(SCRIPT), *SMALL, "--data", str(tree), "--aug", "apr-sp", "--epochs", "2"]
+    command += ["--output", str(folder), "--resume", "auto", *given]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(process: subprocess.Popen, happened, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, f"ended too early:\n{process.stdout.read()}"
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.005)
+
+
+def has_step_of(folder: Path, epoch: int) -> bool:
+    path = folder / "metrics.jsonl"
+    return path.exists() and f'"step", "epoch": {epoch},' in path.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tree, tmp_path_factory) -> dict:
+    """The last checkpoint and the epochs' results of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    process = popen(tree, folder)
+    told = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, told
+    return {"state": state_of(folder / "latest.pt"), "rows": rows_of(folder), "told": told, "folder": folder}
+
+
+def assert_ends_as(folder: Path, whole: dict) -> None:
+    found, expected = state_of(folder / "latest.pt"), whole["state"]
+    for key in ("model", "optimiser", "position", "scaler"):
+        assert_same(found[key], expected[key], key)
+    assert_same(found["processes"][0]["random"], expected["processes"][0]["random"])
+    for mine, theirs in zip(rows_of(folder), whole["rows"], strict=True):
+        for key in ("epoch", "train_loss", "val_loss", "top1", "top5", "lr", "global_step"):
+            assert mine[key] == theirs[key], key
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(tree, tmp_path, whole):
+    folder = tmp_path / "run"
+    process = popen(tree, folder, "--checkpoint-minutes", "0")
+    wait_for(process, (folder / "previous.pt").exists)  # the second checkpoint is written
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    position = state_of(folder / "latest.pt")["position"]
+    assert position["epoch"] == 0
+    assert 0 < position["step"] < STEPS
+    process = popen(tree, folder)
+    told = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, told
+    assert f"continuing at epoch 1, step {position['step']}" in told
+    assert_ends_as(folder, whole)
+
+
+def test_stopped_by_sigterm_and_ctrl_c_and_resumed(tree, tmp_path, whole):
+    folder = tmp_path / "run"
+    for signum, epoch in ((signal.SIGTERM, 1), (signal.SIGINT, 2)):
+        process = popen(tree, folder)
+        # A step into the epoch: the record of its first step is there.
+        wait_for(process, lambda e=epoch: has_step_of(folder, e))
+        process.send_signal(signum)
+        told = process.communicate(timeout=100)[0]
+        assert process.returncode == 128 + signum, told
+        assert "stopped; continue with --resume auto" in told
+        position = state_of(folder / "latest.pt")["position"]
+        assert (position["epoch"], 0 < position["step"] <= STEPS) == (epoch - 1, True)
+    process = popen(tree, folder)
+    told = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, told
+    assert_ends_as(folder, whole)
+
+
+def test_a_run_leaves_its_records_and_says_its_result(whole):
+    folder, rows = whole["folder"], whole["rows"]
+    names = {"best.pt", "config.json", "curves.png", "latest.pt", "metrics.jsonl", "previous.pt", "samples.png"}
+    assert {path.name for path in folder.iterdir()} == names | {"tensorboard"}
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert len(rows_of(folder, "step")) == 2 * STEPS
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["aug"] == "apr-sp"
+    assert {"torch", "numpy", "python"} <= config["versions"].keys()
+    assert any((folder / "tensorboard").iterdir())
+    assert f"run folder: {folder}\ntop-1 {rows[-1]['top1']:.2%} on 9 validation images\n" in whole["told"]
+    assert re.search(r"\n\d+ training images/s\n$", whole["told"])
+    best = state_of(folder / "best.pt")["position"]
+    assert best["best"] == max(row["top1"] for row in rows)
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------------
+
+# What every process ends with, written beside the run: checkpoints hold the main one's alone.
+SPY = """
+import runpy, sys, torch
+from apr_dali.training.loop import Trainer
+end_epoch = Trainer.end_epoch
+def spy(self, *given):
+    end_epoch(self, *given)
+    torch.save(self.model.state_dict(), f"rank{self.group.rank}.pt")
+Trainer.end_epoch = spy
+script, sys.argv[1:2] = sys.argv[1], []
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def torchrun(*given: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, given)]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def pair_run(tree, tmp_path_factory) -> Path:
+    """A folder with `run`, an epoch of two processes, and each process's weights as rank0.pt and rank1.pt."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "spy.py").write_text(SPY)
+    data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
+    done = torchrun("spy.py", SCRIPT, *SMALL, *data, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder: run") == 1
+    return folder
+
+
+def test_two_processes_agree(pair_run):
+    first, second = (torch.load(pair_run / f"rank{rank}.pt") for rank in (0, 1))
+    assert_same(second, first)
+    state = state_of(pair_run / "run" / "latest.pt")
+    assert_same(state["model"], first)
+    assert len(state["processes"]) == 2
+    assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
+
+
+def test_two_processes_validate_as_one(pair_run, tree, train):
+    status, told, errors = train("--data", tree, "--eval-only", pair_run / "run" / "latest.pt")
+    assert status == 0, errors
+    row = rows_of(pair_run / "run")[0]
+    found = re.fullmatch(r"top-1 ([\d.]+)%, top-5 ([\d.]+)%, loss ([\d.]+) on (\d+) images\n", told)
+    assert found is not None, told
+    assert (float(found[1]), float(found[2])) == (round(100 * row["top1"], 2), round(100 * row["top5"], 2))
+    assert float(found[3]) == pytest.approx(row["val_loss"], abs=1e-4)
+    assert int(found[4]) == len(CLASSES) * VALIDATION
+
+
+def test_another_number_of_processes_restarts_the_epoch(pair_run, tree, train, tmp_path):
+    state = state_of(pair_run / "run" / "latest.pt")
+    state["position"] |= {"epoch": 0, "step": 2}
+    torch.save(state, tmp_path / "two.pt")
+    status, told, errors = train("--data", tree, "--aug", "apr-p", "--epochs", 1, "--resume", tmp_path / "two.pt")
+    assert status == 0, errors
+    assert "it was saved by 2 processes, now there are 1" in told
+    assert "epoch 1 starts again from its beginning" in told
+    assert [row["step"] for row in rows_of(tmp_path, "step")] == list(range(1, STEPS + 1))
+
+
+def test_an_error_is_told_once_under_torchrun(tree, tmp_path):
+    done = torchrun(SCRIPT, *SMALL, "--data", tree, "--batch-size", 9, "--output", "run", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "error: --batch-size must be divisible by the 2 processes, got 9" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def spoil(name: str, data: Path) -> None:
+    """Make one thing wrong in the folder `data`."""
+    image = data / "train" / "chelsea" / "3.jpg"
+    content = image.read_bytes()
+    if name == "empty class":
+        for path in (data / "val" / "coffee").iterdir():
+            path.unlink()
+    elif name == "classes differ":
+        (data / "val" / "coffee").rename(data / "val" / "tea")
+    else:
+        image.unlink()
+        image.write_bytes({"truncated": content[: len(content) // 2], "no image": b"<html>", "empty": b""}[name])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("empty class", "coffee"),
+        ("classes differ", "tea"),
+        ("truncated", "train/chelsea/3.jpg: truncated"),
+        ("no image", "train/chelsea/3.jpg: not an image"),
+        ("empty", "train/chelsea/3.jpg: empty file"),
+    ],
+)
+def test_spoilt_data(wrong, told, copy, train):
+    spoil(wrong, copy)
+    status, _, errors = train("--data", copy, "--output", "run")
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert told in errors
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--data", "missing"], "--data sample"),
+        (["--data", "."], "no folder 'train'"),
+        (["--model", "resnet5O"], "resnet50"),
+        (["--batch-size", "64"], "gives no batch"),
+        (["--model", "alexnet"], "cannot take images of 32×32"),
+        (["--resume", "missing.pt"], "no checkpoint missing.pt"),
+        (["--aug", "apr-x"], "'apr-x'"),
+        (["--data", "a.jpg"], "not a file list"),
+    ],
+)
+def test_bad_input(given, told, tree, train):
+    Path("a.jpg").write_bytes(b"\xff\xd8\xff")
+    status, _, errors = train("--data", tree, "--output", "run", *given)
+    assert status == 2
+    assert re.match(r"error: .*\n$", errors, re.DOTALL)
+    assert told in errors
+    assert not Path("run").exists()
+
+
+def test_folder_of_another_run_stays_as_it_is(tree, train):
+    Path("run").mkdir()
+    Path("run/config.json").write_text("theirs")
+    status, _, errors = train("--data", tree, "--output", "run")
+    assert status == 2
+    assert "already has files" in errors
+    assert os.listdir("run") == ["config.json"]
+    assert Path("run/config.json").read_text() == "theirs"
+
+
+def test_checkpoint_of_another_architecture(tree, train, whole):
+    latest = whole["folder"] / "latest.pt"
+    status, _, errors = train("--data", tree, "--model", "squeezenet1_1", "--resume", latest, "--output", "run")
+    assert status == 2
+    assert "is a checkpoint of shufflenet_v2_x0_5, not of squeezenet1_1" in errors
+    assert not Path("run").exists()
+
+
+def test_an_image_that_breaks_in_mid_epoch_is_named(copy, train):
+    """The quick look sees both ends of a file; what is wrong between them shows when its batch comes."""
+    image = copy / "train" / "chelsea" / "3.jpg"
+    content = bytearray(image.read_bytes())
+    image.unlink()
+    content[2:-2] = bytes(len(content) - 4)
+    image.write_bytes(content)
+    for given, told in (
+        (["--check", "off"], f"the image {image} cannot be decoded"),
+        (["--check", "full"], f"{image}: "),
+    ):
+        status, _, errors = train("--data", copy, "--output", f"run{given[1]}", "--epochs", 1, *given)
+        assert status == 2
+        assert told in errors
+
+
+# ---- where the images come from --------------------------------------------------------------------------------------
+
+
+def test_several_training_folders_and_a_validation_folder(tree, train, tmp_path):
+    more = tmp_path / "more"
+    for name in CLASSES:
+        (more / name).mkdir(parents=True)
+        (more / name / "x.jpg").symlink_to(tree / "val" / name / "0.jpg")
+    options = ["--epochs", 1, "--data", tree, "--train", more, tree, "--val", tree / "train"]
+    status, told, errors = train(*options, "--output", "run")
+    assert status == 0, errors
+    count = len(CLASSES) * TRAINING
+    assert f"{2 * count + 3} training images, {count} for validation, in run" in told
+    assert f" on {count} validation images\n" in told
+
+
+def test_file_list_in_place_of_the_folder(tree, train):
+    from apr_dali.data.file_list import FileList, write_file_list
+
+    entries = sorted(str(path.relative_to(tree)) for path in tree.rglob("*.jpg"))[1:]
+    write_file_list("list.txt", FileList(str(tree), CLASSES, ("train", "val"), tuple(entries)))
+    status, told, errors = train("--data", "list.txt", "--epochs", 1, "--output", "run")
+    assert status == 0, errors
+    assert f"{len(CLASSES) * TRAINING - 1} training images, {len(CLASSES) * VALIDATION} for validation" in told
+
+
+def test_a_finished_run_started_again_only_validates(tree, train, whole):
+    folder = whole["folder"]
+    before = state_of(folder / "latest.pt")
+    status, told, errors = train(
+        "--data", tree, "--aug", "apr-sp", "--epochs", 2, "--resume", "auto", "--output", folder
+    )
+    assert status == 0, errors
+    assert f"top-1 {whole['rows'][-1]['top1']:.2%} on 9 validation images" in told
+    assert_same(state_of(folder / "latest.pt")["model"], before["model"])
+    assert rows_of(folder) == whole["rows"]
+
+
+def test_sample_is_written_unless_something_else_is_there(train, monkeypatch):
+    from apr_dali.data import sample
+
+    written = []
+    monkeypatch.setattr(sample, "write_sample", written.append)
+    status, _, errors = train("--data", "sample")
+    assert (status, written) == (2, ["sample"])
+    assert "sample is not there" in errors
+    Path("sample").mkdir()
+    assert train("--data", "sample")[0] == 2
+    assert written == ["sample"]
