@@ -66,7 +66,7 @@ def affine(image: Image, matrix: NDArray[np.float64]) -> Image:
     """Pillow's affine transform with bilinear interpolation, black outside (its Geometry.c).
 
     Output pixel (x, y) shows the input at matrix · (x + ½, y + ½, 1) - ½. All in float64; the result is
-    truncated to uint8. On the bottom row the upper line counts twice.
+    truncated to uint8. Neighbours outside are those at the border: the bottom row counts twice.
     """
     height, width = image.shape[:2]
     a, b, c, d, e, f = (float(value) for value in matrix)
@@ -80,10 +80,9 @@ def affine(image: Image, matrix: NDArray[np.float64]) -> Image:
     def at(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float64]:
         return image[row.clip(0, height - 1), column.clip(0, width - 1)].astype(np.float64)
 
-    upper, upper_right = at(top, left), at(top, left + 1)
-    lower, lower_right = at(top + 1, left), at(top + 1, left + 1)
-    upper = upper + (upper_right - upper) * dx
-    lower = np.where((top + 1 < height)[..., None], lower + (lower_right - lower) * dx, upper)
+    upper, lower = at(top, left), at(top + 1, left)
+    upper = upper + (at(top, left + 1) - upper) * dx
+    lower = lower + (at(top + 1, left + 1) - lower) * dx
     value = upper + (lower - upper) * dy
     return np.where(inside[..., None], np.trunc(value), 0).astype(np.uint8)
 

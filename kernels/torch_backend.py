@@ -228,6 +228,5 @@ def _warp(images: Tensor, matrix: Tensor) -> Tensor:
     upper, lower = at(top, left), at(top + 1, left)
     upper = upper + (at(top, left + 1) - upper) * dx
     lower = lower + (at(top + 1, left + 1) - lower) * dx
-    lower = torch.where((top + 1 < height)[..., None], lower, upper)
     value = upper + (lower - upper) * dy
     return torch.where(inside[..., None], value, 0).to(torch.uint8)

@@ -67,6 +67,11 @@ def test_grey_image_has_exact_zeros_and_the_phase_there_is_zero(crops):
     assert (full[0] != 0).any()
 
 
+def test_phase_of_nothing_is_zero_whatever_its_sign():
+    for nothing in (0.0, -0.0):
+        assert (spectral.phase(np.full((3, 4, 4), nothing)) == 0).all()
+
+
 def test_black_phase_gives_the_amplitude_itself():
     # Phase 0 everywhere: the result is the inverse transform of |F(second)|.
     second = np.random.default_rng(1).random((3, 6, 6))
