@@ -259,8 +259,8 @@ def _torch_gpu() -> Availability:
         available = torch.cuda.is_available()
     reason = "; ".join(_words(Exception(warning.message)) for warning in told)
     if not available and not reason:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        reason = f"torch.cuda.is_available() is False, CUDA_VISIBLE_DEVICES is {'not set' if visible is None else repr(visible)}"
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        reason = f"torch.cuda.is_available() is False, CUDA_VISIBLE_DEVICES is {visible!r}"
     return Availability(available, reason)
 
 

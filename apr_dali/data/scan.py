@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,19 @@ from tqdm import tqdm
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
 
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+# What DALI decodes: Pillow knows more, and GIF or AVIF stop a pipeline as surely as a text does.
 _MAGIC = (
-    b"\xff\xd8\xff",  # JPEG
-    b"\x89PNG\r\n\x1a\n",
+    _JPEG,
+    _PNG,
     b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"P2",
-    b"P3",
-    b"P5",
-    b"P6",
+    *(b"P%d" % number for number in range(1, 7)),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF and BigTIFF
+    b"\0\0\0\x0cjP  \r\n",  # JPEG 2000
 )
 _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", 0xDA
 _TAIL = 64
-"""Bytes at the end of a JPEG where its end marker is looked for first: some writers pad behind it."""
+"""Bytes at the end of a file where its end marker is looked for first: some writers pad behind it."""
 _CHUNK = 128
 """Files that a worker takes at a time."""
 
@@ -43,15 +43,15 @@ Bad = tuple[str, str]
 def quick_check(files: Sequence[str], threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
-    Finds what is missing, empty, of no known format, or a JPEG cut off before its end marker. The format is told by
-    the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
+    Finds what is missing, empty, of no format that DALI decodes, or a JPEG or PNG cut off before its end marker. The
+    format is told by the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
 
 
 def full_check(files: Sequence[str], processes: int) -> list[Bad]:
-    """(path, reason) of the files that Pillow cannot decode to the last pixel, in the order of `files`.
+    """(path, reason) of the files that `quick_check` finds or that Pillow cannot decode, in the order of `files`.
 
     Shows a progress bar where stderr is a terminal. Raises InputError if a process dies.
     """
@@ -109,33 +109,40 @@ def _why_no_image(path: str) -> str | None:
                 return "empty file"
             if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
                 return f"not an image: it starts with {start[:8]!r}"
-            if start.startswith(_MAGIC[0]):
-                file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
-                if _END_OF_IMAGE not in file.read():
-                    file.seek(0)
-                    if not _has_end(file.read()):
-                        return "truncated JPEG: no end marker"
+            if start.startswith(_JPEG) and not (_END_OF_IMAGE in _tail(file) or _jpeg_has_end(_whole(file))):
+                return "truncated: no end marker"
+            if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
+                return "truncated: no end marker"
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-def _has_end(jpeg: bytes) -> bool:
+def _tail(file: BinaryIO) -> bytes:
+    file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
+    return file.read()
+
+
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _jpeg_has_end(content: bytes) -> bool:
     """Whether an end marker follows the start of the picture's own data.
 
     Cameras append whole films behind the end marker, and a preview in the header has an end marker of its own:
     neither the tail nor the first marker found tells.
     """
     position = 2
-    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
-        if jpeg[position + 1] == _START_OF_SCAN:
-            return jpeg.find(_END_OF_IMAGE, position) >= 0
-        if jpeg[position + 1] == 0xFF:
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        if content[position + 1] == _START_OF_SCAN:
+            return content.find(_END_OF_IMAGE, position) >= 0
+        if content[position + 1] == 0xFF:
             position += 1  # a fill byte before a marker
         else:
-            position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
-    # Past the end, or something else than a marker, which decoders skip: then any end marker behind it will do.
-    return _END_OF_IMAGE in jpeg[position:]
+            position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return False
 
 
 def _undecodable(files: Sequence[str]) -> list[Bad]:
@@ -143,9 +150,10 @@ def _undecodable(files: Sequence[str]) -> list[Bad]:
 
 
 def _why_undecodable(path: str) -> str | None:
+    reason = _why_no_image(path)
+    if reason is not None:
+        return reason
     try:
-        if os.path.getsize(path) == 0:
-            return "empty file"
         with warnings.catch_warnings():
             # Others, of broken EXIF data or of a large size, are about pictures that can be read.
             warnings.simplefilter("ignore")
@@ -153,7 +161,7 @@ def _why_undecodable(path: str) -> str | None:
             with Image.open(path) as image:
                 image.load()
     except Image.UnidentifiedImageError:
-        return "not an image"
+        return "not an image, though it starts like one"
     except Exception as error:  # noqa: BLE001 - what a decoder makes of a broken file can be any of them
         return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     return None

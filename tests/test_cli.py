@@ -1,0 +1,202 @@
+"""The command line: what it prints, where, and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apr_dali import __version__, cli
+from apr_dali.cli import main
+from apr_dali.data.folders import open_set
+from apr_dali.doctor import Report
+
+
+def photo(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """train: 3 cats, 2 dogs; val: 1 cat, 1 dog. All fine."""
+    root = tmp_path / "data"
+    for name in ("train/cat/1", "train/cat/2", "train/cat/3", "train/dog/1", "train/dog/2", "val/cat/1", "val/dog/1"):
+        photo(root / f"{name}.jpg")
+    return root
+
+
+def spoil(tree: Path) -> list[str]:
+    """Put a truncated, an empty and a text file among the images; their paths in the order of the check."""
+    whole = (tree / "train/cat/1.jpg").read_bytes()
+    for name, content in (("train/cat/2", whole[:-300]), ("train/dog/zz", b""), ("val/dog/a", b"hello")):
+        (tree / f"{name}.jpg").write_bytes(content)
+    return [str(tree / f"{name}.jpg") for name in ("train/cat/2", "train/dog/zz", "val/dog/a")]
+
+
+class TestCheckData:
+    def test_all_fine(self, tree, capsys):
+        assert main(["check-data", str(tree), "--processes", "1"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "class   train     bad     val     bad",
+            "cat         3       0       1       0",
+            "dog         2       0       1       0",
+            "total       5       0       2       0",
+        ]
+
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_bad_images_are_named_with_the_reason(self, tree, capsys, processes):
+        bad = spoil(tree)
+        assert main(["check-data", str(tree), "--processes", processes]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition(": ")[0] for line in lines[:3]] == bad
+        assert "truncated" in lines[0].partition(": ")[2]
+        assert [line.partition(": ")[2] for line in lines[1:3]] == [
+            "empty file",
+            "not an image: it starts with b'hello'",
+        ]
+        assert lines[4:] == [
+            "cat         2       1       1       0",
+            "dog         2       1       1       1",
+            "total       4       2       2       1",
+        ]
+
+    def test_the_list_leaves_out_the_bad_ones(self, tree, tmp_path, capsys):
+        bad = spoil(tree)
+        before = {split: set(open_set(tree, split).files) for split in ("train", "val")}
+        assert main(["check-data", str(tree), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]) == 1
+        for split, files in before.items():
+            found = open_set(tmp_path / "l.txt", split)
+            assert set(found.files) == files - set(bad)
+            assert found.classes == ("cat", "dog")
+            assert [Path(file).parent.name for file in found.files] == [found.classes[n] for n in found.labels]
+        assert f"wrote {tmp_path}/l.txt with 6 images" in capsys.readouterr().out
+
+    def test_a_class_whose_images_are_all_bad_keeps_its_label(self, tree, tmp_path):
+        for name in ("1", "2", "3"):
+            (tree / f"train/cat/{name}.jpg").write_bytes(b"")
+        assert main(["check-data", str(tree), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]) == 1
+        assert open_set(tmp_path / "l.txt", "train").labels.tolist() == [1, 1]
+
+    def test_a_folder_without_splits(self, tree, tmp_path, capsys):
+        arguments = ["check-data", str(tree / "val"), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.splitlines()[:3] == [
+            "class  images     bad",
+            "cat         1       0",
+            "dog         1       0",
+        ]
+        assert open_set(tmp_path / "l.txt", "val").files == open_set(tree, "val").files
+
+    def test_the_table_fits_80_columns(self, tmp_path, capsys):
+        for split in ("train", "val"):
+            photo(tmp_path / split / ("long" * 40) / "1.jpg")
+            photo(tmp_path / split / "short" / "1.jpg")
+        assert main(["check-data", str(tmp_path), "--processes", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert {len(line) for line in lines} == {80}
+        assert lines[1].startswith("longlong")
+        assert "…" in lines[1]
+
+    def test_splits_with_other_classes(self, tree, capsys):
+        photo(tree / "val/emu/1.jpg")
+        assert main(["check-data", str(tree)]) == 2
+        assert "1 extra: emu" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [("none", "is not there"), ("file.txt", "is a file: give the folder"), ("tars", "holds tar files")],
+    )
+    def test_wrong_input(self, tmp_path, capsys, given, expected):
+        (tmp_path / "file.txt").touch()
+        (tmp_path / "tars").mkdir()
+        (tmp_path / "tars/0.tar").touch()
+        (tmp_path / "tars/0.idx").write_text("v1.2 1\n")
+        (tmp_path / "tars/classes.txt").write_text("cat\n")
+        assert main(["check-data", str(tmp_path / given)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert expected in err
+
+    def test_no_place_for_the_list_is_said_before_decoding(self, tree, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("apr_dali.data.check.full_check", lambda *_: pytest.fail("decoded"))
+        assert main(["check-data", str(tree), "--write-file-list", str(tmp_path / "no/l.txt")]) == 2
+        assert "its folder is not there" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
+    def test_processes_must_be_a_positive_number(self, tree, capsys, count):
+        assert main(["check-data", str(tree), f"--processes={count}"]) == 2
+        assert f"must be a whole number from 1 on, got '{count}'" in capsys.readouterr().err
+
+
+class TestSample:
+    @pytest.mark.parametrize("arguments", [["--format", "folder"], ["--format", "webdataset"], []])
+    def test_writes_what_open_set_reads(self, tmp_path, capsys, monkeypatch, arguments):
+        monkeypatch.setattr("apr_dali.data.sample.IMAGES_PER_CLASS", {"train": 3, "val": 2})
+        assert main(["sample", str(tmp_path / "s"), *arguments]) == 0
+        assert capsys.readouterr().out == f"{tmp_path}/s\n"
+        train, val = (open_set(tmp_path / "s", split) for split in ("train", "val"))
+        assert (len(train), len(val)) == (48, 32)
+        assert bool(list(tmp_path.rglob("*.tar"))) == ("webdataset" in arguments)
+
+    def test_a_folder_in_use(self, tmp_path, capsys):
+        (tmp_path / "mine.txt").touch()
+        assert main(["sample", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {tmp_path} is not empty and not a sample")
+
+
+class TestDoctor:
+    @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+    def test_prints_the_report(self, capsys, monkeypatch, ok, status):
+        monkeypatch.setattr("apr_dali.doctor.report", lambda: Report(ok, (), "all about it"))
+        assert main(["doctor"]) == status
+        assert capsys.readouterr().out == "all about it\n"
+
+
+class TestMain:
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main(["--version"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out == f"apr_dali {__version__}\n"
+
+    @pytest.mark.parametrize("arguments", [[], ["no-such"], ["sample"], ["doctor", "--loud"]])
+    def test_wrong_arguments(self, capsys, arguments):
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert "--help" in err
+
+    def test_an_error_of_the_system_is_one_line(self, capsys):
+        assert main(["sample", "/proc/sample"]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert "/proc" in err
+
+    def test_interrupted(self, capsys, monkeypatch):
+        def stop(_: argparse.Namespace) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "_doctor", stop)
+        assert main(["doctor"]) == 130
+        assert capsys.readouterr() == ("", "interrupted\n")
+
+    def test_as_a_module_without_torch_and_dali(self, tmp_path):
+        code = (
+            "import sys, runpy; sys.modules.update({'torch': None, 'nvidia.dali': None, 'skimage': None});"
+            f"sys.argv = ['apr-dali', 'check-data', {str(tmp_path / 'none')!r}];"
+            "runpy.run_module('apr_dali', run_name='__main__')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {tmp_path}/none is not there")

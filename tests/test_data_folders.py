@@ -1,0 +1,327 @@
+"""Opening data sets: folders, tar files, lists, several at once, and every way in which that fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apr_dali.data.file_list import FileList, read_file_list, write_file_list
+from apr_dali.data.folders import ImageSet, TarSet, count_samples, open_set
+from apr_dali.errors import InputError
+
+
+def make_tree(root: Path, *paths: str) -> Path:
+    """Empty files at `paths` below `root`; a path that ends with / is a folder."""
+    for path in paths:
+        target = root / path
+        if path.endswith("/"):
+            target.mkdir(parents=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+    return root
+
+
+def make_tars(folder: Path, counts: list[int], classes: str | None = "dog\ncat\n") -> Path:
+    folder.mkdir(parents=True)
+    for number, count in enumerate(counts):
+        (folder / f"{number}.tar").touch()
+        (folder / f"{number}.idx").write_text(f"v1.2 {count}\njpg 512 3 a.jpg cls 1536 1 a.cls\n")
+    if classes is not None:
+        (folder / "classes.txt").write_text(classes)
+    return folder
+
+
+def relative(found: ImageSet | TarSet, root: Path) -> list[tuple[str, int]]:
+    assert isinstance(found, ImageSet)
+    return [(os.path.relpath(f, root), int(n)) for f, n in zip(found.files, found.labels, strict=True)]
+
+
+def assert_fails(match: str, *args: object, **kwargs: object) -> str:
+    with pytest.raises(InputError, match=match) as caught:
+        open_set(*args, **kwargs)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+class TestFolders:
+    def test_labels_follow_the_sorted_class_names(self, tmp_path):
+        make_tree(
+            tmp_path, "train/dog/2.jpg", "train/dog/10.jpg", "train/Zebra/a.jpg", "train/cat/a.jpg", "val/dog/x.jpg"
+        )
+        found = open_set(tmp_path, "train")
+        expected = [("train/Zebra/a.jpg", 0), ("train/cat/a.jpg", 1), ("train/dog/10.jpg", 2), ("train/dog/2.jpg", 2)]
+        assert relative(found, tmp_path) == expected
+        assert found.classes == ("Zebra", "cat", "dog")
+        assert found.labels.dtype == np.int64
+        assert len(found) == 4
+        assert all(os.path.isabs(file) for file in found.files)
+
+    def test_the_folder_itself_without_split(self, tmp_path):
+        make_tree(tmp_path, "cat/1.png", "dog/1.png")
+        assert relative(open_set(str(tmp_path)), tmp_path) == [("cat/1.png", 0), ("dog/1.png", 1)]
+
+    def test_every_extension_in_either_case_and_no_other(self, tmp_path):
+        kept = ["a.jpg", "b.JPEG", "c.png", "d.Bmp", "e.webp", "f.tif", "g.TIFF", "h.ppm"]
+        make_tree(tmp_path, *(f"cat/{name}" for name in [*kept, "i.txt", "j.gif", "jpg", "k.jpg.part"]))
+        assert [Path(file).name for file in open_set(tmp_path).files] == kept
+
+    def test_images_below_a_class_folder_belong_to_the_class(self, tmp_path):
+        make_tree(tmp_path, "cat/deep/er/1.jpg", "cat/2.jpg", "dog/dog/3.jpg")
+        expected = [("cat/2.jpg", 0), ("cat/deep/er/1.jpg", 0), ("dog/dog/3.jpg", 1)]
+        assert relative(open_set(tmp_path), tmp_path) == expected
+
+    def test_hidden_files_and_folders_are_left_out(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg", "cat/._1.jpg", "cat/.trash/2.jpg", ".ipynb_checkpoints/3.jpg")
+        found = open_set(tmp_path)
+        assert relative(found, tmp_path) == [("cat/1.jpg", 0)]
+        assert found.classes == ("cat",)
+
+    def test_a_linked_class_folder(self, tmp_path):
+        make_tree(tmp_path, "elsewhere/1.jpg", "data/dog/1.jpg")
+        (tmp_path / "data/cat").symlink_to(tmp_path / "elsewhere")
+        assert relative(open_set(tmp_path / "data"), tmp_path / "data") == [("cat/1.jpg", 0), ("dog/1.jpg", 1)]
+
+    def test_a_relative_source_gives_absolute_files(self, tmp_path, monkeypatch):
+        make_tree(tmp_path, "data/cat/1.jpg")
+        monkeypatch.chdir(tmp_path)
+        assert open_set("data").files == (str(tmp_path / "data/cat/1.jpg"),)
+
+    def test_missing_folder(self, tmp_path):
+        message = assert_fails("is not there", tmp_path / "none", "train")
+        assert str(tmp_path / "none") in message
+        assert "--data sample" in message
+
+    def test_missing_split_names_what_is_there(self, tmp_path):
+        make_tree(tmp_path, "training/cat/1.jpg")
+        assert_fails("no folder 'train'.*got training", tmp_path, "train")
+
+    def test_empty_folder(self, tmp_path):
+        assert_fails("has nothing in it.*CLASS/IMAGE", tmp_path)
+
+    def test_files_without_class_folders(self, tmp_path):
+        make_tree(tmp_path, "train/1.jpg", "train/2.jpg")
+        assert_fails("2 files but no class folders", tmp_path, "train")
+
+    def test_empty_class_folder_is_named(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg", "dog/readme.txt", "emu/")
+        assert_fails("2 class folders without an image.*: dog, emu;", tmp_path)
+
+    def test_the_splits_are_no_classes(self, tmp_path):
+        make_tree(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
+        assert_fails("holds the splits train, val", tmp_path)
+
+    def test_a_class_may_be_called_train(self, tmp_path):
+        make_tree(tmp_path, "bus/1.jpg", "train/1.jpg")
+        assert open_set(tmp_path).classes == ("bus", "train")
+
+
+class TestClasses:
+    def test_labels_take_the_order_of_the_training_set(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg", "dog/1.jpg")
+        found = open_set(tmp_path, classes=["dog", "cat"])
+        assert relative(found, tmp_path) == [("cat/1.jpg", 1), ("dog/1.jpg", 0)]
+        assert found.classes == ("dog", "cat")
+
+    def test_missing_and_extra_classes_are_named(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg", "emu/1.jpg")
+        message = assert_fails("2 classes, got 2", tmp_path, classes=["cat", "dog"])
+        assert "1 missing: dog; 1 extra: emu" in message
+
+    def test_only_the_first_of_many_are_named(self, tmp_path):
+        make_tree(tmp_path, "c0/1.jpg")
+        message = assert_fails("8 missing", tmp_path, classes=[f"c{i}" for i in range(9)])
+        assert "8 missing: c1, c2, c3, c4, c5 and 3 more)" in message
+
+
+class TestSeveral:
+    def test_extra_folders_come_after_the_first(self, tmp_path):
+        make_tree(tmp_path, "a/train/cat/1.jpg", "a/train/dog/1.jpg", "b/train/cat/2.jpg", "b/train/dog/2.jpg")
+        make_tree(tmp_path, "c/cat/3.jpg", "c/dog/3.jpg")
+        found = open_set([tmp_path / "a", str(tmp_path / "b"), tmp_path / "c"], "train")
+        assert relative(found, tmp_path) == [
+            ("a/train/cat/1.jpg", 0),
+            ("a/train/dog/1.jpg", 1),
+            ("b/train/cat/2.jpg", 0),
+            ("b/train/dog/2.jpg", 1),
+            ("c/cat/3.jpg", 0),
+            ("c/dog/3.jpg", 1),
+        ]
+        assert found.labels.dtype == np.int64
+
+    def test_the_first_must_have_the_split(self, tmp_path):
+        make_tree(tmp_path, "a/cat/1.jpg", "b/train/cat/1.jpg")
+        assert_fails("no folder 'train'", [tmp_path / "a", tmp_path / "b"], "train")
+
+    def test_other_classes_in_an_extra_folder(self, tmp_path):
+        make_tree(tmp_path, "a/cat/1.jpg", "b/dog/1.jpg")
+        assert_fails("b must have.*missing: cat; 1 extra: dog", [tmp_path / "a", tmp_path / "b"])
+
+    def test_tars_cannot_be_joined(self, tmp_path):
+        make_tree(tmp_path, "a/cat/1.jpg", "a/dog/1.jpg")
+        make_tars(tmp_path / "b", [1], "cat\ndog\n")
+        assert_fails("tar files cannot be joined", [tmp_path / "a", tmp_path / "b"])
+
+    def test_a_list_of_one_is_that_one(self, tmp_path):
+        make_tars(tmp_path / "b", [4])
+        assert len(open_set([tmp_path / "b"])) == 4
+
+    def test_none(self):
+        assert_fails("at least one", [])
+
+
+class TestTars:
+    def test_tars_with_their_indices_and_classes(self, tmp_path):
+        make_tars(tmp_path / "train", [3, 40])
+        found = open_set(tmp_path, "train")
+        assert isinstance(found, TarSet)
+        assert [Path(t).name for t in found.tars] == ["0.tar", "1.tar"]
+        assert [Path(i).name for i in found.indices] == ["0.idx", "1.idx"]
+        assert found.counts == (3, 40)
+        assert len(found) == 43
+        assert found.classes == ("dog", "cat")  # the order of the labels, not of the alphabet
+
+    @pytest.mark.parametrize("split", [None, "val"])
+    def test_classes_above_the_folder(self, tmp_path, split):
+        folder = make_tars(tmp_path / "val", [2], classes=None)
+        (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
+        assert open_set(tmp_path if split else folder, split).classes == ("cat", "dog")
+
+    def test_no_classes(self, tmp_path):
+        make_tars(tmp_path / "deep/train", [2], classes=None)
+        assert_fails(r"no classes\.txt: write .*train/classes\.txt", tmp_path / "deep", "train")
+
+    @pytest.mark.parametrize("text", ["\n", "cat\ncat\n"])
+    def test_classes_must_be_named_once(self, tmp_path, text):
+        make_tars(tmp_path / "t", [2], classes=text)
+        assert_fails("must name each class once", tmp_path / "t")
+
+    def test_a_tar_without_index_says_how_to_make_it(self, tmp_path):
+        folder = make_tars(tmp_path / "t", [2, 2])
+        (folder / "1.idx").unlink()
+        assert_fails(f"no index.*: wds2idx {folder}/1.tar {folder}/1.idx", folder)
+
+    @pytest.mark.parametrize("text", ["", "not an index", "v1.2 many", "v9 3"])
+    def test_a_broken_index(self, tmp_path, text):
+        folder = make_tars(tmp_path / "t", [2])
+        (folder / "0.idx").write_text(text)
+        assert_fails(f"0.idx is not an index of DALI.*wds2idx {folder}/0.tar", folder)
+
+    def test_no_samples(self, tmp_path):
+        assert_fails("no samples", make_tars(tmp_path / "t", [0, 0]))
+
+    def test_other_classes_and_another_order(self, tmp_path):
+        folder = make_tars(tmp_path / "t", [2])
+        assert open_set(folder, classes=("dog", "cat")).classes == ("dog", "cat")
+        assert_fails("in the order of the training set", folder, classes=("cat", "dog"))
+        assert_fails("missing: emu", folder, classes=("cat", "dog", "emu"))
+
+    def test_counting_reads_the_first_line(self, tmp_path):
+        (tmp_path / "a.idx").write_text("v1.1 12\n" + "garbage" * 100)
+        assert count_samples(tmp_path / "a.idx") == 12
+
+
+class TestFileLists:
+    @pytest.fixture
+    def listing(self, tmp_path) -> FileList:
+        entries = ("train/cat/1.jpg", "train/emu/a/b.jpg", "val/cat/1.jpg")
+        return FileList(str(tmp_path), ("cat", "dog", "emu"), ("train", "val"), entries)
+
+    def test_format(self, tmp_path, listing):
+        write_file_list(tmp_path / "l.txt", listing)
+        assert (tmp_path / "l.txt").read_text() == (
+            f"# apr_dali file list\n# root: {tmp_path}\n# split: train\n# split: val\n"
+            "# class: cat\n# class: dog\n# class: emu\ntrain/cat/1.jpg\ntrain/emu/a/b.jpg\nval/cat/1.jpg\n"
+        )
+        assert read_file_list(tmp_path / "l.txt") == listing
+
+    def test_labels_do_not_shift_when_a_class_has_no_image_left(self, tmp_path, listing):
+        write_file_list(tmp_path / "l.txt", listing)
+        found = open_set(tmp_path / "l.txt", "train")
+        assert relative(found, tmp_path) == [("train/cat/1.jpg", 0), ("train/emu/a/b.jpg", 2)]
+        assert found.classes == ("cat", "dog", "emu")
+        assert relative(open_set(tmp_path / "l.txt", "val"), tmp_path) == [("val/cat/1.jpg", 0)]
+
+    def test_a_list_of_one_split_folder(self, tmp_path):
+        make_tree(tmp_path, "train/")
+        write_file_list(tmp_path / "l.txt", FileList(str(tmp_path / "train"), ("cat",), (), ("cat/1.jpg",)))
+        for split in (None, "train"):
+            assert relative(open_set(tmp_path / "l.txt", split), tmp_path) == [("train/cat/1.jpg", 0)]
+        assert_fails("'val' among them, got a list of one folder", tmp_path / "l.txt", "val")
+
+    def test_a_split_must_be_chosen_and_be_there(self, tmp_path, listing):
+        write_file_list(tmp_path / "l.txt", listing)
+        assert_fails("train, val, and none was chosen", tmp_path / "l.txt")
+        assert_fails("train, val, not 'test'", tmp_path / "l.txt", "test")
+
+    def test_joined_with_folders(self, tmp_path, listing):
+        make_tree(tmp_path, "more/cat/1.jpg", "more/dog/1.jpg", "more/emu/1.jpg")
+        write_file_list(tmp_path / "l.txt", listing)
+        found = open_set([tmp_path / "l.txt", tmp_path / "more"], "train")
+        assert found.labels.tolist() == [0, 2, 0, 1, 2]
+
+    def test_class_names_with_blanks_and_no_ascii(self, tmp_path):
+        listing = FileList(str(tmp_path), (" cat ", "Vögel"), (), (" cat /1 2.jpg", "Vögel/\udcff.jpg"))
+        write_file_list(tmp_path / "l.txt", listing)
+        assert read_file_list(tmp_path / "l.txt") == listing
+        assert open_set(tmp_path / "l.txt").labels.tolist() == [0, 1]
+
+    def test_no_entries(self, tmp_path):
+        write_file_list(tmp_path / "l.txt", FileList(str(tmp_path), ("cat",), ("train", "val"), ("train/cat/1.jpg",)))
+        assert_fails("no entries below val/", tmp_path / "l.txt", "val")
+
+    @pytest.mark.parametrize("entry", ["emu/1.jpg", "1.jpg", "cat"])
+    def test_an_entry_in_no_listed_class(self, tmp_path, entry):
+        write_file_list(tmp_path / "l.txt", FileList(str(tmp_path), ("cat",), (), (entry,)))
+        assert_fails(f"'{entry}' lies in no listed class", tmp_path / "l.txt")
+
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            ("cat/1.jpg\n", "not a file list"),
+            ("", "not a file list"),
+            ("# apr_dali file list\n# class: cat\ncat/1.jpg\n", "# root"),
+            ("# apr_dali file list\n# root: here\n# class: cat\ncat/1.jpg\n", "absolute path.*got 'here'"),
+            ("# apr_dali file list\n# root: /\ncat/1.jpg\n", "# class: NAME"),
+            ("# apr_dali file list\n# root: /\n# class: a\n# class: a\na/1.jpg\n", "named twice"),
+            ("# apr_dali file list\n# root: /not/there\n# class: a\na/1.jpg\n", "/not/there is not there"),
+        ],
+    )
+    def test_what_is_no_list(self, tmp_path, text, match):
+        (tmp_path / "l.txt").write_text(text)
+        assert_fails(match, tmp_path / "l.txt")
+
+    def test_a_photo_is_no_list(self, tmp_path):
+        (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))
+        assert_fails("not a file list", tmp_path / "a.jpg")
+
+    @pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg"])
+    def test_names_that_a_line_cannot_hold(self, tmp_path, name):
+        with pytest.raises(InputError, match="line break"):
+            write_file_list(tmp_path / "l.txt", FileList(str(tmp_path), ("cat",), (), (f"cat/{name}",)))
+        with pytest.raises(InputError, match="starts with '#'"):
+            write_file_list(tmp_path / "l.txt", FileList(str(tmp_path), ("#cat",), (), ("#cat/1.jpg",)))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_written_whole_or_not_at_all(self, tmp_path, listing, monkeypatch):
+        path = tmp_path / "l.txt"
+        path.write_text("old")
+
+        def full_disk(_: int) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            write_file_list(path, listing)
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_others_may_read_it(self, tmp_path, listing):
+        old = os.umask(0o022)
+        try:
+            write_file_list(tmp_path / "l.txt", listing)
+        finally:
+            os.umask(old)
+        assert (tmp_path / "l.txt").stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,314 @@
+"""The doctor's judgement of made-up environments, and what it sees of this one."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apr_dali import doctor
+from apr_dali.backend import BACKENDS, Availability
+from apr_dali.doctor import Driver, Facts, problems, report, stack_for
+
+YES, NO = Availability(True, ""), Availability(False, "some reason")
+VERSIONS = {
+    "torch": "2.10.0",
+    "torchvision": "0.25.0",
+    "DALI": "2.4.0",
+    "CuPy": "14.2.0",
+    "NumPy": "2.4",
+    "timm": "1.0",
+}
+H200 = Driver("580.65.06", (13, 0), ("NVIDIA H200",), "")
+OLD = Driver("550.54.15", (12, 4), ("NVIDIA A100", "NVIDIA A100"), "")
+
+CPU12 = Facts(
+    python="3.11.7",
+    cpus=8,
+    versions=VERSIONS,
+    builds=("cupy-cuda12x", "nvidia-dali-cuda120"),
+    torch_cuda="12.8",
+    torch_gpu=Availability(False, "no driver"),
+    backends={"reference": YES, "torch": YES},
+    pipeline=YES,
+)
+GPU12 = replace(CPU12, driver=H200, torch_gpu=YES)
+CUDA13 = {"torch_cuda": "13.0", "builds": ("cupy-cuda13x", "nvidia-dali-cuda130")}
+
+
+def without(facts: Facts, *titles: str) -> Facts:
+    return replace(facts, versions={t: v for t, v in facts.versions.items() if t not in titles})
+
+
+def only_problem(facts: Facts) -> doctor.Problem:
+    found = problems(facts)
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        CPU12,
+        GPU12,
+        replace(CPU12, driver=OLD, torch_gpu=YES),
+        replace(CPU12, **CUDA13),
+        replace(GPU12, **CUDA13),
+        replace(CPU12, torch_cuda=None),
+        without(CPU12, "CuPy", "timm"),
+        replace(CPU12, driver=Driver("580.65.06", (13, 0), (), "the driver finds no GPU")),
+    ],
+)
+def test_coherent_environments_have_no_problem(facts):
+    assert problems(facts) == ()
+    assert report(facts).ok
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "commands"),
+    [
+        (
+            {"torch_cuda": "13.0"},
+            "torch for CUDA 13, CuPy for CUDA 12, DALI for CUDA 12",
+            ("pip uninstall -y cupy-cuda12x nvidia-dali-cuda120", 'pip install "apr_dali[cuda13]"'),
+        ),
+        (
+            {"torch_cuda": "13.0", "builds": ("cupy-cuda13x", "nvidia-dali-cuda120")},
+            "torch for CUDA 13, CuPy for CUDA 13, DALI for CUDA 12",
+            ("pip uninstall -y nvidia-dali-cuda120", 'pip install "apr_dali[cuda13]"'),
+        ),
+        (
+            {"builds": ("cupy-cuda13x", "nvidia-dali-cuda120")},
+            "torch for CUDA 12, CuPy for CUDA 13, DALI for CUDA 12",
+            ("pip uninstall -y cupy-cuda13x", 'pip install "apr_dali[cuda12]"'),
+        ),
+    ],
+)
+@pytest.mark.parametrize("driver", [Driver(), H200])
+def test_a_mixed_stack_says_what_to_install_instead(changes, told, commands, driver):
+    facts = replace(GPU12, driver=driver, **changes)
+    mixed = [problem for problem in problems(facts) if "mixed CUDA stack" in problem.what]
+    assert len(mixed) == 1
+    assert told in mixed[0].what
+    assert mixed[0].commands == commands
+    assert report(facts).ok  # the CPU does not mind
+
+
+def test_a_mixed_stack_on_an_old_driver_goes_to_cuda_12():
+    facts = replace(CPU12, driver=OLD, torch_cuda="13.0", torch_gpu=NO)
+    assert [problem.commands for problem in problems(facts)] == [('pip install "apr_dali[cuda12]"',)] * 2
+
+
+def test_a_driver_too_old_for_torch():
+    problem = only_problem(replace(CPU12, driver=OLD, torch_gpu=NO, **CUDA13))
+    assert "driver 550.54.15 supports CUDA up to 12.4, torch is built for 13.0" in problem.what
+    assert "580 or newer" in problem.what
+    assert problem.commands == (
+        "pip uninstall -y cupy-cuda13x nvidia-dali-cuda130",
+        'pip install "apr_dali[cuda12]"',
+    )
+
+
+def test_a_driver_too_old_for_everything():
+    problem = only_problem(replace(GPU12, driver=Driver("470.1", (11, 4), ("K80",), ""), torch_gpu=NO))
+    assert problem.what == "driver 470.1 supports CUDA up to 11.4: update it to 525 or newer"
+
+
+def test_two_builds_of_one_package():
+    found = problems(replace(CPU12, builds=("cupy-cuda12x", "cupy-cuda13x", "nvidia-dali-cuda120")))
+    assert found[0].what == "several builds of CuPy are installed: cupy-cuda12x, cupy-cuda13x"
+    assert found[0].commands == ("pip uninstall -y cupy-cuda12x cupy-cuda13x", 'pip install "apr_dali[cuda12]"')
+
+
+def test_two_builds_are_no_coherent_stack_whichever_comes_last():
+    facts = replace(CPU12, builds=("cupy-cuda12x", "nvidia-dali-cuda120", "nvidia-dali-cuda130"))
+    assert any("several builds of DALI" in problem.what for problem in problems(facts))
+
+
+@pytest.mark.parametrize("title", ["torch", "DALI"])
+def test_without_torch_or_dali_nothing_can_train(title):
+    facts = replace(
+        without(CPU12, title), backends={"reference": YES, "torch": NO} if title == "torch" else CPU12.backends
+    )
+    facts = replace(facts, pipeline=NO, torch_cuda=None) if title == "DALI" else replace(facts, torch_cuda=None)
+    found = report(facts)
+    assert not found.ok
+    assert found.problems[0].what == f"{title} not installed"
+    assert found.problems[0].commands == ('pip install "apr_dali[cuda12]"',)
+
+
+def test_nothing_is_installed():
+    found = report(Facts(python="3.12.1", cpus=1, versions={"NumPy": "2.0"}, backends={"reference": YES, "torch": NO}))
+    assert not found.ok
+    assert [problem.what for problem in found.problems] == ["torch, torchvision, DALI not installed"]
+    assert "  torch        not installed" in found.text
+
+
+def test_a_package_that_does_not_load():
+    facts = without(CPU12, "torchvision")
+    facts = replace(facts, broken={"torchvision": "operator torchvision::nms does not exist"})
+    problem = only_problem(facts)
+    assert problem.what == "torchvision is installed but does not load: operator torchvision::nms does not exist"
+    assert problem.commands == ('pip install "apr_dali[cuda12]"',)
+    assert "  torchvision  does not load" in report(facts).text
+
+
+def test_a_pipeline_that_does_not_run():
+    found = report(replace(CPU12, pipeline=Availability(False, "no python_function")))
+    assert not found.ok
+    assert found.problems[0].what == "DALI cannot run a pipeline on the CPU: no python_function"
+
+
+def test_a_torch_backend_that_does_not_run():
+    found = report(replace(CPU12, backends={"reference": YES, "torch": Availability(False, "too old")}))
+    assert not found.ok
+    assert found.problems[0].what == "the torch backend cannot run: too old"
+
+
+class TestGpu:
+    def test_a_cpu_build_of_torch_beside_a_gpu(self):
+        problem = only_problem(replace(GPU12, torch_cuda=None, torch_gpu=NO))
+        assert problem.what == "torch 2.10.0 is a CPU build, and there is a GPU"
+        assert problem.commands == ("pip uninstall -y torch torchvision", 'pip install "apr_dali[cuda12]"')
+
+    def test_torch_does_not_see_the_gpu(self):
+        problem = only_problem(replace(GPU12, torch_gpu=Availability(False, "CUDA_VISIBLE_DEVICES is ''")))
+        assert problem.what == "torch does not see the GPU: CUDA_VISIBLE_DEVICES is ''"
+
+    def test_no_cupy_beside_a_gpu(self):
+        problem = only_problem(without(replace(GPU12, builds=("nvidia-dali-cuda130",), torch_cuda="13.0"), "CuPy"))
+        assert "CuPy is not installed" in problem.what
+        assert problem.commands == ('pip install "apr_dali[cuda13]"',)
+
+    def test_the_text_names_it(self):
+        text = report(GPU12).text
+        assert "  0: NVIDIA H200\n  driver 580.65.06, CUDA up to 13.0" in text
+        assert "  on the GPU   yes" in text
+        assert "  on the GPU   no   no NVIDIA driver" in report(CPU12).text
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (CPU12, 12),
+        (replace(CPU12, **CUDA13), 13),
+        (replace(CPU12, driver=OLD, **CUDA13), 12),
+        (replace(CPU12, torch_cuda=None, builds=("cupy-cuda13x",)), 13),
+        (replace(CPU12, torch_cuda="11.8", builds=()), 12),
+        (replace(GPU12, torch_cuda="11.8", builds=("cupy-cuda13x",)), 13),
+    ],
+)
+def test_the_stack_to_install(facts, expected):
+    assert stack_for(facts) == expected
+
+
+def test_the_text_fits_80_columns_and_keeps_commands_whole():
+    long = Availability(False, "a very long reason " * 12)
+    facts = replace(GPU12, torch_cuda="13.0", torch_gpu=long, backends={"torch": long, "reference": YES}, pipeline=long)
+    found = report(facts)
+    assert max(map(len, found.text.splitlines())) <= 80
+    commands = {command for problem in found.problems for command in problem.commands}
+    assert commands <= {line.strip() for line in found.text.splitlines()}
+    assert all(word in found.text for word in ("Packages", "Backends", "GPU", "Training", "What to do"))
+
+
+def test_two_gpus_are_both_named():
+    assert (
+        "  0: NVIDIA A100\n  1: NVIDIA A100\n  driver 550.54.15, CUDA up to 12.4"
+        in report(replace(CPU12, driver=OLD)).text
+    )
+
+
+class TestGather:
+    def test_this_environment_can_train(self):
+        facts = doctor.gather()
+        assert facts.versions["NumPy"] == np.__version__
+        assert facts.pipeline == Availability(True, "")
+        assert set(facts.backends) == set(BACKENDS)
+        assert facts.backends["torch"].available
+        assert facts.broken == {}
+        assert any(build.startswith("nvidia-dali-cuda") for build in facts.builds)
+        assert report(facts).ok
+
+    def test_missing_and_broken_packages_do_not_stop_it(self, tmp_path):
+        # In a process of its own, where torch is not installed, DALI lacks a module and CuPy a library.
+        (tmp_path / "cupy").mkdir()
+        (tmp_path / "cupy/__init__.py").write_text("raise OSError('libcudart.so.12: cannot open\\nsecond line')")
+        (tmp_path / "timm.py").write_text("import not_a_module")
+        code = (
+            "import sys, importlib.abc\n"
+            "class Hide(importlib.abc.MetaPathFinder):\n"
+            "    def find_spec(self, name, path, target=None):\n"
+            "        if name in ('torch', 'torchvision', 'nvidia.dali'):\n"
+            "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+            "sys.meta_path.insert(0, Hide())\n"
+            f"sys.path.insert(0, {str(tmp_path)!r})\n"
+            "from apr_dali.doctor import gather, report\n"
+            "facts = gather()\n"
+            "print(sorted(facts.versions), facts.broken, report(facts).ok)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        assert done.stdout == (
+            "['NumPy'] {'CuPy': 'libcudart.so.12: cannot open', 'timm': \"No module named 'not_a_module'\"} False\n"
+        )
+
+    def test_a_pipeline_that_fails_is_a_reason(self, monkeypatch):
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("no such operator\nstack")
+
+        monkeypatch.setattr("nvidia.dali.fn.python_function", broken)
+        assert doctor._pipeline() == Availability(False, "no such operator")
+
+
+class FakeNvml:
+    """Two GPUs behind the calls of NVML that the doctor makes; writes through pointers as the library does."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+        self.nvmlErrorString = lambda _: b"Driver/library version mismatch"
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 - NVML's names
+        return self.status
+
+    def nvmlShutdown(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, buffer: Any, _: int) -> None:  # noqa: N802
+        buffer.value = b"550.54.15"
+
+    def nvmlSystemGetCudaDriverVersion_v2(self, pointer: Any) -> None:  # noqa: N802
+        pointer._obj.value = 12040
+
+    def nvmlDeviceGetCount_v2(self, pointer: Any) -> None:  # noqa: N802
+        pointer._obj.value = 2
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, pointer: Any) -> None:  # noqa: N802
+        pointer._obj.value = 0x7F0000000000 + index
+
+    def nvmlDeviceGetName(self, device: Any, buffer: Any, _: int) -> None:  # noqa: N802
+        buffer.value = {0x7F0000000000: b"NVIDIA A", 0x7F0000000001: b"NVIDIA B"}[device.value]
+
+
+class TestDriver:
+    def test_what_nvml_says(self, monkeypatch):
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeNvml())
+        assert doctor._driver() == Driver("550.54.15", (12, 4), ("NVIDIA A", "NVIDIA B"), "")
+
+    def test_nvml_that_does_not_answer(self, monkeypatch):
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeNvml(status=18))
+        found = doctor._driver()
+        assert found.reason == "the NVIDIA driver does not answer: Driver/library version mismatch"
+        assert found.gpus == ()
+
+    def test_no_nvml(self, monkeypatch):
+        def missing(_: str) -> None:
+            raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+        monkeypatch.setattr(ctypes, "CDLL", missing)
+        assert doctor._driver() == Driver("", None, (), "no NVIDIA driver")
