@@ -8,8 +8,9 @@ met raises with the reason.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +24,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 VIEWS = ("mixed", "both")
 
 # Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
-_BY_DEVICE = {"cpu": ("torch",), "cuda": ("torch",)}
-BACKENDS = ("reference", "torch")
+_BY_DEVICE = {"cpu": ("native", "torch"), "cuda": ("torch",)}
+BACKENDS = ("reference", "native", "torch")
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,15 @@ def _as_input(array: Any, backend: str) -> Any:
         import torch
 
         return torch.from_dlpack(array) if library == "cupy" else torch.from_numpy(_writeable(array))
-    if backend == "reference" and library != "numpy":
-        return array.detach().cpu().numpy() if library == "torch" else array.get()
+    if backend in ("reference", "native") and library != "numpy":
+        return array.get() if library == "cupy" else _host_view(array)
     return array
+
+
+def _host_view(tensor: Any) -> NDArray[Any]:
+    host = tensor.detach().cpu()
+    # NumPy has no bfloat16, and float32 holds every value of it.
+    return (host.float() if _name(host.dtype) == "bfloat16" else host).numpy()
 
 
 def _writeable(array: NDArray[Any]) -> NDArray[Any]:
@@ -113,12 +120,25 @@ def _as_output(result: Any, like: Any, dtype: str) -> Any:
     if library == "torch":
         import torch
 
-        return torch.from_numpy(result).to(like.device, getattr(torch, dtype))
+        tensor = torch.from_numpy(result)
+        if dtype == "bfloat16" and _name(result.dtype) == "uint16":
+            return tensor.view(torch.bfloat16)  # the native backend writes its bits
+        return tensor.to(like.device, getattr(torch, dtype))
     if library == "numpy":
         return (result.numpy() if _library(result) == "torch" else result).astype(dtype, copy=False)
     import cupy
 
     return cupy.asarray(result).astype(dtype, copy=False)
+
+
+def _operator(name: str, chosen: str, backend: str, threads: int | None) -> Callable[..., Any]:
+    """Function `name` of the backend that was chosen, with the number of threads if that is its to say."""
+    run = getattr(_module(chosen), name)
+    if chosen == "native":
+        return partial(run, threads=threads)
+    if threads is not None and backend != "auto":
+        raise ValueError(f"threads is for the native backend, got backend={backend!r}; see torch.set_num_threads")
+    return run
 
 
 def _name(dtype: Any) -> str:
@@ -136,13 +156,16 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
 
 
-def recombine(phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto") -> Any:
+def recombine(
+    phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto", threads: int | None = None
+) -> Any:
     """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))): the paper's Eq. 5 on a batch.
 
     Args:
         phase_of, amplitude_of: floating (N, C, H, W), one shape, dtype and device.
         axes: what is transformed together: "chw" as the published code does it, "hw" each channel by itself.
         backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
         The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0.
@@ -162,7 +185,7 @@ def recombine(phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str 
     if chosen == "reference":
         result = spectral.recombine(first, second, axes)
     else:
-        result = _module(chosen).recombine(first, second, axes)
+        result = _operator("recombine", chosen, backend, threads)(first, second, axes)
     return _as_output(result, phase_of, _name(phase_of.dtype))
 
 
@@ -178,6 +201,7 @@ def pair(
     axes: str = "chw",
     views: str = "mixed",
     backend: str = "auto",
+    threads: int | None = None,
 ) -> Any:
     """APR-P of a batch: each image keeps its phase and takes its partner's amplitude.
 
@@ -194,6 +218,7 @@ def pair(
         axes: "chw" or "hw", see `recombine`.
         views: "mixed" gives (N, C, H, W); "both" gives (N, 2, C, H, W), the clean view before the mixed one.
         backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
         The images in `dtype`, channels first, not clipped.
@@ -218,14 +243,22 @@ def pair(
         check_partner(partner, len(images))
     given = _as_input(images, chosen)
     if chosen != "reference":
-        return _as_output(_module(chosen).pair(given, partner, mix, *scales, dtype, axes, views), images, dtype)
+        run = _operator("pair", chosen, backend, threads)
+        return _as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
     mixed = spectral.pair(given, partner, mix, *scales, axes)
     if views == "both":
         mixed = np.stack([spectral.pair(given, partner, False, *scales, axes), mixed], axis=1)
     return _as_output(mixed, images, dtype)
 
 
-def single(images: Any, draws: SingleDraws, overflow: str = "wrap", axes: str = "chw", backend: str = "auto") -> Any:
+def single(
+    images: Any,
+    draws: SingleDraws,
+    overflow: str = "wrap",
+    axes: str = "chw",
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Any:
     """APR-S of a batch: each image is recombined with an augmented view of itself.
 
     Args:
@@ -234,6 +267,7 @@ def single(images: Any, draws: SingleDraws, overflow: str = "wrap", axes: str = 
         overflow: "wrap" as published (truncate, then modulo 256) or "clamp" (round and clip).
         axes: "chw" or "hw", see `recombine`.
         backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
         uint8, the shape of the input. The nine operations are Pillow's, bit for bit.
@@ -249,7 +283,7 @@ def single(images: Any, draws: SingleDraws, overflow: str = "wrap", axes: str = 
         raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
     chosen = choose(backend, _device(images))
     given = _as_input(images, chosen)
-    run = pillow_ops.single if chosen == "reference" else _module(chosen).single
+    run = pillow_ops.single if chosen == "reference" else _operator("single", chosen, backend, threads)
     return _as_output(run(given, draws, overflow, axes), images, "uint8")
 
 

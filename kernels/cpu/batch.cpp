@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <functional>
-#include <optional>
+#include <type_traits>
 
 #include "channels.hpp"
 #include "operations.hpp"
@@ -13,8 +13,12 @@ namespace apr {
 namespace {
 
 template <class T>
+Scaling<T> scaled(int channels, double factor) {
+    return {std::vector<T>(channels, static_cast<T>(factor)), std::vector<T>(channels, T(0))};
+}
+template <class T>
 Scaling<T> unscaled(int channels) {
-    return {std::vector<T>(channels, T(1)), std::vector<T>(channels, T(0))};
+    return scaled<T>(channels, 1);
 }
 
 template <class T>
@@ -36,8 +40,9 @@ double unit(const Channels& channels, Shape shape) {
 // Calls `run` with the transform over the channels that `axes` asks for.
 template <class T, class Run>
 void with_channels(Axes axes, int channels, const Run& run) {
-    if (axes == Axes::kPlanesOnly || channels == 1) return run(Separate<T>{channels});
+    if (channels == 3 && axes == Axes::kPlanesOnly) return run(Separate<T, 3>{3});
     if (channels == 3) return run(OverRgb<T>{});
+    if (channels == 1 || axes == Axes::kPlanesOnly) return run(Separate<T, 0>{channels});
     run(OverChannels<T>(channels));
 }
 
@@ -48,71 +53,64 @@ std::vector<Passes<T>> one_each(int workers, const Layout<T>& layout) {
     return passes;
 }
 
-// How pixels reach the passes and leave them; resolved once a call for each combination of formats.
-struct Ports {
-    std::function<void(Passes<float>&, int image)> forward, inverse, copy;
-};
-
-template <class Run>
+// Calls `run` with a function from the index of an image to its Source. `Channels`: 3, or 0 for any other number.
+template <int Channels, class Run>
 void with_source(const PairTask& task, const Run& run) {
     const Shape shape = task.shape;
-    if (task.bytes == nullptr && shape.channels == 3) {
-        return run([=](int n) { return PlanesSource<float, 3>{task.planes + n * shape.size(), shape}; });
-    }
-    if (task.bytes == nullptr) {
-        return run([=](int n) { return PlanesSource<float, 0>{task.planes + n * shape.size(), shape}; });
-    }
-    if (shape.channels == 3) return run([=](int n) { return RgbSource{task.bytes + n * shape.size(), shape}; });
-    run([=](int n) { return BytesSource{task.bytes + n * shape.size(), shape}; });
+    using Packed = std::conditional_t<Channels == 3, RgbSource, BytesSource>;
+    if (task.bytes != nullptr) return run([=](int n) { return Packed{task.bytes + n * shape.size(), shape}; });
+    run([=](int n) { return PlanesSource<float, Channels>{task.planes + n * shape.size(), shape}; });
 }
 
+// The same for the Sink of a place in the result.
 template <int Channels, class Run>
-void with_sink_of(const PairTask& task, const Run& run) {
+void with_sink(const PairTask& task, const Run& run) {
     const Shape shape = task.shape;
-    auto* floats = static_cast<float*>(task.out);
-    auto* halves = static_cast<std::uint16_t*>(task.out);
+    const auto as = [&]<class Item, class Convert>(Item* out, Convert) {
+        run([=](int slot) { return PlanesSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+    };
     switch (task.format) {
-        case Format::kFloat32:
-            return run([=](int slot) {
-                return PlanesSink<float, Channels, float, AsIs>{floats + slot * shape.size(), shape};
-            });
-        case Format::kFloat16:
-            return run([=](int slot) {
-                return PlanesSink<float, Channels, std::uint16_t, AsHalf>{halves + slot * shape.size(), shape};
-            });
-        case Format::kBfloat16:
-            return run([=](int slot) {
-                return PlanesSink<float, Channels, std::uint16_t, AsBfloat16>{halves + slot * shape.size(), shape};
-            });
+        case Format::kFloat32: return as(static_cast<float*>(task.out), AsIs{});
+        case Format::kFloat16: return as(static_cast<std::uint16_t*>(task.out), AsHalf{});
+        case Format::kBfloat16: return as(static_cast<std::uint16_t*>(task.out), AsBfloat16{});
     }
 }
 
-template <class Run>
-void with_sink(const PairTask& task, const Run& run) {
-    if (task.shape.channels == 3) return with_sink_of<3>(task, run);
-    with_sink_of<0>(task, run);
+// How pixels reach the passes and leave them; resolved once a call for the formats that it asks for.
+using Port = std::function<void(Passes<float>&, int image)>;
+struct Ports {
+    Port forward, inverse, copy;
+};
+
+template <int Channels>
+Port copy_port(const PairTask& task) {
+    const auto in = scaling<float>(task.in_scale, task.in_bias, task.shape.channels);
+    const auto out = scaling<float>(task.out_scale, task.out_bias, task.shape.channels);
+    const int views = task.both_views ? 2 : 1;
+    Port port;
+    with_source<Channels>(task, [&](auto source) {
+        with_sink<Channels>(task, [&](auto sink) {
+            port = [=](Passes<float>& passes, int slot) { passes.convert(source(slot / views), sink(slot), in, out); };
+        });
+    });
+    return port;
 }
 
 template <class Channels>
 Ports ports_of(const PairTask& task, const Channels& channels) {
+    constexpr int known = Channels::kChannels;
     const int count = task.shape.channels;
     const auto in = scaling<float>(task.in_scale, task.in_bias, count);
-    const auto out = scaling<float>(task.out_scale, task.out_bias, count);
-    const auto mixed = scaling<float>(task.out_scale, task.out_bias, count, unit(channels, task.shape));
+    const auto out = scaling<float>(task.out_scale, task.out_bias, count, unit(channels, task.shape));
     const int views = task.both_views ? 2 : 1;
-    Ports ports;
-    with_source(task, [&](auto source) {
+    Ports ports{{}, {}, copy_port<known>(task)};
+    with_source<known>(task, [&](auto source) {
         ports.forward = [=](Passes<float>& passes, int n) { passes.columns_forward(channels, source(n), in); };
     });
-    with_sink(task, [&](auto sink) {
+    with_sink<known>(task, [&](auto sink) {
         ports.inverse = [=](Passes<float>& passes, int n) {
-            passes.columns_inverse(channels, sink(views * n + views - 1), mixed);
+            passes.columns_inverse(channels, sink(views * n + views - 1), out);
         };
-        with_source(task, [&](auto source) {
-            ports.copy = [=](Passes<float>& passes, int slot) {
-                passes.convert(source(slot / views), sink(slot), in, out);
-            };
-        });
     });
     return ports;
 }
@@ -212,8 +210,7 @@ void single_image(Passes<float>& passes, const Channels& channels, const SingleT
     run(1, first, second);
     if (task.amplitude_of_second[n]) std::swap(first, second);
     const auto in = unscaled<float>(3);
-    auto scale = unscaled<float>(3);
-    std::fill(scale.scale.begin(), scale.scale.end(), static_cast<float>(unit(channels, shape)));
+    const auto scale = scaled<float>(3, unit(channels, shape));
     mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape}, in);
     if (task.overflow == Overflow::kWrap) {
         passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scale);
@@ -250,15 +247,17 @@ template <class T>
 void recombine(Shape shape, int batch, const T* phase_of, const T* amplitude_of, Axes axes, T* out, int threads) {
     with_channels<T>(axes, shape.channels, [&](const auto& channels) {
         const Layout<T> layout(shape, channels.real_planes(), channels.complex_planes());
+        constexpr int known = std::decay_t<decltype(channels)>::kChannels;
+        using Source = PlanesSource<T, known>;
+        using Sink = PlanesSink<T, known, T, AsIs>;
         const auto in = unscaled<T>(shape.channels);
-        auto scale = unscaled<T>(shape.channels);
-        std::fill(scale.scale.begin(), scale.scale.end(), static_cast<T>(unit(channels, shape)));
+        const auto scale = scaled<T>(shape.channels, unit(channels, shape));
         Team team(threads, batch);
         auto passes = one_each(team.workers(), layout);
         team.run([&](int worker, int n) {
-            const auto source = [&](const T* images) { return PlanesSource<T, 0>{images + n * shape.size(), shape}; };
-            mix_two(passes[worker], channels, source(phase_of), source(amplitude_of), in);
-            passes[worker].columns_inverse(channels, PlanesSink<T, 0, T, AsIs>{out + n * shape.size(), shape}, scale);
+            const std::size_t offset = n * shape.size();
+            mix_two(passes[worker], channels, Source{phase_of + offset, shape}, Source{amplitude_of + offset, shape}, in);
+            passes[worker].columns_inverse(channels, Sink{out + offset, shape}, scale);
         });
     });
 }
@@ -266,18 +265,19 @@ template void recombine(Shape, int, const float*, const float*, Axes, float*, in
 template void recombine(Shape, int, const double*, const double*, Axes, double*, int);
 
 void round_trip(Shape shape, int batch, const float* images, float* out, int threads) {
-    const Separate<float> channels{shape.channels};
-    const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
-    const auto in = unscaled<float>(shape.channels);
-    auto scale = unscaled<float>(shape.channels);
-    std::fill(scale.scale.begin(), scale.scale.end(), static_cast<float>(unit(channels, shape)));
-    Team team(threads, batch);
-    auto passes = one_each(team.workers(), layout);
-    team.run([&](int worker, int n) {
-        const std::size_t offset = n * shape.size();
-        passes[worker].columns_forward(channels, PlanesSource<float, 0>{images + offset, shape}, in);
-        passes[worker].leave();
-        passes[worker].columns_inverse(channels, PlanesSink<float, 0, float, AsIs>{out + offset, shape}, scale);
+    with_channels<float>(Axes::kPlanesOnly, shape.channels, [&](const auto& channels) {
+        constexpr int known = std::decay_t<decltype(channels)>::kChannels;
+        const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
+        const auto in = unscaled<float>(shape.channels);
+        const auto scale = scaled<float>(shape.channels, unit(channels, shape));
+        Team team(threads, batch);
+        auto passes = one_each(team.workers(), layout);
+        team.run([&](int worker, int n) {
+            const std::size_t offset = n * shape.size();
+            passes[worker].columns_forward(channels, PlanesSource<float, known>{images + offset, shape}, in);
+            passes[worker].leave();
+            passes[worker].columns_inverse(channels, PlanesSink<float, known, float, AsIs>{out + offset, shape}, scale);
+        });
     });
 }
 

@@ -9,7 +9,7 @@
 #include "operations.hpp"
 
 #ifndef APR_LEVEL
-#error "APR_LEVEL must be the name of the module: _native_baseline, _native_v3 or _native_v4"
+#error "APR_LEVEL must be the name of the module: _native_baseline or _native_v3"
 #endif
 
 namespace py = pybind11;
@@ -172,10 +172,6 @@ py::list supported() {
 #if defined(__x86_64__)
     const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
                     __builtin_cpu_supports("f16c");
-    if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-        names.append("v4");
-    }
     if (v3) names.append("v3");
 #endif
     names.append("baseline");

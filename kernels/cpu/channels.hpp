@@ -18,17 +18,17 @@
 
 namespace apr {
 
-// No transform over the channels: C real planes.
-template <class T>
+// No transform over the channels: C real planes. `Count` is C where it is known while compiling, else 0.
+template <class T, int Count>
 struct Separate {
-    static constexpr int kChannels = 0;
+    static constexpr int kChannels = Count;
     int channels;
 
-    int real_planes() const { return channels; }
+    int real_planes() const { return Count > 0 ? Count : channels; }
     int complex_planes() const { return 0; }
     double factor() const { return 0.5; }
-    void forward(Vector<T>*) const {}
-    void inverse(Vector<T>*) const {}
+    APR_INLINE void forward(Vector<T>*) const {}
+    APR_INLINE void inverse(Vector<T>*) const {}
 };
 
 // Three channels: with t = g + b they become r + t and (r - t/2, √3/2·(b - g)), which is exactly (0, 0) for grey.
@@ -41,7 +41,8 @@ struct OverRgb {
     static constexpr int complex_planes() { return 1; }
     static constexpr double factor() { return 1.0 / 3; }
 
-    void forward(Vector<T>* v) const {
+    APR_INLINE void forward(Vector<T>* v) const {
+#pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             const Vector<T> red = v[half];
             const Vector<T> rest = v[2 + half] + v[4 + half];
@@ -52,7 +53,8 @@ struct OverRgb {
         }
     }
 
-    void inverse(Vector<T>* v) const {
+    APR_INLINE void inverse(Vector<T>* v) const {
+#pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             const Vector<T> base = v[2 + half];
             const Vector<T> turn = v[4 + half] * broadcast(kRootThree);
@@ -89,8 +91,8 @@ class OverChannels {
     int real_planes() const { return 2 - channels_ % 2; }
     int complex_planes() const { return (channels_ - 1) / 2; }
     double factor() const { return 1.0 / channels_; }
-    void forward(Vector<T>* v) const { multiply(forward_, v); }
-    void inverse(Vector<T>* v) const { multiply(inverse_, v); }
+    APR_INLINE void forward(Vector<T>* v) const { multiply(forward_, v); }
+    APR_INLINE void inverse(Vector<T>* v) const { multiply(inverse_, v); }
 
    private:
     void multiply(const std::vector<T>& matrix, Vector<T>* v) const {

@@ -107,7 +107,7 @@ void solarize(double threshold, const std::uint8_t* in, std::uint8_t* out, std::
 // One pixel as four float64 numbers; the fourth is nothing.
 using Pixel = Vector<double, 32>;
 
-Pixel pixel(const std::uint8_t* from) {
+APR_INLINE Pixel pixel(const std::uint8_t* from) {
     return Pixel{static_cast<double>(from[0]), static_cast<double>(from[1]), static_cast<double>(from[2]), 0};
 }
 

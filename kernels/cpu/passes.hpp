@@ -21,7 +21,8 @@ struct Scaling {
 };
 
 template <class T>
-inline void apply(const Scaling<T>& scaling, int channels, Vector<T>* v) {
+APR_INLINE void apply(const Scaling<T>& scaling, int channels, Vector<T>* v) {
+#pragma GCC unroll 3
     for (int c = 0; c < channels; ++c) {
         const Vector<T> scale = broadcast(scaling.scale[c]);
         const Vector<T> bias = broadcast(scaling.bias[c]);
@@ -73,7 +74,7 @@ class Passes {
           workspace_(std::max(layout.over_columns.workspace(), layout.over_rows.workspace())),
           values_(4 * layout.shape.channels) {
         for (int row = layout.rows(); row < layout.groups() * kLanes<T>; ++row) {
-            for (int strip = 0; strip < layout.strips(); ++strip) at(row, strip) = Complex<T>{};
+            for (int strip = 0; strip < layout.strips(); ++strip) at(row, strip) = {Vector<T>{}, Vector<T>{}};
         }
     }
 
@@ -245,7 +246,7 @@ class Passes {
         const bool second = strip + 1 < layout_.strips();
         for (const int position : layout_.half) {
             const Complex<T> a = at(row, strip);
-            const Complex<T> b = second ? at(row, strip + 1) : Complex<T>{};
+            const Complex<T> b = second ? at(row, strip + 1) : Complex<T>{Vector<T>{}, Vector<T>{}};
             const bool own = position == opposite[position];
             z[opposite[position]] = {a.re + b.im, b.re - a.im};
             z[position] = own ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
@@ -287,7 +288,7 @@ class Passes {
         }
     }
 
-    static Vector<T> amplitude(const Complex<T>& z) { return square_root(fma(z.re, z.re, z.im * z.im)); }
+    APR_INLINE static Vector<T> amplitude(const Complex<T>& z) { return square_root(fma(z.re, z.re, z.im * z.im)); }
 
     void take_amplitudes(Vector<T>* amplitudes) {
         for (int i = 0; i < layout_.shape.width; ++i) amplitudes[i] = amplitude(row_[i]);
@@ -310,7 +311,8 @@ class Passes {
     const Layout<T>& layout_;
     Buffer<Complex<T>> grid_;
     Buffer<Vector<T>> amplitudes_;
-    Buffer<Complex<T>> columns_, row_, workspace_;
+    Buffer<Complex<T>> columns_, row_;
+    Buffer<Complex<double>> workspace_;
     Buffer<Vector<T>> values_;
 };
 

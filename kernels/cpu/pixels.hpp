@@ -1,5 +1,8 @@
 // Pixels in and out: kSpan neighbouring pixels of a row, two vectors a channel, from and to the formats of images,
 // and the transform over the channels.
+//
+// The columns of a large image lie far apart, where the processor does not foresee the next access: each access asks
+// for the memory that the next strip of the same row will need.
 #pragma once
 
 #include <cstdlib>
@@ -48,55 +51,90 @@ struct PlanesSource {
     const T* image;  // (C, H, W)
     Shape shape;
 
-    void read(int y, int x, int count, Vector<T>* v) const {
+    APR_INLINE void read(int y, int x, int count, Vector<T>* v) const {
         const int channels = Channels > 0 ? Channels : shape.channels;
+#pragma GCC unroll 3
         for (int c = 0; c < channels; ++c) {
             const T* from = image + c * shape.plane() + static_cast<std::size_t>(y) * shape.width + x;
-            T padded[kSpan<T>] = {};
-            if (count < kSpan<T>) {
+            if (count == kSpan<T>) {
+                __builtin_prefetch(from + kSpan<T>);
+                v[2 * c] = load(from);
+                v[2 * c + 1] = load(from + kLanes<T>);
+            } else {
+                T padded[kSpan<T>] = {};
                 std::memcpy(padded, from, count * sizeof(T));
-                from = padded;
+                v[2 * c] = load(padded);
+                v[2 * c + 1] = load(padded + kLanes<T>);
             }
-            v[2 * c] = load(from);
-            v[2 * c + 1] = load(from + kLanes<T>);
         }
     }
 };
 
-// kLanes<float> pixels of three bytes as one integer each, red in the low byte.
-using Bytes16 = Vector<std::uint8_t, 16>;
-template <int... Lane>
-inline Ints packed_pixels(const std::uint8_t* from, std::integer_sequence<int, Lane...>) {
-    Ints out;
-    for (int part = 0; part < kVectorBytes / 16; ++part) {
-        Bytes16 four;
-        std::memcpy(&four, from + 12 * part, 16);
-        four = __builtin_shufflevector(four, Bytes16{}, (Lane % 4 == 3 ? 16 : Lane / 4 * 3 + Lane % 4)...);
-        std::memcpy(reinterpret_cast<char*>(&out) + 16 * part, &four, 16);
+using Bytes = Vector<std::uint8_t>;
+
+// Loads of 16 bytes every 12: four pixels of three bytes, and 4 bytes more, in each 16 bytes of the vector.
+template <int Size = kVectorBytes>
+APR_INLINE Vector<std::uint8_t, Size> load_pixels(const std::uint8_t* from) {
+    if constexpr (Size == 16) {
+        Vector<std::uint8_t, 16> four;
+        std::memcpy(&four, from, 16);
+        return four;
+    } else {
+        return join(load_pixels<Size / 2>(from), load_pixels<Size / 2>(from + Size / 2 / 16 * 12),
+                    std::make_integer_sequence<int, Size>{});
     }
-    return out;
 }
+
+// The same backwards: of every 16 bytes the first 12 stay, the other 4 are overwritten or lie past the end.
+template <int Size = kVectorBytes>
+APR_INLINE void store_pixels(Vector<std::uint8_t, Size> bytes, std::uint8_t* to) {
+    if constexpr (Size == 16) {
+        std::memcpy(to, &bytes, 16);
+    } else {
+        constexpr std::make_integer_sequence<int, Size / 2> half;
+        store_pixels<Size / 2>(part<0>(bytes, half), to);
+        store_pixels<Size / 2>(part<Size / 2>(bytes, half), to + Size / 2 / 16 * 12);
+    }
+}
+
+// Pixels of three bytes to one integer each, red in the low byte and nothing of meaning in the high one, and back.
+template <int... Byte>
+APR_INLINE Ints spread(Bytes packed, std::integer_sequence<int, Byte...>) {
+    const Bytes out = __builtin_shufflevector(
+        packed, packed, (Byte % 4 == 3 ? -1 : Byte / 16 * 16 + Byte % 16 / 4 * 3 + Byte % 4)...);
+    return bits<Ints>(out);
+}
+template <int... Byte>
+APR_INLINE Bytes pack(Ints pixels, std::integer_sequence<int, Byte...>) {
+    const Bytes bytes = bits<Bytes>(pixels);
+    return __builtin_shufflevector(
+        bytes, bytes, (Byte % 16 >= 12 ? -1 : Byte / 16 * 16 + Byte % 16 / 3 * 4 + Byte % 16 % 3)...);
+}
+inline constexpr std::make_integer_sequence<int, kVectorBytes> kEachByte;
 
 struct RgbSource {
     const std::uint8_t* image;  // (H, W, 3)
     Shape shape;
 
-    void read(int y, int x, int count, Floats* v) const {
-        constexpr int span = kSpan<float>;
+    APR_INLINE void read(int y, int x, int count, Floats* v) const {
+        constexpr std::size_t taken = 3 * kSpan<float> + 4;  // a load of four pixels takes in 4 bytes after them
         const std::size_t offset = (static_cast<std::size_t>(y) * shape.width + x) * 3;
-        const std::uint8_t* from = image + offset;
-        std::uint8_t padded[3 * span + 4] = {};
-        // A load of four pixels takes in the 4 bytes after them.
-        if (count < span || offset + sizeof(padded) > shape.size()) {
-            std::memcpy(padded, from, 3 * count);
-            from = padded;
+        if (count == kSpan<float> && offset + taken <= shape.size()) {
+            __builtin_prefetch(image + offset + 2 * taken);
+            return convert(image + offset, v);
         }
+        std::uint8_t padded[taken] = {};
+        std::memcpy(padded, image + offset, 3 * count);
+        convert(padded, v);
+    }
+
+    APR_INLINE static void convert(const std::uint8_t* from, Floats* v) {
+#pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-            const Ints pixels =
-                packed_pixels(from + 3 * kLanes<float> * half, std::make_integer_sequence<int, 16>{});
+            const Ints pixels = spread(load_pixels(from + 3 * kLanes<float> * half), kEachByte);
             v[half] = __builtin_convertvector(pixels & 255, Floats);
             v[2 + half] = __builtin_convertvector((pixels >> 8) & 255, Floats);
-            v[4 + half] = __builtin_convertvector(pixels >> 16, Floats);
+            v[4 + half] = __builtin_convertvector((pixels >> 16) & 255, Floats);
         }
     }
 };
@@ -106,7 +144,7 @@ struct BytesSource {
     const std::uint8_t* image;
     Shape shape;
 
-    void read(int y, int x, int count, Floats* v) const {
+    APR_INLINE void read(int y, int x, int count, Floats* v) const {
         const std::uint8_t* from = image + (static_cast<std::size_t>(y) * shape.width + x) * shape.channels;
         for (int c = 0; c < shape.channels; ++c) {
             float row[kSpan<float>] = {};
@@ -121,15 +159,15 @@ struct BytesSource {
 
 struct AsIs {
     template <class V>
-    V operator()(V value) const {
+    APR_INLINE V operator()(V value) const {
         return value;
     }
 };
 struct AsHalf {
-    Halves operator()(Floats value) const { return to_half(value); }
+    APR_INLINE Halves operator()(Floats value) const { return to_half(value); }
 };
 struct AsBfloat16 {
-    Halves operator()(Floats value) const { return to_bfloat16(value); }
+    APR_INLINE Halves operator()(Floats value) const { return to_bfloat16(value); }
 };
 
 template <class T, int Channels, class Item, class Convert>
@@ -137,11 +175,13 @@ struct PlanesSink {
     Item* image;  // (C, H, W)
     Shape shape;
 
-    void write(int y, int x, int count, const Vector<T>* v) const {
+    APR_INLINE void write(int y, int x, int count, const Vector<T>* v) const {
         const int channels = Channels > 0 ? Channels : shape.channels;
+#pragma GCC unroll 3
         for (int c = 0; c < channels; ++c) {
             Item* to = image + c * shape.plane() + static_cast<std::size_t>(y) * shape.width + x;
             if (count == kSpan<T>) {
+                __builtin_prefetch(to + kSpan<T>, 1);
                 store(to, Convert{}(v[2 * c]));
                 store(to + kLanes<T>, Convert{}(v[2 * c + 1]));
                 continue;
@@ -156,10 +196,10 @@ struct PlanesSink {
 
 // Grey levels, see spectral.to_levels.
 struct Wrapped {
-    Ints operator()(Floats value) const { return __builtin_convertvector(value, Ints) & 255; }
+    APR_INLINE Ints operator()(Floats value) const { return __builtin_convertvector(value, Ints) & 255; }
 };
 struct Clamped {
-    Ints operator()(Floats value) const {
+    APR_INLINE Ints operator()(Floats value) const {
         // Adding and taking away 1.5·2^23 rounds to whole numbers, ties to even.
         const Floats low = value < 0.0f ? Floats{} : value;
         const Floats level = low > 255.0f ? Floats{} + 255.0f : low;
@@ -172,27 +212,19 @@ struct RgbSink {
     std::uint8_t* image;  // (H, W, 3)
     Shape shape;
 
-    void write(int y, int x, int count, const Floats* v) const {
+    APR_INLINE void write(int y, int x, int count, const Floats* v) const {
         // Four pixels are stored with 4 bytes after them that the next four overwrite.
         std::uint8_t row[3 * kSpan<float> + 4];
+#pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             const Ints pixels = Convert{}(v[half]) | Convert{}(v[2 + half]) << 8 | Convert{}(v[4 + half]) << 16;
-            unpack(pixels, row + 3 * kLanes<float> * half);
+            store_pixels(pack(pixels, kEachByte), row + 3 * kLanes<float> * half);
         }
         std::uint8_t* to = image + (static_cast<std::size_t>(y) * shape.width + x) * 3;
         if (count == kSpan<float>) {
             std::memcpy(to, row, 3 * kSpan<float>);
         } else {
             std::memcpy(to, row, 3 * count);
-        }
-    }
-
-    static void unpack(Ints pixels, std::uint8_t* to) {
-        for (int part = 0; part < kVectorBytes / 16; ++part) {
-            Bytes16 four;
-            std::memcpy(&four, reinterpret_cast<const char*>(&pixels) + 16 * part, 16);
-            four = __builtin_shufflevector(four, four, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
-            std::memcpy(to + 12 * part, &four, 16);
         }
     }
 };

@@ -10,15 +10,16 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__F16C__)
+#if defined(__AVX2__) && defined(__F16C__)
 #include <immintrin.h>
 #endif
 
+// The arithmetic is spread over many small functions; a single one of them left as a call costs a tenth of the speed.
+#define APR_INLINE [[gnu::always_inline]] inline
+
 namespace apr {
 
-#if defined(__AVX512F__)
-inline constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 inline constexpr int kVectorBytes = 32;
 #else
 inline constexpr int kVectorBytes = 16;
@@ -49,7 +50,7 @@ template <class T>
 using Integers = Vector<typename IntegerLike<T>::type>;
 
 template <class To, class From>
-inline To bits(From value) {
+APR_INLINE To bits(From value) {
     static_assert(sizeof(To) == sizeof(From));
     To out;
     std::memcpy(&out, &value, sizeof(To));
@@ -57,45 +58,45 @@ inline To bits(From value) {
 }
 
 template <class T>
-inline Vector<T> broadcast(T value) {
+APR_INLINE Vector<T> broadcast(T value) {
     Vector<T> out;
     for (int lane = 0; lane < kLanes<T>; ++lane) out[lane] = value;
     return out;
 }
 
 template <class T>
-inline Vector<T> load(const T* from) {
+APR_INLINE Vector<T> load(const T* from) {
     Vector<T> out;
     std::memcpy(&out, from, sizeof(out));
     return out;
 }
 
 template <class V, class To>
-inline void store(To* to, V value) {
+APR_INLINE void store(To* to, V value) {
     std::memcpy(to, &value, sizeof(value));
 }
 
 // a·b + c: one rounding where the instruction set has it, two where a library call would have to emulate it. The
 // compilers turn the loops over lanes of this file into one instruction.
-inline float fma_lane(float a, float b, float c) {
+APR_INLINE float fma_lane(float a, float b, float c) {
 #if defined(__FMA__) || defined(__aarch64__)
     return __builtin_fmaf(a, b, c);
 #else
     return a * b + c;
 #endif
 }
-inline double fma_lane(double a, double b, double c) {
+APR_INLINE double fma_lane(double a, double b, double c) {
 #if defined(__FMA__) || defined(__aarch64__)
     return __builtin_fma(a, b, c);
 #else
     return a * b + c;
 #endif
 }
-inline float sqrt_lane(float a) { return __builtin_sqrtf(a); }
-inline double sqrt_lane(double a) { return __builtin_sqrt(a); }
+APR_INLINE float sqrt_lane(float a) { return __builtin_sqrtf(a); }
+APR_INLINE double sqrt_lane(double a) { return __builtin_sqrt(a); }
 
 template <class V>
-inline V fma(V a, V b, V c) {
+APR_INLINE V fma(V a, V b, V c) {
     V out;
     for (int lane = 0; lane < kVectorBytes / static_cast<int>(sizeof(a[0])); ++lane) {
         out[lane] = fma_lane(a[lane], b[lane], c[lane]);
@@ -104,21 +105,31 @@ inline V fma(V a, V b, V c) {
 }
 
 template <class V>
-inline V square_root(V a) {
+APR_INLINE V square_root(V a) {
     V out;
     for (int lane = 0; lane < kVectorBytes / static_cast<int>(sizeof(a[0])); ++lane) out[lane] = sqrt_lane(a[lane]);
     return out;
 }
 
+// The copy is spelt out: left to itself, GCC copies the structure in pieces of 16 bytes by way of memory.
 template <class T>
 struct Complex {
     Vector<T> re, im;
+
+    Complex() = default;
+    APR_INLINE Complex(Vector<T> real, Vector<T> imaginary) : re(real), im(imaginary) {}
+    APR_INLINE Complex(const Complex& from) : re(from.re), im(from.im) {}
+    APR_INLINE Complex& operator=(const Complex& from) {
+        re = from.re;
+        im = from.im;
+        return *this;
+    }
 };
 
 // One stage of a transposition of kLanes vectors: in every square of 2·Block lanes by 2·Block vectors the off-diagonal
 // quarters change places.
 template <class T, int Block, int... Lane>
-inline void swap_blocks(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
+APR_INLINE void swap_blocks(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
     constexpr int n = kLanes<T>;
     const Vector<T> upper = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane - Block : Lane)...);
     b = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane : Lane + Block)...);
@@ -126,7 +137,7 @@ inline void swap_blocks(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, L
 }
 
 template <class T, int Block = kLanes<T> / 2>
-inline void transpose(Vector<T>* rows) {
+APR_INLINE void transpose(Vector<T>* rows) {
     for (int i = 0; i < kLanes<T>; ++i) {
         if (!(i & Block)) {
             swap_blocks<T, Block>(rows[i], rows[i + Block], std::make_integer_sequence<int, kLanes<T>>{});
@@ -135,25 +146,33 @@ inline void transpose(Vector<T>* rows) {
     if constexpr (Block > 1) transpose<T, Block / 2>(rows);
 }
 
+// The two halves of a longer vector, and the longer vector of two halves.
+template <class V, int... Lane>
+APR_INLINE auto join(V a, V b, std::integer_sequence<int, Lane...>) {
+    return __builtin_shufflevector(a, b, Lane...);
+}
+template <int First, class V, int... Lane>
+APR_INLINE auto part(V whole, std::integer_sequence<int, Lane...>) {
+    return __builtin_shufflevector(whole, whole, (First + Lane)...);
+}
+
 using Floats = Vector<float>;
 using Ints = Vector<std::int32_t>;
 using Halves = Vector<std::uint16_t, kVectorBytes / 2>;
 
 // float32 as the bits of bfloat16, to nearest, ties to even; NaN stays NaN.
-inline Halves to_bfloat16(Floats value) {
+APR_INLINE Halves to_bfloat16(Floats value) {
     const Ints word = bits<Ints>(value);
     const Ints rounded = word + 0x7fff + ((word >> 16) & 1);
     const Ints quiet = word | 0x400000;
     return __builtin_convertvector((value == value ? rounded : quiet) >> 16, Halves);
 }
 
-#if defined(__AVX512F__)
-inline Halves to_half(Floats value) { return bits<Halves>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
-#elif defined(__F16C__)
-inline Halves to_half(Floats value) { return bits<Halves>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
+#if defined(__AVX2__) && defined(__F16C__)
+APR_INLINE Halves to_half(Floats value) { return bits<Halves>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
 #else
 // float32 as the bits of float16 in whole-number arithmetic, to nearest, ties to even.
-inline Halves to_half(Floats value) {
+APR_INLINE Halves to_half(Floats value) {
     const Ints word = bits<Ints>(value);
     const Ints sign = (word >> 16) & 0x8000;
     const Ints size = word & 0x7fffffff;

@@ -10,19 +10,19 @@ template <class T>
 using Factor = const T*;  // cos, sin
 
 template <class T>
-inline Complex<T> operator+(Complex<T> a, Complex<T> b) {
+APR_INLINE Complex<T> operator+(Complex<T> a, Complex<T> b) {
     return {a.re + b.re, a.im + b.im};
 }
 template <class T>
-inline Complex<T> operator-(Complex<T> a, Complex<T> b) {
+APR_INLINE Complex<T> operator-(Complex<T> a, Complex<T> b) {
     return {a.re - b.re, a.im - b.im};
 }
 template <class T>
-inline Complex<T> times_minus_i(Complex<T> a) {
+APR_INLINE Complex<T> times_minus_i(Complex<T> a) {
     return {a.im, -a.re};
 }
 template <class T>
-inline Complex<T> times(Complex<T> a, Factor<T> factor) {
+APR_INLINE Complex<T> times(Complex<T> a, Factor<T> factor) {
     const Vector<T> cos = broadcast(factor[0]);
     const Vector<T> sin = broadcast(factor[1]);
     return {fma(a.re, cos, -(a.im * sin)), fma(a.re, sin, a.im * cos)};
@@ -50,7 +50,7 @@ struct OddRoots<7> {
 // The transform of R points in place, R odd: legs j and R - j enter as their sum and their difference.
 template <int R, class T>
     requires(R % 2 == 1)
-inline void butterfly(Complex<T>* z) {
+APR_INLINE void butterfly(Complex<T>* z) {
     constexpr int half = R / 2;
     Complex<T> sum[half], difference[half];
     Complex<T> total = z[0];
@@ -65,7 +65,7 @@ inline void butterfly(Complex<T>* z) {
 #pragma GCC unroll 8
     for (int k = 1; k <= half; ++k) {
         Complex<T> even = first;
-        Complex<T> odd{};
+        Complex<T> odd;
 #pragma GCC unroll 8
         for (int j = 1; j <= half; ++j) {
             const int turn = j * k % R;
@@ -74,8 +74,9 @@ inline void butterfly(Complex<T>* z) {
             const Vector<T> cos = broadcast(static_cast<T>(OddRoots<R>::cos[index]));
             const Vector<T> sin = broadcast(static_cast<T>(beyond ? -OddRoots<R>::sin[index] : OddRoots<R>::sin[index]));
             even = {fma(sum[j - 1].re, cos, even.re), fma(sum[j - 1].im, cos, even.im)};
-            odd = j == 1 ? Complex<T>{difference[0].re * sin, difference[0].im * sin}
-                         : Complex<T>{fma(difference[j - 1].re, sin, odd.re), fma(difference[j - 1].im, sin, odd.im)};
+            const Complex<T>& turned = difference[j - 1];
+            odd = j == 1 ? Complex<T>{turned.re * sin, turned.im * sin}
+                         : Complex<T>{fma(turned.re, sin, odd.re), fma(turned.im, sin, odd.im)};
         }
         z[k] = even + times_minus_i(odd);
         z[R - k] = even - times_minus_i(odd);
@@ -84,7 +85,7 @@ inline void butterfly(Complex<T>* z) {
 
 template <int R, class T>
     requires(R == 2)
-inline void butterfly(Complex<T>* z) {
+APR_INLINE void butterfly(Complex<T>* z) {
     const Complex<T> sum = z[0] + z[1];
     z[1] = z[0] - z[1];
     z[0] = sum;
@@ -92,7 +93,7 @@ inline void butterfly(Complex<T>* z) {
 
 template <int R, class T>
     requires(R == 4)
-inline void butterfly(Complex<T>* z) {
+APR_INLINE void butterfly(Complex<T>* z) {
     const Complex<T> even = z[0] + z[2];
     const Complex<T> odd = z[1] + z[3];
     const Complex<T> even_turn = z[0] - z[2];
@@ -105,7 +106,7 @@ inline void butterfly(Complex<T>* z) {
 
 template <int R, class T>
     requires(R == 8)
-inline void butterfly(Complex<T>* z) {
+APR_INLINE void butterfly(Complex<T>* z) {
     Complex<T> even[4] = {z[0], z[2], z[4], z[6]};
     Complex<T> odd[4] = {z[1], z[3], z[5], z[7]};
     butterfly<4>(even);
@@ -126,13 +127,13 @@ inline void butterfly(Complex<T>* z) {
 enum class Direction { kForward, kInverse };
 
 template <Direction D, class T>
-inline Complex<T> pick(const Complex<T>& z) {
+APR_INLINE Complex<T> pick(const Complex<T>& z) {
     return D == Direction::kForward ? z : Complex<T>{z.im, z.re};
 }
 
 // One butterfly on legs `step` apart, its twiddle factors after it going forward and before it going back.
 template <int R, Direction D, bool Twiddled, class T>
-inline void butterfly_at(Complex<T>* z, int step, Factor<T> factors) {
+APR_INLINE void butterfly_at(Complex<T>* z, int step, Factor<T> factors) {
     Complex<T> leg[R];
 #pragma GCC unroll 8
     for (int j = 0; j < R; ++j) {
@@ -160,27 +161,57 @@ inline void run_pass(Complex<T>* z, int legs, int inner, int blocks, Factor<T> f
     }
 }
 
+// float64 for one part of the lanes of T, of which there are one or two; and the lanes back from all the parts, which
+// lie `apart` from each other.
+template <class T, class Run>
+inline void for_each_part(const Run& run) {
+    run(std::integral_constant<int, 0>{});
+    if constexpr (sizeof(T) < sizeof(double)) run(std::integral_constant<int, 1>{});
+}
+template <int Part>
+APR_INLINE Complex<double> widen(const Complex<float>& z) {
+    constexpr int n = kLanes<double>;
+    constexpr std::make_integer_sequence<int, n> lanes;
+    return {__builtin_convertvector(part<Part * n>(z.re, lanes), Vector<double>),
+            __builtin_convertvector(part<Part * n>(z.im, lanes), Vector<double>)};
+}
+template <int Part>
+APR_INLINE Complex<double> widen(const Complex<double>& z) {
+    return z;
+}
+template <class T>
+APR_INLINE Complex<T> narrow(const Complex<double>* parts, int apart) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return *parts;
+    } else {
+        using Half = Vector<float, kVectorBytes / 2>;
+        constexpr std::make_integer_sequence<int, kLanes<float>> lanes;
+        const Complex<double>& a = parts[0];
+        const Complex<double>& b = parts[apart];
+        return {join(__builtin_convertvector(a.re, Half), __builtin_convertvector(b.re, Half), lanes),
+                join(__builtin_convertvector(a.im, Half), __builtin_convertvector(b.im, Half), lanes)};
+    }
+}
+
 // A plan with its factors in the number type of the data.
 template <class T>
 class Transform {
    public:
     explicit Transform(std::shared_ptr<const Plan> plan)
         : plan_(std::move(plan)),
-          twiddles_(plan_->twiddles.begin(), plan_->twiddles.end()),
-          chirp_(plan_->chirp.begin(), plan_->chirp.end()),
-          kernel_(plan_->kernel.begin(), plan_->kernel.end()) {
-        if (plan_->convolution) inner_ = std::make_unique<Transform>(plan_->convolution);
+          twiddles_(plan_->twiddles.begin(), plan_->twiddles.end()) {
+        if (plan_->convolution) wide_ = std::make_unique<Transform<double>>(plan_->convolution);
     }
 
     const Plan& plan() const { return *plan_; }
 
     // Elements of workspace that `run` needs beside its data.
-    int workspace() const { return inner_ ? inner_->plan().size : 0; }
+    int workspace() const { return wide_ ? kParts * wide_->plan().size : 0; }
 
     // Samples at place[n] become a spectrum in the plan's order (forward), or back, unscaled (inverse).
     template <Direction D>
-    [[gnu::noinline]] void run(Complex<T>* z, Complex<T>* workspace) const {
-        if (inner_) return convolve<D>(z, workspace);
+    [[gnu::noinline]] void run(Complex<T>* z, Complex<double>* workspace) const {
+        if (wide_) return convolve<D>(z, workspace);
         if (plan_->size == 224) return run_224<D>(z);
         if (plan_->size == 32) return run_32<D>(z);
         const int count = static_cast<int>(plan_->passes.size());
@@ -203,36 +234,46 @@ class Transform {
 
     // The plans of the two usual lengths with every loop bound known to the compiler.
     template <Direction D>
-    void run_32(Complex<T>* z) const {
+    APR_INLINE void run_32(Complex<T>* z) const {
         if (D == Direction::kInverse) run_pass<4, D>(z, 1, 1, 8, twiddles_.data());
         run_pass<8, D>(z, 4, 1, 1, twiddles_.data());
         if (D == Direction::kForward) run_pass<4, D>(z, 1, 1, 8, twiddles_.data());
     }
 
     template <Direction D>
-    void run_224(Complex<T>* z) const {
+    [[gnu::noinline]] void run_224(Complex<T>* z) const {
         if (D == Direction::kForward) run_pass<7, D>(z, 1, 32, 1, twiddles_.data());
         for (int block = 0; block < 7; ++block) run_32<D>(z + 32 * block);
         if (D == Direction::kInverse) run_pass<7, D>(z, 1, 32, 1, twiddles_.data());
     }
 
+    // The chirp's many terms cost digits, and these lengths are rare: in float64 whatever T is, a part of the lanes
+    // after the other.
     template <Direction D>
-    void convolve(Complex<T>* z, Complex<T>* padded) const {
-        const int size = plan_->size;
-        const std::vector<int>& place = inner_->plan().place;
-        const int length = inner_->plan().size;
-        for (int n = 0; n < length; ++n) {
-            padded[place[n]] = n < size ? times(pick<D>(z[n]), chirp_.data() + 2 * n) : Complex<T>{};
-        }
-        inner_->template run<Direction::kForward>(padded, nullptr);
-        for (int k = 0; k < length; ++k) padded[k] = times(padded[k], kernel_.data() + 2 * k);
-        inner_->template run<Direction::kInverse>(padded, nullptr);
-        for (int n = 0; n < size; ++n) z[n] = pick<D>(times(padded[place[n]], chirp_.data() + 2 * n));
+    void convolve(Complex<T>* z, Complex<double>* padded) const {
+        const int* place = wide_->plan().place.data();
+        const double* chirp = plan_->chirp.data();
+        const int length = wide_->plan().size;
+        for_each_part<T>([&](auto part) {
+            Complex<double>* own = padded + part * length;
+            for (int n = 0; n < length; ++n) {
+                const bool given = n < plan_->size;
+                own[place[n]] = given ? times(widen<part>(pick<D>(z[n])), chirp + 2 * n)
+                                      : Complex<double>{Vector<double>{}, Vector<double>{}};
+            }
+            wide_->template run<Direction::kForward>(own, nullptr);
+            for (int k = 0; k < length; ++k) own[k] = times(own[k], plan_->kernel.data() + 2 * k);
+            wide_->template run<Direction::kInverse>(own, nullptr);
+            for (int n = 0; n < plan_->size; ++n) own[place[n]] = times(own[place[n]], chirp + 2 * n);
+        });
+        for (int n = 0; n < plan_->size; ++n) z[n] = pick<D>(narrow<T>(padded + place[n], length));
     }
 
+    static constexpr int kParts = sizeof(double) / sizeof(T);
+
     std::shared_ptr<const Plan> plan_;
-    std::vector<T> twiddles_, chirp_, kernel_;
-    std::unique_ptr<Transform> inner_;
+    std::vector<T> twiddles_;
+    std::unique_ptr<Transform<double>> wide_;  // of the convolution, if the plan is one
 };
 
 }  // namespace apr
