@@ -405,6 +405,7 @@ def test_resuming_drops_what_will_come_again(tmp_path):
     assert _recorded(tmp_path) == full[:4]
     _record(tmp_path, Position(epoch=1), range(0))
     assert _recorded(tmp_path) == full[:3]
+    _record(tmp_path, Position(epoch=1), range(1, 2))
     _record(tmp_path, Position(), range(1))
     assert _recorded(tmp_path) == full[:3]
 
@@ -436,12 +437,13 @@ def test_first_signal_is_a_request(signum, capfd):
 def test_second_ctrl_c_quits_at_once(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    with Interrupts(announce=False):
+    with Interrupts(announce=False) as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert codes == []
         os.kill(os.getpid(), signal.SIGINT)
         assert codes == [130]
+        assert interrupts.signum == signal.SIGTERM, "the first one gives the exit status"
 
 
 @pytest.mark.parametrize(

@@ -124,4 +124,4 @@ def _before(row: dict[str, Any], position: Position) -> bool:
     epoch = row["epoch"] - 1
     if epoch != position.epoch:
         return epoch < position.epoch
-    return row["kind"] == "step" and (position.trained or row["step"] <= position.step)
+    return row["kind"] == "step" and row["step"] <= position.step
