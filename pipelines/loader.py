@@ -106,11 +106,11 @@ class ImageNetLoader:
         self.views = 2 if uses_pair(aug) else 1
         self.epoch = 0
         self.drop_last = drop_last
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, shard)
+        threads = threads or default_threads(device)
+        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard)
         self._seed, self._dtype = seed, getattr(torch, dtype)
         self._memory_format = _MEMORY_FORMATS[memory_format]
         self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
-        self._threads = threads or default_threads(device)
         self._batch = 0  # batches of this epoch given out
         self._epoch_start: bytes | None = None  # DALI's checkpoint at the beginning of this epoch
         self._resumed = True  # the next iteration goes on where the pipeline stands
@@ -187,7 +187,6 @@ class ImageNetLoader:
             self._graph,
             train=self.train,
             batch_size=self.batch_size,
-            threads=self._threads,
             device_id=self._device.index,
             seed=self._seed,
             checkpoint=checkpoint,
@@ -199,7 +198,7 @@ class ImageNetLoader:
         named = next((found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))), None)
         if named is None and isinstance(self._set, ImageSet):
             # Some decoders do not say which file it was.
-            named = next((path for path, _ in quick_check(self._set.files, self._threads)), None)
+            named = next((path for path, _ in quick_check(self._set.files, self._graph.threads)), None)
         if named is None:
             return error
         return InputError(
@@ -225,8 +224,8 @@ class ImageNetLoader:
     def _signature(self) -> dict[str, Any]:
         """What must be the same for a state to mean the same batches."""
         graph = asdict(self._graph) | {"recipe": repr(self._graph.recipe), "shard": list(self.shard)}
-        graph.pop("backend")
-        return graph | {
+        # How it is computed may change: on another machine, say.
+        return {key: value for key, value in graph.items() if key not in ("backend", "threads")} | {
             "images": self.num_images,
             "batch_size": self.batch_size,
             "train": self.train,
