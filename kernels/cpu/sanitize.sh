@@ -19,7 +19,10 @@ CFLAGS="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" LDFLA
     "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work/source"
 ls "$work"/installed/apr_dali/kernels/_native_*.so
 
-# The interpreter knows nothing of the sanitizers: their library must come first, and what Python leaks is its own.
+# The interpreter knows nothing of the sanitizers: their library must come first, and the C++ library with it, or the
+# first exception finds no function to throw with. What Python leaks is its own. Reports go to the terminal.
 cd "$work/source/tests"
-LD_PRELOAD=$("${CXX:-g++}" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
-    PYTHONPATH="$work/installed" "$python" -m pytest -p no:cacheprovider --timeout 3000 test_native_backend.py
+compiler=${CXX:-g++}
+preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
+LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 test_native_backend.py
