@@ -80,10 +80,11 @@ class TestCheckData:
         assert f"wrote {tmp_path}/l.txt with 6 images" in capsys.readouterr().out
 
     def test_a_class_whose_images_are_all_bad_keeps_its_label(self, tree, tmp_path):
-        for name in ("1", "2", "3"):
-            (tree / f"train/cat/{name}.jpg").write_bytes(b"")
+        for name in ("train/cat/1", "train/cat/2", "train/cat/3", "val/cat/1"):
+            (tree / f"{name}.jpg").write_bytes(b"")
         assert main(["check-data", str(tree), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]) == 1
         assert open_set(tmp_path / "l.txt", "train").labels.tolist() == [1, 1]
+        assert open_set(tmp_path / "l.txt", "val").labels.tolist() == [1]
 
     def test_a_folder_without_splits(self, tree, tmp_path, capsys):
         arguments = ["check-data", str(tree / "val"), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]

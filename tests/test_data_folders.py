@@ -236,6 +236,7 @@ class TestFileLists:
             "# class: cat\n# class: dog\n# class: emu\ntrain/cat/1.jpg\ntrain/emu/a/b.jpg\nval/cat/1.jpg\n"
         )
         assert read_file_list(tmp_path / "l.txt") == listing
+        assert [path.name for path in tmp_path.iterdir()] == ["l.txt"]
 
     def test_labels_do_not_shift_when_a_class_has_no_image_left(self, tmp_path, listing):
         write_file_list(tmp_path / "l.txt", listing)

@@ -53,7 +53,7 @@ def test_good_jpegs_of_every_kind(tmp_path, check):
         write(tmp_path, "progressive.jpg", encode(progressive=True)),
         write(tmp_path, "padded.jpg", plain + bytes(40)),
         write(tmp_path, "film_behind.jpg", plain + bytes(5000) + b"\xff\xda" + bytes(5000)),
-        write(tmp_path, "fill_bytes.jpg", plain[:2] + b"\xff\xff" + plain[2:]),
+        write(tmp_path, "fill_bytes.jpg", plain[:2] + b"\xff\xff" + plain[2:] + bytes(100)),
         write(tmp_path, "preview.jpg", with_preview(plain, encode(side=16))),
         write(tmp_path, "padded.png", encode("PNG") + bytes(100)),
     ]

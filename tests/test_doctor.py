@@ -228,6 +228,7 @@ class TestGather:
     def test_this_environment_can_train(self):
         facts = doctor.gather()
         assert facts.versions["NumPy"] == np.__version__
+        assert {"torch", "torchvision", "DALI"} <= set(facts.versions)
         assert facts.pipeline == Availability(True, "")
         assert set(facts.backends) == set(BACKENDS)
         assert facts.backends["torch"].available
