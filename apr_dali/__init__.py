@@ -26,7 +26,7 @@ _HOME = {
     "recombine": "apr_dali.backend",
     "single": "apr_dali.backend",
 }
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = ["ImageNetLoader", "PairDraws", "SingleDraws", "__version__", "pair", "recombine", "single"]
 
 
 def __getattr__(name: str) -> Any:
