@@ -1,0 +1,78 @@
+"""Data sets as sources of batches for a network: folders through DALI, arrays through NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apr_dali.commands.networks import Network
+from apr_dali.data.folders import open_set
+from apr_dali.eval.passes import Batches, Source
+from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.training.distributed import Group
+
+LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How batches reach a network: for which one, to which process, how many images at a time, in which arithmetic."""
+
+    network: Network
+    group: Group
+    batch_size: int
+    amp: str
+    threads: int | None = None
+
+    def folder(
+        self,
+        name: str,
+        path: str,
+        classes: tuple[str, ...] | None = None,
+        resize: bool = True,
+        images: int | None = None,
+    ) -> Source:
+        """The images of a folder, decoded by DALI.
+
+        classes: names of the labels in their order; None for those of the folder. resize: see ImageNetLoader.
+        images: how many there are; None to look.
+        """
+        count = len(open_set(path, classes=classes)) if images is None else images
+
+        def open_loader() -> AbstractContextManager[Batches]:
+            device = self.group.device
+            return ImageNetLoader(
+                path,
+                self.batch_size,
+                train=False,
+                device="gpu" if device.type == "cuda" else "cpu",
+                device_id=device.index or 0,
+                shard=(self.group.rank, self.group.world),
+                dtype=LOADER_TYPES[self.amp],
+                image_size=self.network.image_size,
+                resize=resize,
+                threads=self.threads,
+                recipe=self.network.recipe,
+                classes=classes,
+            )
+
+        return Source(name, count, open_loader)
+
+    def array(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Source:
+        """Images uint8 (N, H, W, 3), 0..255, and labels (N,): read batch by batch, so they may lie on the disk."""
+        return Source(name, len(images), lambda: nullcontext(self._batches(images, labels)))
+
+    def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        rank, world, count = self.group.rank, self.group.world, len(images)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
+        end = count * (rank + 1) // world
+        for start in range(count * rank // world, end, self.batch_size):
+            part = slice(start, min(start + self.batch_size, end))
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
