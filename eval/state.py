@@ -16,24 +16,24 @@ class State:
     """Finished parts of one evaluation by name, in one JSON file that is rewritten whole after each.
 
     Where torch.distributed runs, the first process alone reads and writes the file; all see the same parts, if all
-    `put` the same.
+    `put` the same. With `shared=False` each process has a file of its own.
     """
 
-    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path | None, settings: dict[str, Any], shared: bool = True) -> None:
         """`path` is read if it is there; None keeps nothing. `settings` are what the results depend on, as JSON.
 
         Raises:
             InputError: if the file belongs to other settings, which it names, or is no such file.
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
-        self._main = not dist.is_initialized() or dist.get_rank() == 0
+        self._main = not shared or not dist.is_initialized() or dist.get_rank() == 0
         outcome: list[Any] = [{}, None]
         if self._main and path is not None and path.exists():
             try:
                 outcome[0] = self._read(path)
             except InputError as error:
                 outcome[1] = str(error)
-        if dist.is_initialized():
+        if shared and dist.is_initialized():
             dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise InputError(outcome[1])

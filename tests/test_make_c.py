@@ -16,7 +16,8 @@ from apr_dali.data.make_c import corrupted, make_c
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import ALEXNET, CORRUPTIONS
 
-FEW = ("gaussian_noise", "glass_blur", "impulse_noise")
+# Without glass_blur, whose compilation takes each process many seconds.
+FEW = ("gaussian_noise", "impulse_noise")
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_the_tree(val, tmp_path, capsys):
     assert set(made) == {
         f"{name}/{severity}/{image}.JPEG" for name in FEW for severity in range(1, 6) for image in ("a/0", "a/1", "b/2")
     }
-    with Image.open(tmp_path / "c" / "glass_blur" / "2" / "a" / "0.JPEG") as image:
+    with Image.open(tmp_path / "c" / "impulse_noise" / "2" / "a" / "0.JPEG") as image:
         assert image.size == (48, 48)
         # Quality 85: the first entry of the luminance table is 5.
         assert image.quantization[0][0] == 5

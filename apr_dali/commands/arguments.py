@@ -107,9 +107,29 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="VAL", help="folder of class folders")
 
 
+def _add_autoattack(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--data", required=True, metavar="VAL", help="images to attack")
+    parser.add_argument("--version", default="standard", help="standard, plus, or one attack's name (%(default)s)")
+    parser.add_argument("--norm", default="linf", help="linf, l2 or l1 (%(default)s)")
+    parser.add_argument("--epsilon", type=_fraction, default=8 / 255, metavar="E", help="such as 8/255, the default")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only N images, evenly taken")
+    parser.add_argument("--seed", type=int, default=0, help="of the attacks (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the adversarial images, .npy files in 0..1")
+
+
+def _fraction(text: str) -> float:
+    number, _, divisor = text.partition("/")
+    try:
+        return float(number) / float(divisor or 1)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"must be a number or a fraction such as 8/255, got {text!r}") from None
+
+
 _EVALUATIONS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
     ("clean", "accuracy on clean images", _add_clean),
     ("corruption", "error on ImageNet-C, CIFAR-10-C, CIFAR-100-C and sets like them", _add_corruption),
     ("ood", "telling images of other sets from those of the training set", _add_ood),
     ("calibration", "whether the network is as often right as it says", _add_calibration),
+    ("autoattack", "accuracy under AutoAttack or one of its attacks", _add_autoattack),
 )

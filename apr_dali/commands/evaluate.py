@@ -10,10 +10,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from apr_dali.commands.adversarial import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
 from apr_dali.commands.ood import ood
 from apr_dali.commands.session import Session, open_session
+from apr_dali.eval.adversarial import Attack
 from apr_dali.training import command
 
 Evaluation = Callable[[Session, argparse.Namespace], tuple[dict[str, Any], str]]
@@ -24,6 +26,9 @@ _EVALUATIONS: dict[str, Evaluation] = {
     "corruption": lambda session, args: corruption(session, args.data, args.clean),
     "ood": lambda session, args: ood(session, args.data, args.ood, args.imagenet_o),
     "calibration": lambda session, args: calibrate(session, args.data),
+    "autoattack": lambda session, args: autoattack(
+        session, args.data, Attack(args.version, args.norm, args.epsilon, args.seed), args.limit, args.keep
+    ),
 }
 
 

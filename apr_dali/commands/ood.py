@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from apr_dali.commands.session import Session, table
-from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.commands.sources import select
 from apr_dali.data.small_sets import SIDE, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
@@ -99,16 +98,14 @@ def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
 
 def _list_classes(data: str, path: Path) -> Path:
     """A file list of the images in `data` that belong to the 200 classes, written to `path`."""
-    found = open_set(data)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"--imagenet-o needs a folder of class folders, {data} has tar files")
-    missing = sorted(set(IMAGENET_O) - set(found.classes))
+    wanted = set(IMAGENET_O)
+    missing = sorted(wanted - {entry.name for entry in os.scandir(data)})
     if missing:
         raise InputError(f"{data} lacks {len(missing)} of ImageNet-O's 200 classes: {', '.join(missing[:5])}")
-    root = os.path.abspath(data)
-    wanted = set(IMAGENET_O)
-    files = (os.path.relpath(file, root) for file in found.files)
-    write_file_list(path, FileList(root, IMAGENET_O, (), tuple(f for f in files if f.split(os.sep)[0] in wanted)))
+    depth = len(Path(data).absolute().parts)
+    select(
+        data, path, lambda files: [n for n, file in enumerate(files) if Path(file).parts[depth] in wanted], IMAGENET_O
+    )
     return path
 
 

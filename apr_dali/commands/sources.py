@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.commands.networks import Network
-from apr_dali.data.folders import open_set
+from apr_dali.data.file_list import FileList, write_file_list
+from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.errors import InputError
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training.distributed import Group
@@ -76,3 +80,19 @@ class Feeding:
             part = slice(start, min(start + self.batch_size, end))
             pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+
+
+def select(
+    data: str, path: Path, choose: Callable[[Sequence[str]], Iterable[int]], classes: Sequence[str] = ()
+) -> None:
+    """Write a file list of some images of a folder to `path`.
+
+    choose: is given the absolute paths of all and gives the numbers of those to take. classes: names that the list
+    has, which must be among the folder's; () for all of the folder's.
+    """
+    found = open_set(data)
+    if not isinstance(found, ImageSet):
+        raise InputError(f"{data} has tar files: a part of the images can only be taken from a folder of class folders")
+    root = os.path.abspath(data)
+    entries = tuple(os.path.relpath(found.files[index], root) for index in choose(found.files))
+    write_file_list(path, FileList(root, tuple(classes) or found.classes, (), entries))
