@@ -164,7 +164,7 @@ def attack_batch(
             attacker.attacks_to_run = [name]
             found, answers = attacker.run_standard_evaluation(images[alive], targets[alive], batch_size=len(alive))
             fooled = answers != targets[alive]
-            adversarial[alive[fooled]] = found[fooled]
+            adversarial[alive] = found
             right[alive[fooled]] = False
         counts[name] = int(right.sum())
     return counts, adversarial

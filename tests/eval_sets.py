@@ -36,13 +36,14 @@ def network(size: int = 40, model: nn.Module | None = None, classes: tuple[str, 
     return Network("brightness", made, classes, (0.5,) * 3, (0.25,) * 3, size, "0123")
 
 
-def write_levels(folder: Path, levels: dict[str, list[int]], size: int = 40, noise: int = 8) -> None:
-    """PNG files of noise about a grey level, `folder/<class>/<number>.png`."""
+def write_levels(folder: Path, levels: dict[str, list[int]], border: int = 0) -> None:
+    """PNG files of noise about a grey level, 40×40 with a white border, `folder/<class>/<number>.png`."""
     for name, values in levels.items():
         (folder / name).mkdir(parents=True)
         for index, level in enumerate(values):
             rng = np.random.default_rng([level, index])
-            pixels = np.clip(level + rng.integers(-noise, noise + 1, (size, size, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(level + rng.integers(-8, 9, (40, 40, 3)), 0, 255).astype(np.uint8)
+            pixels = np.pad(pixels, ((border, border), (border, border), (0, 0)), constant_values=255)
             Image.fromarray(pixels).save(folder / name / f"{index:02d}.png")
 
 
@@ -56,13 +57,16 @@ def random_levels(seed: int, count: int = 5, spread: float = 60) -> dict[str, li
 
 
 def write_corruptions(root: Path, names: tuple[str, ...]) -> dict[str, list[float]]:
-    """An ImageNet-C-like tree of 12 images a cell, and the errors that it must give."""
+    """An ImageNet-C-like tree of 12 images a cell, and the errors that it must give.
+
+    The images have a border that a centre crop of 40 pixels cuts off, and that resizing would leave.
+    """
     errors = {}
     for number, name in enumerate(names):
         errors[name] = []
         for severity in range(1, 6):
             folder = root / name / str(severity)
-            write_levels(folder, random_levels(10 * number + severity, spread=15 * severity))
+            write_levels(folder, random_levels(10 * number + severity, spread=15 * severity), border=10)
             errors[name].append(error_of(folder))
     return errors
 
@@ -74,5 +78,7 @@ def error_of(folder: Path) -> float:
 
 
 def nearest(pixels: np.ndarray) -> str:
-    """The class whose level is nearest to the mean of uint8 (H, W, 3)."""
+    """The class whose level is nearest to the mean of the middle 40 pixels of uint8 (H, W, 3)."""
+    top, left = (max(0, (side - 40) // 2) for side in pixels.shape[:2])
+    pixels = pixels[top : top + 40, left : left + 40]
     return CLASSES[int(np.abs(pixels.astype(np.float64).mean() - LEVELS).argmin())]

@@ -12,6 +12,8 @@ from torch import nn
 
 from apr_dali import cli
 from apr_dali.commands import session
+from apr_dali.commands.adversarial import in_unit_range
+from apr_dali.commands.networks import Network
 from apr_dali.errors import InputError
 from apr_dali.eval import adversarial
 from apr_dali.eval.adversarial import Attack, Normalised, attack_batch, check_attackable, robust_accuracy
@@ -96,7 +98,7 @@ def test_a_stopped_attack_goes_on(digits, tmp_path, monkeypatch):
     real, ran = adversarial.attack_batch, []
 
     def stops(*arguments):
-        ran.append(1)
+        ran.append(arguments[-1])
         if len(ran) == 3:
             raise KeyboardInterrupt
         return real(*arguments)
@@ -105,7 +107,7 @@ def test_a_stopped_attack_goes_on(digits, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         robust_accuracy(model, batches, attack, State(tmp_path / "s.json", {}))
     assert robust_accuracy(model, batches, attack, State(tmp_path / "s.json", {})) == whole
-    assert len(ran) == 4 + 1, "two batches were finished: only the third may run twice"
+    assert ran == [0, 1, 2, 2, 3], "each batch by its own seed; two were finished: only the third may run twice"
     right = (model(torch.cat([kept[n] for n in range(4)])).argmax(1) == labels).double().mean().item()
     assert whole.robust == pytest.approx(right)
     assert whole.images == 30
@@ -151,6 +153,16 @@ def test_other_things_that_must_not_be_attacked(digits):
         Attack("rand")
     with pytest.raises(InputError, match="epsilon must be positive"):
         Attack(epsilon=0)
+
+
+def test_batches_are_taken_back_to_what_attacks_need():
+    plain = torch.rand(2, 3, 4, 4)
+    made = Network("m", nn.Identity(), ("a",), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), 4, "f")
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (made.mean, made.std))
+    ((got, targets),) = in_unit_range(made, torch.device("cpu"), [((plain - mean) / std, torch.tensor([1, 0]))])
+    torch.testing.assert_close(got, plain)
+    assert targets.tolist() == [1, 0]
+    torch.testing.assert_close(Normalised(nn.Identity(), made.mean, made.std)(plain), (plain - mean) / std)
 
 
 def test_the_command(monkeypatch, tmp_path, capsys):

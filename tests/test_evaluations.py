@@ -245,7 +245,7 @@ def test_broken_trees_are_named_before_anything_runs(evaluate, tmp_path, change,
 def test_images_smaller_than_the_crop_are_named(evaluate, corrupted, capsys):
     status, _ = evaluate("corruption", "--data", corrupted[0], model=network(64))
     assert status == 2
-    assert "40×40 pixels: expected at least 64 a side" in capsys.readouterr().err
+    assert "60×60 pixels: expected at least 64 a side" in capsys.readouterr().err
 
 
 # ---- what networks can get wrong -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apr_dali.commands.networks import Network
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
 from apr_dali.data.atomic import write_whole
@@ -35,7 +36,9 @@ def autoattack(
     model.requires_grad_(False)
     source = _source(session, data, limit)
     with source.open() as batches:
-        check_attackable(model, next(iter(_in_unit_range(session, batches)))[0], len(network.classes), attack)
+        check_attackable(
+            model, next(iter(in_unit_range(network, group.device, batches)))[0], len(network.classes), attack
+        )
     state = State(
         session.output / f"autoattack.state.{group.rank}of{group.world}.json",
         {**session.settings(), **asdict(attack), "data": os.path.abspath(data), "limit": limit, "keep": keep}
@@ -44,7 +47,7 @@ def autoattack(
     )
     with progress([source]) as bar, source.open() as batches:
         bar.set_description(f"{attack.version} {attack.norm}")
-        unit = _in_unit_range(session, counted(batches, bar))
+        unit = in_unit_range(network, group.device, counted(batches, bar))
         found = robust_accuracy(model, unit, attack, state, _keeper(session) if keep else None)
     result = {"data": data, **asdict(attack), **asdict(found), "robust": found.robust}
     return session.finish("autoattack", result, {}), autoattack_text(result)
@@ -74,10 +77,9 @@ def _evenly(count: int, limit: int) -> np.ndarray:
     return np.arange(min(limit, count)) * count // min(limit, count)
 
 
-def _in_unit_range(session: Session, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in 0..1 on the device, from normalised ones."""
-    device = session.group.device
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (session.network.mean, session.network.std))
+def in_unit_range(network: Network, device: torch.device, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in 0..1 on `device`, from batches normalised for `network`."""
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (network.mean, network.std))
     for images, targets in batches:
         # Rounding may lead out of the range by its last digit.
         yield (images.to(device).float() * std + mean).clamp(0, 1), targets.to(device)

@@ -118,6 +118,27 @@ def _add_autoattack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="keep the adversarial images, .npy files in 0..1")
 
 
+def _add_shift(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument(
+        "set", choices=("imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2"), help="which one --data holds"
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of class folders")
+
+
+def _add_all(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--data-root", required=True, metavar="DIR", help="folder with val, imagenet-c, imagenet-a, …")
+    parser.add_argument(
+        "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
+    )
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output folders of `eval all`")
+    parser.add_argument("--output", default=".", metavar="DIR", help="for compare.html and compare.md (default: here)")
+
+
 def _fraction(text: str) -> float:
     number, _, divisor = text.partition("/")
     try:
@@ -132,4 +153,7 @@ _EVALUATIONS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], 
     ("ood", "telling images of other sets from those of the training set", _add_ood),
     ("calibration", "whether the network is as often right as it says", _add_calibration),
     ("autoattack", "accuracy under AutoAttack or one of its attacks", _add_autoattack),
+    ("shift", "accuracy on ImageNet-A, -R, -Sketch or -V2", _add_shift),
+    ("all", "everything that the sets below a folder allow, and one page about it", _add_all),
+    ("compare", "several runs of `eval all` side by side", _add_compare),
 )

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from apr_dali.commands.adversarial import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
+from apr_dali.commands.everything import compare, everything
 from apr_dali.commands.ood import ood
 from apr_dali.commands.session import Session, open_session
+from apr_dali.commands.shifts import shift
 from apr_dali.eval.adversarial import Attack
 from apr_dali.training import command
 
@@ -29,6 +32,8 @@ _EVALUATIONS: dict[str, Evaluation] = {
     "autoattack": lambda session, args: autoattack(
         session, args.data, Attack(args.version, args.norm, args.epsilon, args.seed), args.limit, args.keep
     ),
+    "shift": lambda session, args: shift(session, args.set, args.data),
+    "all": lambda session, args: everything(session, args.data_root, args.attack),
 }
 
 
@@ -38,8 +43,13 @@ def run(name: str, args: argparse.Namespace) -> int:
 
 
 def _run(name: str, args: argparse.Namespace) -> None:
+    if name == "compare":
+        print(compare(args.runs, args.output))
+        print(f"written: {Path(args.output) / 'compare.html'}")
+        return
     with open_session(args) as session:
-        _, text = _EVALUATIONS[name](session, args)
+        record, text = _EVALUATIONS[name](session, args)
         if session.group.main:
+            file = "report.html" if name == "all" else f"{record['evaluation']}.json"
             print(text)
-            print(f"written: {session.output / name}.json")
+            print(f"written: {session.output / file}")
