@@ -42,6 +42,7 @@ class Graph:
     backend: str
     threads: int
     shard: tuple[int, int]
+    resize: bool = True
 
     @property
     def operator_threads(self) -> int | None:
@@ -116,11 +117,12 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
-    resized = round(graph.image_size * RESIZE_OVER_CROP)
     images = fn.decoders.image(encoded, **_decoder(graph.device))
-    # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
-    height, width = height * resized // shorter, width * resized // shorter
-    images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT))
+    if graph.resize:
+        resized = round(graph.image_size * RESIZE_OVER_CROP)
+        # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
+        height, width = height * resized // shorter, width * resized // shorter
+        images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT))
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))

@@ -55,6 +55,8 @@ class ImageNetLoader:
         dtype: float32, float16 or bfloat16.
         memory_format: "contiguous" or "channels_last".
         image_size: S in pixels.
+        resize: False, in evaluation: cut the middle S×S pixels out of the image as it is, for sets that are already
+            resized (ImageNet-C). Images must not be smaller.
         threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
         drop_last: leave out the last batch where it is not full.
         recipe: normalisation and APR's settings.
@@ -80,6 +82,7 @@ class ImageNetLoader:
         dtype: str = "float32",
         memory_format: str = "contiguous",
         image_size: int = 224,
+        resize: bool = True,
         threads: int | None = None,
         drop_last: bool = False,
         recipe: AprRecipe = IMAGENET,
@@ -92,6 +95,8 @@ class ImageNetLoader:
         check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
         if not train and aug != "none":
             raise InputError(f"aug={aug!r} has no effect with train=False: evaluation takes aug='none'")
+        if train and not resize:
+            raise InputError("resize=False has no effect with train=True: training crops are always resized")
         for name, value in (("batch_size", batch_size), ("image_size", image_size), ("threads", threads)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
@@ -107,7 +112,7 @@ class ImageNetLoader:
         self.epoch = 0
         self.drop_last = drop_last
         threads = threads or default_threads(device)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard)
+        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, resize)
         self._seed, self._dtype = seed, getattr(torch, dtype)
         self._memory_format = _MEMORY_FORMATS[memory_format]
         self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")

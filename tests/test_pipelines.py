@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 import apr_dali
 from apr_dali import ImageNetLoader, config
+from apr_dali.errors import InputError
 from apr_dali.pipelines import imagenet, operators
 
 SIZE = 64
@@ -90,6 +91,18 @@ def cropped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ramps")
     write(folder, [ramp(HEIGHT, WIDTH)] * CROPS, "{:04d}.png")
     return windows(load(folder, CROPS, seed=11))
+
+
+def test_without_resizing_the_middle_is_cut_out(tmp_path, crops):
+    """As ImageNet-C wants it; PNG files, so that not one level may differ."""
+    images = [crops(1, SIZE + more, SIZE + wider, seed=more)[0] for more, wider in ((0, 0), (3, 10), (6, 1))]
+    write(tmp_path, images)
+    with ImageNetLoader(tmp_path, 3, train=False, image_size=SIZE, resize=False, threads=1) as loader:
+        got = levels(next(iter(loader))[0]).transpose(0, 2, 3, 1)
+    expected = [np.array(v2.functional.center_crop(Image.fromarray(image), [SIZE])) for image in images]
+    np.testing.assert_allclose(got, np.stack(expected), atol=1e-3)
+    with pytest.raises(InputError, match="resize=False has no effect with train=True"):
+        ImageNetLoader(tmp_path, 3, image_size=SIZE, resize=False)
 
 
 def test_crops_have_torchvisions_distribution(cropped):

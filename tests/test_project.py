@@ -18,7 +18,7 @@ FLOORS = [
     {"kernels", "data"},
     {"backend"},
     {"transforms", "pipelines", "eval", "training", "models"},
-    {"integrations", "doctor"},
+    {"integrations", "doctor", "commands"},
     {"cli"},
     {"__main__"},
 ]

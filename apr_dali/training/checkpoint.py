@@ -107,20 +107,28 @@ def with_bytes(state: dict[str, Any]) -> dict[str, Any]:
 def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
+    Raises InputError as `load_any` does, and when it is of another architecture or of other classes.
+    """
+    state = load_any(path)
+    _check_fits(state, path, architecture, classes)
+    return state
+
+
+def load_any(path: Path) -> dict[str, Any]:
+    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU.
+
     Raises InputError when the file is missing, truncated or something else, and names the previous checkpoint if that
-    one can be read; or when it is of another architecture or of other classes.
+    one can be read.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
     try:
-        state = _read(path)
+        return _read(path)
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
-    _check_fits(state, path, architecture, classes)
-    return state
 
 
 def _read(path: Path) -> dict[str, Any]:

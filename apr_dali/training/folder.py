@@ -73,11 +73,12 @@ def create(folder: Path, options: TrainingOptions, group: Group, resumed: Path |
         raise InputError(f"cannot make the run folder {folder}: {error.strerror}; choose another --output") from error
     if resumed is not None and resumed.resolve() == (folder / checkpoint.PREVIOUS).resolve():
         os.replace(resumed, folder / checkpoint.LATEST)
-    text = json.dumps({"options": asdict(options), "command": sys.argv, **_environment(group)}, indent=2) + "\n"
+    text = json.dumps({"options": asdict(options), "command": sys.argv, **environment(group)}, indent=2) + "\n"
     checkpoint.write_whole(folder / CONFIG, lambda file: file.write(text.encode()))
 
 
-def _environment(group: Group) -> dict[str, Any]:
+def environment(group: Group) -> dict[str, Any]:
+    """What a record of results says of the machine: the processes, the device, the versions of the packages."""
     gpu = torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else None
     return {
         "processes": group.world,

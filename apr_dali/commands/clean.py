@@ -1,0 +1,92 @@
+"""`apr-dali eval clean` and `calibration`: a network on the images it was made for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from apr_dali.commands.session import Session, table
+from apr_dali.data.small_sets import SIDE, open_images
+from apr_dali.errors import InputError
+from apr_dali.eval import calibration
+from apr_dali.eval.passes import Source, collect, counted, evaluate_each, progress
+from apr_dali.eval.pictures import reliability_picture
+
+# One image of so many is held out to tune the temperature on; the others show what it does.
+_HELD_OUT = 5
+
+
+def labelled(session: Session, data: str, name: str = "clean") -> Source:
+    """The images of a folder with the network's classes; for a network of 32×32 images, of `open_images`."""
+    if session.network.image_size == SIDE:
+        images, labels = open_images(data)
+        if labels.max() >= len(session.network.classes):
+            raise InputError(f"{data} has the label {labels.max()}, the network {len(session.network.classes)} classes")
+        return session.feeding.array(name, images, labels)
+    return session.feeding.folder(name, data, classes=session.network.classes)
+
+
+def clean(session: Session, data: str) -> tuple[dict[str, Any], str]:
+    """Top-1 and top-5 on a folder: the record and its text."""
+    source = labelled(session, data)
+    session.check(source)
+    state = session.state("clean", data=data)
+    result = asdict(evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"])
+    record = session.finish("clean", {"data": data, **result}, {})
+    shares = f"top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}"
+    return record, f"{shares}, loss {result['loss']:.4f} on {result['images']} images"
+
+
+def calibrate(session: Session, data: str) -> tuple[dict[str, Any], str]:
+    """Calibration errors before and after temperature scaling: the record and its text."""
+    source = labelled(session, data)
+    session.check(source)
+    with progress([source]) as bar, source.open() as batches:
+        found = collect(
+            session.model,
+            counted(batches, bar),
+            {"logits": lambda logits, _: logits, "labels": lambda _, targets: targets},
+            session.group.device,
+            session.amp,
+        )
+    logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
+    held_out = torch.arange(len(labels)) % _HELD_OUT == 0
+    temperature = calibration.fit_temperature(logits[held_out], labels[held_out])
+    probabilities = {
+        "as it is": logits[~held_out].softmax(1),
+        f"temperature {temperature:.2f}": (logits[~held_out] / temperature).softmax(1),
+    }
+    rows = {name: _measures(values, labels[~held_out]) for name, values in probabilities.items()}
+    result = {"data": data, "temperature": temperature, "tuned_on": int(held_out.sum()), "rows": rows}
+    diagrams = {
+        name: calibration.reliability(*calibration.confidences(values, labels[~held_out]))
+        for name, values in probabilities.items()
+    }
+    record = session.finish("calibration", result, {"reliability": reliability_picture(diagrams)})
+    return record, calibration_text(result)
+
+
+def _measures(probabilities: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
+    confidence, correct = calibration.confidences(probabilities, labels)
+    many = len(labels) >= calibration.RMS_BIN_SIZE
+    return {
+        "images": len(labels),
+        "accuracy": float(correct.mean()),
+        "confidence": float(confidence.mean()),
+        "ece": calibration.ece(probabilities, labels),
+        "rms": calibration.rms(probabilities, labels) if many else None,
+        "rms_as_published": calibration.rms(probabilities, labels, as_published=True) if many else None,
+        "aurra": calibration.aurra(probabilities, labels),
+    }
+
+
+def calibration_text(result: dict[str, Any]) -> str:
+    """The calibration table in percent."""
+    keys = ("accuracy", "confidence", "ece", "rms", "rms_as_published", "aurra")
+    rows = [
+        (name, *("–" if row[key] is None else f"{100 * row[key]:.2f}" for key in keys))
+        for name, row in result["rows"].items()
+    ]
+    return table(("percent", *keys), rows) + f"\ntemperature tuned on {result['tuned_on']} held-out images"

@@ -1,0 +1,55 @@
+"""The commands `apr-dali eval …`: one process, or several under torchrun.
+
+Each writes NAME.json, the table with settings and versions, and pictures into the output folder, and keeps finished
+parts in NAME.state.json: the same command goes on there after it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from apr_dali.commands.adversarial import autoattack
+from apr_dali.commands.clean import calibrate, clean
+from apr_dali.commands.corruption import corruption
+from apr_dali.commands.everything import compare, everything
+from apr_dali.commands.ood import ood
+from apr_dali.commands.session import Session, open_session
+from apr_dali.commands.shifts import shift
+from apr_dali.eval.adversarial import Attack
+from apr_dali.training import command
+
+Evaluation = Callable[[Session, argparse.Namespace], tuple[dict[str, Any], str]]
+"""Gives the record that it has written, and a text for people."""
+
+_EVALUATIONS: dict[str, Evaluation] = {
+    "clean": lambda session, args: clean(session, args.data),
+    "corruption": lambda session, args: corruption(session, args.data, args.clean),
+    "ood": lambda session, args: ood(session, args.data, args.ood, args.imagenet_o),
+    "calibration": lambda session, args: calibrate(session, args.data),
+    "autoattack": lambda session, args: autoattack(
+        session, args.data, Attack(args.version, args.norm, args.epsilon, args.seed), args.limit, args.keep
+    ),
+    "shift": lambda session, args: shift(session, args.set, args.data),
+    "all": lambda session, args: everything(session, args.data_root, args.attack),
+}
+
+
+def run(name: str, args: argparse.Namespace) -> int:
+    """Run the evaluation `name` and return the exit status."""
+    return command.run(lambda: _run(name, args))
+
+
+def _run(name: str, args: argparse.Namespace) -> None:
+    if name == "compare":
+        print(compare(args.runs, args.output))
+        print(f"written: {Path(args.output) / 'compare.html'}")
+        return
+    with open_session(args) as session:
+        record, text = _EVALUATIONS[name](session, args)
+        if session.group.main:
+            file = "report.html" if name == "all" else f"{record['evaluation']}.json"
+            print(text)
+            print(f"written: {session.output / file}")

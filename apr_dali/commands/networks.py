@@ -1,0 +1,144 @@
+"""The network that a command evaluates: from a checkpoint of ours, or from torchvision or timm by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from apr_dali.config import CIFAR, IMAGENET, AprRecipe
+from apr_dali.errors import InputError
+from apr_dali.models.registry import TIMM, canonical_name, create_model
+from apr_dali.training import checkpoint
+
+_CIFAR_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what it was trained on.
+
+    name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
+    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    fingerprint: of its weights: two networks with the same one give the same results.
+    """
+
+    name: str
+    model: nn.Module
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    fingerprint: str
+
+    @property
+    def recipe(self) -> AprRecipe:
+        """The normalisation as loaders take it."""
+        return AprRecipe(0.0, True, self.mean, self.std)
+
+    def indices(self, names: tuple[str, ...]) -> list[int]:
+        """The outputs that stand for the classes `names`; InputError if there is none for one of them."""
+        position = {name: index for index, name in enumerate(self.classes)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise InputError(
+                f"{self.name} has no class {', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}: "
+                f"{len(unknown)} of {len(names)} classes are not among its {len(self.classes)}"
+            )
+        return [position[name] for name in names]
+
+
+def load_network(model: str, weights: str | None = None, image_size: int | None = None) -> Network:
+    """The network that a command line names.
+
+    Args:
+        model: a checkpoint file of our trainers, or the name of a torchvision or timm model, whose pretrained weights
+            for ImageNet are then fetched.
+        weights: a file with the weights of the named model instead, as `torch.save` writes a state dict: such as the
+            released ones. Read without running what it contains.
+        image_size: pixels a side instead of what it was trained at.
+
+    Raises:
+        InputError: if it cannot be found, read or fetched, or the weights do not fit the model.
+    """
+    if os.path.isfile(model) or model.endswith(".pt"):
+        if weights:
+            raise InputError(f"--weights changes nothing with a checkpoint: {model} has its own")
+        return _from_checkpoint(Path(model), image_size)
+    name = canonical_name(model)
+    made = create_model(name, 1000) if weights else _pretrained(name)
+    if weights:
+        _load_weights(made, name, Path(weights))
+    config = getattr(made, "pretrained_cfg", {}) if name.startswith(TIMM) else {}
+    mean, std = config.get("mean", IMAGENET.mean), config.get("std", IMAGENET.std)
+    size = image_size or config.get("input_size", (3, 224, 224))[-1]
+    return Network(name, made.eval(), imagenet_classes(), tuple(mean), tuple(std), size, _fingerprint(made))
+
+
+def _from_checkpoint(path: Path, image_size: int | None) -> Network:
+    state = checkpoint.load_any(path)
+    classes, architecture = tuple(state["classes"]), state["architecture"]
+    made = create_model(architecture, len(classes))
+    made.load_state_dict(state["model"])
+    # The ImageNet trainer alone has an image size among its options.
+    recipe = IMAGENET if "image_size" in state["options"] else CIFAR
+    size = image_size or state["options"].get("image_size", _CIFAR_SIZE)
+    name = f"{architecture} of {path}"
+    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))
+
+
+def _pretrained(name: str) -> nn.Module:
+    try:
+        if name.startswith(TIMM):
+            import timm
+
+            return timm.create_model(name.removeprefix(TIMM), pretrained=True)
+        import torchvision
+
+        return torchvision.models.get_model(name, weights="DEFAULT")
+    # Whatever a network connection, or a model without weights, makes of it.
+    except Exception as error:
+        raise InputError(f"the weights of {name} cannot be fetched ({error}): give a file with --weights") from error
+
+
+def _load_weights(model: nn.Module, name: str, path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"there are no weights {path}")
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    # What a broken file raises depends on where it is broken.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} cannot be read as weights ({reason})") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    # What DataParallel wrote has its name before each parameter's.
+    plain = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        model.load_state_dict(plain)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[1:2]
+        raise InputError(f"{path} does not fit {name} with 1000 classes:{''.join(first)[:300]}") from error
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The WordNet ids of ImageNet's 1000 classes in the order of every published network, which is sorted."""
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError as error:
+        raise InputError("the names of ImageNet's classes come from timm: pip install 'apr_dali[eval]'") from error
+    return tuple(ImageNetInfo().label_names())
+
+
+def _fingerprint(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()[:16]

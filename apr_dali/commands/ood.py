@@ -1,0 +1,116 @@
+"""`apr-dali eval ood`: how well a network's scores tell other sets from its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from apr_dali.commands.session import Session, table
+from apr_dali.commands.sources import select
+from apr_dali.data.small_sets import SIDE, open_images
+from apr_dali.errors import InputError
+from apr_dali.eval.class_lists import IMAGENET_O
+from apr_dali.eval.ood import SCORES, ood_metrics, oscr
+from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress
+from apr_dali.eval.pictures import score_picture
+from apr_dali.training.distributed import on_main
+
+METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
+
+
+def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple[dict[str, Any], str]:
+    """Score `data` and each NAME=PATH of `sets`: the record and its text."""
+    paths = parse_sets(sets)
+    model: nn.Module = session.model
+    name = "imagenet-o" if imagenet_o else "ood"
+    if imagenet_o:
+        model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
+    inside = _in_source(session, data, imagenet_o)
+    sources = [inside, *(_out_source(session, *item) for item in paths.items())]
+    session.check(inside, model, len(IMAGENET_O) if imagenet_o else None)
+    state = session.state(name, data=os.path.abspath(data), sets={key: os.path.abspath(v) for key, v in paths.items()})
+    with progress([source for source in sources if source.name not in state]) as bar:
+        for source in sources:
+            if source.name not in state:
+                bar.set_description(source.name)
+                with source.open() as batches:
+                    values = collect(model, counted(batches, bar), _FUNCTIONS, session.group.device, session.amp)
+                state.put(source.name, {key: value.tolist() for key, value in values.items()})
+    own = state.get(inside.name)
+    table_of = {score: {key: _row(score, own, state.get(key)) for key in paths} for score in SCORES}
+    for rows in table_of.values():
+        rows["mean"] = {key: float(np.mean([row[key] for row in rows.values()])) for key in METRICS}
+    result = {"data": data, "sets": paths, "images": len(own["right"]), "scores": table_of}
+    shown = next(iter(SCORES))
+    picture = score_picture(np.array(own[shown]), {key: np.array(state.get(key)[shown]) for key in paths}, shown)
+    return session.finish(name, result, {"scores": picture}), ood_text(result)
+
+
+def _of_logits(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda logits, _: score(logits)
+
+
+_FUNCTIONS = {**{name: _of_logits(score) for name, score in SCORES.items()}, "right": is_right}
+
+
+def parse_sets(sets: list[str]) -> dict[str, str]:
+    """The paths of `NAME=PATH` by name; InputError for a bad one, or one that is not there."""
+    found: dict[str, str] = {}
+    for item in sets:
+        name, equals, path = item.partition("=")
+        if not (equals and name and path) or name in found or name in ("in-distribution", "mean"):
+            raise InputError(f"--ood expects NAME=PATH, each name once, got {item!r}")
+        if not os.path.exists(path):
+            raise InputError(f"--ood {item}: {path} is not there")
+        found[name] = path
+    return found
+
+
+def ood_text(result: dict[str, Any]) -> str:
+    """One table a score, in percent."""
+    texts = []
+    for score, sets in result["scores"].items():
+        rows = [(name, *(f"{100 * row[key]:.2f}" for key in METRICS)) for name, row in sets.items()]
+        texts.append(table((f"{score}, percent", *METRICS), rows))
+    return "\n\n".join(texts)
+
+
+def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[str, float]:
+    return {
+        **ood_metrics(inside[score], outside[score]),
+        "oscr": oscr(inside[score], inside["right"], outside[score]),
+    }
+
+
+def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
+    if session.network.image_size == SIDE:
+        return session.feeding.array("in-distribution", *open_images(data))
+    if not imagenet_o:
+        return session.feeding.folder("in-distribution", data, classes=session.network.classes)
+    listing = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))
+    return session.feeding.folder("in-distribution", str(listing), classes=IMAGENET_O)
+
+
+def _list_classes(data: str, path: Path) -> Path:
+    """A file list of the images in `data` that belong to the 200 classes, written to `path`."""
+    wanted = set(IMAGENET_O)
+    missing = sorted(wanted - {entry.name for entry in os.scandir(data)})
+    if missing:
+        raise InputError(f"{data} lacks {len(missing)} of ImageNet-O's 200 classes: {', '.join(missing[:5])}")
+    depth = len(Path(data).absolute().parts)
+    select(
+        data, path, lambda files: [n for n, file in enumerate(files) if Path(file).parts[depth] in wanted], IMAGENET_O
+    )
+    return path
+
+
+def _out_source(session: Session, name: str, path: str) -> Source:
+    if session.network.image_size == SIDE:
+        images, labels = open_images(path)
+        return session.feeding.array(name, images, labels * 0)
+    return session.feeding.folder(name, path)

@@ -1,0 +1,98 @@
+"""Data sets as sources of batches for a network: folders through DALI, arrays through NumPy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apr_dali.commands.networks import Network
+from apr_dali.data.file_list import FileList, write_file_list
+from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.errors import InputError
+from apr_dali.eval.passes import Batches, Source
+from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.training.distributed import Group
+
+LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How batches reach a network: for which one, to which process, how many images at a time, in which arithmetic."""
+
+    network: Network
+    group: Group
+    batch_size: int
+    amp: str
+    threads: int | None = None
+
+    def folder(
+        self,
+        name: str,
+        path: str,
+        classes: tuple[str, ...] | None = None,
+        resize: bool = True,
+        images: int | None = None,
+    ) -> Source:
+        """The images of a folder, decoded by DALI.
+
+        classes: names of the labels in their order; None for those of the folder. resize: see ImageNetLoader.
+        images: how many there are; None to look.
+        """
+        count = len(open_set(path, classes=classes)) if images is None else images
+
+        def open_loader() -> AbstractContextManager[Batches]:
+            device = self.group.device
+            return ImageNetLoader(
+                path,
+                self.batch_size,
+                train=False,
+                device="gpu" if device.type == "cuda" else "cpu",
+                device_id=device.index or 0,
+                shard=(self.group.rank, self.group.world),
+                dtype=LOADER_TYPES[self.amp],
+                image_size=self.network.image_size,
+                resize=resize,
+                threads=self.threads,
+                recipe=self.network.recipe,
+                classes=classes,
+            )
+
+        return Source(name, count, open_loader)
+
+    def array(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Source:
+        """Images uint8 (N, H, W, 3), 0..255, and labels (N,): read batch by batch, so they may lie on the disk."""
+        return Source(name, len(images), lambda: nullcontext(self._batches(images, labels)))
+
+    def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        rank, world, count = self.group.rank, self.group.world, len(images)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
+        end = count * (rank + 1) // world
+        for start in range(count * rank // world, end, self.batch_size):
+            part = slice(start, min(start + self.batch_size, end))
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+
+
+def select(
+    data: str, path: Path, choose: Callable[[Sequence[str]], Iterable[int]], classes: Sequence[str] = ()
+) -> None:
+    """Write a file list of some images of a folder to `path`.
+
+    choose: is given the absolute paths of all and gives the numbers of those to take. classes: names that the list
+    has, which must be among the folder's; () for all of the folder's.
+    """
+    found = open_set(data)
+    if not isinstance(found, ImageSet):
+        raise InputError(f"{data} has tar files: a part of the images can only be taken from a folder of class folders")
+    root = os.path.abspath(data)
+    entries = tuple(os.path.relpath(found.files[index], root) for index in choose(found.files))
+    write_file_list(path, FileList(root, tuple(classes) or found.classes, (), entries))

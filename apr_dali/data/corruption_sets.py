@@ -1,0 +1,161 @@
+"""ImageNet-C's folders and CIFAR-C's arrays: what is there, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from apr_dali.data.folders import images_below
+from apr_dali.errors import InputError
+
+SEVERITIES = 5
+MARKER = ".apr_dali_make_c.json"
+"""In a tree that `apr-dali make-c` has written."""
+
+
+@dataclass(frozen=True)
+class CorruptionFolders:
+    """An ImageNet-C-like tree.
+
+    folders: for each corruption the five folders of class folders, severity 1 to 5.
+    generated: whether `apr-dali make-c` wrote it.
+    """
+
+    folders: dict[str, tuple[str, ...]]
+    generated: bool
+
+
+def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size: int) -> CorruptionFolders:
+    """Every folder of `root` that holds folders named 1 to 5, checked down to the class folders; decodes no image.
+
+    Args:
+        root: with `<corruption>/<severity>/<class>/<image>`.
+        classes: names that each severity must have, no more and no less.
+        image_size: pixels a side that the images must have at least; one of each severity is looked at.
+
+    Raises:
+        InputError: if there is no such folder, or for the first one that is not whole.
+    """
+    root = os.path.abspath(root)
+    if not os.path.isdir(root):
+        raise InputError(f"{root} is not there: expected a folder with <corruption>/<1-5>/<class>/<image>")
+    generated = _is_generated(root)
+    numbers = [str(number) for number in range(1, SEVERITIES + 1)]
+    folders = {}
+    for name in sorted(_folders(root)):
+        held = set(_folders(os.path.join(root, name)))
+        if not held & set(numbers):
+            continue
+        missing = [number for number in numbers if number not in held]
+        if missing:
+            raise InputError(f"{root}/{name} lacks the severity {', '.join(missing)}: expected the folders 1 to 5")
+        folders[name] = tuple(os.path.join(root, name, number) for number in numbers)
+    if not folders:
+        raise InputError(
+            f"{root} holds no corruption: expected <corruption>/<1-5>/<class>/<image>, "
+            f"got {', '.join(sorted(_folders(root))[:5]) or 'nothing'}"
+        )
+    for severities in folders.values():
+        for folder in severities:
+            _check_severity(folder, classes, image_size)
+    return CorruptionFolders(folders, generated)
+
+
+def _is_generated(root: str) -> bool:
+    marker = os.path.join(root, MARKER)
+    if not os.path.isfile(marker):
+        return False
+    if not json.loads(Path(marker).read_text(encoding="utf-8"))["finished"]:
+        raise InputError(f"{root} is not finished: run the same `apr-dali make-c` again, it goes on there")
+    return True
+
+
+@dataclass(frozen=True)
+class CorruptionArrays:
+    """CIFAR-10-C or CIFAR-100-C.
+
+    images: for each corruption uint8 (5·N, 32, 32, 3), 0..255, memory-mapped, severity 1 first.
+    labels: int64 (N,), the same for each severity.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+
+    def severity(self, name: str, number: int) -> NDArray[np.uint8]:
+        """The images of one corruption and severity, 1 to 5: uint8 (N, 32, 32, 3), memory-mapped."""
+        count = len(self.labels)
+        return self.images[name][(number - 1) * count : number * count]
+
+
+def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
+    """The arrays `<corruption>.npy` and `labels.npy` below `root`; the images stay on the disk until they are read.
+
+    Raises:
+        InputError: for an array of another shape or type, labels that do not go with it or are not in 0..classes-1.
+    """
+    root = Path(root)
+    label_file = root / "labels.npy"
+    if not label_file.is_file():
+        raise InputError(f"{root} has no labels.npy: expected CIFAR-C's <corruption>.npy and labels.npy")
+    labels = _load(label_file)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels) or len(labels) % SEVERITIES:
+        raise InputError(f"{label_file}: expected integers, five severities of N each, got {_described(labels)}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"{label_file}: expected labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    blocks = labels.reshape(SEVERITIES, -1)
+    if (blocks != blocks[0]).any():
+        raise InputError(f"{label_file}: the five severities must have the same labels")
+    images = {}
+    for path in sorted(root.glob("*.npy")):
+        if path != label_file:
+            array = _load(path)
+            expected = (len(labels), 32, 32, 3)
+            if array.shape != expected or array.dtype != np.uint8:
+                raise InputError(f"{path}: expected uint8 {expected}, as many as labels, got {_described(array)}")
+            images[path.stem] = array
+    if not images:
+        raise InputError(f"{root} has labels.npy but no <corruption>.npy")
+    return CorruptionArrays(images, blocks[0].astype(np.int64))
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} is not a whole .npy file: {error}") from error
+
+
+def _described(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {array.shape}"
+
+
+def _folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> None:
+    held, wanted = set(_folders(folder)), set(classes)
+    for kind, names in (("lacks", wanted - held), ("has more than the network's classes:", held - wanted)):
+        if names:
+            raise InputError(
+                f"{folder} {kind} {', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}: "
+                f"expected the {len(wanted)} class folders of the network, got {len(held)}"
+            )
+    first = next(iter(images_below(os.path.join(folder, sorted(held)[0]))), None)
+    if first is None:
+        raise InputError(f"{folder}/{sorted(held)[0]} holds no image")
+    with Image.open(first) as image:
+        if min(image.size) < image_size:
+            raise InputError(
+                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} a side, "
+                "as corrupted images are cut but not resized; give a smaller --image-size"
+            )

@@ -1,0 +1,143 @@
+"""Whether a network is as often right as it says: calibration errors, and the temperature that mends them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from apr_dali.errors import InputError
+
+BINS = 15
+RMS_BIN_SIZE = 100
+# Where the temperature is looked for. Beyond these a network says either nothing or always 1.
+_TEMPERATURES = (0.05, 20.0)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
+    """The expected calibration error, 0..1 (Guo et al., 2017): the mean gap of confidence and accuracy.
+
+    Args:
+        probabilities: floating (N, classes), rows of sum 1.
+        labels: int (N,), 0..classes-1.
+        bins: of equal width over 0..1, each with its upper end.
+    """
+    diagram = reliability(*confidences(probabilities, labels), bins)
+    filled = diagram.count > 0
+    gaps = np.abs(diagram.confidence - diagram.accuracy)[filled]
+    return float((gaps * diagram.count[filled]).sum() / diagram.count.sum())
+
+
+def rms(
+    probabilities: ArrayLike, labels: ArrayLike, bin_size: int = RMS_BIN_SIZE, *, as_published: bool = False
+) -> float:
+    """The root mean square calibration error over bins of equally many images, 0..1 (Hendrycks et al., 2019).
+
+    Args:
+        probabilities, labels: as for `ece`.
+        bin_size: images a bin, in order of confidence; the last bin takes what is over.
+        as_published: leave out the last bin, that of the most confident images, but count its images, as the loop of
+            the code released with ImageNet-A (hendrycks/natural-adv-examples) does. For comparison with its numbers.
+
+    Raises:
+        InputError: with fewer images than a bin takes, or of bad probabilities.
+    """
+    confidence, correct = confidences(probabilities, labels)
+    bins = len(confidence) // bin_size
+    if not bins:
+        raise InputError(f"the RMS calibration error needs {bin_size} images a bin, got {len(confidence)} in all")
+    order = np.argsort(confidence, kind="stable")
+    ends = [*range(bin_size, bins * bin_size, bin_size), len(order)]
+    total = 0.0
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        if as_published and end == ends[-1]:
+            break
+        members = order[start:end]
+        gap = confidence[members].mean() - correct[members].mean()
+        total += len(members) / len(order) * gap**2
+    return float(np.sqrt(total))
+
+
+def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """The area under the response rate accuracy curve, 0..1: accuracy on the most confident images, mean over how many.
+
+    Of equally confident images it takes the mean over their orders.
+    """
+    confidence, correct = confidences(probabilities, labels)
+    _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    # Within a group of ties each image is as right as the group is in the mean.
+    expected = (np.bincount(group, correct) / count)[np.sort(group)]
+    return float((np.cumsum(expected) / np.arange(1, len(expected) + 1)).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: for each of B bins of equal width over 0..1, arrays (B,).
+
+    count: images in it. confidence, accuracy: their means, 0..1; nan in an empty bin.
+    """
+
+    count: NDArray[np.int64]
+    confidence: Floats
+    accuracy: Floats
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
+    """The reliability diagram of confidences, floating (N,), 0..1, and whether each was right, bool (N,)."""
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    # Bins have their upper end, so that certainty, exactly 1, is in the last one.
+    index = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left") - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(index, values, bins) / count for values in (confidence, correct)]
+    return Reliability(count, *means)
+
+
+def confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
+    """How sure a network is, float64 (N,), 0..1, and whether it is right, bool (N,).
+
+    Raises:
+        InputError: if `probabilities` is not (N, classes) of rows of sum 1, or `labels` is not (N,) classes.
+    """
+    rows, targets = _numpy(probabilities), _numpy(labels)
+    if rows.ndim != 2 or targets.shape != rows.shape[:1] or not len(rows):
+        raise InputError(f"expected probabilities (N, classes) and labels (N,), got {rows.shape} and {targets.shape}")
+    if not np.isfinite(rows).all() or rows.min() < 0 or not np.allclose(rows.sum(1, dtype=np.float64), 1, atol=1e-3):
+        raise InputError("expected probabilities in rows of sum 1: apply softmax to logits first")
+    if targets.min() < 0 or targets.max() >= rows.shape[1]:
+        raise InputError(f"labels must be in 0..{rows.shape[1] - 1}, got {targets.min()}..{targets.max()}")
+    # Sums of float32 softmax can exceed 1 in the last digit.
+    return np.minimum(rows.max(1).astype(np.float64), 1), rows.argmax(1) == targets
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature T for which softmax(logits / T) has the least cross-entropy (Guo et al., 2017).
+
+    Args:
+        logits: floating (N, classes), of images that nothing else was tuned on.
+        labels: int (N,).
+
+    Returns:
+        T, 0.05 to 20; the end of this range where the best lies beyond it, as for a network that is always right.
+    """
+    from scipy.optimize import minimize_scalar
+
+    scaled = torch.from_numpy(_numpy(logits)).double()
+    targets = torch.from_numpy(_numpy(labels)).long()
+
+    def loss(log_inverse: float) -> float:
+        return float(torch.nn.functional.cross_entropy(scaled * np.exp(log_inverse), targets))
+
+    # Convex in 1/T, so with one minimum in log(1/T) too, where steps are even.
+    low, high = (-np.log(t) for t in reversed(_TEMPERATURES))
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5})
+    return float(np.exp(-best.x))
+
+
+def _numpy(values: ArrayLike) -> NDArray[np.generic]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -1,0 +1,142 @@
+"""Error under common corruptions: ImageNet-C and its like, CIFAR-10-C and CIFAR-100-C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from apr_dali.config import check_choice
+from apr_dali.errors import InputError
+
+SEVERITIES = (1, 2, 3, 4, 5)
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+"""The 15 of the benchmark (Hendrycks and Dietterich, 2019), in the order of its tables."""
+EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Meant for tuning: never part of the mean over the 15."""
+
+ALEXNET = {
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+}
+"""AlexNet's error rate on ImageNet-C, mean over the severities, 0..1 (google-research/augmix, imagenet.py)."""
+ALEXNET_CLEAN = 0.43478
+"""The error rate of the same AlexNet, torchvision's, on ImageNet-val, 0..1 (56.522 % top-1)."""
+
+KINDS = ("imagenet-c", "generated", "cifar-c")
+"""ImageNet-C as published; a set like it made by `apr-dali make-c`, which is not the same; CIFAR-10-C or -100-C."""
+_NORMALISED = {"imagenet-c": "", "generated": "generated_"}
+
+
+def mce(errors: Mapping[str, Sequence[float]]) -> float:
+    """The mean corruption error in percent: AlexNet has 100.
+
+    The mean over the 15 corruptions of 100 × (mean error over the severities) / AlexNet's (Hendrycks and Dietterich,
+    2019, section 4; AlexNet's errors as in AugMix).
+
+    Args:
+        errors: for each of CORRUPTIONS, the error rates at severity 1 to 5, 0..1. Other corruptions are not counted.
+
+    Raises:
+        InputError: if a corruption is missing or an error rate is not in 0..1.
+    """
+    rows = _checked(errors)
+    return 100 * _mean(_mean(rows[name]) / ALEXNET[name] for name in CORRUPTIONS)
+
+
+def relative_mce(errors: Mapping[str, Sequence[float]], clean_error: float) -> float:
+    """The relative mean corruption error in percent: how much worse than on clean images, against AlexNet's loss.
+
+    Args:
+        errors: as for `mce`.
+        clean_error: of the same network on the clean images, 0..1.
+    """
+    rows = _checked({"clean": [clean_error] * len(SEVERITIES), **errors})
+    return 100 * _mean((_mean(rows[name]) - clean_error) / (ALEXNET[name] - ALEXNET_CLEAN) for name in CORRUPTIONS)
+
+
+def mean_error(errors: Mapping[str, Sequence[float]], names: Iterable[str] = CORRUPTIONS) -> float:
+    """The error rate over `names` and severities, not normalised, 0..1: what CIFAR-10-C's tables give."""
+    names = tuple(names)
+    rows = _checked(errors, names)
+    return _mean(_mean(rows[name]) for name in names)
+
+
+@dataclass(frozen=True)
+class CorruptionTable:
+    """Error rates by corruption and severity, and what follows from them.
+
+    errors: for each corruption the error rates at severity 1 to 5, 0..1.
+    images: how many each cell was measured on.
+    clean_error: on the clean images, 0..1; None where not measured.
+    kind: of KINDS.
+    """
+
+    errors: Mapping[str, tuple[float, ...]]
+    images: int
+    clean_error: float | None = None
+    kind: str = "imagenet-c"
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, KINDS)
+
+    def summary(self) -> dict[str, float]:
+        """`mean_error`, 0..1, over the 15 corruptions of the benchmark as far as they are there, else over all.
+
+        Also `mce` and `relative_mce`, in percent, for ImageNet-C with all 15 of them; for a generated set they are
+        called `generated_mce` and `generated_relative_mce`; AlexNet's errors mean nothing for CIFAR.
+        """
+        standard = [name for name in CORRUPTIONS if name in self.errors]
+        found = {"mean_error": mean_error(self.errors, standard or self.errors)}
+        if self.kind in _NORMALISED and len(standard) == len(CORRUPTIONS):
+            prefix = _NORMALISED[self.kind]
+            found[prefix + "mce"] = mce(self.errors)
+            if self.clean_error is not None:
+                found[prefix + "relative_mce"] = relative_mce(self.errors, self.clean_error)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "errors": {name: list(row) for name, row in self.errors.items()},
+            "images": self.images,
+            "clean_error": self.clean_error,
+            "kind": self.kind,
+            **self.summary(),
+        }
+
+
+def _checked(
+    errors: Mapping[str, Sequence[float]], names: Sequence[str] = CORRUPTIONS
+) -> Mapping[str, Sequence[float]]:
+    """`errors`, if all of `names` are there and all its rows are five error rates."""
+    missing = [name for name in names if name not in errors]
+    if missing or not names:
+        raise InputError(f"expected the errors of {len(names)} corruptions, missing: {', '.join(missing) or 'all'}")
+    for name, row in errors.items():
+        if len(row) != len(SEVERITIES) or not all(isfinite(value) and 0 <= value <= 1 for value in row):
+            raise InputError(f"{name}: expected {len(SEVERITIES)} error rates in 0..1, got {list(row)}")
+    return errors
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)

@@ -1,0 +1,72 @@
+"""Results of a long evaluation on disk, so that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from apr_dali.data.atomic import write_whole
+from apr_dali.errors import InputError
+
+
+class State:
+    """Finished parts of one evaluation by name, in one JSON file that is rewritten whole after each.
+
+    Where torch.distributed runs, the first process alone reads and writes the file; all see the same parts, if all
+    `put` the same. With `shared=False` each process has a file of its own.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any], shared: bool = True) -> None:
+        """`path` is read if it is there; None keeps nothing. `settings` are what the results depend on, as JSON.
+
+        Raises:
+            InputError: if the file belongs to other settings, which it names, or is no such file.
+        """
+        self._path, self._settings = path, json.loads(json.dumps(settings))
+        self._main = not shared or not dist.is_initialized() or dist.get_rank() == 0
+        outcome: list[Any] = [{}, None]
+        if self._main and path is not None and path.exists():
+            try:
+                outcome[0] = self._read(path)
+            except InputError as error:
+                outcome[1] = str(error)
+        if shared and dist.is_initialized():
+            dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise InputError(outcome[1])
+        self._parts: dict[str, Any] = outcome[0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def get(self, name: str) -> Any:
+        """The part `name`, as `put` was given it but for what JSON makes of it."""
+        return self._parts[name]
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep `value`, which JSON can hold, as the finished part `name`; it is on the disk when this returns."""
+        self._parts[name] = json.loads(json.dumps(value))
+        if self._main and self._path is not None:
+            text = json.dumps({"settings": self._settings, "parts": self._parts})
+            write_whole(self._path, text.encode())
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            theirs, parts = found["settings"], found["parts"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not the state of an evaluation: remove it, or give another folder") from error
+        differing = [
+            f"{key} {theirs.get(key)!r}, now {self._settings.get(key)!r}"
+            for key in sorted({*theirs, *self._settings})
+            if theirs.get(key) != self._settings.get(key)
+        ]
+        if differing:
+            raise InputError(
+                f"{path} holds results of another evaluation ({'; '.join(differing)}): "
+                "give another folder, or remove it"
+            )
+        return parts
