@@ -9,6 +9,8 @@ from apr_dali.errors import InputError
 from apr_dali.spectral import AXES, OVERFLOWS
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
+CIFAR_AUGMENTATIONS = (*AUGMENTATIONS, "cutout", "mixup", "cutmix", "autoaugment", "augmix")
+"""With the methods that the paper compares APR with on CIFAR."""
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
@@ -18,14 +20,14 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 
 def uses_single(aug: str) -> bool:
-    """Whether the augmentation, one of AUGMENTATIONS, contains APR-S."""
-    check_choice("aug", aug, AUGMENTATIONS)
+    """Whether the augmentation, one of CIFAR_AUGMENTATIONS, contains APR-S."""
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
     return aug in ("apr-s", "apr-sp")
 
 
 def uses_pair(aug: str) -> bool:
     """Whether the augmentation contains APR-P, and with it a second view of each image."""
-    check_choice("aug", aug, AUGMENTATIONS)
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
     return aug in ("apr-p", "apr-sp")
 
 
