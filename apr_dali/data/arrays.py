@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.config import check_choice
+from apr_dali.config import DATASETS, check_choice
 from apr_dali.data.folders import SPLITS, ImageSet, open_set
 from apr_dali.errors import InputError
 
-DATASETS = ("cifar10", "cifar100", "digits", "folder")
 _SIZE = 32
 _TEST_EVERY = 5  # of the digits of a class, in scikit-learn's order
 

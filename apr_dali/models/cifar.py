@@ -6,6 +6,7 @@ Each maps images (N, 3, H, W), H and W divisible by 8, to logits: `features` giv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,7 @@ class AllConv(SmallClassifier):
         widths = (3, 96, 96, 96, 192, 192, 192, 192)
         # The last 3 × 3 layer has no padding, the 1 × 1 layers have a pixel: so published.
         self.threes = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=int(n < 6))
-            for n, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            nn.Conv2d(before, after, 3, padding=int(n < 6)) for n, (before, after) in enumerate(pairwise(widths))
         )
         self.ones = nn.ModuleList(nn.Conv2d(192, 192, 1, padding=1) for _ in range(2))
         self.norms = nn.ModuleList(nn.BatchNorm2d(layer.out_channels) for layer in (*self.threes, *self.ones))
