@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,12 @@ from PIL import Image
 
 from apr_dali.data.arrays import load_set
 from apr_dali.training.command import run
+from apr_dali.training.loop import Trainer
 
 SCRIPT = Path(__file__).parents[1] / "train_cifar.py"
 SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--threads", "1", "--device", "cpu"]
 CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class
 STEPS = CLASSES * TRAINING // 16
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -101,53 +100,39 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
 # ---- a run that is stopped ends as one that is not -------------------------------------------------------------------
 
 
-def popen(tree: Path, folder: Path, *given: str) -> subprocess.Popen:
-    command = [sys.executable, SCRIPT, *on(tree), "--epochs", "2", "--output", folder, "--resume", "auto", *given]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder.parent,
-    )
-
-
-def finished(process: subprocess.Popen) -> str:
-    told = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, told
-    return told
-
-
 @pytest.mark.parametrize(
     "method",
     [["--aug", "apr-sp"], ["--aug", "cutmix"], ["--aug", "apr-p", "--adversarial", "fgsm"]],
     ids=["apr-sp", "cutmix", "fgsm"],
 )
-def test_killed_and_resumed_ends_with_the_same_weights(method, tree, tmp_path):
-    folder, whole = tmp_path / "run", tmp_path / "whole"
-    finished(popen(tree, whole, *method))
-    process = popen(tree, folder, *method, "--checkpoint-minutes", "0")
-    end = time.monotonic() + 120
-    while not (folder / "previous.pt").exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    position = torch.load(folder / "latest.pt", weights_only=True)["position"]
-    told = finished(popen(tree, folder, *method))
-    assert f"continuing at epoch {position['epoch'] + 1}, " in told
-    found, expected = (torch.load(path / "latest.pt", weights_only=True) for path in (folder, whole))
+def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
+    given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
+    assert train(*given, "whole")[0] == 0
+    whole_step, steps = Trainer.step, itertools.count(1)
+
+    def step(*batch):
+        if next(steps) == STEPS + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole_step(*batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert train(*given, "run")[0] == 128 + signal.SIGTERM
+    position = torch.load("run/latest.pt", weights_only=True)["position"]
+    assert (position["epoch"], position["step"]) == (1, 2)
+    torch.manual_seed(99)  # what is drawn at random must continue from the checkpoint
+    status, told, errors = train(*given, "run")
+    assert status == 0, errors
+    assert "continuing at epoch 2, step 2" in told
+    found, expected = (torch.load(Path(path) / "latest.pt", weights_only=True) for path in ("run", "whole"))
     for name, value in expected["model"].items():
         assert torch.equal(found["model"][name], value), name
-    for mine, theirs in zip(rows_of(folder), rows_of(whole), strict=True):
+    for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
         for key in ("train_loss", "val_loss", "top1", "lr", *(["pgd_top1"] if "fgsm" in method else [])):
             assert mine[key] == theirs[key], key
 
 
 def test_learns(tree, train):
-    status, told, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run")
+    status, _, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 6, "--lr", 0.05, "--output", "run")
     assert status == 0, errors
     top1 = [row["top1"] for row in rows_of(Path("run"))]
     assert max(top1[-3:]) > 0.7, top1
