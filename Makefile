@@ -1,6 +1,6 @@
 # make demo    install, write the built-in sample, train on it        make lint    ruff and mypy
 # make test    install, run the whole test suite                      make bench   the benchmarks of this machine
-# make gpu-check    the GPU tests and benchmarks, where there is one
+# make gpu-check    the GPU tests, where there is one    make sanitize    the native operators under sanitizers
 # CUDA=cuda13 takes the other stack: torch >= 2.11, for drivers from CUDA 13 on.
 
 CUDA ?= cuda12
@@ -9,11 +9,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed-$(CUDA)
 
-DEMO = --aug apr-sp --data sample --model resnet18 --image-size 64 --epochs 10 --batch-size 64 --output runs/demo
+# A small network and small images: minutes on two CPU cores.
+DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --epochs 12 --batch-size 32 \
+	--lr 0.02 --lr-steps 9 11 --warmup-epochs 1 --output runs/demo
 
-.PHONY: demo test lint bench gpu-check clean
+.PHONY: demo test lint bench gpu-check sanitize clean
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
@@ -35,10 +37,15 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
+	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/loader.py
 
 gpu-check: $(INSTALLED)
+	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
 	$(BIN)/python -m pytest -m gpu
+
+sanitize: $(INSTALLED)
+	kernels/cpu/sanitize.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

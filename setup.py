@@ -15,6 +15,7 @@ SOURCES = Path("apr_dali/kernels/cpu")
 FLAGS = [
     "-std=c++20",
     "-O3",
+    "-g0",
     "-fvisibility=hidden",
     # The operations are Pillow's bit for bit, and threads must not change a bit: no fused roundings unasked.
     "-ffp-contract=off",
@@ -44,4 +45,7 @@ def extension(level: str, flags: list[str]) -> Extension:
     )
 
 
-setup(ext_modules=[extension(level, flags) for level, flags in LEVELS.items()])
+setup(
+    ext_modules=[extension(level, flags) for level, flags in LEVELS.items()],
+    exclude_package_data={"apr_dali.kernels": ["cpu/*"]},  # a wheel has them compiled
+)

@@ -60,11 +60,10 @@ def train(options: ImageNetOptions, group: Group, scratch: Path) -> None:
     trained, validated = images.open_parts(options, group, scratch)
     assert trained is not None
     state = checkpoint.load(source, architecture, trained.opened.classes) if source else None
-    images.check([trained, validated], options, group)
-
     trainer = Trainer(new_model(options, len(trained.opened.classes)), options, group, architecture)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     val_loader = validation_loader(options, group, validated, loader.classes)
+    images.check([trained, validated], options, group)
 
     on_main(group, lambda: folder.create(output, options, group, source))
     records = Records(output, group.main, options.epochs, trainer.position)

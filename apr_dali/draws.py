@@ -107,7 +107,7 @@ class SingleDraws:
         u = np.asarray(uniform, dtype=np.float64)
         if u.ndim != 2 or u.shape[1] != UNIFORMS_PER_IMAGE:
             raise ValueError(f"uniform must have the shape (N, {UNIFORMS_PER_IMAGE}), got {u.shape}")
-        which, level_u, sign_u = u[:, [0, 4]], u[:, [1, 5]], u[:, [2, 6]]
+        which, level_u, sign_u = u[:, 0::4], u[:, 1::4], u[:, 2::4]
         # A float32 uniform may round up to 1.0: the last operation then, not one past it.
         operation = np.minimum(which * len(OPERATIONS), len(OPERATIONS) - 1).astype(np.uint8)
         level = _LEVEL_LOW + (_LEVEL_HIGH - _LEVEL_LOW) * level_u
@@ -125,15 +125,18 @@ def _parameters(
 ) -> NDArray[np.float64]:
     # One row an operation, in the order of OPERATIONS: the full range that level 10 would give, and the column
     # of the parameters that its value goes to.
-    full_range = np.array([0, 0, 4, 30, 256, 0.3, 0.3, width / 3, height / 3])[operation]
-    column = np.array([0, 0, 0, 0, 0, 1, 3, 2, 5])[operation]
+    full_range = np.array([0, 0, 4, 30, 256, 0.3, 0.3, width / 3, height / 3]).take(operation)
+    column = np.array([0, 0, 0, 0, 0, 1, 3, 2, 5]).take(operation)
     magnitude = level * full_range / 10
     shear = (operation == _SHEAR_X) | (operation == _SHEAR_Y)
-    magnitude = np.where(shear, magnitude, np.floor(magnitude))
-    value = np.where(operation == _POSTERIZE, 4 - magnitude, sign * magnitude)
-    value = np.where(operation == _SOLARIZE, 256 - magnitude, value)
-    out = _UNCHANGED[operation]
-    np.put_along_axis(out, column[..., None], value[..., None], axis=-1)
+    np.floor(magnitude, out=magnitude, where=~shear)
+    value = sign * magnitude
+    np.subtract(4, magnitude, out=value, where=operation == _POSTERIZE)
+    np.subtract(256, magnitude, out=value, where=operation == _SOLARIZE)
+    out = _UNCHANGED.take(operation, axis=0)
+    # By flat positions: put_along_axis takes longer than all of the above.
+    flat = out.reshape(-1)
+    flat[np.arange(0, out.size, 6) + column.reshape(-1)] = value.reshape(-1)
     turned = operation == _ROTATE
     out[turned] = rotation(value[turned].astype(np.int64), height, width)
     out[operation < _POSTERIZE] = 0

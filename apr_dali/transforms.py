@@ -80,7 +80,8 @@ class AprSingle(v2.Transform):
         return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
 
     def _single(self, images: Any, seed: int) -> Any:
-        draws = SingleDraws.sample(len(images), *images.shape[1:3], seed)
+        batch, height, width = images.shape[:3]
+        draws = SingleDraws.sample(batch, height, width, seed)
         return operators.single(images, draws, self.overflow, self.axes, self.backend)
 
     def extra_repr(self) -> str:

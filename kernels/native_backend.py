@@ -113,8 +113,8 @@ def single(
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
     given = np.ascontiguousarray(images)
     out = np.empty_like(given)
-    choices = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
-    choices = tuple(np.ascontiguousarray(values) for values in choices)
+    fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
+    choices = [np.ascontiguousarray(values) for values in fields]
     _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(threads))
     return out
 

@@ -36,18 +36,24 @@ _ON_ARRAYS = ("autoaugment", "augmix")
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph is made for: everything but the batch size, the threads and the seed. See CifarLoader."""
+    """What a graph is made for: everything but the batch size and the seed. See CifarLoader."""
 
     device: str
     aug: str
     recipe: AprRecipe
     dtype: str
     backend: str
+    threads: int
     shard: tuple[int, int]
     flip: bool
     fill: int
     single_probability: float
     amplitude_labels: bool
+
+    @property
+    def operator_threads(self) -> int | None:
+        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
+        return self.threads if self.backend in ("auto", "native") else None
 
     def __post_init__(self) -> None:
         if not 0 <= self.single_probability <= 1:
@@ -162,6 +168,7 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
         dtype=stored(graph.dtype),
         axes=recipe.axes,
         backend=graph.backend,
+        threads=graph.operator_threads,
         draws=draws,
     )
     if graph.amplitude_labels:
@@ -190,7 +197,7 @@ def _read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNod
 def _some_single(images: DataNode, graph: Graph) -> DataNode:
     """APR-S on a share of the images."""
     recipe = graph.recipe
-    changed = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend)
+    changed = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
     if graph.single_probability == 1:
         return changed
     # Whole numbers: one of the two is taken, nothing is blended.
@@ -226,7 +233,6 @@ def build(
     *,
     train: bool,
     batch_size: int,
-    threads: int,
     device_id: int | None,
     seed: int,
     checkpoint: bytes | None = None,
@@ -234,7 +240,7 @@ def build(
     """A built pipeline, at its beginning or where `checkpoint` was taken."""
     options: dict[str, Any] = {
         "batch_size": batch_size,
-        "num_threads": threads,
+        "num_threads": graph.threads,
         "device_id": device_id,
         # The order of the images is one for all ranks, what happens to them is each rank's own.
         "seed": (seed * 1_000_003 + graph.shard[0]) % 2**31,

@@ -49,7 +49,6 @@ class EpochLoader(ABC):
         device_id: int,
         dtype: str,
         memory_format: str,
-        threads: int | None,
         drop_last: bool,
     ) -> None:
         self.classes, self.num_images = classes, num_images
@@ -59,7 +58,6 @@ class EpochLoader(ABC):
         self._seed, self._dtype = seed, getattr(torch, dtype)
         self._memory_format = _MEMORY_FORMATS[memory_format]
         self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
-        self._threads = threads or default_threads(device)
         self._batch = 0  # batches of this epoch given out
         self._epoch_start: bytes | None = None  # DALI's checkpoint at the beginning of this epoch
         self._resumed = True  # the next iteration goes on where the pipeline stands

@@ -32,7 +32,7 @@ _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph is made for: everything but the batch size, the threads and the seed."""
+    """What a graph is made for: everything but the batch size and the seed."""
 
     device: str
     image_size: int
@@ -40,7 +40,13 @@ class Graph:
     recipe: AprRecipe
     dtype: str
     backend: str
+    threads: int
     shard: tuple[int, int]
+
+    @property
+    def operator_threads(self) -> int | None:
+        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
+        return self.threads if self.backend in ("auto", "native") else None
 
 
 def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
@@ -87,7 +93,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
     images = _resize(images, (graph.image_size, graph.image_size))
     recipe = graph.recipe
     if uses_single(graph.aug):
-        images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend)
+        images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
     mirror = fn.random.coin_flip(probability=0.5)
     if not uses_pair(graph.aug):
         return normalise(images, recipe, graph.dtype, mirror), labels
@@ -98,6 +104,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
         dtype=stored(graph.dtype),
         axes=recipe.axes,
         backend=graph.backend,
+        threads=graph.operator_threads,
     )
     return images, labels
 
@@ -177,7 +184,6 @@ def build(
     *,
     train: bool,
     batch_size: int,
-    threads: int,
     device_id: int | None,
     seed: int,
     checkpoint: bytes | None = None,
@@ -186,7 +192,7 @@ def build(
     rank = graph.shard[0]
     options: dict[str, Any] = {
         "batch_size": batch_size,
-        "num_threads": threads,
+        "num_threads": graph.threads,
         "device_id": device_id,
         # The order of the images is one for all ranks, what happens to them is each rank's own.
         "seed": (seed * 1_000_003 + rank) % 2**31,

@@ -19,7 +19,7 @@ from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.scan import quick_check
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
-from apr_dali.pipelines.epochs import EpochLoader, check_arguments
+from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
 
 _DECODE_ERRORS = (r"Failed to decode sample #\d+ : (.+)", r"File mapping failed: (.+)")
 
@@ -92,7 +92,8 @@ class ImageNetLoader(EpochLoader):
             at_least_one={"batch_size": batch_size, "image_size": image_size, "threads": threads},
         )
         self._set = open_set(path, classes=classes)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, shard)
+        threads = threads or default_threads(device)
+        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard)
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),
@@ -105,7 +106,6 @@ class ImageNetLoader(EpochLoader):
             device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
-            threads=threads,
             drop_last=drop_last,
         )
 
@@ -115,7 +115,6 @@ class ImageNetLoader(EpochLoader):
             self._graph,
             train=self.train,
             batch_size=self.batch_size,
-            threads=self._threads,
             device_id=self._device.index,
             seed=self._seed,
             checkpoint=checkpoint,
@@ -129,7 +128,7 @@ class ImageNetLoader(EpochLoader):
         named = next((found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))), None)
         if named is None and isinstance(self._set, ImageSet):
             # Some decoders do not say which file it was.
-            named = next((path for path, _ in quick_check(self._set.files, self._threads)), None)
+            named = next((path for path, _ in quick_check(self._set.files, self._graph.threads)), None)
         if named is None:
             return error
         return InputError(
@@ -197,7 +196,17 @@ class CifarLoader(EpochLoader):
             )
         self._data, self._amplitude_labels = data, amplitude_labels
         self._graph = cifar.Graph(
-            device, aug, recipe, dtype, backend, shard, flip, fill, single_probability, amplitude_labels
+            device,
+            aug,
+            recipe,
+            dtype,
+            backend,
+            threads or default_threads(device),
+            shard,
+            flip,
+            fill,
+            single_probability,
+            amplitude_labels,
         )
         super().__init__(
             classes=data.classes,
@@ -211,7 +220,6 @@ class CifarLoader(EpochLoader):
             device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
-            threads=threads,
             drop_last=drop_last,
         )
 
@@ -221,7 +229,6 @@ class CifarLoader(EpochLoader):
             self._graph,
             train=self.train,
             batch_size=self.batch_size,
-            threads=self._threads,
             device_id=self._device.index,
             seed=self._seed,
             checkpoint=checkpoint,
@@ -245,5 +252,5 @@ def _check_train(aug: str, train: bool) -> None:
 
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:
     settings = asdict(graph) | {"recipe": repr(graph.recipe), "shard": list(graph.shard)}
-    settings.pop("backend")
-    return settings
+    # How it is computed may change: on another machine, say.
+    return {key: value for key, value in settings.items() if key not in ("backend", "threads")}

@@ -22,10 +22,12 @@ from apr_dali import backend as operators
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
 
 
-def apr_single(images: DataNode, overflow: str = "wrap", axes: str = "chw", backend: str = "auto") -> DataNode:
+def apr_single(
+    images: DataNode, overflow: str = "wrap", axes: str = "chw", backend: str = "auto", threads: int | None = None
+) -> DataNode:
     """APR-S in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.single`."""
     uniform = fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
-    function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend)
+    function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend, threads=threads)
     return _call(function, images, uniform, layout="HWC")
 
 
@@ -40,6 +42,7 @@ def apr_pair(
     axes: str = "chw",
     views: str = "both",
     backend: str = "auto",
+    threads: int | None = None,
     draws: tuple[DataNode, DataNode] | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation a batch; see `apr_dali.pair`.
@@ -67,6 +70,7 @@ def apr_pair(
         axes=axes,
         views=views,
         backend=backend,
+        threads=threads,
     )
     return _call(function, images, partner, coin, layout="FCHW" if views == "both" else "CHW")
 

@@ -321,7 +321,7 @@ def test_views_dtype_and_memory_format(natural):
 @pytest.mark.parametrize("aug", config.CIFAR_AUGMENTATIONS)
 def test_gpu_graph_is_complete(aug, natural):
     """Every operator and argument of the GPU graph is known to DALI; building it needs a driver."""
-    graph = cifar.Graph("gpu", aug, config.CIFAR, "float16", "auto", (0, 1), True, 128, 0.9, aug == "apr-p")
+    graph = cifar.Graph("gpu", aug, config.CIFAR, "float16", "auto", 2, (0, 1), True, 128, 0.9, aug == "apr-p")
     source = cifar.Batches(natural, 4, (0, 1), 0, True, cifar.change_of(graph))
     made = cifar.train_pipeline(source, graph, (21, 27), batch_size=4, num_threads=2, device_id=0)
     made._build_graph()

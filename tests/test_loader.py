@@ -193,6 +193,19 @@ def test_views_dtype_and_memory_format(folder):
     torch.testing.assert_close(brain.float(), images, rtol=8e-3, atol=1e-6)
 
 
+def test_every_backend_gives_the_same_batches(photos, tmp_path):
+    (tmp_path / "only").mkdir()
+    for index in range(4):
+        Image.fromarray(photos[index][:200, :200]).save(tmp_path / "only" / f"{index}.png")
+    batches = {}
+    for backend in ("native", "torch", "reference"):
+        with ImageNetLoader(tmp_path, 4, "apr-p", backend=backend, seed=1, **SETTINGS) as loader:
+            batches[backend] = torch.cat([images for _ in range(4) for images, _ in loader])
+    assert not torch.equal(batches["torch"][::2], batches["torch"][1::2])
+    for backend in ("native", "torch"):
+        torch.testing.assert_close(batches[backend], batches["reference"], rtol=0, atol=1e-4)
+
+
 def test_augmentation_leaves_labels_and_order_alone(folder):
     labels = {}
     for aug in ("none", "apr-p", "apr-s", "apr-sp"):

@@ -240,7 +240,7 @@ def test_gpu_graph_is_complete(aug, train, tmp_path, photos):
     from apr_dali.data.folders import open_set
 
     write(tmp_path, [photos[0][:50, :50]])
-    graph = imagenet.Graph("gpu", SIZE, aug, config.IMAGENET, "float16", "auto", (0, 1))
+    graph = imagenet.Graph("gpu", SIZE, aug, config.IMAGENET, "float16", "auto", 2, (0, 1))
     options = {"batch_size": 4, "num_threads": 2, "device_id": 0}
     made = (
         imagenet.train_pipeline(open_set(tmp_path), graph, 0, **options)

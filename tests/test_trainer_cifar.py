@@ -132,7 +132,7 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
 
 
 def test_learns(tree, train):
-    status, _, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 6, "--lr", 0.05, "--output", "run")
+    status, _, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run")
     assert status == 0, errors
     top1 = [row["top1"] for row in rows_of(Path("run"))]
     assert max(top1[-3:]) > 0.7, top1

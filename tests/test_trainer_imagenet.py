@@ -254,7 +254,7 @@ def test_another_number_of_processes_restarts_the_epoch(pair_run, tree, train, t
     status, told, errors = train("--data", tree, "--aug", "apr-p", "--epochs", 1, "--resume", tmp_path / "two.pt")
     assert status == 0, errors
     assert "it was saved by 2 processes, now there are 1" in told
-    assert "epoch 1 starts again from its beginning" in told
+    assert "epoch 1 starts from its beginning" in told
     assert [row["step"] for row in rows_of(tmp_path, "step")] == list(range(1, STEPS + 1))
 
 

@@ -405,6 +405,7 @@ def test_resuming_drops_what_will_come_again(tmp_path):
     assert _recorded(tmp_path) == full[:4]
     _record(tmp_path, Position(epoch=1), range(0))
     assert _recorded(tmp_path) == full[:3]
+    _record(tmp_path, Position(epoch=1), range(1, 2))
     _record(tmp_path, Position(), range(1))
     assert _recorded(tmp_path) == full[:3]
 
@@ -436,12 +437,13 @@ def test_first_signal_is_a_request(signum, capfd):
 def test_second_ctrl_c_quits_at_once(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    with Interrupts(announce=False):
+    with Interrupts(announce=False) as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert codes == []
         os.kill(os.getpid(), signal.SIGINT)
         assert codes == [130]
+        assert interrupts.signum == signal.SIGTERM, "the first one gives the exit status"
 
 
 @pytest.mark.parametrize(
@@ -558,15 +560,41 @@ def test_interrupted_training_ends_as_uninterrupted(tmp_path, amp):
     with pytest.raises(Interrupted):
         _train(stopped, Interrupting(), tmp_path, 3)
     state = _load(tmp_path / "latest.pt")
-    assert state["position"] == {"epoch": 1, "step": 2, "trained": False, "best": 0.5, "stream": 0}
+    assert state["position"] == {"epoch": 1, "step": 2, "trained": False, "loss": 0.0, "best": 0.5, "stream": 0}
 
     resumed, loader = _trainer(amp=amp), _Batches()
     torch.manual_seed(99)  # dropout must continue from the checkpoint
     resumed.load(state)
     assert resumed.load_stream(state, loader) is None
     assert _train(resumed, loader, tmp_path, 3) == losses[1:]
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert_same_weights(resumed, whole)
+
+
+def test_stopped_in_validation_goes_on_with_it(tmp_path):
+    whole = _trainer()
+    losses = _train(whole, _Batches(), tmp_path, 3)
+    stopped, loader = _trainer(), _Batches()
+    with Records(tmp_path, False, 3, stopped.position) as records, Interrupts(announce=False) as interrupts:
+        loss = stopped.train_epoch(loader, tmp_path, records, interrupts)
+    resumed, loader = _trainer(), _Batches()
+    state = _load(tmp_path / "latest.pt")
+    resumed.load(state)
+    assert resumed.load_stream(state, loader) is None
+    assert (loss, resumed.position.trained) == (losses[0], True)
+    assert _train(resumed, loader, tmp_path, 3) == losses
+    assert_same_weights(resumed, whole)
+
+
+def assert_same_weights(found: Trainer, expected: Trainer) -> None:
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[name]), name
+
+
+def test_a_loader_of_another_length_than_it_says(tmp_path):
+    trainer, loader = _trainer(), _Batches()
+    loader.batch = 1
+    with pytest.raises(RuntimeError, match="the epoch had 2 batches, the loader's length is 3"):
+        _train(trainer, loader, tmp_path, 1)
 
 
 def test_saved_within_the_epoch_when_time_is_up(tmp_path):

@@ -24,13 +24,15 @@ _FORMAT = 1
 class Position:
     """Where a run stands: `step` steps into `epoch`, both from 0.
 
-    trained: all steps of the epoch are done, its validation is not. best: the greatest top-1 so far, 0..1; -1 before
-    the first. stream: the epoch at which the loader's order of images began anew, part of its seed.
+    trained: all steps of the epoch are done, its validation is not. loss: the mean loss of these steps then.
+    best: the greatest top-1 so far, 0..1; -1 before the first. stream: the epoch at which the loader's order of images
+    began anew, part of its seed.
     """
 
     epoch: int = 0
     step: int = 0
     trained: bool = False
+    loss: float = 0.0
     best: float = -1.0
     stream: int = 0
 

@@ -15,7 +15,7 @@ from apr_dali.training.interrupts import Interrupted
 BAD_INPUT = 2
 # torchrun kills the other processes as soon as one ends. Whoever is not the main process waits this long in
 # seconds: an error that all share is then printed once, by the main process, and one of its own still comes out.
-_WAIT = 3.0
+_WAIT = 15.0
 
 
 def run(main: Callable[[], None]) -> int:

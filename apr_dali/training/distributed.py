@@ -78,6 +78,8 @@ def _device(name: str, local_rank: int) -> torch.device:
     if local_rank >= found:
         raise InputError(f"a process needs a GPU of its own: {found} here; start torchrun --nproc-per-node={found}")
     torch.cuda.set_device(local_rank)
+    # Every batch has the same shape, so trying the convolution algorithms once pays off.
+    torch.backends.cudnn.benchmark = True
     return torch.device("cuda", local_rank)
 
 

@@ -128,13 +128,24 @@ class Trainer:
 
         Saves to `folder` every --checkpoint-minutes and at the end. After a signal it saves and raises Interrupted.
         """
-        self.model.train()
         position, steps = self.position, len(loader)
         records.begin_epoch(position.epoch, position.step, steps)
+        if not position.trained:
+            self._train_steps(loader, folder, records, interrupts)
+            loss = self._finite(distributed.total(self.group, [float(self._loss_sum)])[0])
+            position.trained, position.loss = True, loss / (self.group.world * steps)
+            # Validation can take long: what was trained is safe before it.
+            self.save(loader, folder)
+        self.rate = learning_rate(self.options, position.epoch, steps - 1, steps)
+        return position.loss
+
+    def _train_steps(self, loader: Loader, folder: Path, records: Records, interrupts: Interrupts) -> None:
+        self.model.train()
+        position, steps = self.position, len(loader)
         started = time.perf_counter() - self._seconds
         for images, targets in loader:
-            self.rate = learning_rate(self.options, position.epoch, position.step, steps)
-            set_learning_rate(self.optimiser, self.rate)
+            rate = learning_rate(self.options, position.epoch, position.step, steps)
+            set_learning_rate(self.optimiser, rate)
             loss = self.step(images, targets, loader.views)
             self._loss_sum += loss
             position.step += 1
@@ -143,21 +154,19 @@ class Trainer:
             self.images_per_second = self._images / self._seconds
             if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
                 value = self._finite(float(loss))  # synchronises
-                records.step(position.epoch, position.step, value, self.rate, self.images_per_second)
+                records.step(position.epoch, position.step, value, rate, self.images_per_second)
             records.advance(self.images_per_second)
             if position.step < steps:
                 self._agree(loader, folder, interrupts)
-        mean = self._finite(distributed.total(self.group, [float(self._loss_sum)])[0]) / (self.group.world * steps)
-        # Validation can take long: what was trained is safe before it.
-        position.trained = True
-        self.save(loader, folder)
-        return mean
+        if position.step != steps:
+            raise RuntimeError(f"the epoch had {position.step} batches, the loader's length is {steps}")
 
     def end_epoch(self, loader: Loader, folder: Path, top1: float) -> None:
         """Count the epoch as done, with `top1` in validation (0..1), and save: as best if it is."""
         better = top1 > self.position.best
         self.position.best = max(self.position.best, top1)
         self.position.epoch, self.position.step, self.position.trained = self.position.epoch + 1, 0, False
+        self.position.loss = 0.0
         self._loss_sum.zero_()
         self.save(loader, folder, best=better)
 

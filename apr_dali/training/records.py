@@ -41,7 +41,7 @@ class Records:
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
         """Epoch `epoch` (from 0) goes on after `done` of its `steps` steps."""
         self._epoch, self._step, self._steps = epoch, done, steps
-        if self._active and sys.stderr.isatty():
+        if self._active and done < steps and sys.stderr.isatty():
             from tqdm import tqdm
 
             title = f"epoch {epoch + 1}/{self._epochs}"
@@ -124,4 +124,4 @@ def _before(row: dict[str, Any], position: Position) -> bool:
     epoch = row["epoch"] - 1
     if epoch != position.epoch:
         return epoch < position.epoch
-    return row["kind"] == "step" and (position.trained or row["step"] <= position.step)
+    return row["kind"] == "step" and row["step"] <= position.step

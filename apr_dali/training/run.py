@@ -73,5 +73,6 @@ def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int]
     trainer.restart_epoch()
     if group.main:
         print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
-        print(f"epoch {trainer.position.epoch + 1} starts again from its beginning, in a new order of images")
+        first = trainer.position.epoch + 1 + trainer.position.trained
+        print(f"epoch {first} starts from its beginning, in a new order of images")
     return make(trainer.loader_seed())

@@ -22,8 +22,11 @@ using namespace apr;
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
+[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
+
+// For checks of the call; those of every image make their message only when they fail.
 void require(bool holds, const std::string& message) {
-    if (!holds) throw std::invalid_argument(message);
+    if (!holds) refuse(message);
 }
 
 std::string text(const py::array& array) { return py::str(py::object(array.attr("shape"))); }
@@ -80,9 +83,11 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     }
     require_size(partner, task.batch, "partner");
     for (int n = 0; n < task.batch; ++n) {
-        require(partner.data()[n] >= 0 && partner.data()[n] < task.batch,
-                "partner must be in 0.." + std::to_string(task.batch - 1) + ", got " +
-                    std::to_string(partner.data()[n]) + " at index " + std::to_string(n));
+        const std::int64_t giver = partner.data()[n];
+        if (giver < 0 || giver >= task.batch) {
+            refuse("partner must be in 0.." + std::to_string(task.batch - 1) + ", got " + std::to_string(giver) +
+                   " at index " + std::to_string(n));
+        }
     }
     task.format = format_of(dtype);
     require(out.itemsize() == (task.format == Format::kFloat32 ? 4 : 2) && (out.flags() & py::array::c_style),
@@ -105,11 +110,12 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
 
 void require_draws(const SingleTask& task) {
     for (int i = 0; i < 2 * task.batch; ++i) {
-        require(task.operation[i] < kOperations,
-                "operation must be in 0..8, got " + std::to_string(task.operation[i]));
+        const int operation = task.operation[i];
+        if (operation >= kOperations) refuse("operation must be in 0..8, got " + std::to_string(operation));
         const double bits = task.parameters[6 * i];
-        require(task.operation[i] != static_cast<int>(Operation::kPosterize) || (bits >= 0 && bits <= 8),
-                "posterize keeps 0 to 8 bits, got " + std::to_string(bits));
+        if (operation == static_cast<int>(Operation::kPosterize) && !(bits >= 0 && bits <= 8)) {
+            refuse("posterize keeps 0 to 8 bits, got " + std::to_string(bits));
+        }
     }
 }
 

@@ -27,36 +27,54 @@ void look_up(const Tables& tables, const std::uint8_t* in, std::uint8_t* out, st
     }
 }
 
-void autocontrast(const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
-    // 96 bytes hold every channel equally often at fixed places: the compiler makes vectors of this loop.
-    constexpr std::size_t period = 96;
-    std::uint8_t low[period], high[period];
-    std::fill_n(low, period, 255);
-    std::fill_n(high, period, 0);
+// The darkest and the brightest level of each channel.
+struct Range {
+    std::uint8_t low[3], high[3];
+};
+
+Range range_of(const std::uint8_t* in, std::size_t bytes) {
+    // Three vectors hold every channel equally often, always in the same lanes.
+    constexpr int width = 32;
+    using Lane = Vector<std::uint8_t, width>;
+    Lane low[3], high[3];
+    for (int k = 0; k < 3; ++k) high[k] = ~(low[k] = ~Lane{});
     std::size_t i = 0;
-    for (; i + period <= 3 * pixels; i += period) {
-        for (std::size_t k = 0; k < period; ++k) low[k] = std::min(low[k], in[i + k]);
-        for (std::size_t k = 0; k < period; ++k) high[k] = std::max(high[k], in[i + k]);
+    for (; i + 3 * width <= bytes; i += 3 * width) {
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) {
+            Lane levels;
+            std::memcpy(&levels, in + i + k * width, width);
+            low[k] = levels < low[k] ? levels : low[k];
+            high[k] = levels > high[k] ? levels : high[k];
+        }
     }
-    for (std::size_t k = 0; i + k < 3 * pixels; ++k) {
-        low[k] = std::min(low[k], in[i + k]);
-        high[k] = std::max(high[k], in[i + k]);
+    Range range{{255, 255, 255}, {0, 0, 0}};
+    for (int k = 0; k < 3 * width; ++k) {
+        range.low[k % 3] = std::min<std::uint8_t>(range.low[k % 3], low[k / width][k % width]);
+        range.high[k % 3] = std::max<std::uint8_t>(range.high[k % 3], high[k / width][k % width]);
     }
+    for (; i < bytes; ++i) {
+        range.low[i % 3] = std::min(range.low[i % 3], in[i]);
+        range.high[i % 3] = std::max(range.high[i % 3], in[i]);
+    }
+    return range;
+}
+
+Table stretching(int low, int high) {
+    if (high <= low) return identity();
+    const double scale = 255.0 / (high - low);
+    const double offset = -low * scale;
+    Table table;
+    for (int level = 0; level < 256; ++level) {
+        table[level] = static_cast<std::uint8_t>(std::clamp(level * scale + offset, 0.0, 255.0));
+    }
+    return table;
+}
+
+void autocontrast(const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
+    const Range range = range_of(in, 3 * pixels);
     Tables tables;
-    for (int c = 0; c < 3; ++c) {
-        for (std::size_t k = c; k < period; k += 3) {
-            low[c] = std::min(low[c], low[k]);
-            high[c] = std::max(high[c], high[k]);
-        }
-        tables[c] = identity();
-        if (high[c] <= low[c]) continue;
-        const double scale = 255.0 / (high[c] - low[c]);
-        const double offset = -low[c] * scale;
-        for (int level = 0; level < 256; ++level) {
-            const double stretched = level * scale + offset;
-            tables[c][level] = static_cast<std::uint8_t>(std::clamp(stretched, 0.0, 255.0));
-        }
-    }
+    for (int c = 0; c < 3; ++c) tables[c] = stretching(range.low[c], range.high[c]);
     look_up(tables, in, out, pixels);
 }
 
@@ -106,12 +124,39 @@ void solarize(double threshold, const std::uint8_t* in, std::uint8_t* out, std::
 
 // One pixel as four float64 numbers; the fourth is nothing.
 using Pixel = Vector<double, 32>;
+using Levels = Vector<std::int32_t, 16>;
 
 APR_INLINE Pixel pixel(const std::uint8_t* from) {
     return Pixel{static_cast<double>(from[0]), static_cast<double>(from[1]), static_cast<double>(from[2]), 0};
 }
 
+using Bytes16 = Vector<std::uint8_t, 16>;
+
+// The pixel and its right neighbour, from a load of 8 bytes, 2 more than they have.
+APR_INLINE void two_pixels(const std::uint8_t* from, Pixel& left, Pixel& right) {
+    std::int64_t eight;
+    std::memcpy(&eight, from, 8);
+    const auto bytes = bits<Bytes16>(Vector<std::int64_t, 16>{eight, 0});
+    const Bytes16 first = __builtin_shufflevector(bytes, bytes, 0, 8, 8, 8, 1, 8, 8, 8, 2, 8, 8, 8, 8, 8, 8, 8);
+    const Bytes16 second = __builtin_shufflevector(bytes, bytes, 3, 8, 8, 8, 4, 8, 8, 8, 5, 8, 8, 8, 8, 8, 8, 8);
+    left = __builtin_convertvector(bits<Levels>(first), Pixel);
+    right = __builtin_convertvector(bits<Levels>(second), Pixel);
+}
+
+// The three levels as the low bytes of a word, truncated.
+APR_INLINE std::int32_t packed(Pixel value) {
+    const auto bytes = bits<Bytes16>(__builtin_convertvector(value, Levels));
+    const Bytes16 low =
+        __builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    return bits<Levels>(low)[0];
+}
+
+// The affine warps. `Across` and `Down` say along which axes a source may lie between two pixels; along another one
+// source and result have the same coordinate, the fraction is 0, and the interpolation changes nothing.
+template <bool Across, bool Down>
 struct Warp {
+    static constexpr int kBlock = 8;
+
     const double* matrix;
     const std::uint8_t* in;
     int height, width;
@@ -120,12 +165,60 @@ struct Warp {
     double source_x(int x, int y) const { return matrix[0] * (x + 0.5) + matrix[1] * (y + 0.5) + matrix[2]; }
     double source_y(int x, int y) const { return matrix[3] * (x + 0.5) + matrix[4] * (y + 0.5) + matrix[5]; }
 
-    const std::uint8_t* at(int x, int y) const {
-        const int column = std::clamp(x, 0, width - 1);
-        const int row = std::clamp(y, 0, height - 1);
-        return in + (static_cast<std::size_t>(row) * width + column) * 3;
+    [[gnu::noinline]] void run(std::uint8_t* out) const {
+        for (int y = 0; y < height; ++y) {
+            int x = 0;
+            while (x < width) {
+                // Coordinates grow or fall steadily along a row: what holds at both ends holds between them.
+                const bool block = x + kBlock <= width && is_inner(x, y) && is_inner(x + kBlock - 1, y);
+                const int count = block ? kBlock : 1;
+                block ? write_block(x, y, out) : write(x, y, out);
+                x += count;
+                out += 3 * count;
+            }
+        }
     }
 
+    // All four neighbours are pixels, with a row below them that a load may run into.
+    bool is_inner(int x, int y) const {
+        const double sx = source_x(x, y);
+        const double sy = source_y(x, y);
+        return (!Across || (sx >= 0.5 && sx - 0.5 < width - 1)) && (Down ? sy >= 0.5 && sy - 0.5 < height - 2 : y < height - 1);
+    }
+
+    void write_block(int x, int y, std::uint8_t* to) const {
+        // All of it before the first byte is written, which for all that the compiler knows could change the matrix.
+        std::int32_t levels[kBlock];
+#pragma GCC unroll 8
+        for (int i = 0; i < kBlock; ++i) {
+            const double sx = source_x(x + i, y) - 0.5;
+            const double sy = source_y(x + i, y) - 0.5;
+            const int left = static_cast<int>(sx);
+            const int top = static_cast<int>(sy);
+            levels[i] = packed(inner(Across ? left : x + i, Down ? top : y, sx - left, sy - top));
+        }
+        // Four bytes at once, of which the next pixel overwrites the last.
+        for (int i = 0; i + 1 < kBlock; ++i) std::memcpy(to + 3 * i, &levels[i], 4);
+        std::memcpy(to + 3 * (kBlock - 1), &levels[kBlock - 1], 3);
+    }
+
+    APR_INLINE Pixel inner(int left, int top, double dx, double dy) const {
+        const std::uint8_t* from = in + (static_cast<std::size_t>(top) * width + left) * 3;
+        Pixel value = mixed_across(from, dx);
+        if constexpr (Down) {
+            const Pixel lower = mixed_across(from + 3 * static_cast<std::size_t>(width), dx);
+            value = value + (lower - value) * dy;
+        }
+        return value;
+    }
+
+    APR_INLINE static Pixel mixed_across(const std::uint8_t* from, double dx) {
+        Pixel value, right;
+        two_pixels(from, value, right);
+        return Across ? value + (right - value) * dx : value;
+    }
+
+    // One pixel anywhere, word for word as Pillow has it.
     void write(int x, int y, std::uint8_t* to) const {
         const double sx = source_x(x, y);
         const double sy = source_y(x, y);
@@ -141,10 +234,15 @@ struct Warp {
         const Pixel upper_mix = upper + (pixel(at(left + 1, top)) - upper) * dx;
         const Pixel lower = pixel(at(left, top + 1));
         // At the bottom the upper line counts twice.
-        const Pixel lower_mix =
-            top + 1 < height ? lower + (pixel(at(left + 1, top + 1)) - lower) * dx : upper_mix;
+        const Pixel lower_mix = top + 1 < height ? lower + (pixel(at(left + 1, top + 1)) - lower) * dx : upper_mix;
         const Pixel value = upper_mix + (lower_mix - upper_mix) * dy;
         for (int c = 0; c < 3; ++c) to[c] = static_cast<std::uint8_t>(value[c]);
+    }
+
+    const std::uint8_t* at(int x, int y) const {
+        const int column = std::clamp(x, 0, width - 1);
+        const int row = std::clamp(y, 0, height - 1);
+        return in + (static_cast<std::size_t>(row) * width + column) * 3;
     }
 };
 
@@ -162,17 +260,17 @@ void translate(double dx, double dy, const std::uint8_t* in, std::uint8_t* out, 
     }
 }
 
-bool is_translation(const double* m) {
-    return m[0] == 1 && m[1] == 0 && m[3] == 0 && m[4] == 1 && m[2] == std::floor(m[2]) && m[5] == std::floor(m[5]);
-}
-
-void warp(const double* matrix, const std::uint8_t* in, std::uint8_t* out, int height, int width) {
-    // NaN and infinity are no translation: a comparison with them fails or their parts do.
-    if (is_translation(matrix)) return translate(matrix[2], matrix[5], in, out, height, width);
-    const Warp warp{matrix, in, height, width};
-    for (int y = 0; y < height; ++y) {
-        for (int x = 0; x < width; ++x, out += 3) warp.write(x, y, out);
+void warp(const double* m, const std::uint8_t* in, std::uint8_t* out, int height, int width) {
+    const bool same_x = m[0] == 1 && m[1] == 0 && m[2] == 0;
+    const bool same_y = m[3] == 0 && m[4] == 1 && m[5] == 0;
+    const bool shifted = m[0] == 1 && m[1] == 0 && m[3] == 0 && m[4] == 1;
+    // A shift by whole pixels is a copy; infinity less itself is no number and equals nothing.
+    if (shifted && m[2] - std::floor(m[2]) == 0 && m[5] - std::floor(m[5]) == 0) {
+        return translate(m[2], m[5], in, out, height, width);
     }
+    if (same_y) return Warp<true, false>{m, in, height, width}.run(out);
+    if (same_x) return Warp<false, true>{m, in, height, width}.run(out);
+    Warp<true, true>{m, in, height, width}.run(out);
 }
 
 }  // namespace

@@ -1,0 +1,245 @@
+"""What the operators cost on this machine's CPU: the native backend against the published code and against FFTs alone.
+
+    python benchmarks/cpu.py                        # two threads, about two minutes
+    python benchmarks/cpu.py --threads 8 --json cpu.json
+
+The rows of a table take turns in one process for some rounds, so that a busy moment of the machine hits all alike;
+the table gives medians. APR-S as published is Pillow and NumPy, image by image, in as many processes as the native
+backend has threads. "Transforms alone" is a real transform over rows and columns and back, with nothing between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+import apr_dali
+from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.kernels import native_backend
+
+Row = Callable[[], Any]
+PAIR_SIZES = {"64×3×224²": (64, 224), "128×3×32²": (128, 32)}
+SINGLE_SIZES = {"64×224²": (64, 224), "512×32²": (512, 32)}
+REFERENCE = "published"
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    tables = {}
+    for name, (batch, size) in PAIR_SIZES.items():
+        tables[f"APR-P {name}"] = in_turns(pair_rows(batch, size, options.threads), batch, options.rounds)
+    for name, (batch, size) in SINGLE_SIZES.items():
+        tables[f"APR-S {name}"] = single_table(batch, size, options)
+    result = {"machine": machine(options), "draws_us_per_image": draw_cost(256), "ms_per_image": tables}
+    print(render(result))
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=2, help="threads of every row, processes of Pillow (default: 2)")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each row is measured (default: 15)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers to FILE too")
+    return parser.parse_args()
+
+
+# ---- Measuring ----
+
+
+def in_turns(rows: dict[str, Row], batch: int, rounds: int) -> dict[str, float]:
+    """The median of each row in milliseconds an image; every row runs once before it counts."""
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for turn in range(rounds + 1):
+        for name, run in rows.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) / batch * 1e3 for name, seconds in times.items()}
+
+
+def draw_cost(batch: int) -> float:
+    """Microseconds an image to draw the parameters of APR-S for a batch."""
+    generator = np.random.default_rng(0)
+    rows = {"draw": lambda: [SingleDraws.sample(batch, 224, 224, generator) for _ in range(20)]}
+    return in_turns(rows, 20 * batch, 25)["draw"] * 1e3
+
+
+# ---- APR-P ----
+
+
+def published_pair(images: Tensor, partner: Tensor) -> Tensor:
+    """The paper's formula: full complex transforms over channels, rows and columns, modulus, angle, exponential."""
+    spectra = torch.fft.fftn(images, dim=(1, 2, 3))
+    mixed = spectra.abs()[partner] * torch.exp(1j * spectra.angle())
+    return torch.fft.ifftn(mixed, dim=(1, 2, 3)).real
+
+
+def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    images = torch.from_numpy(levels).permute(0, 3, 1, 2).contiguous() / 255
+    planes = images.numpy()
+    partner = rng.permutation(batch)
+    given = {"backend": "native", "threads": threads}
+    rows: dict[str, Row] = {
+        REFERENCE: lambda: published_pair(images, torch.from_numpy(partner)),
+        "torch backend": lambda: apr_dali.pair(images, partner, backend="torch"),
+        "native": lambda: apr_dali.pair(planes, partner, **given),
+        "native, uint8 to float16": lambda: apr_dali.pair(levels, partner, dtype="float16", **given),
+        "native, both views": lambda: apr_dali.pair(levels, partner, dtype="float16", views="both", **given),
+        "transforms alone, native": lambda: native_backend.round_trip(planes, threads),
+        "transforms alone, torch": lambda: torch.fft.irfft2(torch.fft.rfft2(images), s=(size, size)),
+    }
+    return rows | library_rows(planes, threads)
+
+
+def library_rows(planes: np.ndarray, threads: int) -> dict[str, Row]:
+    """The transforms alone by the libraries that are installed."""
+    size, rows = planes.shape[-2:], {}
+
+    def installed(name: str) -> bool:
+        return importlib.util.find_spec(name) is not None
+
+    if installed("scipy"):
+        import scipy.fft as sp
+
+        rows["scipy"] = lambda: sp.irfft2(sp.rfft2(planes, workers=threads), s=size, workers=threads)
+    if installed("ducc0"):
+        import ducc0.fft as ducc
+
+        def by_ducc() -> None:
+            half = ducc.r2c(planes, axes=(2, 3), nthreads=threads)
+            ducc.c2r(half, axes=(2, 3), lastsize=size[1], inorm=2, forward=False, nthreads=threads)
+
+        rows["ducc0"] = by_ducc
+    if installed("pyfftw"):
+        import pyfftw
+
+        forward = pyfftw.builders.rfft2(pyfftw.byte_align(planes), threads=threads)
+        back = pyfftw.builders.irfft2(forward(), s=size, threads=threads)
+        rows["FFTW"] = lambda: back(forward(planes))
+    return {f"transforms alone, {name}": run for name, run in rows.items()}
+
+
+# ---- APR-S ----
+
+
+def published_operation(picture: Image.Image, operation: int, parameters: np.ndarray) -> Image.Image:
+    name = OPERATIONS[operation]
+    if name in ("autocontrast", "equalize"):
+        return getattr(ImageOps, name)(picture)
+    if name in ("posterize", "solarize"):
+        return getattr(ImageOps, name)(picture, int(parameters[0]))
+    return picture.transform(picture.size, Image.Transform.AFFINE, tuple(parameters), Image.Resampling.BILINEAR)
+
+
+def published_single(image: np.ndarray, draws: SingleDraws, n: int) -> np.ndarray:
+    """APR-S of one image as released: Pillow's operations, NumPy's full complex transforms."""
+    first = published_operation(Image.fromarray(image), draws.operation[n, 0], draws.parameters[n, 0])
+    if not draws.mix[n]:
+        return np.asarray(first)
+    second = published_operation(first, draws.operation[n, 1], draws.parameters[n, 1])
+    phase_of, amplitude_of = (first, second) if draws.amplitude_of_second[n] else (second, first)
+    phases = np.angle(np.fft.fftn(np.asarray(phase_of)))
+    amplitudes = np.abs(np.fft.fftn(np.asarray(amplitude_of)))
+    return np.real(np.fft.ifftn(amplitudes * np.exp(1j * phases))).astype(np.int64).astype(np.uint8)
+
+
+class Workers:
+    """Processes that hold a part of the batch each and work through it when told to."""
+
+    def __init__(self, images: np.ndarray, draws: SingleDraws, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipes = []
+        for index in range(count):
+            ours, theirs = context.Pipe()
+            mine = range(index, len(images), count)
+            context.Process(target=work, args=(theirs, images, draws, mine), daemon=True).start()
+            self.pipes.append(ours)
+
+    def run(self) -> None:
+        for pipe in self.pipes:
+            pipe.send(True)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def stop(self) -> None:
+        for pipe in self.pipes:
+            pipe.send(False)
+
+
+def work(pipe: Any, images: np.ndarray, draws: SingleDraws, mine: range) -> None:
+    while pipe.recv():
+        for n in mine:
+            published_single(images[n], draws, n)
+        pipe.send(None)
+
+
+def single_table(batch: int, size: int, options: argparse.Namespace) -> dict[str, float]:
+    rng = np.random.default_rng(1)
+    # Smooth like a photograph: the operations look at histograms, and noise has no other than a flat one.
+    coarse = rng.integers(0, 256, (batch, 8, 8, 3), dtype=np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse])
+    draws = SingleDraws.sample(batch, size, size, rng)
+    published = Workers(images, draws, options.threads)
+    tensor = torch.from_numpy(images)
+    rows: dict[str, Row] = {
+        REFERENCE: published.run,
+        "torch backend": lambda: apr_dali.single(tensor, draws, backend="torch"),
+        "native": lambda: apr_dali.single(images, draws, backend="native", threads=options.threads),
+    }
+    try:
+        return in_turns(rows, batch, options.rounds)
+    finally:
+        published.stop()
+
+
+# ---- The result ----
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    versions = {"torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+    return {
+        "processor": model,
+        "threads": options.threads,
+        "level": native_backend.check()[1],
+        "rounds": options.rounds,
+        **versions,
+    }
+
+
+def render(result: dict[str, Any]) -> str:
+    about = result["machine"]
+    lines = [f"{about['processor']}, {about['threads']} threads, native is {about['level']}, torch {about['torch']}"]
+    lines.append(f"Drawing APR-S at batch 256: {result['draws_us_per_image']:.2f} µs an image")
+    for title, rows in result["ms_per_image"].items():
+        lines += ["", f"{title:<40}{'ms an image':>14}{'× published':>14}"]
+        for name, ms in rows.items():
+            lines.append(f"  {name:<38}{ms:>14.4f}{rows[REFERENCE] / ms:>14.1f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds the native operators with the address and the undefined-behaviour sanitizer, installs them in a folder of
+# their own and runs their tests against them. Usage: kernels/cpu/sanitize.sh [python]
+set -euo pipefail
+python=$(command -v "${1:-python3}")
+root=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# A build leaves files in its sources: take a copy. Modules built earlier stay behind.
+mkdir "$work/source"
+for part in apr_dali tests setup.py pyproject.toml MANIFEST.in README.md LICENSE; do
+    cp -rL "$root/$part" "$work/source"
+done
+rm -f "$work"/source/apr_dali/kernels/*.so
+
+sanitizers=-fsanitize=address,undefined
+CFLAGS="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" LDFLAGS=$sanitizers \
+    "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work/source"
+ls "$work"/installed/apr_dali/kernels/_native_*.so
+
+# The interpreter knows nothing of the sanitizers: their library must come first, and the C++ library with it, or the
+# first exception finds no function to throw with. What Python leaks is its own. Reports go to the terminal.
+cd "$work/source/tests"
+compiler=${CXX:-g++}
+preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
+LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 test_native_backend.py
