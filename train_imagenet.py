@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 
 from apr_dali.config import IMAGENET, AprRecipe, ImageNetOptions
-from apr_dali.eval.clean import CleanResult, evaluate
+from apr_dali.eval.clean import evaluate
 from apr_dali.models import canonical_name, check_input, create_model
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
@@ -36,6 +35,7 @@ from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.records import Records
+from apr_dali.training.run import restore, run_epochs
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # photographs in samples.png
@@ -77,57 +77,6 @@ def train(options: ImageNetOptions, group: Group, scratch: Path) -> None:
     if group.main:
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
-
-
-def run_epochs(
-    trainer: Trainer,
-    loader: ImageNetLoader,
-    val_loader: ImageNetLoader,
-    output: Path,
-    records: Records,
-    interrupts: Interrupts,
-) -> CleanResult:
-    """Train the epochs that are left; the result of the last validation."""
-    result = None
-    while trainer.position.epoch < trainer.options.epochs:
-        epoch = trainer.position.epoch
-        loss = trainer.train_epoch(loader, output, records, interrupts)
-        result = validate(trainer, val_loader, output, interrupts)
-        row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
-        records.epoch(epoch, row | {"lr": trainer.rate, "images_per_second": trainer.images_per_second})
-        if trainer.group.main:
-            pictures.draw_curves(output / pictures.CURVES, records.rows, loader.views)
-        trainer.end_epoch(loader, output, result.top1)
-    # A finished run that is started again has nothing left to train.
-    return result or validate(trainer, val_loader, output, interrupts)
-
-
-def validate(trainer: Trainer, loader: ImageNetLoader, output: Path, interrupts: Interrupts) -> CleanResult:
-    # What was trained is saved by now, so a signal may end this at any batch.
-    batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
-    return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
-
-
-def restore(
-    trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], ImageNetLoader], group: Group
-) -> ImageNetLoader:
-    """The training loader, with trainer and loader where `state` was saved."""
-    if state is None:
-        return make(trainer.loader_seed())
-    trainer.load(state)
-    loader = make(trainer.loader_seed())
-    reason = trainer.load_stream(state, loader)
-    if group.main:
-        print(f"continuing at {checkpoint.where(state)}")
-    if reason is None:
-        return loader
-    loader.close()
-    trainer.restart_epoch()
-    if group.main:
-        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
-        first = trainer.position.epoch + 1 + trainer.position.trained
-        print(f"epoch {first} starts from its beginning, in a new order of images")
-    return make(trainer.loader_seed())
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from apr_dali.errors import InputError
 from apr_dali.spectral import AXES, OVERFLOWS
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
+CIFAR_AUGMENTATIONS = (*AUGMENTATIONS, "cutout", "mixup", "cutmix", "autoaugment", "augmix")
+"""With the methods that the paper compares APR with on CIFAR."""
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
@@ -18,14 +20,14 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 
 def uses_single(aug: str) -> bool:
-    """Whether the augmentation, one of AUGMENTATIONS, contains APR-S."""
-    check_choice("aug", aug, AUGMENTATIONS)
+    """Whether the augmentation, one of CIFAR_AUGMENTATIONS, contains APR-S."""
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
     return aug in ("apr-s", "apr-sp")
 
 
 def uses_pair(aug: str) -> bool:
     """Whether the augmentation contains APR-P, and with it a second view of each image."""
-    check_choice("aug", aug, AUGMENTATIONS)
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
     return aug in ("apr-p", "apr-sp")
 
 
@@ -59,12 +61,14 @@ class AprRecipe:
 # The released code (iCGY96/APR): main_imagenet's and main's settings.
 IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+# autoattacks/train_fgsm there: another deviation, and mixed after normalisation.
+CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 
 
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
-GROUPS = ("data", "augmentation", "network", "optimisation", "machine", "run")
+GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
 
@@ -151,14 +155,24 @@ class TrainingOptions:
     checkpoint_minutes: float = option("run", 10.0, "also save after so many minutes within an epoch", low=0)
     eval_only: str = option("run", "", "only validate this checkpoint, write nothing", metavar="PATH")
 
+    @property
+    def nesterov(self) -> bool:
+        """Whether SGD's momentum is Nesterov's."""
+        return False
+
+    @property
+    def cyclic(self) -> bool:
+        """Whether the learning rate rises to --lr in the middle of the run and falls to 0, instead of in steps."""
+        return False
+
     def __post_init__(self) -> None:
         check_options(self)
         if not uses_pair(self.aug) and self.pair_probability != type(self).pair_probability:
             raise InputError(f"--pair-probability changes nothing with --aug {self.aug}: use apr-p or apr-sp")
         if not uses_single(self.aug) and self.overflow != type(self).overflow:
             raise InputError(f"--overflow changes nothing with --aug {self.aug}: use apr-s or apr-sp")
-        if self.aug == "none" and self.axes != type(self).axes:
-            raise InputError("--axes changes nothing with --aug none: use apr-p, apr-s or apr-sp")
+        if not (uses_pair(self.aug) or uses_single(self.aug)) and self.axes != type(self).axes:
+            raise InputError(f"--axes changes nothing with --aug {self.aug}: use apr-p, apr-s or apr-sp")
         if self.eval_only and self.resume:
             raise InputError("--eval-only and --resume exclude each other: validate a checkpoint or train on from it")
         if self.resume == "auto" and not self.output:
@@ -188,3 +202,108 @@ class ImageNetOptions(TrainingOptions):
                 "no data: give --data DIR with DIR/train and DIR/val, --data sample for the built-in photographs, "
                 "or --train DIR with --val DIR"
             )
+
+
+DATASETS = ("cifar10", "cifar100", "digits", "folder")
+ATTACKS = ("none", "fgsm", "n-fgsm")
+
+_FAST = {"adversarial": "fgsm", "model": "preactresnet18"}
+CIFAR_RECIPES: dict[str, dict[str, Any]] = {
+    "standard": {},
+    # autoattacks/train_fgsm's defaults, and the settings that its README calls optimal.
+    "fgsm": {**_FAST, "lr": 0.2, "epochs": 30},
+    "fgsm-apr-p": {**_FAST, "aug": "apr-p", "lr": 0.22, "epochs": 55, "pair_probability": 0.16},
+    "fgsm-apr-s": {**_FAST, "aug": "apr-s", "lr": 0.23, "epochs": 65},
+    "fgsm-apr-sp": {
+        **_FAST,
+        **{"aug": "apr-sp", "lr": 0.2, "epochs": 90, "pair_probability": 0.16, "single_probability": 0.9},
+    },
+}
+"""Defaults of train_cifar.py by the name of a recipe; options that are given win."""
+
+
+@dataclass(frozen=True)
+class CifarOptions(TrainingOptions):
+    """The options of train_cifar.py; the defaults are the published CIFAR recipe."""
+
+    recipe: str = option(
+        "run", "standard", "published settings as defaults of the other options", choices=tuple(CIFAR_RECIPES)
+    )
+    dataset: str = option("data", "digits", "digits are scikit-learn's, and need no file", choices=DATASETS)
+    data: str = option("data", "data", "folder with the CIFAR archive, or with train/ and val/", metavar="DIR")
+    download: bool = option("data", False, "fetch the CIFAR archive into --data if it is not there")
+    image_size: int = option("data", 32, "height and width to which the images of a folder are scaled", low=8)
+
+    model: str = option("network", "wrn-40-2", "CIFAR network by its exact name, or one of torchvision or timm")
+    phase_weight: float = option(
+        "network",
+        1.0,
+        "APR-P: weight of the phase's label; the rest is a second head's, for the amplitude's",
+        low=0,
+        high=1,
+    )
+
+    aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
+    pair_probability: float = option("augmentation", 0.6, "APR-P: share of batches that are mixed", low=0, high=1)
+    single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
+
+    epochs: int = option("optimisation", 200, "passes over the training images", low=1)
+    batch_size: int = option("optimisation", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
+    lr_steps: tuple[int, ...] = option("optimisation", (60, 120, 160, 190), "epochs after which it falls", low=0)
+    lr_factor: float = option("optimisation", 0.2, "what it is multiplied by there", low=0, high=1)
+    weight_decay: float = option("optimisation", 5e-4, "of SGD, on every parameter", low=0)
+
+    adversarial: str = option("adversarial training", "none", "train on attacked images", choices=ATTACKS)
+    epsilon: float = option("adversarial training", 8.0, "greatest change of a value, in 255ths", low=0)
+    alpha: float = option(
+        "adversarial training",
+        0.0,
+        "step of the attack in 255ths; 0 takes 1.25 × epsilon for fgsm, epsilon for n-fgsm",
+        low=0,
+    )
+    on_overfitting: str = option(
+        "adversarial training",
+        "warn",
+        "when the accuracy under attack collapses: warn, or stop with the last good weights",
+        choices=("warn", "stop"),
+    )
+
+    @property
+    def nesterov(self) -> bool:
+        return self.adversarial == "none"
+
+    @property
+    def cyclic(self) -> bool:
+        return self.adversarial != "none"
+
+    @property
+    def step_of_attack(self) -> float:
+        """--alpha, or what it stands for, in 255ths."""
+        return self.alpha or self.epsilon * (1.25 if self.adversarial == "fgsm" else 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._refuse("--single-probability", "single_probability", uses_single(self.aug), "--aug apr-s or apr-sp")
+        self._refuse("--phase-weight", "phase_weight", uses_pair(self.aug), "--aug apr-p or apr-sp")
+        self._refuse("--download", "download", self.dataset.startswith("cifar"), "--dataset cifar10 or cifar100")
+        self._refuse("--data", "data", self.dataset != "digits", "another --dataset than digits")
+        self._refuse("--image-size", "image_size", self.dataset == "folder", "--dataset folder")
+        attacked = self.adversarial != "none"
+        for name in ("epsilon", "alpha", "on_overfitting"):
+            self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")
+        for name in ("lr_steps", "lr_factor", "warmup_epochs"):
+            self._refuse(flag(name), name, not attacked, "--adversarial none: its learning rate is cyclic")
+        if attacked:
+            self._check_attack()
+
+    def _refuse(self, shown: str, name: str, usable: bool, needed: str) -> None:
+        if not usable and getattr(self, name) != getattr(type(self), name):
+            raise InputError(f"{shown} changes nothing here: it needs {needed}")
+
+    def _check_attack(self) -> None:
+        if self.aug not in AUGMENTATIONS:
+            raise InputError(f"--adversarial goes with --aug {', '.join(AUGMENTATIONS)}, got {self.aug}")
+        if self.phase_weight != 1:
+            raise InputError("--adversarial attacks one label: it does not go with --phase-weight")
+        if self.amp == "fp16":
+            raise InputError("--adversarial needs gradients too small for fp16: use --amp bf16 or none")

@@ -97,12 +97,12 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
     mirror = fn.random.coin_flip(probability=0.5)
     if not uses_pair(graph.aug):
-        return _normalise(images, graph, mirror=mirror), labels
+        return normalise(images, recipe, graph.dtype, mirror), labels
     images = operators.apr_pair(
         fn.flip(images, horizontal=mirror),
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=_stored(graph.dtype),
+        dtype=stored(graph.dtype),
         axes=recipe.axes,
         backend=graph.backend,
         threads=graph.operator_threads,
@@ -126,7 +126,7 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
-    return _normalise(images, graph), labels
+    return normalise(images, graph.recipe, graph.dtype), labels
 
 
 def _centre(margin: DataNode) -> DataNode:
@@ -163,19 +163,20 @@ def _resize(images: DataNode, size: Any) -> DataNode:
     return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
 
 
-def _stored(dtype: str) -> str:
+def stored(dtype: str) -> str:
     """The type of a batch inside DALI, which has no bfloat16."""
     return "float16" if dtype == "float16" else "float32"
 
 
-def _normalise(images: DataNode, graph: Graph, mirror: Any = 0) -> DataNode:
+def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
+    """uint8 HWC images in 0..255 as normalised ones in `layout`, mirrored where `mirror` is 1."""
     return fn.crop_mirror_normalize(
         images,
         mirror=mirror,
-        mean=[255 * value for value in graph.recipe.mean],
-        std=[255 * value for value in graph.recipe.std],
-        dtype=types.FLOAT16 if _stored(graph.dtype) == "float16" else types.FLOAT,
-        output_layout="CHW",
+        mean=[255 * value for value in recipe.mean],
+        std=[255 * value for value in recipe.std],
+        dtype=types.FLOAT16 if stored(dtype) == "float16" else types.FLOAT,
+        output_layout=layout,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from nvidia.dali import fn
+from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from apr_dali import backend as operators
@@ -43,6 +43,7 @@ def apr_pair(
     views: str = "both",
     backend: str = "auto",
     threads: int | None = None,
+    draws: tuple[DataNode, DataNode] | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation a batch; see `apr_dali.pair`.
 
@@ -51,13 +52,13 @@ def apr_pair(
         probability: share of batches that are mixed.
         dtype: float32 or float16; DALI has no bfloat16.
         views: "both" gives (2, C, H, W) an image, the clean view first; "mixed" gives (C, H, W).
+        draws: of `draw_pair`, where something else follows them too; else they are drawn here.
 
     The other arguments are those of `apr_dali.pair`.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in 0..1, got {probability}")
-    partner = fn.batch_permutation()
-    coin = fn.random.uniform(range=(0.0, 1.0))
+    partner, coin = draws or draw_pair()
     function = partial(
         _pair_batch,
         probability=probability,
@@ -72,6 +73,22 @@ def apr_pair(
         threads=threads,
     )
     return _call(function, images, partner, coin, layout="FCHW" if views == "both" else "CHW")
+
+
+def draw_pair() -> tuple[DataNode, DataNode]:
+    """The draws of `apr_pair` for a batch: each image's partner, and the coin."""
+    return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
+
+
+def amplitude_labels(labels: DataNode, draws: tuple[DataNode, DataNode], probability: float) -> DataNode:
+    """Label of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
+
+    labels: int32 (1,) an image, on the CPU. draws, probability: those that `apr_pair` was given.
+    """
+    partner, coin = draws
+    # As in _pair_batch, the first image's coin is the batch's.
+    mixed = fn.cast(fn.permute_batch(coin, indices=0 * partner) < probability, dtype=types.INT32)
+    return mixed * fn.permute_batch(labels, indices=partner) + (1 - mixed) * labels
 
 
 def _call(function: Callable[..., list[Any]], images: DataNode, *draws: DataNode, layout: str) -> DataNode:

@@ -84,7 +84,9 @@ def test_public_names_are_there():
 
     for name in apr_dali.__all__:
         assert getattr(apr_dali, name) is not None
-    assert {"ImageNetLoader", "recombine", "pair", "single", "PairDraws", "SingleDraws"} <= set(dir(apr_dali))
+    assert {"CifarLoader", "ImageNetLoader", "recombine", "pair", "single", "PairDraws", "SingleDraws"} <= set(
+        dir(apr_dali)
+    )
     with pytest.raises(AttributeError, match="no attribute 'double'"):
         _ = apr_dali.double
 

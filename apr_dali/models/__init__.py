@@ -2,6 +2,7 @@
 
 from apr_dali.models.registry import canonical_name as canonical_name
 from apr_dali.models.registry import check_input as check_input
+from apr_dali.models.registry import cifar_first as cifar_first
 from apr_dali.models.registry import create_model as create_model
 
-__all__ = ["canonical_name", "check_input", "create_model"]
+__all__ = ["canonical_name", "check_input", "cifar_first", "create_model"]

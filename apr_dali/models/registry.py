@@ -1,6 +1,7 @@
-"""One registry over torchvision's and timm's classification models.
+"""One registry over torchvision's, timm's and the paper's CIFAR classification models.
 
-A plain name is torchvision's where torchvision has it, else timm's; `timm/NAME` is always timm's. Weights are
+A plain name is torchvision's where torchvision has it, else timm's, else one of CIFAR_MODELS; `timm/NAME` and
+`cifar/NAME` are always those: cifar/resnet18 is for images of 32×32, resnet18 for those of ImageNet. Weights are
 always random: training from scratch is what the recipes do.
 """
 
@@ -14,8 +15,9 @@ import torch
 from torch import nn
 
 from apr_dali.errors import InputError
+from apr_dali.models.cifar import CIFAR_MODELS
 
-TIMM = "timm/"
+TIMM, CIFAR = "timm/", "cifar/"
 # These two return extra heads in training mode unless told not to, and a loss takes one.
 _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
@@ -30,6 +32,8 @@ def create_model(name: str, num_classes: int) -> nn.Module:
     Raises InputError with the nearest names when there is no such model.
     """
     name = canonical_name(name)
+    if name.startswith(CIFAR):
+        return CIFAR_MODELS[name.removeprefix(CIFAR)](num_classes).train()
     if name.startswith(TIMM):
         import timm
 
@@ -43,19 +47,35 @@ def create_model(name: str, num_classes: int) -> nn.Module:
 
 
 def canonical_name(name: str) -> str:
-    """`name` as checkpoints keep it: torchvision's plain, timm's with `timm/` before it. InputError if unknown."""
+    """`name` as checkpoints keep it: torchvision's plain, others with `timm/` or `cifar/`. InputError if unknown."""
     torchvision_names = _torchvision_names()
     if name in torchvision_names:
         return name
+    if name.startswith(CIFAR):
+        return _cifar_name(name.removeprefix(CIFAR))
     timm_names = _timm_names()
     plain = name.removeprefix(TIMM)
     if plain in timm_names:
         return TIMM + plain
+    if name in CIFAR_MODELS:
+        return CIFAR + name
     # Compared without the prefix, so that a misspelt plain name finds timm's too. Torchvision's win.
-    known = {other: TIMM + other for other in timm_names} | {other: other for other in torchvision_names}
+    known = {other: CIFAR + other for other in CIFAR_MODELS} | {other: TIMM + other for other in timm_names}
+    known |= {other: other for other in torchvision_names}
     near = [known[other] for other in difflib.get_close_matches(plain, known, n=3, cutoff=0.0)]
     missing = "" if timm_names else " (timm is not installed: pip install timm)"
     raise InputError(f"unknown model {name!r}{missing}; the nearest names: {', '.join(near)}")
+
+
+def cifar_first(name: str) -> str:
+    """`name` as checkpoints keep it, where a plain name is the paper's CIFAR network if there is one of that name."""
+    return CIFAR + name if name in CIFAR_MODELS else canonical_name(name)
+
+
+def _cifar_name(plain: str) -> str:
+    if plain not in CIFAR_MODELS:
+        raise InputError(f"unknown model {CIFAR + plain!r}; there are {', '.join(CIFAR_MODELS)}")
+    return CIFAR + plain
 
 
 def check_input(model: nn.Module, image_size: int, num_classes: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -61,16 +62,33 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
     return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
+Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
+"""(network, images (views·B, 3, H, W), targets (views·B, ...), views) → the loss of a step, a scalar."""
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    # torch declares a function; what comes back for a module is a module.
+    return cast(nn.Module, torch.compile(network))
+
+
 class Trainer:
     """A network in training: its optimiser, its position, its checkpoints.
 
     Every method is called by all processes together.
     """
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, group: Group, architecture: str) -> None:
-        """`model` is on the CPU; `architecture` is the name that checkpoints keep."""
+    def __init__(
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        group: Group,
+        architecture: str,
+        objective: Objective | None = None,
+    ) -> None:
+        """`model` is on the CPU; `architecture` is the name that checkpoints keep; `objective` replaces view_loss."""
         self.options, self.group, self.architecture = options, group, architecture
         self.amp = AMP_TYPES[options.amp]
+        self.objective = objective or self._published
         layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
         self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(self.model, options)
@@ -81,8 +99,8 @@ class Trainer:
                 self.model, device_ids=[group.device] if group.device.type == "cuda" else None
             )
         # Compiled around DDP, not within: gradients are then sent while the backward pass still runs.
-        self._network = torch.compile(network) if options.compile else network
-        self.evaluated = torch.compile(self.model) if options.compile else self.model
+        self._network = _compiled(network) if options.compile else network
+        self.evaluated = _compiled(self.model) if options.compile else self.model
         self.position = Position()
         self.images_per_second = 0.0
         self.rate = options.lr
@@ -92,10 +110,13 @@ class Trainer:
         # Dropout and its kin differ between the processes; the weights above came from one seed on all.
         torch.manual_seed(options.seed + 1 + group.rank)
 
+    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+        return view_loss(network(images), targets, views, self.options.label_smoothing)
+
     def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
         """One update of the weights; returns the loss, a scalar on the device."""
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-            loss = view_loss(self._network(images), targets, views, self.options.label_smoothing)
+            loss = self.objective(self._network, images, targets, views)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)

@@ -17,6 +17,7 @@ def make_optimiser(model: nn.Module, options: TrainingOptions) -> SGD:
         lr=options.lr,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
+        nesterov=options.nesterov,
     )
 
 
@@ -25,8 +26,12 @@ def learning_rate(options: TrainingOptions, epoch: int, step: int, steps_per_epo
 
     lr · lr_factor^(how many of lr_steps are reached), times batch_size/256 if scale_lr; during the first
     warmup_epochs it rises in equal parts from step to step, so that the first step is not lost on a rate of 0.
+    With options.cyclic it rises from 0 in equal parts over the first half of the run and falls over the second.
     """
     peak = options.lr * (options.batch_size / _REFERENCE_BATCH if options.scale_lr else 1.0)
+    if options.cyclic:
+        half = options.epochs * steps_per_epoch / 2
+        return peak * (1 - abs(epoch * steps_per_epoch + step - half) / half)
     rate = peak * options.lr_factor ** sum(epoch >= milestone for milestone in options.lr_steps)
     rising = options.warmup_epochs * steps_per_epoch
     done = epoch * steps_per_epoch + step + 1

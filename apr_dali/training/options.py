@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
@@ -19,8 +19,15 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}. See --help")
 
 
-def parse(kind: type[Options], description: str, argv: Sequence[str] | None = None) -> Options:
+def parse(
+    kind: type[Options],
+    description: str,
+    argv: Sequence[str] | None = None,
+    recipes: Mapping[str, dict[str, Any]] | None = None,
+) -> Options:
     """The options that `argv` (default: the command line) gives, as the dataclass `kind`.
+
+    recipes: other defaults by the value of --recipe, if `kind` has that option.
 
     Raises InputError for an unknown option, a value of the wrong type or out of range; prints --help and exits.
     """
@@ -28,7 +35,10 @@ def parse(kind: type[Options], description: str, argv: Sequence[str] | None = No
     given, unknown = parser.parse_known_args(argv)
     if unknown:
         raise InputError(_unknown(unknown[0], [flag(item.name) for item in fields(kind)]))  # type: ignore[arg-type]
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()})
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()
+    }
+    return kind(**{**(recipes or {}).get(chosen.get("recipe", ""), {}), **chosen})
 
 
 def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
@@ -41,7 +51,8 @@ def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     hints = get_type_hints(kind)
-    groups = {heading: parser.add_argument_group(heading) for heading in GROUPS}
+    used = {item.metadata["group"] for item in fields(kind)}
+    groups = {heading: parser.add_argument_group(heading) for heading in GROUPS if heading in used}
     for item in fields(kind):
         groups[item.metadata["group"]].add_argument(flag(item.name), **_argument(item, hints[item.name]))
     return parser

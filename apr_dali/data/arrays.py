@@ -1,0 +1,230 @@
+"""Small images that fit into memory: the CIFAR archives, scikit-learn's digits, a folder of small images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from apr_dali.config import DATASETS, check_choice
+from apr_dali.data.folders import SPLITS, ImageSet, open_set
+from apr_dali.errors import InputError
+
+_SIZE = 32
+_TEST_EVERY = 5  # of the digits of a class, in scikit-learn's order
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySet:
+    """Images of one size with labels.
+
+    images: uint8 (N, H, W, 3), 0..255. labels: int64 (N,), indices into `classes`.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+            raise ValueError(f"images must be uint8 (N, H, W, 3), got {self.images.dtype} with the shape {shape}")
+        if self.labels.shape != shape[:1]:
+            raise ValueError(f"labels must have the shape {shape[:1]}, got {self.labels.shape}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(
+                f"labels must be in 0..{len(self.classes) - 1}, got {self.labels.min()} to {self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_set(
+    dataset: str, split: str, directory: str | Path = "", image_size: int = _SIZE, classes: Sequence[str] | None = None
+) -> ArraySet:
+    """The part `split` ("train" or "val", the published test images) of a data set.
+
+    Args:
+        dataset: cifar10 or cifar100: the python archive in `directory`, as .tar.gz or extracted. digits: scikit-learn's
+            1,797, from nowhere. folder: `directory`/train/CLASS/IMAGE and `directory`/val/CLASS/IMAGE.
+        image_size: S; images of a folder are scaled to S × S pixels.
+        classes: of a folder: the names that it must have, those of the training part.
+
+    Raises:
+        InputError: for whatever is missing, damaged or of other classes, with what to do about it.
+    """
+    check_choice("dataset", dataset, DATASETS)
+    check_choice("split", split, SPLITS)
+    if dataset == "digits":
+        return _digits(split)
+    if dataset == "folder":
+        return _folder(directory, split, image_size, classes)
+    return _cifar(dataset, split, Path(directory))
+
+
+# ---- the CIFAR archives ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is published of an archive: its address, its checksum (MD5), those of its files, and the names in them."""
+
+    url: str
+    folder: str
+    md5: str
+    parts: dict[str, tuple[tuple[str, str], ...]]
+    meta: tuple[str, str]
+    labels_key: str
+    names_key: str
+
+    @property
+    def filename(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+def archive(dataset: str) -> Archive:
+    """The published facts of "cifar10" or "cifar100", as torchvision keeps them."""
+    from torchvision import datasets
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[dataset]
+    return Archive(
+        url=kind.url,
+        folder=kind.base_folder,
+        md5=kind.tgz_md5,
+        parts={"train": tuple(map(tuple, kind.train_list)), "val": tuple(map(tuple, kind.test_list))},
+        meta=(kind.meta["filename"], kind.meta["md5"]),
+        labels_key="labels" if dataset == "cifar10" else "fine_labels",
+        names_key=kind.meta["key"],
+    )
+
+
+def download(dataset: str, directory: str | Path) -> None:
+    """Fetch the archive into `directory` unless it is there already.
+
+    Raises InputError where the network does not give it, and says where to put the file.
+    """
+    from torchvision.datasets.utils import download_url
+
+    facts = archive(dataset)
+    target = Path(directory) / facts.filename
+    if target.exists() or (Path(directory) / facts.folder).is_dir():
+        return
+    try:
+        download_url(facts.url, str(directory), facts.filename, facts.md5)
+    # torchvision raises RuntimeError for a file that is not the published one.
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{facts.url} could not be downloaded ({error}): fetch it on another machine and put it at {target}"
+        ) from error
+
+
+def _cifar(dataset: str, split: str, directory: Path) -> ArraySet:
+    facts = archive(dataset)
+    read = _reader(facts, directory)
+    files = [_unpickle(name, md5, read(name)) for name, md5 in (*facts.parts[split], facts.meta)]
+    meta = files.pop()
+    planes = np.concatenate([file["data"] for file in files]).reshape(-1, 3, _SIZE, _SIZE)
+    labels = np.concatenate([file[facts.labels_key] for file in files])
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return ArraySet(images, labels.astype(np.int64), tuple(meta[facts.names_key]))
+
+
+def _reader(facts: Archive, directory: Path) -> Callable[[str], bytes]:
+    """A function from the name of a file of the archive to its bytes."""
+    extracted, packed = directory / facts.folder, directory / facts.filename
+    if extracted.is_dir():
+        return lambda name: _read_file(extracted / name)
+    if not packed.is_file():
+        raise InputError(
+            f"expected {packed} or the folder {extracted}: give --data the folder that one of them is in, "
+            f"add --download, or fetch {facts.url} and put it at {packed}"
+        )
+    return lambda name: _read_member(packed, f"{facts.folder}/{name}")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): extract the archive again, or remove {path.parent} "
+            "so that the .tar.gz beside it is read"
+        ) from error
+
+
+def _read_member(packed: Path, name: str) -> bytes:
+    try:
+        with tarfile.open(packed, "r:gz") as tar:
+            member = tar.extractfile(name)
+            assert member is not None
+            return member.read()
+    # What a cut or foreign file raises depends on where it is cut: EOFError, zlib.error, tarfile.ReadError, KeyError.
+    except Exception as error:
+        raise InputError(
+            f"{packed} cannot be read ({error!r}): it is truncated or another file; fetch it again"
+        ) from error
+
+
+def _unpickle(name: str, md5: str, content: bytes) -> dict[str, Any]:
+    # A pickle can run anything when it is read: only the published bytes are.
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise InputError(
+            f"{name} is not the published file or is truncated: expected the MD5 checksum {md5}, got {found} "
+            f"({len(content)} bytes); fetch the archive again"
+        )
+    return pickle.loads(content, encoding="latin1")
+
+
+# ---- digits and folders ----------------------------------------------------------------------------------------------
+
+
+def _digits(split: str) -> ArraySet:
+    """scikit-learn's digits as 32×32 RGB; every fifth of a class is for validation, whatever the versions."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    labels = bunch.target.astype(np.int64)
+    number = np.zeros_like(labels)  # of an image among those of its class
+    for label in range(10):
+        number[labels == label] = np.arange((labels == label).sum())
+    chosen = (number % _TEST_EVERY == _TEST_EVERY - 1) == (split == "val")
+    levels = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)
+    images = np.stack([_scaled(Image.fromarray(image).convert("RGB"), _SIZE) for image in levels])
+    return ArraySet(images, labels[chosen], tuple(map(str, range(10))))
+
+
+def _folder(directory: str | Path, split: str, size: int, classes: Sequence[str] | None) -> ArraySet:
+    if not directory:
+        raise InputError("--dataset folder needs --data DIR with DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE")
+    found = open_set(directory, split, classes)
+    if not isinstance(found, ImageSet):
+        raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
+    return ArraySet(np.stack([_open(path, size) for path in found.files]), found.labels, found.classes)
+
+
+def _open(path: str, size: int) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return _scaled(image.convert("RGB"), size)
+    # A broken image may raise anything.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be decoded ({error}): remove it, or let `apr-dali check-data` write a file list without it"
+        ) from error
+
+
+def _scaled(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    if image.size == (size, size):
+        return np.asarray(image)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))

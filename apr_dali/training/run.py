@@ -1,0 +1,78 @@
+"""The course of a run, whatever its data: where it starts, its epochs, its validations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from apr_dali.eval.clean import CleanResult, evaluate
+from apr_dali.training import checkpoint, loop, pictures
+from apr_dali.training.distributed import Group
+from apr_dali.training.interrupts import Interrupts
+from apr_dali.training.loop import Trainer
+from apr_dali.training.records import Records
+
+
+class Loader(loop.Loader, Protocol):
+    """A loader that holds threads and memory until it is closed."""
+
+    def close(self) -> None: ...
+
+
+Kind = TypeVar("Kind", bound=Loader)
+
+
+def run_epochs(
+    trainer: Trainer,
+    loader: Loader,
+    val_loader: Loader,
+    output: Path,
+    records: Records,
+    interrupts: Interrupts,
+    judge: Callable[[dict[str, float]], float] | None = None,
+) -> CleanResult:
+    """Train the epochs that are left; the result of the last validation.
+
+    judge: the score (0..1) of an epoch from its row of results, to which it may add; default its top-1.
+    """
+    result = None
+    while trainer.position.epoch < trainer.options.epochs:
+        epoch = trainer.position.epoch
+        loss = trainer.train_epoch(loader, output, records, interrupts)
+        result = validate(trainer, val_loader, output, interrupts)
+        row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
+        row |= {"lr": trainer.rate, "images_per_second": trainer.images_per_second}
+        score = result.top1 if judge is None else judge(row)
+        records.epoch(epoch, row)
+        if trainer.group.main:
+            pictures.draw_curves(output / pictures.CURVES, records.rows, loader.views)
+        trainer.end_epoch(loader, output, score)
+    # A finished run that is started again has nothing left to train.
+    return result or validate(trainer, val_loader, output, interrupts)
+
+
+def validate(trainer: Trainer, loader: Loader, output: Path, interrupts: Interrupts) -> CleanResult:
+    """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
+    batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
+    return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
+
+
+def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
+    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved."""
+    if state is None:
+        return make(trainer.loader_seed())
+    trainer.load(state)
+    loader = make(trainer.loader_seed())
+    reason = trainer.load_stream(state, loader)
+    if group.main:
+        print(f"continuing at {checkpoint.where(state)}")
+    if reason is None:
+        return loader
+    loader.close()
+    trainer.restart_epoch()
+    if group.main:
+        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
+        first = trainer.position.epoch + 1 + trainer.position.trained
+        print(f"epoch {first} starts from its beginning, in a new order of images")
+    return make(trainer.loader_seed())

@@ -1,0 +1,254 @@
+"""The CIFAR graphs: small images from memory, augmented and normalised, in the order of the published code.
+
+Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last).
+Evaluation: normalise. The order of the images is a pure function of (seed, epoch), so DALI's checkpoints, which count
+the batches that were asked for, restore a run exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from apr_dali.config import AprRecipe, uses_pair, uses_single
+from apr_dali.data.arrays import ArraySet
+from apr_dali.errors import InputError
+from apr_dali.pipelines import operators
+from apr_dali.pipelines.imagenet import normalise, pair_scales, stored
+
+BORDER = 4
+"""Pixels round an image from which crops are taken."""
+CUTOUT = 16
+"""Side in pixels of the square that cutout blanks: what DeVries and Taylor (2017) found best on CIFAR-10."""
+_ON_ARRAYS = ("autoaugment", "augmix")
+"""Augmentations that torchvision does, image by image, before the graph."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a graph is made for: everything but the batch size and the seed. See CifarLoader."""
+
+    device: str
+    aug: str
+    recipe: AprRecipe
+    dtype: str
+    backend: str
+    threads: int
+    shard: tuple[int, int]
+    flip: bool
+    fill: int
+    single_probability: float
+    amplitude_labels: bool
+
+    @property
+    def operator_threads(self) -> int | None:
+        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
+        return self.threads if self.backend in ("auto", "native") else None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.single_probability <= 1:
+            raise InputError(f"single_probability must be in 0..1, got {self.single_probability}")
+        if not 0 <= self.fill <= 255:
+            raise InputError(f"fill must be in 0..255, got {self.fill}")
+
+
+def views(aug: str) -> int:
+    """Images that the network sees of each one."""
+    return 3 if aug == "augmix" else 1 + uses_pair(aug)
+
+
+class Batches:
+    """Batch n of one shard as a function of n, counted on through all epochs; every one is full, by repetition.
+
+    Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), labels int32 (B, 1)).
+    """
+
+    def __init__(
+        self,
+        data: ArraySet,
+        batch_size: int,
+        shard: tuple[int, int],
+        order_seed: int,
+        shuffle: bool,
+        change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator."""
+        self._data, self._shard, self._batch_size = data, shard, batch_size
+        self._seed, self._shuffle, self._change = order_seed, shuffle, change
+        self._in_epoch = ceil(ceil(len(data) / shard[1]) / batch_size)
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __call__(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        epoch, batch = divmod(number, self._in_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._order_of(epoch)
+        places = np.arange(batch * self._batch_size, (batch + 1) * self._batch_size)
+        chosen = self._order[np.minimum(places, len(self._order) - 1)]
+        images = self._data.images[chosen]
+        if self._change is not None:
+            with _torch_seeded([self._seed, self._shard[0], number]):
+                images = np.stack([self._change(image) for image in images])
+        return images, self._data.labels[chosen, None].astype(np.int32)
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+        """The images of this shard in the order of the epoch."""
+        count, (rank, world) = len(self._data), self._shard
+        order = np.arange(count)
+        if self._shuffle:
+            order = np.random.default_rng([self._seed, epoch]).permutation(count)
+        return order[count * rank // world : count * (rank + 1) // world]
+
+
+@contextmanager
+def _torch_seeded(seed: list[int]) -> Iterator[None]:
+    """torch's generator of the CPU starts at `seed` within, and goes on outside as if nothing had been."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        yield
+
+
+def change_of(graph: Graph) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None:
+    """What torchvision makes of an image (H, W, 3) before the graph: (H, W, 3), of AugMix (3, H, W, 3); or None."""
+    return partial(_by_torchvision, graph=graph) if graph.aug in _ON_ARRAYS else None
+
+
+def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]:
+    import torch
+    from torchvision.transforms import v2
+
+    crop = v2.RandomCrop(image.shape[:2], padding=BORDER, fill=graph.fill)
+    flip = v2.RandomHorizontalFlip(0.5 if graph.flip else 0.0)
+    clean = flip(crop(torch.from_numpy(image).permute(2, 0, 1)))
+    if graph.aug == "autoaugment":
+        changed = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)(clean)
+    else:
+        # The published AugMix leaves out the operations that are like test corruptions.
+        augmix = v2.AugMix(all_ops=False)
+        changed = torch.stack([clean, augmix(clean), augmix(clean)])
+    return np.asarray(changed.movedim(-3, -1).contiguous())
+
+
+@pipeline_def(enable_checkpointing=True)
+def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) an image or (V, C, H, W), the clean view first; and labels (1,).
+
+    size: (H, W). With graph.amplitude_labels the labels are (2,): the image's and its mixed view's amplitude's.
+    """
+    recipe = graph.recipe
+    if graph.aug in _ON_ARRAYS:
+        frames = "F" if views(graph.aug) > 1 else ""
+        images, labels = _read(source, graph, frames + "HWC")
+        return normalise(images, recipe, graph.dtype, layout=frames + "CHW"), labels
+    images, labels = _read(source, graph, "HWC")
+    if uses_single(graph.aug):
+        images = _some_single(images, graph)
+    images = _crop(images, graph.fill, size)
+    mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
+    if not uses_pair(graph.aug):
+        images = normalise(images, recipe, graph.dtype, mirror)
+        return (_cutout(images, size) if graph.aug == "cutout" else images), labels
+    images = fn.flip(images, horizontal=mirror)
+    draws = operators.draw_pair()
+    images = operators.apr_pair(
+        images,
+        recipe.pair_probability,
+        **pair_scales(recipe),
+        dtype=stored(graph.dtype),
+        axes=recipe.axes,
+        backend=graph.backend,
+        threads=graph.operator_threads,
+        draws=draws,
+    )
+    if graph.amplitude_labels:
+        labels = fn.cat(labels, operators.amplitude_labels(labels, draws, recipe.pair_probability))
+    return images, labels
+
+
+@pipeline_def(enable_checkpointing=True)
+def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
+    images, labels = _read(source, graph, "HWC")
+    return normalise(images, graph.recipe, graph.dtype), labels
+
+
+def _read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
+    images, labels = fn.external_source(
+        source=source,
+        num_outputs=2,
+        batch=True,
+        dtype=[types.UINT8, types.INT32],
+        layout=[layout, ""],
+    )
+    return (images.gpu() if graph.device == "gpu" else images), labels
+
+
+def _some_single(images: DataNode, graph: Graph) -> DataNode:
+    """APR-S on a share of the images."""
+    recipe = graph.recipe
+    changed = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
+    if graph.single_probability == 1:
+        return changed
+    # Whole numbers: one of the two is taken, nothing is blended.
+    chosen = fn.random.coin_flip(probability=graph.single_probability)
+    return fn.cast(changed * chosen + images * (1 - chosen), dtype=types.UINT8)
+
+
+def _crop(images: DataNode, fill: int, size: tuple[int, int]) -> DataNode:
+    """A random part of the image's own size of the image with a border."""
+    offsets = [float(offset) for offset in range(-BORDER, BORDER + 1)]
+    corner = fn.cast(fn.random.uniform(values=offsets, shape=2), dtype=types.INT32)
+    return fn.slice(
+        images, start=corner, shape=list(size), axes=(0, 1), out_of_bounds_policy="pad", fill_values=float(fill)
+    )
+
+
+def _cutout(images: DataNode, size: tuple[int, int]) -> DataNode:
+    """Normalised images with a square round a random pixel set to 0, the mean; what lies outside is cut off."""
+    rows, columns = (fn.random.uniform(values=[float(n) for n in range(side)]) for side in size)
+    return fn.erase(
+        images,
+        anchor=fn.stack(rows, columns),
+        shape=[float(CUTOUT)] * 2,
+        axis_names="HW",
+        centered_anchor=True,
+        fill_value=0.0,
+    )
+
+
+def build(
+    data: ArraySet,
+    graph: Graph,
+    *,
+    train: bool,
+    batch_size: int,
+    device_id: int | None,
+    seed: int,
+    checkpoint: bytes | None = None,
+) -> Pipeline:
+    """A built pipeline, at its beginning or where `checkpoint` was taken."""
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "num_threads": graph.threads,
+        "device_id": device_id,
+        # The order of the images is one for all ranks, what happens to them is each rank's own.
+        "seed": (seed * 1_000_003 + graph.shard[0]) % 2**31,
+        "prefetch_queue_depth": 2,
+        "checkpoint": checkpoint,
+    }
+    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph))
+    size = (data.images.shape[1], data.images.shape[2])
+    made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)
+    made.build()
+    return made

@@ -1,0 +1,245 @@
+"""What the loaders share on PyTorch's side of a pipeline: epochs, lengths, shards and state."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import ceil
+from typing import Any, TypeVar
+
+import torch
+from nvidia.dali.backend import TensorGPU
+from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.plugin.pytorch import feed_ndarray, to_torch_type
+from torch import Tensor
+
+from apr_dali import backend as operators
+from apr_dali.config import check_choice
+from apr_dali.errors import InputError
+
+# DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
+_THREADS_PER_GPU = 4
+_MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+Self = TypeVar("Self", bound="EpochLoader")
+
+
+class EpochLoader(ABC):
+    """One epoch of (images, targets) an iteration from a DALI pipeline whose epochs follow one another without end.
+
+    A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
+    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integer labels (B, ...).
+    """
+
+    classes: tuple[str, ...]
+    num_images: int
+
+    def __init__(
+        self,
+        *,
+        classes: tuple[str, ...],
+        num_images: int,
+        batch_size: int,
+        shard: tuple[int, int],
+        train: bool,
+        views: int,
+        seed: int,
+        device: str,
+        device_id: int,
+        dtype: str,
+        memory_format: str,
+        drop_last: bool,
+    ) -> None:
+        self.classes, self.num_images = classes, num_images
+        self.batch_size, self.shard, self.train = batch_size, shard, train
+        self.views, self.drop_last = views, drop_last
+        self.epoch = 0
+        self._seed, self._dtype = seed, getattr(torch, dtype)
+        self._memory_format = _MEMORY_FORMATS[memory_format]
+        self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
+        self._batch = 0  # batches of this epoch given out
+        self._epoch_start: bytes | None = None  # DALI's checkpoint at the beginning of this epoch
+        self._resumed = True  # the next iteration goes on where the pipeline stands
+        self._turn = 0  # tells an abandoned iterator from the current one
+        self._pipeline: Pipeline | None = None
+        self._closed = False
+        self._check_length()
+
+    @abstractmethod
+    def _build(self, checkpoint: bytes | None) -> Pipeline:
+        """A built pipeline, at its beginning or where `checkpoint` was taken."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """What of the subclass's own must be the same for a state to mean the same batches."""
+
+    def _explain(self, error: RuntimeError) -> Exception:
+        """What to raise for an error of the pipeline."""
+        return error
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """Labels (B, 1) of the pipeline as int64 (V·B,), a label a view."""
+        return labels.to(torch.int64).flatten().repeat_interleave(self.views)
+
+    def __len__(self) -> int:
+        """Batches of one epoch on this rank; in training the same on every rank."""
+        shortest = self.num_images // self.shard[1]
+        if self.drop_last:
+            return shortest // self.batch_size
+        images = self._padded_images() if self.train else self._shard_images()
+        return ceil(images / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._closed:
+            raise RuntimeError("the loader is closed")
+        if not self._resumed and self._batch:
+            self._rebuild(self._epoch_start)
+            self._batch = 0
+        self._resumed = False
+        self._turn += 1
+        return self._epoch(self._turn)
+
+    def _epoch(self, turn: int) -> Iterator[tuple[Tensor, Tensor]]:
+        while self._batch < len(self):
+            if turn != self._turn or self._closed:
+                raise RuntimeError("this iterator has ended: its loader was closed or iterated anew")
+            outputs = self._next()
+            self._batch += 1
+            yield outputs
+        # The reader's epoch is longer than ours by what drop_last leaves out, and by other shards' last images.
+        for _ in range(len(self), ceil(self._padded_images() / self.batch_size)):
+            self._run()
+        self.epoch, self._batch = self.epoch + 1, 0
+        self._epoch_start = self._running().checkpoint()
+
+    def _next(self) -> tuple[Tensor, Tensor]:
+        valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
+        images, labels = self._run()
+        images = images[:valid].flatten(0, 1) if self.views > 1 else images[:valid]
+        targets = self._targets(labels[:valid])
+        return images.to(self._dtype).contiguous(memory_format=self._memory_format), targets
+
+    def _run(self) -> tuple[Tensor, Tensor]:
+        """The pipeline's next batch, copied into tensors of ours, while it goes on with the ones after it."""
+        pipeline = self._running()
+        try:
+            outputs = [output.as_tensor() for output in pipeline.share_outputs()]
+        except RuntimeError as error:
+            raise self._explain(error) from error
+        tensors = tuple(self._copy(output) for output in outputs)
+        pipeline.release_outputs()
+        pipeline.schedule_run()
+        return tensors[0], tensors[1]
+
+    def _copy(self, output: Any) -> Tensor:
+        dtype = to_torch_type[output.dtype]
+        if isinstance(output, TensorGPU):
+            tensor = torch.empty(output.shape(), dtype=dtype, device=self._device)
+            return feed_ndarray(output, tensor, cuda_stream=torch.cuda.current_stream(self._device))
+        # DALI copies what lies on the host, labels, to host memory only.
+        return feed_ndarray(output, torch.empty(output.shape(), dtype=dtype)).to(self._device)
+
+    def _running(self) -> Pipeline:
+        if self._pipeline is None:
+            self._rebuild(None)
+        assert self._pipeline is not None
+        return self._pipeline
+
+    def _rebuild(self, checkpoint: bytes | None) -> None:
+        self._pipeline = None  # frees the old one before the new one takes memory
+        self._pipeline = self._build(checkpoint)
+        self._pipeline.schedule_run()
+
+    def _shard_images(self) -> int:
+        rank, world = self.shard
+        return self.num_images * (rank + 1) // world - self.num_images * rank // world
+
+    def _padded_images(self) -> int:
+        return ceil(self.num_images / self.shard[1])
+
+    def _check_length(self) -> None:
+        if self.num_images < self.shard[1]:
+            raise InputError(f"{self.num_images} images cannot be shared out among {self.shard[1]} processes")
+        if len(self) == 0:
+            raise InputError(
+                f"batch_size {self.batch_size} gives no batch: a process has {self.num_images // self.shard[1]} images "
+                "and drop_last leaves out the batch that is not full; take a smaller batch_size"
+            )
+
+    def _signature(self) -> dict[str, Any]:
+        """What must be the same for a state to mean the same batches."""
+        return self._settings() | {
+            "images": self.num_images,
+            "batch_size": self.batch_size,
+            "train": self.train,
+            "seed": self._seed,
+            "drop_last": self.drop_last,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, after the last batch given out: plain numbers, strings and bytes."""
+        return {
+            "version": 1,
+            "epoch": self.epoch,
+            "batch": self._batch,
+            "pipeline": self._running().checkpoint(),
+            "epoch_start": self._epoch_start or b"",
+            "signature": self._signature(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken: the next iteration gives the rest of that epoch.
+
+        Raises:
+            InputError: if the state belongs to another set or other settings, which it names.
+        """
+        if state.get("version") != 1:
+            raise InputError(f"the loader's state must have version 1, got {state.get('version')!r}")
+        ours = self._signature()
+        differing = [
+            f"{key} {state['signature'].get(key)!r}, now {ours[key]!r}"
+            for key in ours
+            if ours[key] != state["signature"].get(key)
+        ]
+        if differing:
+            raise InputError(f"the state was taken with other settings: {'; '.join(differing)}")
+        self._turn += 1
+        self.epoch, self._batch = state["epoch"], state["batch"]
+        self._epoch_start = state["epoch_start"] or None
+        self._rebuild(state["pipeline"])
+        self._resumed = True
+
+    def close(self) -> None:
+        """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on."""
+        self._closed = True
+        self._pipeline = None
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_arguments(
+    *, device: str, dtype: str, memory_format: str, shard: tuple[int, int], at_least_one: dict[str, int | None]
+) -> None:
+    """Raise InputError unless a loader can be made from these; None stands for a number that is chosen later."""
+    check_choice("device", device, ("cpu", "gpu"))
+    check_choice("dtype", dtype, operators.DTYPES)
+    check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if not 0 <= shard[0] < shard[1]:
+        raise InputError(f"shard must be (rank, world size) with 0 <= rank < world size, got {shard}")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise InputError("device='gpu' needs a CUDA device, and torch sees none; see `apr-dali doctor`")
+
+
+def default_threads(device: str) -> int:
+    """The CPUs that this process may use, shared out among the processes of the machine; at most 4 with a GPU."""
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cpus = max(1, len(os.sched_getaffinity(0)) // local_world)
+    return min(cpus, _THREADS_PER_GPU) if device == "gpu" else cpus

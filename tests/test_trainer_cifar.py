@@ -1,0 +1,175 @@
+"""train_cifar.py from end to end, on small digits, as a user runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from apr_dali.data.arrays import load_set
+from apr_dali.training.command import run
+from apr_dali.training.loop import Trainer
+
+SCRIPT = Path(__file__).parents[1] / "train_cifar.py"
+SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--threads", "1", "--device", "cpu"]
+CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class
+STEPS = CLASSES * TRAINING // 16
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A slice of the digits as folders of images of 16×16."""
+    folder = tmp_path_factory.mktemp("digits")
+    for split, count in (("train", TRAINING), ("val", VALIDATION)):
+        part = load_set("digits", split)
+        for label in range(CLASSES):
+            (folder / split / str(label)).mkdir(parents=True)
+            for n, image in enumerate(part.images[part.labels == label][:count]):
+                Image.fromarray(image).resize((16, 16)).save(folder / split / str(label) / f"{n:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def train(monkeypatch, capfd, tmp_path):
+    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+    spec = importlib.util.spec_from_file_location("train_cifar", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+
+    def start(*given: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train_cifar.py", *map(str, given)])
+        capfd.readouterr()
+        status = run(module.main)
+        return status, *capfd.readouterr()
+
+    return start
+
+
+def on(tree: Path) -> list[object]:
+    return [*SMALL, "--dataset", "folder", "--data", tree]
+
+
+def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+METHODS = {
+    "none": [],
+    "cutout": [],
+    "mixup": [],
+    "cutmix": [],
+    "autoaugment": [],
+    "augmix": [],
+    "apr-p": ["--phase-weight", "0.5"],
+    "apr-s": ["--adversarial", "n-fgsm"],
+    "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
+}
+
+
+@pytest.mark.parametrize("aug", METHODS)
+def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train):
+    given = [*on(tree), "--aug", aug, *METHODS[aug]]
+    status, told, errors = train(*given, "--epochs", 1, "--output", "run")
+    assert status == 0, errors
+    row = rows_of(Path("run"))[0]
+    assert 0.1 < row["train_loss"] < 20
+    assert len(rows_of(Path("run"), "step")) == STEPS
+    assert f" on {CLASSES * VALIDATION} validation images\n" in told
+    assert ("pgd_top1" in row) == (aug in ("apr-s", "apr-sp"))
+    assert (Path("run") / "good.pt").exists() == (aug in ("apr-s", "apr-sp"))
+    status, told, errors = train(*given, "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    found = re.fullmatch(r"top-1 ([\d.]+)%, top-5 ([\d.]+)%, loss ([\d.]+) on 24 images\n", told)
+    assert found is not None, told
+    assert float(found[1]) == round(100 * row["top1"], 2)
+    assert float(found[3]) == pytest.approx(row["val_loss"], abs=1e-4)
+
+
+# ---- a run that is stopped ends as one that is not -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [["--aug", "apr-sp"], ["--aug", "cutmix"], ["--aug", "apr-p", "--adversarial", "fgsm"]],
+    ids=["apr-sp", "cutmix", "fgsm"],
+)
+def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
+    given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
+    assert train(*given, "whole")[0] == 0
+    whole_step, steps = Trainer.step, itertools.count(1)
+
+    def step(*batch):
+        if next(steps) == STEPS + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole_step(*batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert train(*given, "run")[0] == 128 + signal.SIGTERM
+    position = torch.load("run/latest.pt", weights_only=True)["position"]
+    assert (position["epoch"], position["step"]) == (1, 2)
+    torch.manual_seed(99)  # what is drawn at random must continue from the checkpoint
+    status, told, errors = train(*given, "run")
+    assert status == 0, errors
+    assert "continuing at epoch 2, step 2" in told
+    found, expected = (torch.load(Path(path) / "latest.pt", weights_only=True) for path in ("run", "whole"))
+    for name, value in expected["model"].items():
+        assert torch.equal(found["model"][name], value), name
+    for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
+        for key in ("train_loss", "val_loss", "top1", "lr", *(["pgd_top1"] if "fgsm" in method else [])):
+            assert mine[key] == theirs[key], key
+
+
+def test_learns(tree, train):
+    status, _, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run")
+    assert status == 0, errors
+    top1 = [row["top1"] for row in rows_of(Path("run"))]
+    assert max(top1[-3:]) > 0.7, top1
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--dataset", "cifar10"], "put it at data/cifar-10-python.tar.gz"),
+        (["--dataset", "folder", "--data", "missing"], "missing is not there"),
+        (["--model", "wrn-40"], "unknown model 'wrn-40'"),
+        (["--aug", "apr-p", "--phase-weight", "2"], "--phase-weight must be at most 1"),
+        (["--aug", "apr-p", "--phase-weight", "0.5", "--model", "timm/test_resnet"], "--phase-weight needs one of"),
+        (["--adversarial", "fgsm", "--epsilon", "-1"], "--epsilon must be at least 0"),
+        (["--batch-size", "2000"], "gives no batch"),
+        (["--resume", "missing.pt"], "no checkpoint missing.pt"),
+    ],
+)
+def test_bad_input(given, told, train):
+    status, _, errors = train("--model", "wrn-16-1", "--device", "cpu", "--output", "run", *given)
+    assert status == 2
+    assert re.match(r"error: .*\n$", errors, re.DOTALL)
+    assert told in errors
+    assert not Path("run").exists()
+
+
+def test_checkpoint_of_one_head_is_not_one_of_two(tree, train):
+    assert train(*on(tree), "--aug", "apr-p", "--epochs", 1, "--output", "run")[0] == 0
+    status, _, errors = train(*on(tree), "--aug", "apr-p", "--phase-weight", 0.5, "--eval-only", "run/latest.pt")
+    assert status == 2
+    assert "is a checkpoint of cifar/wrn-16-1, not of cifar/wrn-16-1 with two heads" in errors
+
+
+def test_samples_show_the_recipe(tree, train):
+    assert train(*on(tree), "--aug", "cutmix", "--epochs", 1, "--output", "run")[0] == 0
+    with Image.open("run/samples.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5

@@ -1,0 +1,194 @@
+"""Train a CIFAR classifier with Amplitude-Phase Recombination, or with what the paper compares it with.
+
+    python train_cifar.py --aug apr-sp --model wrn-16-1 --epochs 20
+    python train_cifar.py --dataset cifar10 --data /path/cifar --aug apr-sp --amp bf16 --output runs/first
+    python train_cifar.py --dataset cifar10 --data /path/cifar --recipe fgsm-apr-sp --on-overfitting stop
+    torchrun --standalone --nproc-per-node=2 train_cifar.py --dataset cifar100 --data /path/cifar --aug apr-p
+
+The defaults are the published recipe: WRN-40-2, 200 epochs, batch 128, SGD with Nesterov momentum 0.9, learning rate
+0.1, times 0.2 after 60, 120, 160 and 190 epochs, weight decay 5e-4; APR-P on 60 % of the batches. --recipe takes the
+published settings of adversarial training. Without --dataset it trains on scikit-learn's digits, which need no file.
+
+The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
+samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, CIFAR_RECIPES, AprRecipe, CifarOptions
+from apr_dali.data.arrays import ArraySet, download, load_set
+from apr_dali.errors import InputError
+from apr_dali.eval.clean import evaluate
+from apr_dali.models import check_input, cifar_first, create_model
+from apr_dali.models.cifar import SmallClassifier, TwoHeads
+from apr_dali.pipelines.loader import CifarLoader
+from apr_dali.training import checkpoint, folder, methods, pictures
+from apr_dali.training.adversarial import Ball
+from apr_dali.training.command import run
+from apr_dali.training.distributed import Group, on_main, start
+from apr_dali.training.interrupts import Interrupts
+from apr_dali.training.loop import Trainer
+from apr_dali.training.options import parse
+from apr_dali.training.overfitting import Watch
+from apr_dali.training.records import Records
+from apr_dali.training.run import restore, run_epochs, validate
+
+_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_SHOWN = 6  # images in samples.png
+
+
+def main() -> None:
+    options = parse(CifarOptions, __doc__ or "", recipes=CIFAR_RECIPES)
+    with start(options.device) as group:
+        if options.eval_only:
+            evaluate_only(options, group)
+        else:
+            train(options, group)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train(options: CifarOptions, group: Group) -> None:
+    """The whole run. What can be wrong is looked at first, before the run folder is made."""
+    name = architecture(options)
+    output, source = on_main(group, lambda: folder.choose(options, name))
+    trained, validated = open_parts(options, group)
+    state = checkpoint.load(source, name, trained.classes) if source else None
+    trainer = new_trainer(options, group, trained)
+    loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
+    val_loader = validation_loader(options, group, validated)
+
+    on_main(group, lambda: folder.create(output, options, group, source))
+    records = Records(output, group.main, options.epochs, trainer.position)
+    if group.main:
+        draw_samples(output, trained, options)
+        print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
+    watch = overfitting_watch(trainer, validated, output, records)
+    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
+        result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
+        if watch is not None and watch.stopped:
+            result = validate(trainer, val_loader, output, interrupts)
+    if group.main:
+        print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
+        print(f"{trainer.images_per_second:.0f} training images/s")
+
+
+def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, records: Records) -> Watch | None:
+    """In adversarial training, what looks at the accuracy under attack after each epoch, on a batch of validation."""
+    options = trainer.options
+    assert isinstance(options, CifarOptions)
+    if options.adversarial == "none":
+        return None
+    used = recipe(options)
+    ball = Ball(options.epsilon, used.mean, used.std, trainer.group.device)
+    count = min(options.batch_size, len(validated))
+    part = ArraySet(validated.images[:count], validated.labels[:count], validated.classes)
+    with CifarLoader(part, count, train=False, recipe=used, threads=1) as loader:
+        images, targets = next(iter(loader))
+    return Watch(trainer, images, targets, ball, output, records, stop=options.on_overfitting == "stop")
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]:
+    """Training and validation images; the CIFAR archive is fetched first if --download says so."""
+    if options.download:
+        on_main(group, lambda: download(options.dataset, options.data))
+    trained = load_set(options.dataset, "train", options.data, options.image_size)
+    return trained, load_set(options.dataset, "val", options.data, options.image_size, trained.classes)
+
+
+def architecture(options: CifarOptions) -> str:
+    """The name that checkpoints keep."""
+    return cifar_first(options.model) + (" with two heads" if options.phase_weight != 1 else "")
+
+
+def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
+    """The network with weights from the seed, once it has shown that it takes these images, and its loss."""
+    classes = len(trained.classes)
+    torch.manual_seed(options.seed)
+    model = create_model(cifar_first(options.model), classes)
+    check_input(model, trained.images.shape[1], classes)
+    if options.phase_weight != 1:
+        if not isinstance(model, SmallClassifier):
+            raise InputError(f"--phase-weight needs one of the CIFAR networks, such as wrn-40-2, got {options.model}")
+        model = TwoHeads(model, options.phase_weight)
+    objective = methods.objective(options, model, classes, recipe(options), group.device)
+    return Trainer(model, options, group, architecture(options), objective)
+
+
+def recipe(options: CifarOptions) -> AprRecipe:
+    """The published recipe with what the options change in it."""
+    published = CIFAR if options.adversarial == "none" else CIFAR_ADVERSARIAL
+    return replace(published, overflow=options.overflow, axes=options.axes, pair_probability=options.pair_probability)
+
+
+def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: int) -> CifarLoader:
+    """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
+    return CifarLoader(
+        trained,
+        aug=options.aug,
+        seed=seed,
+        drop_last=True,
+        # A mirrored digit is another digit, or none.
+        flip=options.dataset != "digits",
+        # The released adversarial training pads with black.
+        fill=128 if options.adversarial == "none" else 0,
+        single_probability=options.single_probability,
+        amplitude_labels=options.phase_weight != 1,
+        **common(options, group),
+    )
+
+
+def validation_loader(options: CifarOptions, group: Group, validated: ArraySet) -> CifarLoader:
+    """Every validation image once, in any number of processes."""
+    return CifarLoader(validated, train=False, **common(options, group))
+
+
+def common(options: CifarOptions, group: Group) -> dict[str, Any]:
+    """What both loaders are told."""
+    return {
+        "batch_size": group.share(options.batch_size),
+        "device": "gpu" if group.device.type == "cuda" else "cpu",
+        "device_id": group.device.index or 0,
+        "shard": (group.rank, group.world),
+        "dtype": _LOADER_TYPES[options.amp],
+        "memory_format": options.memory_format,
+        "threads": options.threads or None,
+        "recipe": recipe(options),
+    }
+
+
+def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None:
+    """samples.png: what APR makes of a few training images."""
+    chosen = [n * len(trained) // _SHOWN for n in range(_SHOWN)]
+    names = [trained.classes[trained.labels[n]] for n in chosen]
+    pictures.draw_samples(output / pictures.SAMPLES, trained.images[chosen], names, options, recipe(options))
+
+
+# ---- validation alone ------------------------------------------------------------------------------------------------
+
+
+def evaluate_only(options: CifarOptions, group: Group) -> None:
+    """Validate a checkpoint and print the result."""
+    trained, validated = open_parts(options, group)
+    state = checkpoint.load(Path(options.eval_only), architecture(options), trained.classes)
+    trainer = new_trainer(options, group, trained)
+    trainer.load(state)
+    with validation_loader(options, group, validated) as loader:
+        result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
+    if group.main:
+        print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
