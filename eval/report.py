@@ -207,7 +207,8 @@ h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { font-s
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
-table.words td { overflow-wrap: anywhere; }
+td:not(:first-child), table.words td:first-child { white-space: nowrap; }
+table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:nth-child(even) { background: var(--faint); }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
 figcaption { font-size: .85rem; opacity: .75; }

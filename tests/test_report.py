@@ -148,7 +148,7 @@ def test_all(evaluate, root, tmp_path, capsys):
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert page.open == []
     assert page.outside == [], "the page must be complete in itself"
-    assert page.images == ["corruption-errors", "calibration-reliability"]
+    assert page.images == ["corruption: errors", "calibration: reliability"]
     error = f"{100 * error_of(root / 'val'):.2f} %"
     assert page.cells[page.cells.index("clean error") + 1] == error
     assert "APR-SP" in page.cells

@@ -149,7 +149,7 @@ def _missing(root: str, item: Wanted) -> str:
 
 def _write(report: Report, output: Path) -> None:
     pictures = {
-        name: [(path.stem, path.read_bytes()) for path in sorted(output.glob(f"{name}-*.png"))]
+        name: [(path.stem.replace("-", ": "), path.read_bytes()) for path in sorted(output.glob(f"{name}-*.png"))]
         for name in report["evaluations"]
     }
     title = f"Robustness of {report['settings']['network']}"
