@@ -16,7 +16,6 @@ samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoc
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,26 +42,26 @@ _SHOWN = 6  # photographs in samples.png
 
 def main() -> None:
     options = parse(ImageNetOptions, __doc__ or "")
-    with start(options.device) as group, tempfile.TemporaryDirectory() as scratch:
+    with start(options.device) as group:
         if options.eval_only:
-            evaluate_only(options, group, Path(scratch))
+            evaluate_only(options, group)
         else:
-            train(options, group, Path(scratch))
+            train(options, group)
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def train(options: ImageNetOptions, group: Group, scratch: Path) -> None:
+def train(options: ImageNetOptions, group: Group) -> None:
     """The whole run. What can be wrong is looked at first, before the run folder is made."""
     architecture = canonical_name(options.model)
     output, source = on_main(group, lambda: folder.choose(options, architecture))
-    trained, validated = images.open_parts(options, group, scratch)
+    trained, validated = images.open_parts(options, group)
     assert trained is not None
-    state = checkpoint.load(source, architecture, trained.opened.classes) if source else None
-    trainer = Trainer(new_model(options, len(trained.opened.classes)), options, group, architecture)
+    state = checkpoint.load(source, architecture, trained.classes) if source else None
+    trainer = Trainer(new_model(options, len(trained.classes)), options, group, architecture)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
-    val_loader = validation_loader(options, group, validated, loader.classes)
+    val_loader = validation_loader(options, group, validated)
     images.check([trained, validated], options, group)
 
     on_main(group, lambda: folder.create(output, options, group, source))
@@ -95,18 +94,16 @@ def recipe(options: ImageNetOptions) -> AprRecipe:
     return replace(IMAGENET, overflow=options.overflow, axes=options.axes, pair_probability=options.pair_probability)
 
 
-def train_loader(options: ImageNetOptions, group: Group, part: images.Part, seed: int) -> ImageNetLoader:
+def train_loader(options: ImageNetOptions, group: Group, part: images.Images, seed: int) -> ImageNetLoader:
     """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
     return ImageNetLoader(
-        part.sources, aug=options.aug, seed=seed, drop_last=True, recipe=recipe(options), **common(options, group)
+        part, aug=options.aug, seed=seed, drop_last=True, recipe=recipe(options), **common(options, group)
     )
 
 
-def validation_loader(
-    options: ImageNetOptions, group: Group, part: images.Part, classes: tuple[str, ...]
-) -> ImageNetLoader:
+def validation_loader(options: ImageNetOptions, group: Group, part: images.Images) -> ImageNetLoader:
     """Every validation image once, in any number of processes."""
-    return ImageNetLoader(part.sources, train=False, classes=classes, **common(options, group))
+    return ImageNetLoader(part, train=False, **common(options, group))
 
 
 def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
@@ -123,9 +120,9 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
     }
 
 
-def draw_samples(output: Path, part: images.Part, options: ImageNetOptions) -> None:
+def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
-    chosen = images.some_images(part.opened, _SHOWN)
+    chosen = images.some_images(part, _SHOWN)
     crops = np.stack([pictures.centre_crop(image, options.image_size) for image, _ in chosen])
     pictures.draw_samples(output / pictures.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
 
@@ -133,15 +130,15 @@ def draw_samples(output: Path, part: images.Part, options: ImageNetOptions) -> N
 # ---- validation alone ------------------------------------------------------------------------------------------------
 
 
-def evaluate_only(options: ImageNetOptions, group: Group, scratch: Path) -> None:
+def evaluate_only(options: ImageNetOptions, group: Group) -> None:
     """Validate a checkpoint and print the result."""
-    _, validated = images.open_parts(options, group, scratch)
-    classes = validated.opened.classes
+    _, validated = images.open_parts(options, group)
+    classes = validated.classes
     state = checkpoint.load(Path(options.eval_only), canonical_name(options.model), classes)
     images.check([validated], options, group)
     trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
     trainer.load(state)
-    with validation_loader(options, group, validated, classes) as loader:
+    with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
     if group.main:
         print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from apr_dali.config import AUGMENTATIONS, CIFAR, CIFAR_AUGMENTATIONS, IMAGENET, AprRecipe, check_choice, uses_pair
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import ImageSet, TarSet, open_set
 from apr_dali.data.scan import quick_check
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
@@ -41,7 +41,8 @@ class ImageNetLoader(EpochLoader):
     that was left in mid-epoch starts that epoch again from its beginning.
 
     Args:
-        path: a folder of class folders, a folder of tars with their indices, a file list, or several of these.
+        path: a folder of class folders, a folder of tars with their indices, a file list, or several of
+            these; or what `apr_dali.data.folders.open_set` has found in them.
         batch_size: images a batch on this rank, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp; training only.
         train: random crops, flips and augmentation in shuffled order, or centre crops in the order of the set.
@@ -56,7 +57,7 @@ class ImageNetLoader(EpochLoader):
         threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
         drop_last: leave out the last batch where it is not full.
         recipe: normalisation and APR's settings.
-        classes: names that the set must have, in this order.
+        classes: names that the set must have, in this order; None takes its own.
         backend: of the operators, see `apr_dali.pair`.
 
     Raises:
@@ -66,7 +67,7 @@ class ImageNetLoader(EpochLoader):
 
     def __init__(
         self,
-        path: str | Path | Sequence[str | Path],
+        path: str | Path | Sequence[str | Path] | ImageSet | TarSet,
         batch_size: int,
         aug: str = "none",
         *,
@@ -96,7 +97,12 @@ class ImageNetLoader(EpochLoader):
             shard=shard,
             at_least_one={"batch_size": batch_size, "image_size": image_size, "threads": threads},
         )
-        self._set = open_set(path, classes=classes)
+        if isinstance(path, (ImageSet, TarSet)):
+            if classes is not None:
+                raise InputError("classes has no effect on a set that is open already: give it to open_set")
+            self._set = path
+        else:
+            self._set = open_set(path, classes=classes)
         threads = threads or default_threads(device)
         self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, resize)
         super().__init__(

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from apr_dali import ImageNetLoader
+from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 
 COUNT = 19
@@ -96,6 +97,14 @@ def test_every_image_once_an_epoch(source, world, train):
 def test_validation_follows_the_order_of_the_set(folder):
     expected = [*range(0, COUNT, 2), *range(1, COUNT, 2)]  # class by class
     assert epoch(ImageNetLoader(folder, 5, train=False, **SETTINGS)) == expected
+
+
+def test_a_set_that_is_open_already_is_taken_as_it_is(source):
+    opened = open_set(source, classes=("class0", "class1"))
+    with ImageNetLoader(opened, 5, train=False, **SETTINGS) as loader:
+        assert sorted(epoch(loader)) == list(range(COUNT))
+    with pytest.raises(InputError, match="classes has no effect"):
+        ImageNetLoader(opened, 5, classes=("class0", "class1"), **SETTINGS)
 
 
 def test_the_order_follows_the_seed(source):

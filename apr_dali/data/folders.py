@@ -85,19 +85,24 @@ def open_set(
     if not sources:
         raise InputError("expected at least one folder or file list of images, got none")
     first = _open_one(sources[0], split, classes)
-    if len(sources) == 1:
-        return first
     sets = [first]
     for extra in sources[1:]:
         nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
         sets.append(_open_one(extra, None if nested else split, first.classes))
+    return join(sets)
+
+
+def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
+    """The images of several sets of the same classes, one set after the other; InputError where one is of tars."""
+    if len(sets) == 1:
+        return sets[0]
     images = [found for found in sets if isinstance(found, ImageSet)]
     if len(images) < len(sets):
         raise InputError("several sources must be folders of class folders or file lists; tar files cannot be joined")
     return ImageSet(
         files=tuple(file for found in images for file in found.files),
         labels=np.concatenate([found.labels for found in images]),
-        classes=first.classes,
+        classes=images[0].classes,
     )
 
 

@@ -6,14 +6,12 @@ import io
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from apr_dali.config import ImageNetOptions
-from apr_dali.data.file_list import FileList, read_file_list, write_file_list
-from apr_dali.data.folders import ImageSet, TarSet, open_set
+from apr_dali.data.file_list import read_file_list
+from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.errors import InputError
 from apr_dali.training.distributed import Group, cores, gather, on_main
 
@@ -21,33 +19,29 @@ SAMPLE = "sample"
 _NAMED = 10  # broken images that an error lists
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of the data: `sources` as a loader takes them, and the set that they open to."""
-
-    sources: tuple[str, ...]
-    opened: ImageSet | TarSet
+Images = ImageSet | TarSet
 
 
-def open_parts(options: ImageNetOptions, group: Group, scratch: Path) -> tuple[Part | None, Part]:
-    """The training part (None with --eval-only) and the validation part, of one list of classes.
+def open_parts(options: ImageNetOptions, group: Group) -> tuple[Images | None, Images]:
+    """The training images (None with --eval-only) and the validation images, of one list of classes.
 
     --data DIR gives DIR/train and DIR/val; each --train DIR adds DIR/train, or DIR itself where that has the class
     folders; --val takes the place of DIR/val. `--data sample` is written first unless a ./sample is there.
-    `scratch`: a folder for files that the loaders read while they live.
 
     Raises InputError for what is missing, empty, or of other classes.
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
-    trained = None
+    trained = classes = None
     if not options.eval_only:
-        sources = [_split(options.data, "train", scratch)] if options.data else []
-        sources += [_split(source, "train", scratch, strict=False) for source in options.train]
-        trained = Part(tuple(sources), open_set(sources))
-    source = _split(options.val, "val", scratch, strict=False) if options.val else _split(options.data, "val", scratch)
-    classes = trained.opened.classes if trained else None
-    return trained, Part((source,), open_set(source, classes=classes))
+        sets = [open_set(options.data, "train")] if options.data else []
+        for source in options.train:
+            sets.append(_open_extra(source, "train", sets[0].classes if sets else None))
+        trained = join(sets)
+        classes = trained.classes
+    if options.val:
+        return trained, _open_extra(options.val, "val", classes)
+    return trained, open_set(options.data, "val", classes)
 
 
 def _write_sample() -> None:
@@ -58,32 +52,14 @@ def _write_sample() -> None:
         write_sample(SAMPLE)
 
 
-def _split(source: str, split: str, scratch: Path, strict: bool = True) -> str:
-    """The part `split` of a folder or file list, as a path; not `strict`: or the source itself, if it has no splits."""
+def _open_extra(source: str, split: str, classes: tuple[str, ...] | None) -> Images:
+    """The part `split` of a folder or file list, or the whole of it where it has no splits."""
     if os.path.isfile(source):
-        return _split_list(source, split, scratch)
-    folder = os.path.join(source, split)
-    if os.path.isdir(folder):
-        return folder
-    if strict:
-        open_set(source, split)  # raises, and says what is missing
-    return source
+        return open_set(source, split if read_file_list(source).splits else None, classes)
+    return open_set(source, split if os.path.isdir(os.path.join(source, split)) else None, classes)
 
 
-def _split_list(source: str, split: str, scratch: Path) -> str:
-    """A list of the entries of `split` alone: a loader reads a list as a whole."""
-    listing = read_file_list(source)
-    if not listing.splits:
-        return source
-    listing.below(split)  # raises where the list has no such part
-    below = f"{split}/"
-    entries = tuple(entry.removeprefix(below) for entry in listing.entries if entry.startswith(below))
-    part = scratch / f"{split}-{len(os.listdir(scratch))}.txt"
-    write_file_list(part, FileList(os.path.join(listing.root, split), listing.classes, (), entries))
-    return str(part)
-
-
-def check(parts: Sequence[Part | None], options: ImageNetOptions, group: Group) -> None:
+def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
     """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
 
     Tar files are not looked into: `apr-dali check-data` does that.
@@ -92,7 +68,7 @@ def check(parts: Sequence[Part | None], options: ImageNetOptions, group: Group) 
         return
     from apr_dali.data.scan import full_check, quick_check
 
-    files = [file for part in parts if part and isinstance(part.opened, ImageSet) for file in part.opened.files]
+    files = [file for part in parts if isinstance(part, ImageSet) for file in part.files]
     look = quick_check if options.check == "quick" else full_check
     broken = look(files[group.rank :: group.world], options.threads or cores())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
@@ -105,7 +81,7 @@ def check(parts: Sequence[Part | None], options: ImageNetOptions, group: Group) 
         )
 
 
-def some_images(opened: ImageSet | TarSet, count: int) -> list[tuple[Image.Image, str]]:
+def some_images(opened: Images, count: int) -> list[tuple[Image.Image, str]]:
     """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones."""
     if isinstance(opened, TarSet):
         return _first_of_tar(opened, count)
