@@ -307,6 +307,16 @@ def test_torchvisions_draws_leave_the_generator_alone(natural):
     assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
+def test_torchvisions_draws_differ_from_batch_to_batch_and_rank_to_rank(natural):
+    same = ArraySet(natural.images[:1].repeat(16, axis=0), np.zeros(16, np.int64), ("a",))
+    seen = [
+        images.numpy().tobytes()
+        for rank in range(2)
+        for images, _ in CifarLoader(same, 4, "autoaugment", seed=2, shard=(rank, 2), threads=1)
+    ]
+    assert len(set(seen)) == len(seen) == 4
+
+
 def test_views_dtype_and_memory_format(natural):
     images, targets = next(iter(CifarLoader(natural, 4, "apr-sp", threads=1)))
     assert images.shape == (8, 3, 21, 27)
