@@ -93,6 +93,8 @@ def test_imagenet_o_takes_its_classes_alone(evaluate, tmp_path, monkeypatch):
     assert found["images"] == 5, "the grey images are not of the 200 classes"
     # With the class grey the others would be sure of being grey; without it they are the least sure.
     assert found["scores"]["max-softmax"]["o"]["auroc"] == 1
+    # All are classified right, if the labels are in the order of the 200 classes.
+    assert found["scores"]["max-softmax"]["o"]["oscr"] == 1
     assert evaluate("ood", "--data", tmp_path / "o", "--ood", f"o={tmp_path}/o", "--imagenet-o", output="x") == 2
 
 
@@ -203,11 +205,11 @@ def test_reports_with_other_measures_stand_side_by_side():
 
 
 def test_what_files_are_called_cannot_break_the_page():
-    parts = [Section("<i>", ("a & b",), (Table(("<b>", "x|y"), (("&", "line\nbreak"),)),))]
+    parts = [Section("<i>", ("a & b",), (Table(("<b>", "x|y"), (("<u>&", "line\nbreak"),)),))]
     page = Page(html("</title><script>", parts))
     assert page.open == []
-    assert page.cells == ["<b>", "x|y", "&", "line\nbreak"]
-    assert "| <b> | x\\|y |\n| --- | ---: |\n| & | line break |" in markdown("t", parts)
+    assert page.cells == ["<b>", "x|y", "<u>&", "line\nbreak"]
+    assert "| <b> | x\\|y |\n| --- | ---: |\n| <u>& | line break |" in markdown("t", parts)
 
 
 def test_small_networks_take_small_sets(evaluate, tmp_path):
