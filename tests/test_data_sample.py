@@ -180,10 +180,11 @@ class TestTars:
 
 class TestWriting:
     @pytest.mark.usefixtures("quick")
-    def test_a_finished_sample_is_left_as_it_is(self, tmp_path):
+    def test_a_finished_sample_is_left_as_it_is(self, tmp_path, monkeypatch):
         root = write_sample(tmp_path / "s")
         image = next(root.rglob("*.jpg"))
         image.write_bytes(b"changed")
+        monkeypatch.setattr(sample, "_write_folders", lambda *_: pytest.fail("written again"))
         assert write_sample(tmp_path / "s") == root
         assert image.read_bytes() == b"changed"
 
