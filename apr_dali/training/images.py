@@ -62,7 +62,7 @@ def _open_extra(source: str, split: str, classes: tuple[str, ...] | None) -> Ima
 def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
     """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
 
-    Tar files are not looked into: `apr-dali check-data` does that.
+    Tar files are not looked into: a broken image in one is found when its batch is reached.
     """
     if options.check == "off":
         return
