@@ -27,7 +27,7 @@ from apr_dali.data.arrays import ArraySet, download, load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import check_input, cifar_first, create_model
-from apr_dali.models.cifar import SmallClassifier, TwoHeads
+from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
@@ -109,7 +109,7 @@ def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]
 
 def architecture(options: CifarOptions) -> str:
     """The name that checkpoints keep."""
-    return cifar_first(options.model) + (" with two heads" if options.phase_weight != 1 else "")
+    return cifar_first(options.model) + (TWO_HEADS if options.phase_weight != 1 else "")
 
 
 def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:

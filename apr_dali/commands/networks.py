@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.config import CIFAR, IMAGENET, AprRecipe
+from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, AprRecipe
 from apr_dali.errors import InputError
+from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
@@ -84,13 +85,22 @@ def load_network(model: str, weights: str | None = None, image_size: int | None 
 def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     state = checkpoint.load_any(path)
     classes, architecture = tuple(state["classes"]), state["architecture"]
-    made = create_model(architecture, len(classes))
+    made, options = create_model(architecture.removesuffix(TWO_HEADS), len(classes)), state["options"]
+    if architecture.endswith(TWO_HEADS):
+        assert isinstance(made, SmallClassifier), architecture
+        made = TwoHeads(made, options["phase_weight"])
     made.load_state_dict(state["model"])
-    # The ImageNet trainer alone has an image size among its options.
-    recipe = IMAGENET if "image_size" in state["options"] else CIFAR
-    size = image_size or state["options"].get("image_size", _CIFAR_SIZE)
+    recipe = _recipe(options)
+    size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
     return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))
+
+
+def _recipe(options: dict[str, Any]) -> AprRecipe:
+    """The normalisation that a trainer with these options used: the CIFAR trainer's alone name a data set."""
+    if "dataset" not in options:
+        return IMAGENET
+    return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
 
 
 def _pretrained(name: str) -> nn.Module:
