@@ -194,27 +194,3 @@ def test_weights_that_do_not_serve(weights, tmp_path, model, file, message):
     path = weights if file == "lite0" else tmp_path / file
     with pytest.raises(InputError, match=message):
         load_network(model, str(path))
-
-
-def test_a_checkpoint_of_ours(tmp_path):
-    from apr_dali.models import create_model
-
-    model = create_model("resnet18", 3)
-    state = {"format": 1, "architecture": "resnet18", "classes": ["x", "y", "z"], "model": model.state_dict()}
-    torch.save({**state, "options": {"image_size": 96}}, tmp_path / "best.pt")
-    found = load_network(str(tmp_path / "best.pt"))
-    assert (found.classes, found.image_size, found.mean) == (("x", "y", "z"), 96, (0.485, 0.456, 0.406))
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(found.model(images), model.eval()(images))
-    assert not found.model.training
-    assert found.indices(("z", "x")) == [2, 0]
-    with pytest.raises(InputError, match="has no class w: 1 of 2 classes"):
-        found.indices(("x", "w"))
-    torch.save({**state, "options": {}}, tmp_path / "cifar.pt")
-    cifar = load_network(str(tmp_path / "cifar.pt"))
-    assert (cifar.image_size, cifar.mean, cifar.fingerprint) == (32, (0.4914, 0.4822, 0.4465), found.fingerprint)
-    with torch.no_grad():
-        model.fc.bias[0] += 1
-    torch.save({**state, "model": model.state_dict(), "options": {}}, tmp_path / "other.pt")
-    assert load_network(str(tmp_path / "other.pt")).fingerprint != found.fingerprint

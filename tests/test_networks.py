@@ -7,6 +7,7 @@ import torch
 
 from apr_dali import config
 from apr_dali.commands.networks import load_network
+from apr_dali.errors import InputError
 from apr_dali.models import create_model
 from apr_dali.models.cifar import TWO_HEADS, TwoHeads
 from apr_dali.training import checkpoint
@@ -15,6 +16,7 @@ CLASSES = ["cat", "dog", "emu"]
 
 
 def saved(folder, architecture, options, model) -> str:
+    folder.mkdir(exist_ok=True)
     state = {"architecture": architecture, "classes": CLASSES, "options": asdict(options), "model": model.state_dict()}
     checkpoint.save(folder, state, best=False)
     return str(folder / checkpoint.LATEST)
@@ -45,3 +47,24 @@ def test_two_heads_answer_together(tmp_path):
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small(0.75).eval()(images))
     assert not torch.equal(network.model(images), small().eval()(images))
+
+
+def test_classes_are_found_by_name(tmp_path):
+    options = config.CifarOptions(aug="apr-p")
+    network = load_network(saved(tmp_path, "cifar/wrn-16-1", options, small()))
+    assert not network.model.training
+    assert network.indices(("emu", "cat")) == [2, 0]
+    with pytest.raises(InputError, match="has no class w: 1 of 2 classes"):
+        network.indices(("emu", "w"))
+
+
+def test_the_fingerprint_is_of_the_weights(tmp_path):
+    """A resumed evaluation must go on with the same weights, wherever they lie and however they were trained."""
+    changed = small()
+    with torch.no_grad():
+        next(changed.parameters())[0] += 1
+    first, same, other = (
+        load_network(saved(tmp_path / name, "cifar/wrn-16-1", config.CifarOptions(aug=aug), model)).fingerprint
+        for name, aug, model in (("a", "apr-p", small()), ("b", "none", small()), ("c", "apr-p", changed))
+    )
+    assert first == same != other
