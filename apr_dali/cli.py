@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from apr_dali import __version__
-from apr_dali.commands.arguments import add_eval, add_make_c
+from apr_dali.commands.arguments import add_analyze, add_eval, add_make_c
 from apr_dali.errors import InputError
 
 _WIDTH = 80
@@ -126,7 +126,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-COMMANDS: tuple[Callable[[Commands], None], ...] = (_add_doctor, _add_sample, _add_check_data, add_make_c, add_eval)
+COMMANDS: tuple[Callable[[Commands], None], ...] = (
+    _add_doctor,
+    _add_sample,
+    _add_check_data,
+    add_make_c,
+    add_eval,
+    add_analyze,
+)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""The command line of `apr-dali eval` and `apr-dali make-c`. Imports nothing heavy: --help is quick."""
+"""The command line of `apr-dali eval`, `analyze` and `make-c`. Imports nothing heavy: --help is quick."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 from typing import Any
+
+from apr_dali.commands import analyses
 
 Parsers = Any
 """What argparse's add_subparsers returns."""
@@ -19,6 +24,23 @@ def add_eval(commands: Parsers) -> None:
         one = kinds.add_parser(name, help=text, description=text)
         add(one)
         one.set_defaults(run=_runner(name))
+
+
+def add_analyze(commands: Parsers) -> None:
+    """Add the command `analyze` with one command below it for each analysis."""
+    parser = commands.add_parser("analyze", help="look at what a network sees, frequency by frequency")
+    kinds = parser.add_subparsers(title="analyses", metavar="ANALYSIS", required=True)
+    for name in analyses.NAMES:
+        module = importlib.import_module(f"apr_dali.commands.analyses.{name}")
+        one = kinds.add_parser(name, help=module.TEXT, description=module.TEXT)
+        module.add(one)
+        one.set_defaults(run=partial(_analyze, module))
+
+
+def _analyze(module: ModuleType, args: argparse.Namespace) -> int:
+    from apr_dali.training import command
+
+    return command.run(lambda: module.run(args))
 
 
 def add_make_c(commands: Parsers) -> None:
