@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.draws import SingleDraws
+from apr_dali.kernels.memory import Pool
 
 LEVELS = ("v3", "baseline")
 """x86-64-v3 (AVX2) and what every processor of this kind can do; the best first."""
@@ -23,6 +24,8 @@ LEVELS = ("v3", "baseline")
 LEVEL_VARIABLE = "APR_DALI_NATIVE_LEVEL"
 
 Array = NDArray[Any]
+
+_POOL = Pool()
 
 
 def _module(level: str) -> Any:
@@ -76,7 +79,7 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw", threads: 
     dtype = phase_of.dtype
     kind = np.float64 if dtype == np.float64 else np.float32
     first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
-    out = np.empty_like(first)
+    out = _POOL.empty(first.shape, kind)
     _extension().recombine(first, second, axes, out, _threads(threads))
     return out.astype(dtype, copy=False)
 
@@ -100,7 +103,7 @@ def pair(
     if given.dtype == np.uint8:
         shape = [shape[2], shape[0], shape[1]]
     both = views == "both"
-    out = np.empty((n, 2, *shape) if both else (n, *shape), dtype="uint16" if dtype == "bfloat16" else dtype)
+    out = _POOL.empty((n, 2, *shape) if both else (n, *shape), "uint16" if dtype == "bfloat16" else dtype)
     places = np.ascontiguousarray(partner, dtype=np.int64)
     scales = (in_scale, in_bias, out_scale, out_bias)
     _extension().pair(given, places, mix, *scales, dtype, axes, both, out, _threads(threads))
@@ -112,7 +115,7 @@ def single(
 ) -> Array:
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
     given = np.ascontiguousarray(images)
-    out = np.empty_like(given)
+    out = _POOL.empty(given.shape, np.uint8)
     fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
     choices = [np.ascontiguousarray(values) for values in fields]
     _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(threads))
@@ -121,6 +124,6 @@ def single(
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
     """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
-    out = np.empty_like(images)
+    out = _POOL.empty(images.shape, np.float32)
     _extension().round_trip(images, out, _threads(threads))
     return out

@@ -245,6 +245,7 @@ def build(
         # The order of the images is one for all ranks, what happens to them is each rank's own.
         "seed": (seed * 1_000_003 + graph.shard[0]) % 2**31,
         "prefetch_queue_depth": 2,
+        "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph))

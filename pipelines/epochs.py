@@ -121,24 +121,24 @@ class EpochLoader(ABC):
         return images.to(self._dtype).contiguous(memory_format=self._memory_format), targets
 
     def _run(self) -> tuple[Tensor, Tensor]:
-        """The pipeline's next batch, copied into tensors of ours, while it goes on with the ones after it."""
+        """The pipeline's next batch, ours to keep, while it goes on with the ones after it."""
         pipeline = self._running()
         try:
             outputs = [output.as_tensor() for output in pipeline.share_outputs()]
         except RuntimeError as error:
             raise self._explain(error) from error
-        tensors = tuple(self._copy(output) for output in outputs)
+        tensors = tuple(self._own(output) for output in outputs)
         pipeline.release_outputs()
         pipeline.schedule_run()
         return tensors[0], tensors[1]
 
-    def _copy(self, output: Any) -> Tensor:
-        dtype = to_torch_type[output.dtype]
+    def _own(self, output: Any) -> Tensor:
         if isinstance(output, TensorGPU):
-            tensor = torch.empty(output.shape(), dtype=dtype, device=self._device)
+            # DALI may reuse its memory while kernels of ours that read it are still to run: copied on our stream.
+            tensor = torch.empty(output.shape(), dtype=to_torch_type[output.dtype], device=self._device)
             return feed_ndarray(output, tensor, cuda_stream=torch.cuda.current_stream(self._device))
-        # DALI copies what lies on the host, labels, to host memory only.
-        return feed_ndarray(output, torch.empty(output.shape(), dtype=dtype)).to(self._device)
+        # The dynamic executor gives memory out for good. Fresh memory for a copy would cost more than the copy.
+        return torch.from_dlpack(output).to(self._device)
 
     def _running(self) -> Pipeline:
         if self._pipeline is None:

@@ -199,6 +199,7 @@ def build(
         # The order of the images is one for all ranks, what happens to them is each rank's own.
         "seed": (seed * 1_000_003 + rank) % 2**31,
         "prefetch_queue_depth": 2,
+        "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
     made = train_pipeline(source, graph, seed, **options) if train else eval_pipeline(source, graph, **options)

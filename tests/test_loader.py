@@ -1,5 +1,6 @@
 """The loader: every image once, orders, lengths, shards, state, views and what is refused."""
 
+import gc
 import io
 import itertools
 import subprocess
@@ -258,3 +259,23 @@ def test_a_corrupt_image_is_named_by_its_path(tmp_path, content):
     bad.write_bytes(content)
     with pytest.raises(InputError, match=rf"{bad} cannot be decoded: .*check-data"):
         list(ImageNetLoader(tmp_path, 2, train=False, **SETTINGS))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_batch_stays_as_it_is(photos, tmp_path, dtype):
+    """It lies in memory that DALI gave out: later batches, the end of the loader and its memory must not touch it."""
+    (tmp_path / "only").mkdir()
+    for index in range(24):
+        Image.fromarray(photos[index % len(photos)]).save(tmp_path / "only" / f"{index}.jpg")
+    loader = ImageNetLoader(tmp_path, 4, "apr-sp", image_size=128, threads=1, dtype=dtype)
+    batches, copies = [], []
+    for images, _ in loader:
+        batches.append(images)
+        copies.append(images.clone())
+    loader.close()
+    del loader
+    gc.collect()
+    for images, copy in zip(batches, copies, strict=True):
+        assert torch.equal(images, copy)
+        images.add_(1)  # it is ours to write to
+        assert torch.equal(images, copy + 1)
