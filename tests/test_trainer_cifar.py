@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import train_in_two
 
 from apr_dali.data.arrays import load_set
 from apr_dali.training.command import run
@@ -129,6 +130,19 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
     for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
         for key in ("train_loss", "val_loss", "top1", "lr", *(["pgd_top1"] if "fgsm" in method else [])):
             assert mine[key] == theirs[key], key
+
+
+def test_two_processes_agree(tree, tmp_path):
+    given = [*on(tree), "--aug", "apr-sp", "--adversarial", "fgsm", "--epochs", 1, "--output", "run"]
+    done = train_in_two(SCRIPT, *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))
+    assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
+    for name, value in first.items():
+        assert torch.equal(second[name], value), name
+        assert torch.equal(kept["model"][name], value), name
+    # The batch is that of both together.
+    assert len(rows_of(tmp_path / "run", "step")) == STEPS
 
 
 def test_learns(tree, train):

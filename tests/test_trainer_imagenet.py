@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import ENVIRONMENT, torchrun, train_in_two
 
 from apr_dali.training.command import run
 
@@ -26,7 +27,6 @@ SMALL += ["--threads", "1", "--device", "cpu"]
 CLASSES = ("astronaut", "chelsea", "coffee")
 TRAINING, VALIDATION = 16, 3  # images of a class
 STEPS = len(CLASSES) * TRAINING // 8
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -196,32 +196,13 @@ def test_a_run_leaves_its_records_and_says_its_result(whole):
 
 # ---- two processes ---------------------------------------------------------------------------------------------------
 
-# What every process ends with, written beside the run: checkpoints hold the main one's alone.
-SPY = """
-import runpy, sys, torch
-from apr_dali.training.loop import Trainer
-end_epoch = Trainer.end_epoch
-def spy(self, *given):
-    end_epoch(self, *given)
-    torch.save(self.model.state_dict(), f"rank{self.group.rank}.pt")
-Trainer.end_epoch = spy
-script, sys.argv[1:2] = sys.argv[1], []
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-def torchrun(*given: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, given)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
-
 
 @pytest.fixture(scope="module")
 def pair_run(tree, tmp_path_factory) -> Path:
     """A folder with `run`, an epoch of two processes, and each process's weights as rank0.pt and rank1.pt."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "spy.py").write_text(SPY)
     data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
-    done = torchrun("spy.py", SCRIPT, *SMALL, *data, cwd=folder)
+    done = train_in_two(SCRIPT, *SMALL, *data, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder: run") == 1
     return folder
