@@ -65,6 +65,28 @@ CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994
 CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 
 
+FILTERS = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How an image is scaled before an evaluation's centre crop.
+
+    over_crop: length of the shorter side then, in sides of the crop. filter: one of FILTERS, antialiased.
+    """
+
+    over_crop: float = 256 / 224
+    filter: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.over_crop < 1:
+            raise InputError(f"over_crop must be at least 1, as the crop is cut out of the image, got {self.over_crop}")
+        check_choice("filter", self.filter, FILTERS)
+
+
+STANDARD = Scaling()
+"""torchvision's recipe for ImageNet, and that of the released code."""
+
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")

@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, images in (("short", count), ("long", 4 * count)):
             write_photos(Path(scratch, name), images)
-        short, long = (feeding.folder(name, f"{scratch}/{name}", resize=False) for name in ("short", "long"))
+        short, long = (feeding.folder(name, f"{scratch}/{name}", as_it_is=True) for name in ("short", "long"))
         evaluate(model, short)  # what is made once is not part of a pass
         rounds = [(decode(short), forward(model, count // BATCH), evaluate(model, short)) for _ in range(args.rounds)]
         before = peak_mib()

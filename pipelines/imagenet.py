@@ -14,14 +14,15 @@ from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import AprRecipe, uses_pair, uses_single
+from apr_dali.config import STANDARD, AprRecipe, Scaling, uses_pair, uses_single
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.pipelines import operators
 
-# What torchvision's RandomResizedCrop draws from, and the ratio of its evaluation recipe.
+# What torchvision's RandomResizedCrop draws from.
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
-RESIZE_OVER_CROP = 256 / 224
+
+_FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
@@ -32,7 +33,7 @@ _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph is made for: everything but the batch size and the seed."""
+    """What a graph is made for: everything but the batch size and the seed. scaling: None takes images as they are."""
 
     device: str
     image_size: int
@@ -42,7 +43,7 @@ class Graph:
     backend: str
     threads: int
     shard: tuple[int, int]
-    resize: bool = True
+    scaling: Scaling | None = STANDARD
 
     @property
     def operator_threads(self) -> int | None:
@@ -118,11 +119,11 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
     images = fn.decoders.image(encoded, **_decoder(graph.device))
-    if graph.resize:
-        resized = round(graph.image_size * RESIZE_OVER_CROP)
+    if graph.scaling is not None:
+        resized = round(graph.image_size * graph.scaling.over_crop)
         # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
         height, width = height * resized // shorter, width * resized // shorter
-        images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT))
+        images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT), graph.scaling.filter)
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
@@ -159,8 +160,8 @@ def _decoder(device: str) -> dict[str, Any]:
     return options
 
 
-def _resize(images: DataNode, size: Any) -> DataNode:
-    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+def _resize(images: DataNode, size: Any, kind: str = "bilinear") -> DataNode:
+    return fn.resize(images, size=size, interp_type=_FILTERS[kind], antialias=True)
 
 
 def stored(dtype: str) -> str:

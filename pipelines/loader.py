@@ -13,7 +13,17 @@ import torch
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
-from apr_dali.config import AUGMENTATIONS, CIFAR, CIFAR_AUGMENTATIONS, IMAGENET, AprRecipe, check_choice, uses_pair
+from apr_dali.config import (
+    AUGMENTATIONS,
+    CIFAR,
+    CIFAR_AUGMENTATIONS,
+    IMAGENET,
+    STANDARD,
+    AprRecipe,
+    Scaling,
+    check_choice,
+    uses_pair,
+)
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet, open_set
 from apr_dali.data.scan import quick_check
@@ -52,8 +62,9 @@ class ImageNetLoader(EpochLoader):
         dtype: float32, float16 or bfloat16.
         memory_format: "contiguous" or "channels_last".
         image_size: S in pixels.
-        resize: False, in evaluation: cut the middle S×S pixels out of the image as it is, for sets that are already
-            resized (ImageNet-C). Images must not be smaller.
+        scaling: of evaluation images before the crop, by default that of the published recipe: the shorter side to
+            256 for crops of 224. None cuts the middle S×S pixels out of the image as it is, for sets that are scaled
+            already (ImageNet-C). Images must not be smaller.
         threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
         drop_last: leave out the last batch where it is not full.
         recipe: normalisation and APR's settings.
@@ -79,7 +90,7 @@ class ImageNetLoader(EpochLoader):
         dtype: str = "float32",
         memory_format: str = "contiguous",
         image_size: int = 224,
-        resize: bool = True,
+        scaling: Scaling | None = STANDARD,
         threads: int | None = None,
         drop_last: bool = False,
         recipe: AprRecipe = IMAGENET,
@@ -88,8 +99,8 @@ class ImageNetLoader(EpochLoader):
     ) -> None:
         check_choice("aug", aug, AUGMENTATIONS)
         _check_train(aug, train)
-        if train and not resize:
-            raise InputError("resize=False has no effect with train=True: training crops are always resized")
+        if train and scaling != STANDARD:
+            raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
         check_arguments(
             device=device,
             dtype=dtype,
@@ -104,7 +115,7 @@ class ImageNetLoader(EpochLoader):
         else:
             self._set = open_set(path, classes=classes)
         threads = threads or default_threads(device)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, resize)
+        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling)
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),

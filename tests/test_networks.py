@@ -68,3 +68,24 @@ def test_the_fingerprint_is_of_the_weights(tmp_path):
         for name, aug, model in (("a", "apr-p", small()), ("b", "none", small()), ("c", "apr-p", changed))
     )
     assert first == same != other
+
+
+def test_torchvisions_networks_see_what_their_weights_were_tested_with(monkeypatch):
+    import torchvision
+
+    get_model = torchvision.models.get_model
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, **_: get_model(name))  # no network here
+    network = load_network("swin_v2_t")
+    assert (network.image_size, network.scaling) == (256, config.Scaling(260 / 256, "bicubic"))
+    assert load_network("resnet18", image_size=112).image_size == 112
+
+
+def test_timms_networks_too(tmp_path):
+    import timm
+
+    torch.save(timm.create_model("edgenext_xx_small").state_dict(), tmp_path / "weights.pt")
+    made = timm.create_model("edgenext_xx_small").pretrained_cfg
+    network = load_network("timm/edgenext_xx_small", str(tmp_path / "weights.pt"))
+    assert network.scaling.filter == made["interpolation"] == "bicubic"
+    assert round(network.scaling.over_crop * network.image_size) == int(network.image_size / made["crop_pct"])
+    assert (network.mean, network.std) == (made["mean"], made["std"])

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 import apr_dali
 from apr_dali import ImageNetLoader, config
+from apr_dali.config import Scaling
 from apr_dali.errors import InputError
 from apr_dali.pipelines import imagenet, operators
 
@@ -43,8 +44,8 @@ def varied(photos):
     return [photos[k % 4][30 : 30 + h, 50 : 50 + w] for k, (h, w) in enumerate(sizes)]
 
 
-def by_torchvision(images) -> np.ndarray:
-    resize = v2.Compose([v2.Resize(round(SIZE * 256 / 224)), v2.CenterCrop(SIZE)])
+def by_torchvision(images, shorter: int = round(SIZE * 256 / 224), kind: str = "bilinear") -> np.ndarray:
+    resize = v2.Compose([v2.Resize(shorter, v2.InterpolationMode(kind)), v2.CenterCrop(SIZE)])
     return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images]).transpose(0, 3, 1, 2)
 
 
@@ -54,6 +55,24 @@ def test_evaluation_is_torchvisions_geometry(varied, tmp_path):
     apart = np.abs(got - by_torchvision(varied))
     assert apart.max() <= tolerances.RESIZE_LEVELS
     assert apart.mean() < tolerances.RESIZE_LEVELS / 4
+
+
+def test_evaluation_scales_as_the_network_wants_it(varied, tmp_path):
+    write(tmp_path, varied)
+    got = load(tmp_path, len(varied), train=False, scaling=Scaling(1.0, "bicubic"))
+    apart = np.abs(got - by_torchvision(varied, SIZE, "bicubic"))
+    # Bicubic weights overshoot, and Pillow clamps to 0..255 between its two passes: single pixels at hard edges.
+    assert np.mean(apart > tolerances.RESIZE_LEVELS) < 0.005
+    assert apart.mean() < tolerances.RESIZE_LEVELS / 4
+    assert np.abs(got - by_torchvision(varied, SIZE)).max() > 10 * tolerances.RESIZE_LEVELS
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [((0.9,), "over_crop must be at least 1"), ((1.1, "box"), "filter must be")]
+)
+def test_scaling_that_cannot_be(given, told):
+    with pytest.raises(InputError, match=told):
+        Scaling(*given)
 
 
 def test_evaluation_of_jpegs_is_pillows_but_for_the_decoder(varied, tmp_path):
@@ -97,12 +116,12 @@ def test_without_resizing_the_middle_is_cut_out(tmp_path, crops):
     """As ImageNet-C wants it; PNG files, so that not one level may differ."""
     images = [crops(1, SIZE + more, SIZE + wider, seed=more)[0] for more, wider in ((0, 0), (3, 10), (6, 1))]
     write(tmp_path, images)
-    with ImageNetLoader(tmp_path, 3, train=False, image_size=SIZE, resize=False, threads=1) as loader:
+    with ImageNetLoader(tmp_path, 3, train=False, image_size=SIZE, scaling=None, threads=1) as loader:
         got = levels(next(iter(loader))[0]).transpose(0, 2, 3, 1)
     expected = [np.array(v2.functional.center_crop(Image.fromarray(image), [SIZE])) for image in images]
     np.testing.assert_allclose(got, np.stack(expected), atol=1e-3)
-    with pytest.raises(InputError, match="resize=False has no effect with train=True"):
-        ImageNetLoader(tmp_path, 3, image_size=SIZE, resize=False)
+    with pytest.raises(InputError, match="scaling has no effect with train=True"):
+        ImageNetLoader(tmp_path, 3, image_size=SIZE, scaling=None)
 
 
 def test_crops_have_torchvisions_distribution(cropped):

@@ -95,7 +95,7 @@ def _folders(session: Session, data: str) -> tuple[list[Source], str]:
     first = next(iter(found.folders.values()))[0]
     count = on_main(session.group, lambda: len(open_set(first, classes=classes)))
     sources = [
-        session.feeding.folder(f"{name}/{severity}", folder, classes, resize=False, images=count)
+        session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True, images=count)
         for name, folders in found.folders.items()
         for severity, folder in zip(SEVERITIES, folders, strict=True)
     ]

@@ -6,19 +6,20 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import cache
+from math import floor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, AprRecipe
+from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, AprRecipe, Scaling
 from apr_dali.errors import InputError
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
-_CIFAR_SIZE = 32
+_CIFAR_SIZE, _IMAGENET_SIZE = 32, 224
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Network:
     name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
     mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
     fingerprint: of its weights: two networks with the same one give the same results.
+    scaling: of images before they are cropped to `image_size`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Network:
     std: tuple[float, float, float]
     image_size: int
     fingerprint: str
+    scaling: Scaling = STANDARD
 
     @property
     def recipe(self) -> AprRecipe:
@@ -76,10 +79,34 @@ def load_network(model: str, weights: str | None = None, image_size: int | None 
     made = create_model(name, 1000) if weights else _pretrained(name)
     if weights:
         _load_weights(made, name, Path(weights))
-    config = getattr(made, "pretrained_cfg", {}) if name.startswith(TIMM) else {}
-    mean, std = config.get("mean", IMAGENET.mean), config.get("std", IMAGENET.std)
-    size = image_size or config.get("input_size", (3, 224, 224))[-1]
-    return Network(name, made.eval(), imagenet_classes(), tuple(mean), tuple(std), size, _fingerprint(made))
+    if name.startswith(TIMM):
+        mean, std, size, scaling = _view_of_timm(made.pretrained_cfg, image_size)
+    elif weights:
+        # They do not say how they were trained: by the published recipe, as the released ones.
+        mean, std, size, scaling = IMAGENET.mean, IMAGENET.std, image_size or _IMAGENET_SIZE, STANDARD
+    else:
+        mean, std, size, scaling = _view_of_torchvision(name, image_size)
+    return Network(name, made.eval(), imagenet_classes(), mean, std, size, _fingerprint(made), scaling)
+
+
+_View = tuple[tuple[float, float, float], tuple[float, float, float], int, Scaling]
+"""mean, std, image size and scaling that a network was evaluated with by those who trained it."""
+
+
+def _view_of_timm(config: Any, image_size: int | None) -> _View:
+    size = image_size or config["input_size"][-1]
+    # To the pixel: timm rounds down.
+    scaling = Scaling(floor(size / config["crop_pct"]) / size, config["interpolation"])
+    return tuple(config["mean"]), tuple(config["std"]), size, scaling
+
+
+def _view_of_torchvision(name: str, image_size: int | None) -> _View:
+    import torchvision
+
+    given = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    (crop,), (resized,) = given.crop_size, given.resize_size
+    scaling = Scaling(resized / crop, given.interpolation.value)
+    return tuple(given.mean), tuple(given.std), image_size or crop, scaling
 
 
 def _from_checkpoint(path: Path, image_size: int | None) -> Network:

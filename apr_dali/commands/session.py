@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Session:
             "mean": network.mean,
             "std": network.std,
             "image_size": network.image_size,
+            "scaling": asdict(network.scaling),
             "amp": self.feeding.amp,
         }
 

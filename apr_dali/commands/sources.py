@@ -39,12 +39,12 @@ class Feeding:
         name: str,
         path: str,
         classes: tuple[str, ...] | None = None,
-        resize: bool = True,
+        as_it_is: bool = False,
         images: int | None = None,
     ) -> Source:
         """The images of a folder, decoded by DALI.
 
-        classes: names of the labels in their order; None for those of the folder. resize: see ImageNetLoader.
+        classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
         images: how many there are; None to look.
         """
         count = len(open_set(path, classes=classes)) if images is None else images
@@ -60,7 +60,7 @@ class Feeding:
                 shard=(self.group.rank, self.group.world),
                 dtype=LOADER_TYPES[self.amp],
                 image_size=self.network.image_size,
-                resize=resize,
+                scaling=None if as_it_is else self.network.scaling,
                 threads=self.threads,
                 recipe=self.network.recipe,
                 classes=classes,
