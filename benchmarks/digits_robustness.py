@@ -97,17 +97,22 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 
 def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """A group of bars a corruption, a bar a method, its height the mean over the seeds."""
+    """A group of bars a corruption, a bar a method: mean over the seeds, and their standard deviation as a line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots()
     names = list(next(iter(found.values()))[0])
+    groups = [CLEAN, "all corruptions", *names[1:]]
+    width = 1 / (len(found) + 1)
     for n, (method, runs) in enumerate(found.items()):
-        heights = [100 * sum(errors[name] for errors in runs) / len(runs) for name in names]
-        axes.bar([k + n / (len(found) + 1) for k in range(len(names))], heights, 1 / (len(found) + 1), label=method)
-    axes.set_xticks([k + 0.35 for k in range(len(names))], names)
-    axes.set(ylabel="error (%)", title="digits: clean and corrupted test images")
+        errors = [{**run, "all corruptions": mean_corrupted(run)} for run in runs]
+        values = 100 * torch.tensor([[run[name] for name in groups] for run in errors])
+        spread = values.std(0).tolist() if len(runs) > 1 else None
+        places = [k + n * width for k in range(len(groups))]
+        axes.bar(places, values.mean(0).tolist(), width, label=method, yerr=spread, error_kw={"linewidth": 0.8})
+    axes.set_xticks([k + 0.5 - width for k in range(len(groups))], groups)
+    axes.set(ylabel="error (%)", title="digits: clean and corrupted test images", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=110)
 
