@@ -211,6 +211,7 @@ td:not(:first-child), table.words td:first-child { white-space: nowrap; }
 table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:nth-child(even) { background: var(--faint); }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .25rem .35rem; } }
 figcaption { font-size: .85rem; opacity: .75; }
 """
 _WORDS = ("Settings", "Not measured: not found", "Not measured: failed")

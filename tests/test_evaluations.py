@@ -25,6 +25,7 @@ from torch import nn
 
 from apr_dali import cli
 from apr_dali.commands import session
+from apr_dali.commands.sources import Feeding
 from apr_dali.data.corruption_sets import open_corruption_arrays
 from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
@@ -32,6 +33,7 @@ from apr_dali.eval import calibration, passes
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.ood import ood_metrics
 from apr_dali.eval.state import State
+from apr_dali.training.distributed import Group
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("fog", "spatter")
@@ -188,6 +190,24 @@ def test_corruption_arrays(evaluate, tmp_path):
     assert record["result"]["errors"] == {name: pytest.approx(row, abs=1e-12) for name, row in expected.items()}
     assert 0 < expected["fog"].mean() < 1
     assert record["result"]["kind"] == "cifar-c"
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_the_images_of_an_array(world):
+    """Each image once, to the last one, whatever the number of processes."""
+    images = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
+    seen = []
+    for rank in range(world):
+        group = Group(rank, world, rank, torch.device("cpu"))
+        source = Feeding(network(32), group, 2, "none").array("levels", images, np.arange(11))
+        with source.open() as batches:
+            for batch, labels in batches:
+                assert len(batch) == len(labels) <= 2
+                levels = (batch * 0.25 + 0.5) * 255
+                expected = labels[:, None, None, None].expand_as(levels).float()
+                torch.testing.assert_close(levels, expected, atol=1e-4, rtol=0)
+                seen += labels.tolist()
+    assert seen == list(range(11))
 
 
 def test_corruption_arrays_stay_on_the_disk(tmp_path):

@@ -79,7 +79,7 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
         raise InputError("no evaluation worked: " + "; ".join(f"{name}: {text}" for name, text in report["failed"]))
     report["missing"] = [[item.name, _missing(root, item)] for item in wanted if item.name not in found]
     on_main(session.group, lambda: _write(report, session.output))
-    return report, f"\n{len(report['evaluations'])} evaluations, {len(report['failed'])} failed"
+    return report, f"\nevaluations: {len(report['evaluations'])} done, {len(report['failed'])} failed"
 
 
 Jobs = dict[str, Callable[[], tuple[dict[str, Any], str]]]
