@@ -34,27 +34,32 @@ def check() -> tuple[bool, str]:
     """Whether this backend can run here, and why not."""
     import cupy
 
+    cuda = cupy.cuda.runtime.runtimeGetVersion() // 1000
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return False, _driver_trouble(cupy.cuda.runtime.runtimeGetVersion() // 1000, f"{error}")
+        return False, _no_device(cuda, cupy.cuda.runtime.driverGetVersion(), f"{error}")
     if count == 0:
         return False, "the driver finds no GPU"
     for library, load in (("NVRTC", _nvrtc_version), ("cuFFT", _cufft_version)):
         try:
             load()
         except (ImportError, OSError, RuntimeError) as error:
-            cuda = cupy.cuda.runtime.runtimeGetVersion() // 1000
             first = f"{error}".partition("\n")[0]
             return False, f'{library} does not load, pip install "apr_dali[cuda{cuda}]" brings it: {first}'
     return True, f"CuPy {cupy.__version__}"
 
 
-def _driver_trouble(cuda: int, words: str) -> str:
-    if "InsufficientDriver" in words:
+def _no_device(cuda: int, driver: int, words: str) -> str:
+    """cuda: the major version that CuPy is built for. driver: the version of CUDA that it knows; 0 without one."""
+    if driver == 0:
+        return "no NVIDIA driver"
+    if driver // 1000 < cuda:
         oldest = {12: 525, 13: 580}.get(cuda)
-        return f"the NVIDIA driver is too old for CUDA {cuda}: update it" + (f" to {oldest} or newer" if oldest else "")
-    return f"no CUDA device: {words.partition(':')[2].strip() or words}"
+        newer = f"update it to {oldest} or newer" if oldest else "update it"
+        known = f"{driver // 1000}.{driver % 1000 // 10}"
+        return f"the NVIDIA driver supports CUDA up to {known}, CuPy is built for CUDA {cuda}: {newer}"
+    return f"no CUDA device: {words}"
 
 
 def _nvrtc_version() -> None:
