@@ -104,9 +104,16 @@ def _as_input(array: Any, backend: str) -> Any:
     if backend == "cupy" and library == "torch":
         import cupy
 
-        # DLPack knows bfloat16, CuPy does not.
-        return cupy.from_dlpack((array.float() if _name(array.dtype) == "bfloat16" else array).detach())
+        # CuPy has no bfloat16, and bool does not pass DLPack in every version.
+        passing = {"bfloat16": "float32", "bool": "uint8"}.get(_name(array.dtype))
+        return cupy.from_dlpack(array.detach() if passing is None else array.detach().to(_torch_dtype(passing)))
     return array
+
+
+def _torch_dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
 
 
 def _host_view(tensor: Any) -> NDArray[Any]:
@@ -131,7 +138,7 @@ def _as_output(result: Any, like: Any, dtype: str) -> Any:
         tensor = torch.from_numpy(result) if _library(result) == "numpy" else torch.from_dlpack(result)
         if dtype == "bfloat16" and _name(result.dtype) in ("uint16", "int16"):
             return tensor.view(torch.bfloat16)  # the native and the cupy backend write its bits
-        return tensor.to(like.device, getattr(torch, dtype))
+        return tensor.to(like.device, _torch_dtype(dtype))
     if library == "numpy":
         return (result.numpy() if _library(result) == "torch" else result).astype(dtype, copy=False)
     import cupy

@@ -1,9 +1,11 @@
 """What the GPU backend does around its kernels: geometry, buffers, streams, the choice of a backend, wrong input."""
 
+import importlib.util
 import logging
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -400,3 +402,46 @@ def test_one_program_for_each_device_and_set_of_definitions(monkeypatch):
         nvrtc.load.cache_clear()
     assert [options[-1] for _, options in made] == ["-DSIZE=224", "-DSIZE=224", "-DSIZE=64"]
     assert '#include "' not in made[0][0]  # CuPy's cache knows a program by its text
+
+
+# ---- The benchmark ----
+
+
+@pytest.fixture
+def benchmark_module():
+    path = Path(__file__).resolve().parent.parent / "benchmarks/gpu.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_the_gpu", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_refuses_in_one_line_without_a_gpu(benchmark_module, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gpu.py"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert benchmark_module.main() == 2
+    assert capsys.readouterr().err == (
+        "benchmarks/gpu.py needs a CUDA device that torch can use: see `apr-dali doctor`\n"
+    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(cupy_backend, "check", lambda: (False, "cuFFT does not load"))
+    assert benchmark_module.main() == 2
+    assert capsys.readouterr().err.endswith("which cannot run here: cuFFT does not load\n")
+
+
+def test_what_the_benchmark_counts_and_prints(benchmark_module):
+    # 224: a byte in, two out, a spectrum written and read by three kernels, the column kernel reading two.
+    spectrum = 3 * 224 * 116 * 8
+    assert benchmark_module.own_bytes(224) == 3 * 224 * 224 * 3 + 5 * spectrum
+    assert benchmark_module.own_bytes(32) == 3 * 32 * 32 * 4
+    assert benchmark_module.slug("NVIDIA H200 (141 GB)") == "nvidia-h200-141-gb"
+    row = {"images/s": 1234567.8, "× first": 10.0, "of copy": 0.615}
+    about = dict.fromkeys(("device", "torch", "cupy", "dali"), "x")
+    result = {"machine": about, "copy_bytes_per_second": 4.3e12, "rounds": 20, "tables": {"APR-P": {"own": row}}}
+    text = benchmark_module.render(result)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,234,568         10.00         61.5%" in text
+    seen = []
+    benchmark_module.forced("generic", lambda: seen.append(geometry.path(224, 224, 3, 65536)))()
+    assert seen == ["generic"]
+    assert geometry.path(224, 224, 3, 65536) == "fused"
