@@ -262,6 +262,9 @@ def test_single_is_the_reference(path, overflow, crops):
 def test_draws_decoded_on_the_device_are_those_of_the_host():
     uniform = np.random.default_rng(2).random((2000, 8), dtype=np.float32)
     uniform[:4] = [[0] * 8, [1] * 8, [0.5] * 8, [np.nextafter(np.float32(1), 0, dtype=np.float32)] * 8]
+    uniform[4:9] = [
+        [which, 0.5, 0.5, 0.5] * 2 for which in (0.3, 0.4, 0.6, 0.7, 0.8)
+    ]  # signs and flags at their border
     for height, width in ((32, 32), (224, 224), (17, 40)):
         got, expected = cupy_backend.decode(uniform, height, width), SingleDraws.from_uniform(uniform, height, width)
         for name in ("operation", "parameters", "mix", "amplitude_of_second"):

@@ -265,6 +265,31 @@ def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch)
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [("float32", "float32"), ("uint8", "uint8"), ("bfloat16", "float32"), ("bool", "uint8")]
+)
+def test_tensors_go_to_cupy_as_a_type_that_it_has(given, taken, monkeypatch):
+    cupy, torch = pytest.importorskip("cupy"), pytest.importorskip("torch")
+    monkeypatch.setattr(cupy, "from_dlpack", lambda tensor: tensor)
+    tensor = torch.ones(3, requires_grad=True).to(getattr(torch, given))
+    got = backend._as_input(tensor, "cupy")
+    assert got.dtype == getattr(torch, taken)
+    assert not got.requires_grad
+    assert got.tolist() == [1, 1, 1]
+    if given == taken and given != "uint8":
+        assert got.data_ptr() == tensor.data_ptr()
+
+
+def test_bits_of_bfloat16_come_back_as_such(monkeypatch):
+    torch = pytest.importorskip("torch")
+    bits = torch.tensor([1.5, -2.0]).bfloat16().view(torch.int16).numpy()
+    images = torch.zeros(1)
+    monkeypatch.setattr(backend, "_library", lambda array: "torch" if array is images else "cupy")
+    got = backend._as_output(bits, images, "bfloat16")
+    assert got.dtype == torch.bfloat16
+    assert got.tolist() == [1.5, -2.0]
+
+
 class Entered(AbstractContextManager):
     """Notes its name while it is entered."""
 
