@@ -366,6 +366,26 @@ def slug(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
+def goals(tables: dict[str, Table]) -> list[tuple[str, float, float]]:
+    """What is aimed for on an H200, of what was measured: (what, measured, at least)."""
+    pair, kernels = tables["APR-P 256 × 224²"], tables["APR-P 256 × 224², kernels"]
+    found = [
+        ("APR-P, images/s", pair["own kernels"]["images/s"], 500_000),
+        ("APR-P, × published", pair["own kernels"]["× first"], 10),
+        ("rows forward, of copy", kernels["rows_forward"]["of copy"], 0.6),
+        ("rows back, of copy", kernels["rows_back"]["of copy"], 0.6),
+        ("APR-S, images/s", tables["APR-S 256 × 224²"]["own kernels"]["images/s"], 300_000),
+    ]
+    if "ResNet-50 step" in tables:
+        step = tables["ResNet-50 step"]
+        for name in ("DALI from JPEGs", "DALI from decoded images"):
+            found.append((f"{name}, apr-sp of none", tables[name]["apr-sp"]["of none"], 0.98))
+        # Less is better: what is left of 1 after APR's own share, feeding alone taken off.
+        own = step["apr-sp"]["feeding adds"] - step["none"]["feeding adds"]
+        found.append(("step without APR's own cost", 1 - own, 0.995))
+    return found
+
+
 def render(result: dict[str, Any]) -> str:
     about = result["machine"]
     lines = [f"{about['device']}, torch {about['torch']}, CuPy {about['cupy']}, DALI {about['dali']}"]
@@ -376,6 +396,8 @@ def render(result: dict[str, Any]) -> str:
         for name, row in rows.items():
             cells = "".join(f"{cell(column, row[column]):>14}" for column in columns)
             lines.append(f"  {name:<34}{cells}")
+    lines += ["", f"{'Goals on an H200':<36}{'measured':>14}{'goal':>14}"]
+    lines += [f"  {name:<34}{value:>14,.3f}{least:>14,.3f}" for name, value, least in goals(result["tables"])]
     return "\n".join(lines)
 
 

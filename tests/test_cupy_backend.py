@@ -461,11 +461,16 @@ def test_what_the_benchmark_counts_and_prints(benchmark_module):
     assert benchmark_module.own_bytes(32) == 3 * 32 * 32 * 4
     assert benchmark_module.slug("NVIDIA H200 (141 GB)") == "nvidia-h200-141-gb"
     row = {"images/s": 1234567.8, "× first": 10.0, "of copy": 0.615}
+    names = ("APR-P 256 × 224²", "APR-S 256 × 224²", "APR-P 256 × 224², kernels")
+    tables = {name: dict.fromkeys(("own kernels", "rows_forward", "rows_back"), row) for name in names}
     about = dict.fromkeys(("device", "torch", "cupy", "dali"), "x")
-    result = {"machine": about, "copy_bytes_per_second": 4.3e12, "rounds": 20, "tables": {"APR-P": {"own": row}}}
-    text = benchmark_module.render(result)
+    text = benchmark_module.render({"machine": about, "copy_bytes_per_second": 4.3e12, "rounds": 20, "tables": tables})
     assert max(map(len, text.splitlines())) <= 80
     assert "1,234,568         10.00         61.5%" in text
+    assert "  rows back, of copy                         0.615         0.600" in text
+    tables |= {name: {"apr-sp": {"of none": 0.97}} for name in ("DALI from JPEGs", "DALI from decoded images")}
+    tables["ResNet-50 step"] = {"none": {"feeding adds": 0.01}, "apr-sp": {"feeding adds": 0.013}}
+    assert benchmark_module.goals(tables)[-1] == ("step without APR's own cost", pytest.approx(0.997), 0.995)
     seen = []
     benchmark_module.forced("generic", lambda: seen.append(geometry.path(224, 224, 3, 65536)))()
     assert seen == ["generic"]
