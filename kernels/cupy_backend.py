@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -94,8 +94,9 @@ class DeviceDraws:
 class _Job:
     """A recombination of `n` results, with the arguments that the kernels of every path have in common.
 
-    partner: None where the second array of `inputs` gives the amplitudes. mix: None for all. dtype: of the result, or
-    how levels overflow. clean: whether the unmixed view is written here too.
+    shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one a result;
+    None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
+    is written too.
     """
 
     device: CudaDevice
@@ -104,18 +105,19 @@ class _Job:
     across_channels: bool
     inputs: tuple[Array, Array | None]
     in_affine: tuple[Array, Array]
-    partner: Array | None
-    mix: Array | None
-    swap: Array | None
     out: Array
     dtype: str
     out_affine: tuple[Array, Array]
+    partner: Array | None = None
+    mix: Array | None = None
+    swap: Array | None = None
     views: int = 1
     clean: bool = False
-    slots: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "slots", self.n if self.partner is not None else 2 * self.n)
+    @property
+    def slots(self) -> int:
+        """Images that are transformed."""
+        return self.n if self.inputs[1] is None else 2 * self.n
 
     @property
     def source(self) -> tuple[Any, ...]:
@@ -176,15 +178,14 @@ def pair(
         device,
         n,
         (shape[0], shape[1], shape[2]),
-        axes == "chw" and shape[0] > 1,
-        (given, None),
-        _affine(device, in_scale, in_bias),
-        _on_device(device, partner, "int32"),
-        _flag(device, mix),
-        None,
-        out,
-        dtype,
-        _affine(device, out_scale, out_bias),
+        across_channels=axes == "chw" and shape[0] > 1,
+        inputs=(given, None),
+        in_affine=_affine(device, in_scale, in_bias),
+        out=out,
+        dtype=dtype,
+        out_affine=_affine(device, out_scale, out_bias),
+        partner=_on_device(device, partner, "int32"),
+        mix=_flag(device, mix),
         views=2 if both else 1,
         clean=True,
     )
@@ -210,15 +211,12 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw") -> Array:
         device,
         n,
         (channels, height, width),
-        axes == "chw" and channels > 1,
-        (first, second),
-        same,
-        None,
-        None,
-        None,
-        out,
-        dtype,
-        same,
+        across_channels=axes == "chw" and channels > 1,
+        inputs=(first, second),
+        in_affine=same,
+        out=out,
+        dtype=dtype,
+        out_affine=same,
     )
     if real == "float64":
         _double(job)
@@ -242,9 +240,20 @@ def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str = "wra
         sizes = (np.int32(height), np.int32(width))
         args = (given, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
         device.launch(nvrtc.OPERATIONS, "operate", geometry.operate(n, height * width), args)
-        shape, inputs = (channels, height, width), (out, second)
-        swap = chosen.amplitude_of_second
-        _recombine(_Job(device, n, shape, axes == "chw", inputs, same, None, chosen.mix, swap, out, overflow, same))
+        job = _Job(
+            device,
+            n,
+            (channels, height, width),
+            across_channels=axes == "chw",
+            inputs=(out, second),
+            in_affine=same,
+            out=out,
+            dtype=overflow,
+            out_affine=same,
+            mix=chosen.mix,
+            swap=chosen.amplitude_of_second,
+        )
+        _recombine(job)
     return out
 
 
