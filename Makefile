@@ -1,6 +1,6 @@
 # make demo    install, write the built-in sample, train on it        make lint    ruff and mypy
 # make test    install, run the whole test suite                      make bench   the benchmarks of this machine
-# make gpu-check    the GPU tests, where there is one    make sanitize    the native operators under sanitizers
+# make gpu-check    the GPU's tests and benchmarks      make sanitize    the native operators under sanitizers
 # CUDA=cuda13 takes the other stack: torch >= 2.11, for drivers from CUDA 13 on.
 
 CUDA ?= cuda12
@@ -43,6 +43,7 @@ bench: $(INSTALLED)
 gpu-check: $(INSTALLED)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu.py
 
 sanitize: $(INSTALLED)
 	kernels/cpu/sanitize.sh $(BIN)/python

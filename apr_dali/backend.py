@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from types import ModuleType
@@ -19,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws, check_partner
+from apr_dali.kernels.cupy_backend import DeviceDraws
 
+Scales = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 DTYPES = ("float32", "float16", "bfloat16")
 VIEWS = ("mixed", "both")
 
 # Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
-_BY_DEVICE = {"cpu": ("native", "torch"), "cuda": ("torch",)}
-BACKENDS = ("reference", "native", "torch")
+_BY_DEVICE = {"cpu": ("native", "torch"), "cuda": ("cupy", "torch")}
+BACKENDS = ("reference", "native", "torch", "cupy")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,19 @@ def _as_input(array: Any, backend: str) -> Any:
         return torch.from_dlpack(array) if library == "cupy" else torch.from_numpy(_writeable(array))
     if backend in ("reference", "native") and library != "numpy":
         return array.get() if library == "cupy" else _host_view(array)
+    if backend == "cupy" and library == "torch":
+        import cupy
+
+        # CuPy has no bfloat16, and bool does not pass DLPack in every version.
+        passing = {"bfloat16": "float32", "bool": "uint8"}.get(_name(array.dtype))
+        return cupy.from_dlpack(array.detach() if passing is None else array.detach().to(_torch_dtype(passing)))
     return array
+
+
+def _torch_dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
 
 
 def _host_view(tensor: Any) -> NDArray[Any]:
@@ -120,10 +135,10 @@ def _as_output(result: Any, like: Any, dtype: str) -> Any:
     if library == "torch":
         import torch
 
-        tensor = torch.from_numpy(result)
-        if dtype == "bfloat16" and _name(result.dtype) == "uint16":
-            return tensor.view(torch.bfloat16)  # the native backend writes its bits
-        return tensor.to(like.device, getattr(torch, dtype))
+        tensor = torch.from_numpy(result) if _library(result) == "numpy" else torch.from_dlpack(result)
+        if dtype == "bfloat16" and _name(result.dtype) in ("uint16", "int16"):
+            return tensor.view(torch.bfloat16)  # the native and the cupy backend write its bits
+        return tensor.to(like.device, _torch_dtype(dtype))
     if library == "numpy":
         return (result.numpy() if _library(result) == "torch" else result).astype(dtype, copy=False)
     import cupy
@@ -131,8 +146,37 @@ def _as_output(result: Any, like: Any, dtype: str) -> Any:
     return cupy.asarray(result).astype(dtype, copy=False)
 
 
+def _on_the_stream_of(images: Any, chosen: str) -> AbstractContextManager[Any]:
+    """Lets backend `chosen` work on the device and the stream that are current for the library of `images`."""
+    library = _library(images)
+    if not _on_device(images) or chosen not in ("cupy", "torch") or (library, chosen) == ("torch", "torch"):
+        return nullcontext()
+    import cupy
+
+    if chosen == "cupy":
+        contexts = ExitStack()
+        if library == "cupy":
+            contexts.enter_context(images.device)
+            return contexts
+        import torch
+
+        device = images.device.index
+        contexts.enter_context(cupy.cuda.Device(device))
+        contexts.enter_context(cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device))
+        return contexts
+    import torch
+
+    pointer, device = cupy.cuda.get_current_stream().ptr, images.device.id
+    # torch takes 0, the default stream, for a wish to have a new one.
+    stream = torch.cuda.ExternalStream(pointer, device) if pointer else torch.cuda.default_stream(device)
+    return torch.cuda.stream(stream)
+
+
 def _operator(name: str, chosen: str, backend: str, threads: int | None) -> Callable[..., Any]:
     """Function `name` of the backend that was chosen, with the number of threads if that is its to say."""
+    if chosen == "reference":
+        functions: dict[str, Callable[..., Any]] = {"recombine": spectral.recombine, "single": pillow_ops.single}
+        return functions[name]
     run = getattr(_module(chosen), name)
     if chosen == "native":
         return partial(run, threads=threads)
@@ -181,18 +225,18 @@ def recombine(
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
     chosen = choose(backend, _device(phase_of))
-    first, second = (_as_input(images, chosen) for images in (phase_of, amplitude_of))
-    if chosen == "reference":
-        result = spectral.recombine(first, second, axes)
-    else:
-        result = _operator("recombine", chosen, backend, threads)(first, second, axes)
-    return _as_output(result, phase_of, _name(phase_of.dtype))
+    run: Callable[..., Any] = (
+        spectral.recombine if chosen == "reference" else _operator("recombine", chosen, backend, threads)
+    )
+    with _on_the_stream_of(phase_of, chosen):
+        first, second = (_as_input(images, chosen) for images in (phase_of, amplitude_of))
+        return _as_output(run(first, second, axes), phase_of, _name(phase_of.dtype))
 
 
 def pair(
     images: Any,
     partner: Any,
-    mix: bool = True,
+    mix: Any = True,
     in_scale: ArrayLike = 1.0,
     in_bias: ArrayLike = 0.0,
     out_scale: ArrayLike = 1.0,
@@ -211,8 +255,10 @@ def pair(
 
     Args:
         images: uint8 (N, H, W, C), 0..255, or floating (N, C, H, W).
-        partner: integers (N,), each in 0..N-1; see `PairDraws`.
-        mix: False leaves the images as they are but for scale and bias.
+        partner: integers (N,), each in 0..N-1; see `PairDraws`. On a CUDA device it is taken on trust: to look at it
+            would synchronise.
+        mix: False leaves the images as they are but for scale and bias. May be an array of one bool on the images'
+            device; the cupy backend then decides there.
         in_scale, in_bias, out_scale, out_bias: a number or one a channel.
         dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
         axes: "chw" or "hw", see `recombine`.
@@ -237,23 +283,45 @@ def pair(
         _per_channel(out_bias, channels),
     )
     chosen = choose(backend, _device(images))
-    if not _on_device(partner):
-        # A partner on a device is the caller's word: looking at it would synchronise.
-        partner = np.asarray(partner)
-        check_partner(partner, len(images))
-    given = _as_input(images, chosen)
-    if chosen != "reference":
+    partner = _checked_partner(partner, len(images))
+    if chosen != "cupy" or not _on_device(mix):
+        mix = bool(mix)  # synchronises where it is on a device
+    with _on_the_stream_of(images, chosen):
+        given = _as_input(images, chosen)
+        if chosen == "reference":
+            return _as_output(_reference_pair(given, partner, mix, scales, axes, views), images, dtype)
+        if _on_device(partner):
+            partner = _as_input(partner, chosen)
+        if _on_device(mix):
+            mix = _as_input(mix, chosen)
         run = _operator("pair", chosen, backend, threads)
         return _as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
-    mixed = spectral.pair(given, partner, mix, *scales, axes)
-    if views == "both":
-        mixed = np.stack([spectral.pair(given, partner, False, *scales, axes), mixed], axis=1)
-    return _as_output(mixed, images, dtype)
+
+
+def _checked_partner(partner: Any, batch: int) -> Any:
+    if not _on_device(partner):
+        partner = np.asarray(partner)
+        check_partner(partner, batch)
+    elif tuple(partner.shape) != (batch,) or "int" not in _name(partner.dtype):
+        raise ValueError(
+            f"partner must hold {batch} integers, got {_name(partner.dtype)} of the shape {tuple(partner.shape)}"
+        )
+    return partner
+
+
+def _reference_pair(
+    images: NDArray[Any], partner: Any, mix: bool, scales: Scales, axes: str, views: str
+) -> NDArray[np.float64]:
+    places = _as_input(partner, "reference") if _on_device(partner) else partner
+    mixed = spectral.pair(images, places, mix, *scales, axes)
+    if views == "mixed":
+        return mixed
+    return np.stack([spectral.pair(images, places, False, *scales, axes), mixed], axis=1)
 
 
 def single(
     images: Any,
-    draws: SingleDraws,
+    draws: SingleDraws | DeviceDraws,
     overflow: str = "wrap",
     axes: str = "chw",
     backend: str = "auto",
@@ -263,7 +331,7 @@ def single(
 
     Args:
         images: uint8 (N, H, W, 3), 0..255.
-        draws: `SingleDraws` for N images of this height and width.
+        draws: `SingleDraws` for N images of this height and width; for the cupy backend also its `DeviceDraws`.
         overflow: "wrap" as published (truncate, then modulo 256) or "clamp" (round and clip).
         axes: "chw" or "hw", see `recombine`.
         backend: "auto" or one of BACKENDS.
@@ -282,9 +350,13 @@ def single(
     if len(draws) != len(images):
         raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
     chosen = choose(backend, _device(images))
-    given = _as_input(images, chosen)
-    run = pillow_ops.single if chosen == "reference" else _operator("single", chosen, backend, threads)
-    return _as_output(run(given, draws, overflow, axes), images, "uint8")
+    if chosen != "cupy" and not isinstance(draws, SingleDraws):
+        raise TypeError(f"the {chosen} backend takes SingleDraws, got {type(draws).__name__}")
+    run: Callable[..., Any] = (
+        pillow_ops.single if chosen == "reference" else _operator("single", chosen, backend, threads)
+    )
+    with _on_the_stream_of(images, chosen):
+        return _as_output(run(_as_input(images, chosen), draws, overflow, axes), images, "uint8")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

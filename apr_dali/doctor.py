@@ -172,6 +172,10 @@ def _not_running(facts: Facts) -> list[Problem]:
     torch = facts.backends.get("torch")
     if "torch" in facts.versions and torch is not None and not torch.available:
         found.append(Problem(f"the torch backend cannot run: {torch.reason}", _install(facts)))
+    cupy = facts.backends.get("cupy")
+    if facts.torch_gpu.available and "CuPy" in facts.versions and cupy is not None and not cupy.available:
+        what = f"the GPU kernels cannot run, plain torch serves in their place: {cupy.reason}"
+        found.append(Problem(what, _install(facts)))
     return found
 
 

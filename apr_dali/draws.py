@@ -37,7 +37,7 @@ _UNCHANGED = np.array([[0.0] * 6] * _SHEAR_X + [[1.0, 0, 0, 0, 1, 0]] * 4)
 
 
 @cache
-def _rounded_turns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def rotation_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """cos and sin of whole degrees 0..359, negated and rounded to 15 decimals as Pillow's `rotate` does."""
     angles = [-math.radians(float(degree)) for degree in range(360)]
     return (
@@ -48,7 +48,7 @@ def _rounded_turns() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def rotation(degrees: NDArray[np.integer], height: int, width: int) -> NDArray[np.float64]:
     """The affine coefficients (..., 6) with which Pillow rotates an image by whole degrees about its centre."""
-    cos, sin = (table[np.asarray(degrees) % 360] for table in _rounded_turns())
+    cos, sin = (table[np.asarray(degrees) % 360] for table in rotation_tables())
     x, y = width / 2, height / 2
     shift_x = cos * -x + sin * -y + x
     shift_y = -sin * -x + cos * -y + y

@@ -8,7 +8,6 @@ part of its checkpoints; the functions themselves hold no state.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,7 @@ from nvidia.dali.data_node import DataNode
 
 from apr_dali import backend as operators
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
+from apr_dali.kernels import cupy_backend
 
 
 def apr_single(
@@ -103,21 +103,27 @@ def _call(function: Callable[..., list[Any]], images: DataNode, *draws: DataNode
     )
 
 
-def _single_batch(samples: Sequence[Any], uniform: Sequence[Any], **options: Any) -> list[Any]:
+def _single_batch(samples: Sequence[Any], uniform: Sequence[Any], backend: str, **options: Any) -> list[Any]:
     images = as_one_array(samples)
-    draws = SingleDraws.from_uniform(_on_host(as_one_array(uniform)), *images.shape[1:3])
-    with _torch_on_the_stream_of(images):
-        return list(operators.single(images, draws, **options))
+    height, width = images.shape[1:3]
+    draws = _decoded(as_one_array(uniform), height, width, backend)
+    return list(operators.single(images, draws, backend=backend, **options))
+
+
+def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws | cupy_backend.DeviceDraws:
+    if isinstance(uniform, np.ndarray):
+        return SingleDraws.from_uniform(uniform, height, width)
+    if operators.choose(backend, "cuda") == "cupy":
+        return cupy_backend.decode(uniform, height, width)
+    return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
 
 
 def _pair_batch(
     samples: Sequence[Any], partner: Sequence[Any], coin: Sequence[Any], probability: float, **options: Any
 ) -> list[Any]:
-    images = as_one_array(samples)
-    # Every image has a coin, since DALI draws by the image; the first one's is the batch's.
-    mix = float(_on_host(as_one_array(coin[:1]))[0]) < probability
-    with _torch_on_the_stream_of(images):
-        return list(operators.pair(images, _on_host(as_one_array(partner)), mix, **options))
+    # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
+    mix = coin[0].reshape(1).astype(np.float64) < probability
+    return list(operators.pair(as_one_array(samples), as_one_array(partner), mix, **options))
 
 
 def as_one_array(samples: Sequence[Any]) -> Any:
@@ -148,17 +154,3 @@ def _address(array: Any) -> int:
     if isinstance(array, np.ndarray):
         return int(array.__array_interface__["data"][0])
     return int(array.data.ptr)
-
-
-def _on_host(array: Any) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.get()  # synchronises
-
-
-def _torch_on_the_stream_of(images: Any) -> Any:
-    if isinstance(images, np.ndarray):
-        return nullcontext()
-    import cupy
-    import torch
-
-    # DALI makes its stream CuPy's current one for the time of the call.
-    return torch.cuda.stream(torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 # Two threads of torch beside another busy process are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,3 +45,11 @@ def crops(photos):
         return np.stack(out) if out else np.empty((0, height, width, 3), np.uint8)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shim_folder(tmp_path_factory):
+    """Where CUDA kernels that were built for the CPU lie; skips where nothing can build them."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is needed to run the CUDA kernels on the CPU")
+    return tmp_path_factory.mktemp("kernels")

@@ -217,6 +217,15 @@ def test_the_text_fits_80_columns_and_keeps_commands_whole():
     assert all(word in found.text for word in ("Packages", "Backends", "GPU", "Training", "What to do"))
 
 
+def test_gpu_kernels_that_cannot_run_are_a_problem_where_there_is_a_gpu():
+    cupy = Availability(False, "cuFFT does not load")
+    without_gpu = replace(CPU12, backends={**CPU12.backends, "cupy": cupy})
+    assert problems(without_gpu) == ()
+    problem = only_problem(replace(without_gpu, driver=H200, torch_gpu=YES))
+    assert problem.what == "the GPU kernels cannot run, plain torch serves in their place: cuFFT does not load"
+    assert problem.commands == ('pip install "apr_dali[cuda12]"',)
+
+
 def test_two_gpus_are_both_named():
     assert (
         "  0: NVIDIA A100\n  1: NVIDIA A100\n  driver 550.54.15, CUDA up to 12.4"

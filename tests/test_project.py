@@ -119,4 +119,7 @@ def test_a_wheel_installs_the_one_package_whole(tmp_path):
         sources |= {path.relative_to(ROOT) for path in (ROOT / room).rglob("*.py")}
     installed = {path.relative_to(site / "apr_dali") for path in (site / "apr_dali").rglob("*.py")}
     assert installed == sources
+    # The GPU's kernels are compiled where they run.
+    kernels = {path.name for path in (ROOT / "kernels/cuda").iterdir()}
+    assert {path.name for path in (site / "apr_dali/kernels/cuda").iterdir()} == kernels
     assert (site / "apr_dali" / "py.typed").is_file()

@@ -1,0 +1,24 @@
+// Complex numbers as CUDA's vector types, x + iy, in single and in double precision.
+#pragma once
+
+#ifndef SHARED
+// The block's dynamic shared memory, as an array of T. The tests define their own.
+#define SHARED(T, name)                                               \
+    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+    T* const name = reinterpret_cast<T*>(dynamic_shared)
+#endif
+
+#define INLINE __device__ __forceinline__
+
+INLINE float2 complex_of(float x, float y) { return make_float2(x, y); }
+INLINE double2 complex_of(double x, double y) { return make_double2(x, y); }
+
+template <typename C> INLINE C sum(C a, C b) { return complex_of(a.x + b.x, a.y + b.y); }
+template <typename C> INLINE C difference(C a, C b) { return complex_of(a.x - b.x, a.y - b.y); }
+template <typename C> INLINE C product(C a, C b) { return complex_of(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
+template <typename C> INLINE C scaled(C a, decltype(C{}.x) factor) { return complex_of(a.x * factor, a.y * factor); }
+
+// a times Sign·i.
+template <int Sign, typename C> INLINE C turned(C a) {
+    return Sign > 0 ? complex_of(-a.y, a.x) : complex_of(a.y, -a.x);
+}

@@ -1,0 +1,68 @@
+// Recombination of images of any size around cuFFT's real transforms: what comes before, between and after them.
+// REAL is float or double, COMPLEX its pair.
+#include "pixels.cuh"
+#include "recombine.cuh"
+#include "route.cuh"
+
+INLINE size_t place(const Out& out, int b, int view, int c, int channels, int pixel, int pixels) {
+    if (out.is_levels()) return (static_cast<size_t>(b) * pixels + pixel) * channels + c;
+    return ((static_cast<size_t>(b) * out.views + view) * channels + c) * pixels + pixel;
+}
+
+// The images as planes, scaled, and the clean view. planes: (slots, channels, pixels), or null for the view alone.
+// Grid: slots × channels × parts.
+extern "C" __global__ void before(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, int channels, int pixels, int parts,
+                                  float* planes) {
+    const int plane = blockIdx.x / parts, slot = plane / channels, c = plane % channels;
+    const int pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    if (pixel >= pixels) return;
+    const In in = IN;
+    const Out out = OUT;
+    const bool mixed = (ROUTE).mixed(slot % n);
+    const size_t index = in.kind == kLevelsIn ? static_cast<size_t>(pixel) * channels + c
+                                              : static_cast<size_t>(c) * pixels + pixel;
+    const float value = in.affine(read_pixel(in.image(slot, static_cast<size_t>(channels) * pixels), in.kind, index), c);
+    if (planes != nullptr) planes[static_cast<size_t>(plane) * pixels + pixel] = value;
+    if (out.data == nullptr) return;
+    const float clean = out.affine(value, c);
+    if (out.views == 2) write_pixel(out.data, out.kind, place(out, slot, 0, c, channels, pixel, pixels), clean);
+    if (!mixed) write_pixel(out.data, out.kind, place(out, slot, out.views - 1, c, channels, pixel, pixels), clean);
+}
+
+// spectra: (slots, channels, bins) to (n, channels, bins). across_channels: of three channels that are not transformed
+// yet. `factor` is that of the inverse transforms. Grid: n × parts.
+extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int channels, int bins, int parts,
+                                   int across_channels, REAL factor, COMPLEX* mixed_spectra) {
+    const int b = blockIdx.x / parts, bin = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    const Route route = ROUTE;
+    if (bin >= bins || !route.mixed(b)) return;
+    const size_t image = static_cast<size_t>(channels) * bins;
+    const int giver = route.amplitude(b);
+    const COMPLEX* own = spectra + route.phase(b) * image + bin;
+    const COMPLEX* given = spectra + (giver < 0 ? 0 : giver) * image + bin;
+    COMPLEX* to = mixed_spectra + b * image + bin;
+    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
+    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    if (!across_channels) {
+        for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
+            *to = scaled(give_amplitude(*own, *given), factor);
+        }
+        return;
+    }
+    COMPLEX a[3] = {own[0], own[bins], own[2 * static_cast<size_t>(bins)]};
+    COMPLEX p[3] = {given[0], given[bins], given[2 * static_cast<size_t>(bins)]};
+    recombine_bin(a, p, true, factor);
+#pragma unroll
+    for (int c = 0; c < 3; ++c) to[c * static_cast<size_t>(bins)] = a[c];
+}
+
+// The mixed view from its planes (n, channels, pixels). Grid: n × channels × parts.
+extern "C" __global__ void after(const float* planes, ROUTE_PARAMETERS, OUT_PARAMETERS, int channels, int pixels,
+                                 int parts) {
+    const int plane = blockIdx.x / parts, b = plane / channels, c = plane % channels;
+    const int pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    if (pixel >= pixels || !(ROUTE).mixed(b)) return;
+    const Out out = OUT;
+    const float value = out.affine(planes[static_cast<size_t>(plane) * pixels + pixel], c);
+    write_pixel(out.data, out.kind, place(out, b, out.views - 1, c, channels, pixel, pixels), value);
+}

@@ -1,0 +1,89 @@
+// Reading and writing pixels of every kind that images come in and go out as.
+#pragma once
+#include "complex.cuh"
+
+enum InKind { kLevelsIn, kFloatIn };  // uint8 (H, W, C) or float32 (C, H, W)
+enum OutKind { kFloat32, kFloat16, kBfloat16, kWrapped, kClamped };  // (C, H, W), the last two uint8 (H, W, C)
+
+#ifndef HOST_SHIM
+INLINE unsigned short float16_bits(float value) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+#endif
+
+// Round to nearest, ties to even; what is no number stays none.
+INLINE unsigned short bfloat16_bits(float value) {
+    const unsigned bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<unsigned short>(bits >> 16 | 0x40);
+    return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+// Wrapped: towards zero, then modulo 256, as the published code. Clamped: to nearest, then into 0..255.
+INLINE unsigned char level_of(float value, int kind) {
+    if (kind == kWrapped) return static_cast<unsigned char>(static_cast<int>(value) & 255);
+    return static_cast<unsigned char>(fminf(fmaxf(rintf(value), 0.f), 255.f));
+}
+
+INLINE float read_pixel(const void* image, int kind, size_t index) {
+    return kind == kLevelsIn ? static_cast<const unsigned char*>(image)[index] : static_cast<const float*>(image)[index];
+}
+
+INLINE void write_pixel(void* out, int kind, size_t index, float value) {
+    if (kind == kFloat32) {
+        static_cast<float*>(out)[index] = value;
+    } else if (kind == kFloat16) {
+        static_cast<unsigned short*>(out)[index] = float16_bits(value);
+    } else if (kind == kBfloat16) {
+        static_cast<unsigned short*>(out)[index] = bfloat16_bits(value);
+    } else {
+        static_cast<unsigned char*>(out)[index] = level_of(value, kind);
+    }
+}
+
+// Two neighbours at an even index at once, in one access; not for levels.
+INLINE void write_two(void* out, int kind, size_t index, float first, float second) {
+    if (kind == kFloat32) {
+        static_cast<float2*>(out)[index / 2] = make_float2(first, second);
+    } else if (kind == kFloat16) {
+        static_cast<unsigned*>(out)[index / 2] = float16_bits(first) | unsigned(float16_bits(second)) << 16;
+    } else {
+        static_cast<unsigned*>(out)[index / 2] = bfloat16_bits(first) | unsigned(bfloat16_bits(second)) << 16;
+    }
+}
+
+// Where results go: `views` planes sets an image, of `kind`, after scale and bias (2, channels).
+struct Out {
+    void* data;  // null: nowhere
+    int kind, views;
+    const float *scale, *bias;
+
+    INLINE bool is_levels() const { return kind >= kWrapped; }
+    INLINE float affine(float value, int c) const { return value * scale[c] + bias[c]; }
+};
+
+#define OUT_PARAMETERS void *out_data, int out_kind, int views, const float *out_scale, const float *out_bias
+#define OUT \
+    Out { out_data, out_kind, views, out_scale, out_bias }
+
+// What comes in: the first `n` images of one array, the others of a second, with scale and bias.
+struct In {
+    const void *first, *second;
+    int kind, n;
+    const float *scale, *bias;
+
+    // `values`: in an image.
+    INLINE const void* image(int slot, size_t values) const {
+        const void* base = slot < n ? first : second;
+        const size_t offset = static_cast<size_t>(slot < n ? slot : slot - n) * values;
+        return kind == kLevelsIn ? static_cast<const void*>(static_cast<const unsigned char*>(base) + offset)
+                                 : static_cast<const void*>(static_cast<const float*>(base) + offset);
+    }
+    INLINE float affine(float value, int c) const { return value * scale[c] + bias[c]; }
+};
+
+#define IN_PARAMETERS \
+    const void *first, const void *second, int in_kind, const float *in_scale, const float *in_bias
+#define IN \
+    In { first, second, in_kind, n, in_scale, in_bias }

@@ -1,0 +1,88 @@
+// Recombination of images so small that a pair of them fits into a block's shared memory: one kernel for all.
+#include "recombine.cuh"
+#include "route.cuh"
+#include "rows.cuh"
+
+#define PAIRS (SIZE / 2)
+// A team for each pair of rows of three channels.
+#define TEAMS (3 * PAIRS)
+#define THREADS (TEAMS * TEAM)
+// Columns of an image, three channels, and so many more that every warp has a team for all of its lanes to run.
+#define SPACE ((3 * COLUMNS + 32 / TEAM - 1) / (32 / TEAM) * (32 / TEAM))
+
+// Transforms `count` columns; whole warps take part or none.
+template <int Sign> INLINE void transform_columns(float2* columns, int count, const float2* turns) {
+    for (int column = threadIdx.x / TEAM; column < count; column += TEAMS) {
+        transform<Sign>(columns + column * PITCH, turns, threadIdx.x % TEAM);
+    }
+}
+
+// Calls use(row, column, y, k) for each two rows y, y + 1 and each column k of each channel.
+template <typename Use> INLINE void for_pairs_and_columns(Use use) {
+    for (int i = threadIdx.x; i < 3 * COLUMNS * PAIRS; i += blockDim.x) {
+        const int pair = i % PAIRS, k = i / PAIRS % COLUMNS, c = i / (PAIRS * COLUMNS);
+        use(c * PAIRS + pair, c * COLUMNS + k, 2 * pair, k);
+    }
+}
+
+// Grid: results.
+extern "C" __global__ void __launch_bounds__(THREADS)
+whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, int across_channels, float factor,
+             int write_clean_view) {
+    SHARED(float2, packed);
+    float2* const own = packed + TEAMS * PITCH;
+    float2* const given = own + SPACE * PITCH;
+    float2* const turns = given + SPACE * PITCH;
+    const Route route = ROUTE;
+    const Out out = OUT;
+    const int b = blockIdx.x, lane = threadIdx.x % TEAM;
+    float2* const row = packed + threadIdx.x / TEAM * PITCH;
+    const bool mixed = route.mixed(b);
+    if (!mixed && !write_clean_view) return;
+    for (int i = threadIdx.x; i < SIZE; i += blockDim.x) turns[i] = roots[i];
+
+    for (int image = 0; image < 2; ++image) {
+        const int slot = image == 0 ? route.phase(b) : route.amplitude(b);
+        if (slot >= 0) read_rows<SIZE>(IN, slot, 0, packed);
+        __syncthreads();
+        if (image == 0 && write_clean_view) {
+            write_clean<SIZE>(out, b, mixed, 0, packed);
+            if (!mixed) return;
+            __syncthreads();
+        }
+        transform<-1>(row, turns, lane);
+        __syncthreads();
+        for_pairs_and_columns([&](int from, int to, int y, int k) {
+            float2* const column = (image == 0 ? own : given) + to * PITCH + y;
+            split(packed + from * PITCH, k, column[0], column[1]);
+            // Without an image to take the amplitude from, the result is no number rather than a wrong one.
+            if (slot < 0) column[0].x = column[1].x = __int_as_float(0x7fc00000);
+        });
+        __syncthreads();
+    }
+    transform_columns<-1>(own, 2 * SPACE, turns);
+    __syncthreads();
+    for (int i = threadIdx.x; i < COLUMNS * SIZE; i += blockDim.x) {
+        const int at = i / SIZE * PITCH + i % SIZE;
+        float2 a[3], p[3];
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            a[c] = own[c * COLUMNS * PITCH + at];
+            p[c] = given[c * COLUMNS * PITCH + at];
+        }
+        recombine_bin(a, p, across_channels, factor);
+#pragma unroll
+        for (int c = 0; c < 3; ++c) own[c * COLUMNS * PITCH + at] = a[c];
+    }
+    __syncthreads();
+    transform_columns<1>(own, SPACE, turns);
+    __syncthreads();
+    for_pairs_and_columns([&](int to, int from, int y, int k) {
+        const float2* const column = own + from * PITCH + y;
+        join(packed + to * PITCH, k, column[0], column[1]);
+    });
+    __syncthreads();
+    transform<1>(row, turns, lane);
+    __syncthreads();
+    write_rows<SIZE>(out, b, views - 1, 0, packed);
+}
