@@ -12,7 +12,7 @@ from PIL import Image
 
 import apr_dali
 from apr_dali.config import AprRecipe, TrainingOptions, uses_pair, uses_single
-from apr_dali.draws import OPERATIONS, PairDraws, SingleDraws
+from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.training.checkpoint import write_whole
 
 CURVES, SAMPLES = "curves.png", "samples.png"
@@ -103,12 +103,8 @@ def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDA
 
 
 def _describe(draws: SingleDraws, n: int) -> str:
-    first, second = (OPERATIONS[index].replace("_", " ") for index in draws.operation[n])
-    if not draws.mix[n]:
-        return first
-    other = (first, f"{first} + {second}")
-    giver = int(draws.amplitude_of_second[n])
-    return f"phase: {other[1 - giver]}\namplitude: {other[giver]}"
+    phase, amplitude = draws.describe(n)
+    return f"phase: {phase}\namplitude: {amplitude}" if draws.mix[n] else phase
 
 
 def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
