@@ -28,6 +28,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
@@ -109,7 +110,8 @@ def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]
 
 def architecture(options: CifarOptions) -> str:
     """The name that checkpoints keep."""
-    return cifar_first(options.model) + (TWO_HEADS if options.phase_weight != 1 else "")
+    first = MODULATED if options.first_layer == "modulated" else ""
+    return cifar_first(options.model) + first + (TWO_HEADS if options.phase_weight != 1 else "")
 
 
 def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
@@ -118,12 +120,17 @@ def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Train
     torch.manual_seed(options.seed)
     model = create_model(cifar_first(options.model), classes)
     check_input(model, trained.images.shape[1], classes)
+    if options.first_layer == "modulated":
+        modulate_first(model, options.modulation_noise, options.seed)
     if options.phase_weight != 1:
         if not isinstance(model, SmallClassifier):
             raise InputError(f"--phase-weight needs one of the CIFAR networks, such as wrn-40-2, got {options.model}")
         model = TwoHeads(model, options.phase_weight)
     objective = methods.objective(options, model, classes, recipe(options), group.device)
-    return Trainer(model, options, group, architecture(options), objective)
+    trainer = Trainer(model, options, group, architecture(options), objective)
+    if options.low_filters is not None:
+        keep_proportion(trainer.model, trainer.optimiser, options.low_filters)
+    return trainer
 
 
 def recipe(options: CifarOptions) -> AprRecipe:

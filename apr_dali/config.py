@@ -98,6 +98,8 @@ def check_options(options: Any) -> None:
         choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
         if choices:
             check_choice(name, value, choices)
+        if value is None:
+            continue
         for number in value if isinstance(value, tuple) else (value,):
             # "not (number >= low)" instead of "number < low": it also refuses nan.
             if low is not None and not number >= low:
@@ -243,6 +245,14 @@ class CifarOptions(TrainingOptions):
         high=1,
     )
 
+    low_filters: float | None = option(
+        "network", None, "keep this share of the first layer's filters low-frequency, the rest high", low=0, high=1
+    )
+    first_layer: str = option(
+        "network", "plain", "modulated learns how its filters weigh each radial band", choices=("plain", "modulated")
+    )
+    modulation_noise: float = option("network", 0.1, "--first-layer modulated: δ of its noise", low=0, high=1)
+
     aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
     pair_probability: float = option("augmentation", 0.6, "APR-P: share of batches that are mixed", low=0, high=1)
     single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
@@ -288,6 +298,11 @@ class CifarOptions(TrainingOptions):
         self._refuse("--download", "download", self.dataset.startswith("cifar"), "--dataset cifar10 or cifar100")
         self._refuse("--data", "data", self.dataset != "digits", "another --dataset than digits")
         self._refuse("--image-size", "image_size", self.dataset == "folder", "--dataset folder")
+        modulated = self.first_layer == "modulated"
+        self._refuse("--modulation-noise", "modulation_noise", modulated, "--first-layer modulated")
+        self._refuse(
+            "--low-filters", "low_filters", not modulated, "--first-layer plain, whose filters stay as they are"
+        )
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")

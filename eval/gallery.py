@@ -14,7 +14,7 @@ from PIL import Image
 import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import PairDraws, SingleDraws
-from apr_dali.eval.pictures import _figure
+from apr_dali.eval.pictures import new_figure
 from apr_dali.eval.report import Section, html
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +23,6 @@ _DPI = 100
 _COLOURS = 256
 _EXTENT = (-0.5, 0.5, 0.5, -0.5)  # of a spectrum in cycles a pixel: left, right, bottom, top
 _TICKS = ([-0.5, 0, 0.5], ["−½", "0", "½"])
-_PAGE_WIDTH = 1900
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ _NOTES = (
 def gallery_picture(found: Sequence[Row], width: int = 1200) -> bytes:
     """A line of seven panels a photograph, `width` pixels wide; PNG of 256 colours, small enough for a README."""
     inches = width / _DPI
-    figure = _figure(inches, (inches / 7 + 0.2) * len(found) + 0.15)
+    figure = new_figure(inches, (inches / 7 + 0.2) * len(found) + 0.15)
     grid = figure.subplots(len(found), len(_TITLES), squeeze=False)
     for row, line in zip(found, grid, strict=True):
         _draw_row(row, line)
@@ -123,7 +122,7 @@ def gallery_page(found: Sequence[Row]) -> str:
         phase, amplitude = row.operations
         operations = f"APR-S: phase of “{phase}”, amplitude of “{amplitude}”."
         pair = f"APR-P: phase of {row.name}, amplitude of {row.partner_name}."
-        line = gallery_picture([row], _PAGE_WIDTH)
+        line = gallery_picture([row])
         sections.append(Section(row.name, (operations, pair), pictures=((f"{row.name}: " + ", ".join(_TITLES), line),)))
     return html("Amplitude-Phase Recombination at work", sections)
 

@@ -15,6 +15,7 @@ from torch import nn
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, AprRecipe
 from apr_dali.errors import InputError
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
@@ -85,11 +86,15 @@ def load_network(model: str, weights: str | None = None, image_size: int | None 
 def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     state = checkpoint.load_any(path)
     classes, architecture = tuple(state["classes"]), state["architecture"]
-    made, options = create_model(architecture.removesuffix(TWO_HEADS), len(classes)), state["options"]
+    single, options = architecture.removesuffix(TWO_HEADS), state["options"]
+    made = create_model(single.removesuffix(MODULATED), len(classes))
+    if single.endswith(MODULATED):
+        modulate_first(made)
     if architecture.endswith(TWO_HEADS):
         assert isinstance(made, SmallClassifier), architecture
         made = TwoHeads(made, options["phase_weight"])
     made.load_state_dict(state["model"])
+    export_plain(made)
     recipe = _recipe(options)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"

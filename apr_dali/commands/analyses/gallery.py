@@ -30,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write gallery.html, gallery.png and gallery.json."""
+    from apr_dali.commands.session import make_output
     from apr_dali.data.atomic import write_whole
     from apr_dali.eval.gallery import gallery_page, gallery_picture, rows
 
@@ -49,8 +50,7 @@ def run(args: argparse.Namespace) -> None:
             for row in found
         ],
     }
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_output(args.output)
     write_whole(output / "gallery.png", gallery_picture(found))
     write_whole(output / "gallery.json", (json.dumps(record, indent=2) + "\n").encode())
     write_whole(output / "gallery.html", gallery_page(found).encode())
