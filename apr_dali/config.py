@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from apr_dali.bands import RADII, Spectrum
 from apr_dali.errors import InputError
 from apr_dali.spectral import AXES, OVERFLOWS
 
@@ -246,6 +247,16 @@ class CifarOptions(TrainingOptions):
     aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
     pair_probability: float = option("augmentation", 0.6, "APR-P: share of batches that are mixed", low=0, high=1)
     single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
+    spectrum: str = option(
+        "network",
+        "",
+        "show the network, in training and in validation, only these bands of its images: "
+        "amplitude and phase each full, low, band or high",
+        metavar="amplitude=BAND,phase=BAND",
+    )
+    radii: tuple[float, ...] = option(
+        "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles a pixel", low=0
+    )
 
     epochs: int = option("optimisation", 200, "passes over the training images", low=1)
     batch_size: int = option("optimisation", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
@@ -288,6 +299,9 @@ class CifarOptions(TrainingOptions):
         self._refuse("--download", "download", self.dataset.startswith("cifar"), "--dataset cifar10 or cifar100")
         self._refuse("--data", "data", self.dataset != "digits", "another --dataset than digits")
         self._refuse("--image-size", "image_size", self.dataset == "folder", "--dataset folder")
+        self._refuse("--radii", "radii", bool(self.spectrum), "--spectrum")
+        if self.spectrum:
+            Spectrum.parse(self.spectrum, self.radii)
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")
@@ -303,6 +317,8 @@ class CifarOptions(TrainingOptions):
     def _check_attack(self) -> None:
         if self.aug not in AUGMENTATIONS:
             raise InputError(f"--adversarial goes with --aug {', '.join(AUGMENTATIONS)}, got {self.aug}")
+        if self.spectrum:
+            raise InputError("--adversarial attacks pixels, of which --spectrum hides some: leave one of them out")
         if self.phase_weight != 1:
             raise InputError("--adversarial attacks one label: it does not go with --phase-weight")
         if self.amp == "fp16":
