@@ -11,7 +11,8 @@ from torch import nn
 
 from apr_dali.config import CIFAR, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, load_set
-from apr_dali.models import cifar_first, create_model
+from apr_dali.models import check_input, cifar_first, create_model
+from apr_dali.models.banded import behind, name_behind
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint
 from apr_dali.training.distributed import Group
@@ -55,7 +56,10 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         name = cifar_first(options.model)
-        trainer = Trainer(model or create_model(name, len(data.classes)), options, group, name)
+        network = model or create_model(name, len(data.classes))
+        check_input(network, data.images.shape[1], len(data.classes))
+        network = behind(network, options.spectrum, options.radii, recipe)
+        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii))
         with _loader(data, replace(recipe, overflow=options.overflow, axes=options.axes), options, group) as loader:
             trainer.model.train()
             steps = options.epochs * len(loader)
