@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
             (view, views[view][shown], {name: looks.take(shown) for name, looks in found.items()})
             for view, found in seen.items()
         ]
-        picture = gradcam.gradcam_picture(panels, session.network.classes, samples.labels[shown])
+        picture = gradcam.gradcam_picture(panels, session.network.captions, samples.labels[shown])
         session.finish("gradcam", result, {"maps": picture})
         titles = ("network", "layer", "right, clean", "right, corrupted", "maps' agreement")
         cells = [
