@@ -107,8 +107,9 @@ def table(found: Errors) -> str:
     """Errors in percent: mean and standard deviation over the seeds."""
     lines = ["| error, % | clean | corrupted |", "|---|---|---|"]
     for method, runs in found.items():
-        cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in (of(runs, corrupted) for corrupted in (False, True))]
-        lines.append(f"| {method} | {cells[0]} | {cells[1]} |")
+        shown = [of(runs, corrupted) for corrupted in (False, True)]
+        cells = [f"{mean:.1f} ± {spread:.1f}" if len(runs) > 1 else f"{mean:.1f}" for mean, spread in shown]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
