@@ -90,8 +90,9 @@ def bands_picture(
             panel.set_xlabel(bands[x])
         if x == 0:
             panel.set_ylabel(bands[y])
-    right.supxlabel("phase of a photograph, each panel stretched to its own range", fontsize=9)
-    right.supylabel("amplitude", fontsize=9)
+    right.suptitle("a photograph through each filter, stretched to its own range", fontsize=9)
+    right.supxlabel("band of the phase", fontsize=10)
+    right.supylabel("band of the amplitude", fontsize=10)
     return png_of(figure)
 
 
