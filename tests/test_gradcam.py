@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from apr_dali.cli import main
+from apr_dali.commands.analyses import gradcam as command
 from apr_dali.config import CifarOptions
+from apr_dali.data.small_corruptions import CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.gradcam import agreement, joined, looks, target_layer
 from apr_dali.models import create_model
@@ -107,6 +109,10 @@ def test_the_command_with_two_networks(networks, tmp_path, capsys):
         assert -1 <= row["agreement"] <= 1
     assert "right, corrupted" in capsys.readouterr().out
     assert (tmp_path / "gradcam-maps.png").is_file()
+
+
+def test_every_corruption_is_offered():
+    assert tuple(CORRUPTIONS) == command._CORRUPTIONS
 
 
 def test_bad_input(networks, tmp_path, capsys):
