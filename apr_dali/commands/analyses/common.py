@@ -21,6 +21,7 @@ from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
     from apr_dali.commands.session import Session
+    from apr_dali.data.folders import ImageSet
 
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
@@ -157,14 +158,16 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
     return Samples(images, outputs[part.labels], data, "the set", names)
 
 
-def _decoded(session: Session, part: object) -> Images:
+def _decoded(session: Session, part: ImageSet) -> Images:
     """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
     from apr_dali.config import AprRecipe
     from apr_dali.pipelines.loader import ImageNetLoader
 
-    plain = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
-    size = session.network.image_size
-    with ImageNetLoader(part, session.feeding.batch_size, train=False, image_size=size, recipe=plain) as loader:  # type: ignore[arg-type]
+    recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
+    feeding, size = session.feeding, session.network.image_size
+    with ImageNetLoader(
+        part, feeding.batch_size, train=False, image_size=size, threads=feeding.threads, recipe=recipe
+    ) as loader:
         planes = np.concatenate([images.numpy() for images, _ in loader])
     return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
 
