@@ -114,7 +114,9 @@ def _text(names: list[str], maps: list[HeatMap], samples: Samples) -> str:
     from apr_dali.commands.session import table
 
     rows = [("none", *(f"{100 * found.clean_error:.1f}" for found in maps))]
-    for ring in zip(*(found.radial(_RINGS) for found in maps), strict=True):
+    # Narrower rings than a cycle may hold no frequency.
+    rings = max(1, min(_RINGS, len(maps[0].kx) // 2))
+    for ring in zip(*(found.radial(rings) for found in maps), strict=True):
         rows.append((f"{ring[0][0]:g} to {ring[0][1]:g}", *(f"{100 * one[2]:.1f}" for one in ring)))
     heads = ["error, percent"] if len(maps) == 1 else ["first", "second"]
     lines = [f"{len(samples)} images: {samples.origin}; labels: {samples.labels_of}"]
