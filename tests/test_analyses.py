@@ -150,3 +150,8 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="give another --output"):
         sessions.make_output(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize(("name", "words"), [("n02123159", "tiger cat"), ("dog", "dog"), ("7", "7"), ("n2", "n2")])
+def test_classes_in_words(name, words):
+    assert common.in_words(name) == words

@@ -7,6 +7,7 @@ versions, and NAME-TITLE.png.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -126,6 +127,18 @@ def answers(session: Session, images: Images) -> NDArray[np.float32]:
     functions = {"logits": lambda logits, _: logits}
     with source.open() as batches:
         return collect(session.model, batches, functions, session.group.device, session.amp)["logits"]
+
+
+def in_words(name: str) -> str:
+    """A class's name for captions: what ImageNet's WordNet ids stand for, others as they are."""
+    if not re.fullmatch(r"n\d{8}", name):
+        return name
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError:
+        return name
+    described: str = ImageNetInfo().label_name_to_description(name)
+    return described.partition(",")[0]
 
 
 def evenly(count: int, limit: int) -> NDArray[np.int64]:
