@@ -36,14 +36,15 @@ def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(small_network, "SMALL", replace(small_network.SMALL, epochs=1))
     with common.open_subject(parsed("--output", str(tmp_path))) as first:
         pass
-    assert "training wrn-16-1 on the digits for 1 epochs" in capsys.readouterr().out
+    assert "training wrn-16-1 on the digits for 1 epochs, about half" in capsys.readouterr().out
     weights = first.network.model.state_dict()
     with common.open_subject(parsed("--output", str(tmp_path))) as again:
         samples = common.load_samples(again, None, 1000)
         right = (common.answers(again, samples.images).argmax(1) == samples.labels).mean()
     assert capsys.readouterr().out == ""
     assert again.network.fingerprint == first.network.fingerprint
-    assert right > 0.3
+    # A tenth would be chance.
+    assert right > 0.15
     np.testing.assert_array_equal(samples.labels, load_set("digits", "val").labels)
     # The kept one is what the options alone say, and another seed gives another.
     torch.manual_seed(99)
@@ -149,3 +150,8 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="give another --output"):
         sessions.make_output(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize(("name", "words"), [("n02123159", "tiger cat"), ("dog", "dog"), ("7", "7"), ("n2", "n2")])
+def test_classes_in_words(name, words):
+    assert common.in_words(name) == words

@@ -195,6 +195,7 @@ def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     assert cli.main(given) == 0
     told = capsys.readouterr().out
     assert "8 images: digits, test images; labels: the set" in told
+    assert "nan" not in told
     record = json.loads((tmp_path / "out" / "heatmap.json").read_text())
     assert [one["epsilon"] for one in record["result"]["maps"]] == [2.0, 2.0]
     ours, theirs = (np.array(one["loss"]) for one in record["result"]["maps"])

@@ -88,7 +88,7 @@ def positive(text: str) -> int:
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
     known = "a checkpoint, or a torchvision or timm model by its exact name"
-    instead = "; without it a small network, trained on digits in some seconds and kept in the output folder"
+    instead = "; without it a small network, trained on digits in half a minute and kept in the output folder"
     folder = "runs/analyze-digits, or runs/eval-MODEL" if optional else "runs/eval-MODEL"
     parser.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=known + instead * optional)
     parser.add_argument("--weights", metavar="FILE", help="state dict of the named model, in place of its own weights")

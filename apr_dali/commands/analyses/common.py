@@ -7,6 +7,7 @@ versions, and NAME-TITLE.png.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
     from apr_dali.commands.session import Session
+    from apr_dali.data.folders import ImageSet
 
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
@@ -127,6 +129,18 @@ def answers(session: Session, images: Images) -> NDArray[np.float32]:
         return collect(session.model, batches, functions, session.group.device, session.amp)["logits"]
 
 
+def in_words(name: str) -> str:
+    """A class's name for captions: what ImageNet's WordNet ids stand for, others as they are."""
+    if not re.fullmatch(r"n\d{8}", name):
+        return name
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError:
+        return name
+    described: str = ImageNetInfo().label_name_to_description(name)
+    return described.partition(",")[0]
+
+
 def evenly(count: int, limit: int) -> NDArray[np.int64]:
     """The numbers of at most `limit` of `count` things, evenly taken."""
     taken = min(count, limit)
@@ -157,14 +171,16 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
     return Samples(images, outputs[part.labels], data, "the set", names)
 
 
-def _decoded(session: Session, part: object) -> Images:
+def _decoded(session: Session, part: ImageSet) -> Images:
     """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
     from apr_dali.config import AprRecipe
     from apr_dali.pipelines.loader import ImageNetLoader
 
-    plain = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
-    size = session.network.image_size
-    with ImageNetLoader(part, session.feeding.batch_size, train=False, image_size=size, recipe=plain) as loader:  # type: ignore[arg-type]
+    recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
+    feeding, size = session.feeding, session.network.image_size
+    with ImageNetLoader(
+        part, feeding.batch_size, train=False, image_size=size, threads=feeding.threads, recipe=recipe
+    ) as loader:
         planes = np.concatenate([images.numpy() for images, _ in loader])
     return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
 

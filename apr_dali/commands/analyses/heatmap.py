@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> None:
         epsilon = _EPSILON["small" if side <= _SMALL else "large"] if args.epsilon is None else args.epsilon
         networks = [session] if other is None else [session, other]
         maps = [_heatmap(one, samples, size, epsilon, args) for one in networks]
-        print(_text(session, networks, maps, samples))
+        _write(session, networks, maps, samples)
+        print(_text([one.network.name for one in networks], maps, samples))
+        print(f"written: {session.output / 'heatmap.json'}, heatmap-maps.png")
 
 
 def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args: argparse.Namespace) -> HeatMap:
@@ -78,39 +80,45 @@ def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args
     )
 
 
-def _text(session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples) -> str:
-    """Write the record and the picture; a table of the error by frequency."""
-    from apr_dali.commands.session import table
+def _write(session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples) -> None:
+    """The record and the picture."""
     from apr_dali.eval.frequency_pictures import heatmap_picture
 
-    names = [one.network.name for one in networks]
-    result: dict[str, Any] = {
+    result = {
         "data": samples.origin,
         "labels": samples.labels_of,
         "images": len(samples),
-        "maps": [
-            {
-                "network": one.network.name,
-                "fingerprint": one.network.fingerprint,
-                "epsilon": found.epsilon,
-                "clean_error": found.clean_error,
-                "clean_loss": found.clean_loss,
-                "ky": found.ky.tolist(),
-                "kx": found.kx.tolist(),
-                "error": found.error.tolist(),
-                "loss": found.loss.tolist(),
-            }
-            for one, found in zip(networks, maps, strict=True)
-        ],
+        "maps": [_record(one, found) for one, found in zip(networks, maps, strict=True)],
     }
+    names = [one.network.name for one in networks]
     titles = names if len(set(names)) == len(names) else [f"{n + 1}: {name}" for n, name in enumerate(names)]
     session.finish("heatmap", result, {"maps": heatmap_picture(dict(zip(titles, maps, strict=True)))})
-    columns = [found.radial(_RINGS) for found in maps]
+
+
+def _record(of: Session, found: HeatMap) -> dict[str, Any]:
+    return {
+        "network": of.network.name,
+        "fingerprint": of.network.fingerprint,
+        "epsilon": found.epsilon,
+        "clean_error": found.clean_error,
+        "clean_loss": found.clean_loss,
+        "ky": found.ky.tolist(),
+        "kx": found.kx.tolist(),
+        "error": found.error.tolist(),
+        "loss": found.loss.tolist(),
+    }
+
+
+def _text(names: list[str], maps: list[HeatMap], samples: Samples) -> str:
+    """The error by frequency, a column a network."""
+    from apr_dali.commands.session import table
+
     rows = [("none", *(f"{100 * found.clean_error:.1f}" for found in maps))]
-    for ring in zip(*columns, strict=True):
+    # Narrower rings than a cycle may hold no frequency.
+    rings = max(1, min(_RINGS, len(maps[0].kx) // 2))
+    for ring in zip(*(found.radial(rings) for found in maps), strict=True):
         rows.append((f"{ring[0][0]:g} to {ring[0][1]:g}", *(f"{100 * one[2]:.1f}" for one in ring)))
     heads = ["error, percent"] if len(maps) == 1 else ["first", "second"]
     lines = [f"{len(samples)} images: {samples.origin}; labels: {samples.labels_of}"]
     lines += [] if len(maps) == 1 else [f"{head}: {name}" for head, name in zip(heads, names, strict=True)]
-    lines.append(table(("noise, cycles an image", *heads), rows))
-    return "\n".join([*lines, f"written: {session.output / 'heatmap.json'}, heatmap-maps.png"])
+    return "\n".join([*lines, table(("noise, cycles an image", *heads), rows)])

@@ -1,4 +1,4 @@
-"""A small network, trained on scikit-learn's digits in seconds: what an analysis shows where none is given."""
+"""A small network, trained on scikit-learn's digits in half a minute: what an analysis shows where none is given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from apr_dali.training.loop import Trainer
 from apr_dali.training.optimiser import set_learning_rate
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
-"""Options with which the digits are learnt in some seconds: 95 % and more of the test images."""
+"""Options with which the digits are learnt in half a minute on a core: 98 % of the test images."""
 _RISING = 10  # steps over which the learning rate rises
 
 
@@ -29,7 +29,8 @@ def digits_network(folder: Path, group: Group, options: CifarOptions = SMALL) ->
     home = folder / f"digits-{options.model}-{options.epochs}-seed{options.seed}"
     path = home / checkpoint.LATEST
     if not path.is_file():
-        print(f"no MODEL given: training {options.model} on the digits for {options.epochs} epochs, kept as {path}")
+        epochs = f"{options.epochs} epochs, about half a minute"
+        print(f"no MODEL given: training {options.model} on the digits for {epochs}; kept as {path}")
         home.mkdir(parents=True, exist_ok=True)
         data = load_set("digits", "train")
         fit(data, options, group, home=home)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.commands.analyses.common import add_subject, load_samples, open_subject
+from apr_dali.commands.analyses.common import add_subject, in_words, load_samples, open_subject
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 from apr_dali.spectral import AXES
@@ -74,7 +74,7 @@ def _of_set(session: Session, args: argparse.Namespace) -> tuple[list[list[Panel
     order = sorted(range(len(samples)), key=lambda n: samples.names[n] == samples.names[partner[n]])
     for first in order[: args.show]:
         pair = [first, int(partner[first])]
-        names = [samples.names[n] for n in pair]
+        names = [in_words(samples.names[n]) for n in pair]
         rows.append(_panels(session, list(samples.images[pair]), names, args.axes))
     result = {
         "data": samples.origin,
@@ -118,7 +118,7 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
     titles = (a, b, f"phase of {a}\namplitude of {b}", f"phase of {b}\namplitude of {a}")
     shown = images.permute(0, 2, 3, 1).clamp(0, 1).numpy()
     return [
-        Panel(title, image, network.classes[index], share)
+        Panel(title, image, in_words(network.classes[index]), share)
         for title, image, index, share in zip(titles, shown, best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
