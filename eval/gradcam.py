@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,10 +109,11 @@ Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
 """Title, images uint8 (N, H, W, 3), and what each network sees in them, by its name."""
 
 
-def gradcam_picture(panels: Sequence[Panel], classes: Sequence[str], targets: NDArray[np.int64]) -> bytes:
+def gradcam_picture(panels: Sequence[Panel], words: Callable[[int], str], targets: NDArray[np.int64]) -> bytes:
     """A line an image; for clean and corrupted, the image and each network's map over it, with its prediction.
 
-    Predictions that are not the target have a ✗. targets: int64 (N,), the classes that the maps are of.
+    Predictions that are not the target have a ✗. words: the name of a class. targets: int64 (N,), the classes that the
+    maps are of.
     """
     columns = sum(1 + len(seen) for _, _, seen in panels)
     figure = new_figure(_INCHES * columns, (_INCHES + 0.1) * len(targets) + 0.25)
@@ -121,14 +122,14 @@ def gradcam_picture(panels: Sequence[Panel], classes: Sequence[str], targets: ND
     for title, images, seen in panels:
         for row, axes in enumerate(grid[:, column]):
             axes.imshow(images[row])
-            axes.set_xlabel(f"map of: {_short(classes[targets[row]])}", fontsize=7)
+            axes.set_xlabel(f"map of: {_short(words(targets[row]))}", fontsize=7)
         grid[0, column].set_title(title, fontsize=9)
         for offset, (name, found) in enumerate(seen.items(), 1):
             for row, axes in enumerate(grid[:, column + offset]):
                 axes.imshow(images[row].mean(2), cmap="gray", vmin=0, vmax=255)
                 axes.imshow(found.maps[row], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
                 mark = "✓" if found.answers[row] == targets[row] else "✗"
-                answer = _short(classes[found.answers[row]])
+                answer = _short(words(found.answers[row]))
                 axes.set_xlabel(f"{mark} {answer} {found.confidence[row]:.0%}", fontsize=7)
             grid[0, column + offset].set_title(f"{name}, {title}", fontsize=9)
         column += 1 + len(seen)

@@ -37,11 +37,11 @@ def test_panels_are_the_operators_outputs(images):
         assert np.array_equal(row.pair, np.clip(np.rint(np.moveaxis(mixed[n], 0, -1)), 0, 255).astype(np.uint8))
 
 
-def test_the_operations_named_are_those_that_were_recombined(images):
+@pytest.mark.parametrize("seed", range(4))
+def test_the_operations_named_are_those_that_were_recombined(images, seed):
     """From the words alone, step by step with the reference: phase of the one, amplitude of the other."""
-    draws = SingleDraws.sample(3, 40, 40, seed=0)
-    assert set(draws.amplitude_of_second) == {True, False}
-    for n, row in enumerate(rows(images, NAMES, seed=0)):
+    draws = SingleDraws.sample(3, 40, 40, seed=seed)
+    for n, row in enumerate(rows(images, NAMES, seed=seed)):
         made = {}
         for text in row.operations:
             image = images[n]

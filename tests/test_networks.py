@@ -58,17 +58,6 @@ def test_classes_are_found_by_name(tmp_path):
         network.indices(("emu", "w"))
 
 
-def test_captions_are_for_people(tmp_path):
-    from dataclasses import replace
-
-    from apr_dali.commands.networks import imagenet_classes
-
-    network = load_network(saved(tmp_path, "cifar/wrn-16-1", config.CifarOptions(), small()))
-    assert network.captions == tuple(CLASSES)
-    captions = replace(network, classes=imagenet_classes()).captions
-    assert (captions[0], captions[282], captions[999]) == ("tench", "tiger cat", "toilet tissue")
-
-
 def test_the_fingerprint_is_of_the_weights(tmp_path):
     """A resumed evaluation must go on with the same weights, wherever they lie and however they were trained."""
     changed = small()

@@ -46,16 +46,6 @@ class Network:
         """The normalisation as loaders take it."""
         return AprRecipe(0.0, True, self.mean, self.std)
 
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """The classes by names for people: in English where they are ImageNet's WordNet ids."""
-        if len(self.classes) != 1000 or self.classes != imagenet_classes():
-            return self.classes
-        from timm.data import ImageNetInfo
-
-        told = ImageNetInfo()
-        return tuple(told.index_to_description(n).partition(",")[0] for n in range(len(self.classes)))
-
     def indices(self, names: tuple[str, ...]) -> list[int]:
         """The outputs that stand for the classes `names`; InputError if there is none for one of them."""
         position = {name: index for index, name in enumerate(self.classes)}

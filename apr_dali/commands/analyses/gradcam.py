@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
             (view, views[view][shown], {name: looks.take(shown) for name, looks in found.items()})
             for view, found in seen.items()
         ]
-        picture = gradcam.gradcam_picture(panels, session.network.captions, samples.labels[shown])
+        classes = session.network.classes
+        picture = gradcam.gradcam_picture(panels, lambda n: common.in_words(classes[n]), samples.labels[shown])
         session.finish("gradcam", result, {"maps": picture})
         titles = ("network", "layer", "right, clean", "right, corrupted", "maps' agreement")
         cells = [
