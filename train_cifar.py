@@ -3,6 +3,7 @@
     python train_cifar.py --aug apr-sp --model wrn-16-1 --epochs 20
     python train_cifar.py --dataset cifar10 --data /path/cifar --aug apr-sp --amp bf16 --output runs/first
     python train_cifar.py --dataset cifar10 --data /path/cifar --recipe fgsm-apr-sp --on-overfitting stop
+    python train_cifar.py --model wrn-16-1 --epochs 20 --spectrum amplitude=low,phase=full
     torchrun --standalone --nproc-per-node=2 train_cifar.py --dataset cifar100 --data /path/cifar --aug apr-p
 
 The defaults are the published recipe: WRN-40-2, 200 epochs, batch 128, SGD with Nesterov momentum 0.9, learning rate
@@ -27,7 +28,9 @@ from apr_dali.data.arrays import ArraySet, download, load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import check_input, cifar_first, create_model
+from apr_dali.models.banded import behind, name_behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
@@ -109,7 +112,9 @@ def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]
 
 def architecture(options: CifarOptions) -> str:
     """The name that checkpoints keep."""
-    return cifar_first(options.model) + (TWO_HEADS if options.phase_weight != 1 else "")
+    first = MODULATED if options.first_layer == "modulated" else ""
+    name = cifar_first(options.model) + first + (TWO_HEADS if options.phase_weight != 1 else "")
+    return name_behind(name, options.spectrum, options.radii)
 
 
 def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
@@ -118,12 +123,18 @@ def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Train
     torch.manual_seed(options.seed)
     model = create_model(cifar_first(options.model), classes)
     check_input(model, trained.images.shape[1], classes)
+    if options.first_layer == "modulated":
+        modulate_first(model, options.modulation_noise, options.seed)
     if options.phase_weight != 1:
         if not isinstance(model, SmallClassifier):
             raise InputError(f"--phase-weight needs one of the CIFAR networks, such as wrn-40-2, got {options.model}")
         model = TwoHeads(model, options.phase_weight)
+    model = behind(model, options.spectrum, options.radii, recipe(options))
     objective = methods.objective(options, model, classes, recipe(options), group.device)
-    return Trainer(model, options, group, architecture(options), objective)
+    trainer = Trainer(model, options, group, architecture(options), objective)
+    if options.low_filters is not None:
+        keep_proportion(trainer.model, trainer.optimiser, options.low_filters)
+    return trainer
 
 
 def recipe(options: CifarOptions) -> AprRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from apr_dali.bands import RADII, Spectrum
 from apr_dali.errors import InputError
 from apr_dali.spectral import AXES, OVERFLOWS
 
@@ -120,6 +121,8 @@ def check_options(options: Any) -> None:
         choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
         if choices:
             check_choice(name, value, choices)
+        if value is None:
+            continue
         for number in value if isinstance(value, tuple) else (value,):
             # "not (number >= low)" instead of "number < low": it also refuses nan.
             if low is not None and not number >= low:
@@ -265,9 +268,27 @@ class CifarOptions(TrainingOptions):
         high=1,
     )
 
+    low_filters: float | None = option(
+        "network", None, "keep this share of the first layer's filters low-frequency, the rest high", low=0, high=1
+    )
+    first_layer: str = option(
+        "network", "plain", "modulated learns how its filters weigh each radial band", choices=("plain", "modulated")
+    )
+    modulation_noise: float = option("network", 0.1, "--first-layer modulated: δ of its noise", low=0, high=1)
+
     aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
     pair_probability: float = option("augmentation", 0.6, "APR-P: share of batches that are mixed", low=0, high=1)
     single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
+    spectrum: str = option(
+        "network",
+        "",
+        "show the network, in training and in validation, only these bands of its images: "
+        "amplitude and phase each full, low, band or high",
+        metavar="amplitude=BAND,phase=BAND",
+    )
+    radii: tuple[float, ...] = option(
+        "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles a pixel", low=0
+    )
 
     epochs: int = option("optimisation", 200, "passes over the training images", low=1)
     batch_size: int = option("optimisation", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
@@ -310,6 +331,12 @@ class CifarOptions(TrainingOptions):
         self._refuse("--download", "download", self.dataset.startswith("cifar"), "--dataset cifar10 or cifar100")
         self._refuse("--data", "data", self.dataset != "digits", "another --dataset than digits")
         self._refuse("--image-size", "image_size", self.dataset == "folder", "--dataset folder")
+        modulated = self.first_layer == "modulated"
+        self._refuse("--modulation-noise", "modulation_noise", modulated, "--first-layer modulated")
+        self._refuse("--low-filters", "low_filters", not modulated, "--first-layer plain")
+        self._refuse("--radii", "radii", bool(self.spectrum), "--spectrum")
+        if self.spectrum:
+            Spectrum.parse(self.spectrum, self.radii)
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")
@@ -325,6 +352,8 @@ class CifarOptions(TrainingOptions):
     def _check_attack(self) -> None:
         if self.aug not in AUGMENTATIONS:
             raise InputError(f"--adversarial goes with --aug {', '.join(AUGMENTATIONS)}, got {self.aug}")
+        if self.spectrum:
+            raise InputError("--adversarial attacks pixels, of which --spectrum hides some: leave one of them out")
         if self.phase_weight != 1:
             raise InputError("--adversarial attacks one label: it does not go with --phase-weight")
         if self.amp == "fp16":

@@ -90,6 +90,14 @@ class SingleDraws:
     def __len__(self) -> int:
         return len(self.mix)
 
+    def describe(self, n: int) -> tuple[str, str]:
+        """What gives image n its phase and its amplitude, in words; twice the same where nothing is recombined."""
+        first, second = (OPERATIONS[index].replace("_", " ") for index in self.operation[n])
+        if not self.mix[n]:
+            return first, first
+        both = f"{first} + {second}"
+        return (first, both) if self.amplitude_of_second[n] else (both, first)
+
     @classmethod
     def sample(cls, batch: int, height: int, width: int, seed: int | np.random.Generator | None = None) -> SingleDraws:
         """Draw for `batch` images of height × width; `seed` is a number or a generator to draw from."""

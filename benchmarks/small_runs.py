@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from small_corruptions import CORRUPTIONS, Images
 
 from apr_dali.config import CifarOptions
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.small_corruptions import CORRUPTIONS, Images
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
 from apr_dali.pipelines.loader import CifarLoader

@@ -17,7 +17,7 @@ _DPI = 120
 def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> bytes:
     """Error rates, 0..1, as a coloured table: a row a corruption, a column a severity, and the mean of each row."""
     rows = np.array([[*row, np.mean(row)] for row in errors.values()]) * 100
-    figure = _figure(6.4, 1.2 + 0.3 * len(rows))
+    figure = new_figure(6.4, 1.2 + 0.3 * len(rows))
     axes = figure.subplots()
     axes.imshow(rows, cmap="YlOrRd", vmin=0, vmax=100, aspect="auto")
     for (y, x), value in np.ndenumerate(rows):
@@ -27,12 +27,12 @@ def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> byt
     axes.axvline(4.5, color="white", linewidth=3)
     axes.tick_params(length=0)
     axes.set_title(f"{title}: error in percent", fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def reliability_picture(diagrams: Mapping[str, Reliability]) -> bytes:
     """Reliability diagrams side by side: accuracy over confidence, and below how many images have which confidence."""
-    figure = _figure(3.6 * len(diagrams), 4.4)
+    figure = new_figure(3.6 * len(diagrams), 4.4)
     grid = figure.subplots(2, len(diagrams), squeeze=False, sharex=True, height_ratios=[3, 1])
     for column, (title, diagram) in enumerate(diagrams.items()):
         bins = len(diagram.count)
@@ -45,12 +45,12 @@ def reliability_picture(diagrams: Mapping[str, Reliability]) -> bytes:
         lower.bar(centres, diagram.count / diagram.count.sum(), 1 / bins, color="C7", edgecolor="white")
         lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share of images" if column == 0 else "")
     grid[0, 0].legend(fontsize=7, loc="upper left")
-    return _png(figure)
+    return png_of(figure)
 
 
 def score_picture(inside: NDArray[Any], outside: Mapping[str, NDArray[Any]], score: str) -> bytes:
     """Histograms of a score: in-distribution in one colour, each other set in a panel of its own. Shares of the set."""
-    figure = _figure(6.4, 0.6 + 1.4 * len(outside))
+    figure = new_figure(6.4, 0.6 + 1.4 * len(outside))
     edges = np.histogram_bin_edges(np.concatenate([inside, *outside.values()]), 40)
     for axes, (name, scores) in zip(
         figure.subplots(len(outside), 1, squeeze=False, sharex=True)[:, 0], outside.items(), strict=True
@@ -61,17 +61,19 @@ def score_picture(inside: NDArray[Any], outside: Mapping[str, NDArray[Any]], sco
         axes.legend(fontsize=8)
         axes.set_ylabel("share")
     axes.set_xlabel(score)
-    return _png(figure)
+    return png_of(figure)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches."""
     # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
+    """The figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

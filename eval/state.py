@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ class State:
 
     def put(self, name: str, value: Any) -> None:
         """Keep `value`, which JSON can hold, as the finished part `name`; it is on the disk when this returns."""
-        self._parts[name] = json.loads(json.dumps(value))
+        self.put_all({name: value})
+
+    def put_all(self, values: Mapping[str, Any]) -> None:
+        """Keep several finished parts at once, as `put` keeps one."""
+        self._parts.update(json.loads(json.dumps(values)))
         if self._main and self._path is not None:
             text = json.dumps({"settings": self._settings, "parts": self._parts})
             write_whole(self._path, text.encode())

@@ -53,3 +53,26 @@ def shim_folder(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("g++ is needed to run the CUDA kernels on the CPU")
     return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="session")
+def digits_checkpoints(tmp_path_factory) -> tuple[str, str]:
+    """Checkpoints of two small networks for digits with random weights, which disagree."""
+    from dataclasses import asdict
+
+    import torch
+
+    from apr_dali.config import CifarOptions
+    from apr_dali.models import create_model
+    from apr_dali.training import checkpoint
+
+    paths = []
+    for seed in (0, 1):
+        folder = tmp_path_factory.mktemp("digits")
+        torch.manual_seed(seed)
+        model = create_model("cifar/wrn-16-1", 10)
+        options = asdict(CifarOptions(model="wrn-16-1"))
+        state = {"architecture": "cifar/wrn-16-1", "classes": [str(n) for n in range(10)]}
+        checkpoint.save(folder, {**state, "options": options, "model": model.state_dict()}, best=False)
+        paths.append(str(folder / checkpoint.LATEST))
+    return paths[0], paths[1]

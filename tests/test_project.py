@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors"},
     {"spectral", "draws"},
+    {"bands"},
     {"config", "pillow_ops"},
     {"kernels", "data"},
     {"backend"},

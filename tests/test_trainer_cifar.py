@@ -18,6 +18,7 @@ from PIL import Image
 from processes import train_in_two
 
 from apr_dali.data.arrays import load_set
+from apr_dali.eval.filters import filter_spectra
 from apr_dali.training.command import run
 from apr_dali.training.loop import Trainer
 
@@ -103,8 +104,13 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
 
 @pytest.mark.parametrize(
     "method",
-    [["--aug", "apr-sp"], ["--aug", "cutmix"], ["--aug", "apr-p", "--adversarial", "fgsm"]],
-    ids=["apr-sp", "cutmix", "fgsm"],
+    [
+        ["--aug", "apr-sp"],
+        ["--aug", "cutmix"],
+        ["--aug", "apr-p", "--adversarial", "fgsm"],
+        ["--first-layer", "modulated", "--modulation-noise", "0.5"],
+    ],
+    ids=["apr-sp", "cutmix", "fgsm", "modulated"],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
@@ -145,6 +151,15 @@ def test_two_processes_agree(tree, tmp_path):
     assert len(rows_of(tmp_path / "run", "step")) == STEPS
 
 
+def test_the_proportion_of_low_filters_is_kept(tree, train):
+    """That of the checkpoint after an epoch of steps, with momentum and weight decay."""
+    given = [*on(tree), "--low-filters", "0.25"]
+    assert train(*given, "--epochs", 1, "--output", "run")[0] == 0
+    shares = filter_spectra(torch.load("run/latest.pt", weights_only=True)["model"]["first.weight"]).low
+    assert (shares > 0.5).tolist() == [True] * 4 + [False] * 12
+    assert train(*given, "--eval-only", "run/latest.pt")[0] == 0
+
+
 def test_learns(tree, train):
     status, _, errors = train(*on(tree), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run")
     assert status == 0, errors
@@ -164,6 +179,9 @@ def test_learns(tree, train):
         (["--aug", "apr-p", "--phase-weight", "2"], "--phase-weight must be at most 1"),
         (["--aug", "apr-p", "--phase-weight", "0.5", "--model", "timm/test_resnet"], "--phase-weight needs one of"),
         (["--adversarial", "fgsm", "--epsilon", "-1"], "--epsilon must be at least 0"),
+        (["--low-filters", "1.5"], "--low-filters must be at most 1"),
+        (["--low-filters", "0.5", "--first-layer", "modulated"], "--low-filters changes nothing here: it needs"),
+        (["--modulation-noise", "0.5"], "--modulation-noise changes nothing here: it needs"),
         (["--batch-size", "2000"], "gives no batch"),
         (["--resume", "missing.pt"], "no checkpoint missing.pt"),
     ],

@@ -85,11 +85,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint, or a torchvision or timm model by its exact name")
+def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
+    known = "a checkpoint, or a torchvision or timm model by its exact name"
+    instead = "; without it a small network, trained on digits in half a minute and kept in the output folder"
+    folder = "runs/analyze-digits, or runs/eval-MODEL" if optional else "runs/eval-MODEL"
+    parser.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=known + instead * optional)
     parser.add_argument("--weights", metavar="FILE", help="state dict of the named model, in place of its own weights")
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: what it was trained at)")
-    parser.add_argument("--output", metavar="DIR", help="folder for results and state (default: runs/eval-MODEL)")
+    parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
         "--batch-size", type=positive, default=128, metavar="N", help="a process (default: %(default)s)"
     )
@@ -99,18 +103,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="VAL", help="folder of class folders")
 
 
 def _add_corruption(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="ImageNet-C's folders, or CIFAR-C's .npy files")
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
 
 
 def _add_ood(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="VAL", help="in-distribution images")
     parser.add_argument(
         "--ood",
@@ -125,12 +129,12 @@ def _add_ood(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_calibration(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="VAL", help="folder of class folders")
 
 
 def _add_autoattack(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data", required=True, metavar="VAL", help="images to attack")
     parser.add_argument("--version", default="standard", help="standard, plus, or one attack's name (%(default)s)")
     parser.add_argument("--norm", default="linf", help="linf, l2 or l1 (%(default)s)")
@@ -141,7 +145,7 @@ def _add_autoattack(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_shift(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument(
         "set", choices=("imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2"), help="which one --data holds"
     )
@@ -149,7 +153,7 @@ def _add_shift(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_all(parser: argparse.ArgumentParser) -> None:
-    _add_network(parser)
+    add_network(parser)
     parser.add_argument("--data-root", required=True, metavar="DIR", help="folder with val, imagenet-c, imagenet-a, …")
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from apr_dali.bands import RADII
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, AprRecipe, Scaling
 from apr_dali.errors import InputError
+from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
@@ -112,12 +115,18 @@ def _view_of_torchvision(name: str, image_size: int | None) -> _View:
 def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     state = checkpoint.load_any(path)
     classes, architecture = tuple(state["classes"]), state["architecture"]
-    made, options = create_model(architecture.removesuffix(TWO_HEADS), len(classes)), state["options"]
-    if architecture.endswith(TWO_HEADS):
+    plain, options = architecture.partition(SEEING)[0], state["options"]
+    single = plain.removesuffix(TWO_HEADS)
+    made = create_model(single.removesuffix(MODULATED), len(classes))
+    if single.endswith(MODULATED):
+        modulate_first(made)
+    if plain.endswith(TWO_HEADS):
         assert isinstance(made, SmallClassifier), architecture
         made = TwoHeads(made, options["phase_weight"])
-    made.load_state_dict(state["model"])
     recipe = _recipe(options)
+    made = behind(made, options.get("spectrum", ""), tuple(options.get("radii", RADII)), recipe)
+    made.load_state_dict(state["model"])
+    export_plain(made)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
     return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))

@@ -66,15 +66,22 @@ class Session:
 
     def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes]) -> dict[str, Any]:
         """Write NAME.json and the pictures NAME-….png, and return what the file says."""
-        record = {"evaluation": name, "settings": self.settings(), **environment(self.group), "result": result}
+        return write_record(self.group, self.output, name, self.settings(), result, pictures)
 
-        def write() -> None:
-            for title, png in pictures.items():
-                write_whole(self.output / f"{name}-{title}.png", png)
-            write_whole(self.output / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
 
-        on_main(self.group, write)
-        return record
+def write_record(
+    group: Group, output: Path, name: str, settings: dict[str, Any], result: dict[str, Any], pictures: dict[str, bytes]
+) -> dict[str, Any]:
+    """Write NAME.json and the pictures NAME-TITLE.png into the folder `output`, and return what the file says."""
+    record = {"evaluation": name, "settings": settings, **environment(group), "result": result}
+
+    def write() -> None:
+        for title, png in pictures.items():
+            write_whole(output / f"{name}-{title}.png", png)
+        write_whole(output / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+
+    on_main(group, write)
+    return record
 
 
 @contextmanager
@@ -85,14 +92,20 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_network(args.model, args.weights, args.image_size).fingerprint)
         network = load_network(args.model, args.weights, args.image_size)
-        output = on_main(group, lambda: _make_output(args.output, args.model))
+        output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
         feeding = Feeding(network, group, args.batch_size, args.amp, args.threads)
         yield Session(network, model, group, feeding, output)
 
 
-def _make_output(output: str | None, model: str) -> Path:
-    path = Path(output) if output else Path("runs") / f"eval-{re.sub('[^A-Za-z0-9_.-]+', '-', model).strip('-.')}"
+def default_output(model: str) -> str:
+    """The folder for what is found out about `model`."""
+    return f"runs/eval-{re.sub('[^A-Za-z0-9_.-]+', '-', model).strip('-.')}"
+
+
+def make_output(output: str) -> Path:
+    """The folder `output`, made if it is not there."""
+    path = Path(output)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from apr_dali.config import GROUPS, flag
 from apr_dali.errors import InputError
@@ -59,14 +59,19 @@ def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
 
 
 def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
-    """What argparse's add_argument takes for a field of the type `hint`: bool, a plain type or tuple[type, ...]."""
+    """What argparse's add_argument takes for a field of the type `hint`.
+
+    That is bool, a plain type, a plain type | None whose default is None, or tuple[type, ...].
+    """
     text = item.metadata["text"].replace("%", "%%")
     if hint is bool:
         return {"action": "store_true", "help": text}
-    several = get_args(hint)
-    shown = " ".join(map(str, item.default)) if isinstance(item.default, tuple) else str(item.default)
+    inner = get_args(hint)
+    several = inner and get_origin(hint) is tuple
+    defaults = item.default if isinstance(item.default, tuple) else (item.default,)
+    shown = " ".join(str(value) for value in defaults if value is not None)
     return {
-        "type": several[0] if several else hint,
+        "type": inner[0] if inner else hint,
         "nargs": "+" if several else None,
         "choices": item.metadata["choices"] or None,
         "metavar": item.metadata["metavar"],

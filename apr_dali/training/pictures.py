@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import apr_dali
-from apr_dali.config import AprRecipe, TrainingOptions, uses_pair, uses_single
-from apr_dali.draws import OPERATIONS, PairDraws, SingleDraws
+from apr_dali.bands import Spectrum, banded
+from apr_dali.config import AprRecipe, CifarOptions, TrainingOptions, uses_pair, uses_single
+from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.training.checkpoint import write_whole
 
 CURVES, SAMPLES = "curves.png", "samples.png"
@@ -88,7 +89,11 @@ def sample_columns(
         # The next image in the row of photographs is the partner: every picture then shows a mix of two.
         draws = PairDraws(np.roll(np.arange(count), -1), mix=True)
         columns.append(("partner: gives the amplitude", images[draws.partner], blank))
-        columns.append(("APR-P: own phase (mixed view)", _pair(images, draws, recipe), blank))
+        images = _pair(images, draws, recipe)
+        columns.append(("APR-P: own phase (mixed view)", images, blank))
+    if isinstance(options, CifarOptions) and options.spectrum:
+        shown = _banded(images, Spectrum.parse(options.spectrum, options.radii))
+        columns.append((f"seen: {options.spectrum.replace(',', ', ')}", shown, blank))
     return columns
 
 
@@ -102,13 +107,16 @@ def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDA
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
+def _banded(images: NDArray[np.uint8], spectrum: Spectrum) -> NDArray[np.uint8]:
+    """What the network sees of images, each stretched to 0..255: most spectra leave little of their range."""
+    seen = np.moveaxis(banded(np.moveaxis(images, -1, 1) / 255, spectrum), 1, -1)
+    low, high = (np.percentile(seen, percent, axis=(1, 2, 3), keepdims=True) for percent in (1, 99))
+    return np.clip(np.rint(255 * (seen - low) / np.maximum(high - low, 1e-9)), 0, 255).astype(np.uint8)
+
+
 def _describe(draws: SingleDraws, n: int) -> str:
-    first, second = (OPERATIONS[index].replace("_", " ") for index in draws.operation[n])
-    if not draws.mix[n]:
-        return first
-    other = (first, f"{first} + {second}")
-    giver = int(draws.amplitude_of_second[n])
-    return f"phase: {other[1 - giver]}\namplitude: {other[giver]}"
+    phase, amplitude = draws.describe(n)
+    return f"phase: {phase}\namplitude: {amplitude}" if draws.mix[n] else phase
 
 
 def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:

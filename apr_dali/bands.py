@@ -1,0 +1,88 @@
+"""Bands of amplitude and phase, in NumPy float64: the paper's section 3.1, Eq. 1 and 2. The definition of truth.
+
+The spectrum of an image, F = A·e^{iφ} (Eq. 1), is cut into three bands by the distance of a frequency from zero. The
+image x̃ = iDFT(Ã·e^{iφ̃}) (Eq. 2) has its amplitude and its phase each full or of one band alone. The paper replaces
+the zeros that a filter leaves by ones. Our reading: outside its band Ã is 1 and e^{iφ̃} is 1, that is φ̃ = 0: a phase
+of 1 radian at a frequency and at its mirror image would be the spectrum of no real image. Each channel is transformed
+by itself, and images are in 0..1, which is what an amplitude of 1 is measured against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from apr_dali.errors import InputError
+from apr_dali.spectral import amplitude, compose, phase
+
+BANDS = ("full", "low", "band", "high")
+RADII = (0.125, 0.25)
+"""Where the bands meet, in cycles a pixel: waves of 8 and of 4 pixels. The paper gives no radii; these are ours."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Which band of the amplitude and of the phase is kept, each one of BANDS.
+
+    radii: low holds the frequencies up to the first, band those up to the second, high the rest; in cycles a pixel,
+    of the distance from zero, which is 0.5 at the ends of the axes and 0.71 in the corners.
+    """
+
+    amplitude: str = "full"
+    phase: str = "full"
+    radii: tuple[float, ...] = RADII
+
+    def __post_init__(self) -> None:
+        for name in ("amplitude", "phase"):
+            if getattr(self, name) not in BANDS:
+                raise InputError(f"{name} must be one of {', '.join(BANDS)}, got {getattr(self, name)!r}")
+        if len(self.radii) != 2 or not 0 <= self.radii[0] < self.radii[1] <= 0.75:
+            got = ", ".join(map(str, self.radii))
+            raise InputError(f"radii must be two rising numbers in 0..0.75 cycles a pixel, got {got}")
+
+    @classmethod
+    def parse(cls, text: str, radii: tuple[float, ...] = RADII) -> Spectrum:
+        """From `amplitude=BAND,phase=BAND`, in any order; what is not named is full. InputError otherwise."""
+        given: dict[str, str] = {}
+        for part in text.split(","):
+            name, equals, band = part.partition("=")
+            if not equals or name not in ("amplitude", "phase") or name in given:
+                raise InputError(f"a spectrum is given as amplitude=low,phase=full, each name once, got {text!r}")
+            given[name] = band
+        return cls(**given, radii=tuple(radii))
+
+    def __str__(self) -> str:
+        return f"amplitude={self.amplitude},phase={self.phase}"
+
+
+def in_band(radius: NDArray[np.float64], band: str, radii: tuple[float, ...] = RADII) -> NDArray[np.bool_]:
+    """Whether frequencies at distances `radius` from zero, in cycles a pixel, belong to `band`."""
+    low, high = radii
+    return {
+        "full": np.ones(np.shape(radius), bool),
+        "low": radius <= low,
+        "band": (radius > low) & (radius <= high),
+        "high": radius > high,
+    }[band]
+
+
+def radius_of(height: int, width: int) -> NDArray[np.float64]:
+    """The distance of each frequency from zero in cycles a pixel, (H, W), zero frequency first."""
+    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+
+
+def band_pass(images: ArrayLike, band: str, radii: tuple[float, ...] = RADII) -> NDArray[np.float64]:
+    """The part of images (..., H, W) in a band, zeros outside it: low, band and high add up to the images."""
+    x = np.asarray(images, np.float64)
+    kept = in_band(radius_of(*x.shape[-2:]), band, radii)
+    return np.fft.ifft2(np.fft.fft2(x) * kept).real
+
+
+def banded(images: ArrayLike, spectrum: Spectrum) -> NDArray[np.float64]:
+    """x̃ of images (..., C, H, W) in 0..1: real, of the same shape, not clipped."""
+    x = np.asarray(images, np.float64)
+    radius = radius_of(*x.shape[-2:])
+    of_amplitude, of_phase = (in_band(radius, band, spectrum.radii) for band in (spectrum.amplitude, spectrum.phase))
+    return compose(np.where(of_amplitude, amplitude(x, "hw"), 1.0), np.where(of_phase, phase(x, "hw"), 0.0), "hw")

@@ -1,0 +1,147 @@
+"""`apr-dali analyze bands`: what is learnt from bands of amplitude and phase, the paper's section 3.1."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from apr_dali.bands import BANDS, RADII, Spectrum
+from apr_dali.commands.arguments import positive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apr_dali.config import CifarOptions
+    from apr_dali.data.arrays import ArraySet
+    from apr_dali.training.distributed import Group
+
+TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
+_SIDE = 16  # of digits, which are 8×8 images made larger
+_PHOTOGRAPH, _PHOTOGRAPH_SIDE = "cat", 128
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="digits", metavar="NAME", help="as for train_cifar.py (default: digits)")
+    parser.add_argument("--data", default="data", metavar="DIR", help="as for train_cifar.py")
+    parser.add_argument("--model", default="wrn-16-1", metavar="NAME", help="as for train_cifar.py (%(default)s)")
+    parser.add_argument("--epochs", type=positive, default=3, metavar="N", help="of each training (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.05, help="greatest learning rate (default: %(default)s)")
+    parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: 16 for digits, else 32)")
+    parser.add_argument(
+        "--radii",
+        type=float,
+        nargs=2,
+        default=RADII,
+        metavar=("LOW", "HIGH"),
+        help="where low and band, and band and high meet, in cycles a pixel (default: 0.125 0.25)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--threads", type=positive, default=0, metavar="N", help="data threads (default: chosen)")
+    parser.add_argument("--output", default="runs/analyze-bands", metavar="DIR", help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from apr_dali.commands.session import make_output
+    from apr_dali.config import CifarOptions
+    from apr_dali.training.distributed import start
+
+    radii = tuple(args.radii)
+    cells = [Spectrum(amplitude, phase, radii) for amplitude in BANDS for phase in BANDS]
+    options = CifarOptions(
+        dataset=args.dataset,
+        model=args.model,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    side = args.image_size or (_SIDE if args.dataset == "digits" else 32)
+    trained, validated = (_sized(args.dataset, split, args.data, side) for split in ("train", "val"))
+    with start(args.device) as group:
+        output = make_output(args.output)
+        accuracies = _grid(cells, options, trained, validated, group, output)
+        print(_written(cells, accuracies, options, side, validated, group, output))
+
+
+def _sized(dataset: str, split: str, directory: str, side: int) -> ArraySet:
+    """A part of a data set, its images scaled to side × side pixels."""
+    import numpy as np
+    from PIL import Image
+
+    from apr_dali.data.arrays import ArraySet, load_set
+
+    part = load_set(dataset, split, directory, side)
+    if part.images.shape[1] == side:
+        return part
+    scaled = [np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX)) for image in part.images]
+    return ArraySet(np.stack(scaled), part.labels, part.classes)
+
+
+def _grid(
+    cells: list[Spectrum],
+    options: CifarOptions,
+    trained: ArraySet,
+    validated: ArraySet,
+    group: Group,
+    output: Path,
+) -> dict[str, float]:
+    """The accuracy, 0..1, of a network trained and tested on each spectrum; finished ones are kept in `output`."""
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from apr_dali.commands.analyses.small_network import fit
+    from apr_dali.eval.clean import evaluate
+    from apr_dali.eval.state import State
+    from apr_dali.pipelines.loader import CifarLoader
+
+    state = State(output / "bands.state.json", _settings(options, cells[0].radii, trained))
+    for cell in tqdm(cells, desc="trainings", disable=None):
+        if str(cell) in state:
+            continue
+        model = fit(trained, replace(options, spectrum=str(cell), radii=cell.radii), group)
+        gpu = group.device.type == "cuda"
+        with CifarLoader(validated, 128, train=False, device="gpu" if gpu else "cpu") as loader:
+            state.put(str(cell), evaluate(model, loader, group.device).top1)
+    return {str(cell): state.get(str(cell)) for cell in cells}
+
+
+def _settings(options: CifarOptions, radii: tuple[float, ...], trained: ArraySet) -> dict[str, Any]:
+    names = ("dataset", "model", "epochs", "batch_size", "lr", "seed")
+    settings = {name: getattr(options, name) for name in names}
+    return {**settings, "radii": radii, "image_size": trained.images.shape[1], "images": len(trained)}
+
+
+def _written(
+    cells: list[Spectrum],
+    accuracies: dict[str, float],
+    options: CifarOptions,
+    side: int,
+    validated: ArraySet,
+    group: Group,
+    output: Path,
+) -> str:
+    """Write the record and the picture; the table of accuracies in percent."""
+    import numpy as np
+
+    from apr_dali.bands import banded
+    from apr_dali.commands.analyses.common import photographs
+    from apr_dali.commands.session import table, write_record
+    from apr_dali.eval.frequency_pictures import bands_picture
+
+    radii = cells[0].radii
+    values = np.array([accuracies[str(cell)] for cell in cells]).reshape(len(BANDS), len(BANDS))
+    photos, names = photographs(_PHOTOGRAPH_SIDE)
+    photo = np.moveaxis(photos[names.index(_PHOTOGRAPH)], -1, 0) / 255
+    seen = np.stack([np.moveaxis(banded(photo, cell), 0, -1) for cell in cells])
+    title = f"{options.model}, {options.dataset} of {side}×{side} pixels, {options.epochs} epochs"
+    picture = bands_picture(values, seen.reshape(len(BANDS), len(BANDS), *seen.shape[1:]), BANDS, radii, title)
+    settings = _settings(options, radii, validated)
+    result = {"accuracy": accuracies, "test_images": len(validated)}
+    write_record(group, output, "bands", settings, result, {"grid": picture})
+    rows = [(band, *(f"{100 * value:.1f}" for value in row)) for band, row in zip(BANDS, values, strict=True)]
+    head = f"accuracy in percent on {len(validated)} test images; rows: amplitude, columns: phase; radii {radii}"
+    return "\n".join([head, table(("amplitude", *BANDS), rows), f"written: {output / 'bands.json'}, bands-grid.png"])

@@ -1,0 +1,190 @@
+"""What the analyses share: their arguments, the network and the images that they look at, where results go.
+
+An analysis writes its numbers and pictures with `Session.finish(name, result, pictures)`: NAME.json with settings and
+versions, and NAME-TITLE.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.commands.arguments import add_network, positive
+from apr_dali.errors import InputError
+
+if TYPE_CHECKING:
+    from apr_dali.commands.session import Session
+    from apr_dali.data.folders import ImageSet
+
+Images = NDArray[np.uint8]
+_OWN = "the network's own answers on the clean images"
+_OUTPUT = "runs/analyze-digits"
+
+
+def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
+    """Declare MODEL, --data, --limit with its default, --seed and what every command for a network has."""
+    add_network(parser, optional=True)
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of class folders (default: the test images of the digits for a network of digits, "
+        "else the built-in photographs)",
+    )
+    parser.add_argument(
+        "--limit", type=positive, default=limit, metavar="N", help="images, evenly taken (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: %(default)s)")
+
+
+@contextmanager
+def open_subject(args: argparse.Namespace) -> Iterator[Session]:
+    """The session with the network that the command line names, or with a small one of our own for digits."""
+    from apr_dali.commands.analyses.small_network import SMALL, digits_network
+    from apr_dali.commands.session import open_session
+    from apr_dali.training.distributed import start
+
+    given = dict(vars(args))
+    if args.model is None:
+        if args.weights or args.image_size:
+            raise InputError("--weights and --image-size change nothing without MODEL: name the model that they fit")
+        given["output"] = args.output or _OUTPUT
+        with start(args.device) as group:
+            options = replace(SMALL, seed=args.seed)
+            given["model"] = str(digits_network(Path(given["output"]), group, options))
+    with open_session(argparse.Namespace(**given)) as session:
+        if session.group.world > 1:
+            raise InputError("an analysis runs in one process: start it without torchrun")
+        yield session
+
+
+def other_network(session: Session, model: str) -> Session:
+    """The same session with the network `model` in place of its own, fed with images of the same size."""
+    from apr_dali.commands.networks import load_network
+
+    network = load_network(model, image_size=session.network.image_size)
+    feeding = replace(session.feeding, network=network)
+    return replace(session, network=network, model=network.model.to(session.group.device), feeding=feeding)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images under analysis, all of the network's size.
+
+    images: uint8 (N, S, S, 3), 0..255. labels: int64 (N,), outputs of the network. origin: what they are, in words.
+    labels_of: where the labels come from, in words. names: one an image, for captions.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    origin: str
+    labels_of: str
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_samples(session: Session, data: str | None, limit: int) -> Samples:
+    """At most `limit` images, evenly taken: of the folder `data`; without one digits or the photographs.
+
+    The labels of a folder are those of its class folders where these are classes of the network, or of `open_images`
+    for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
+    """
+    from apr_dali.data.arrays import load_set
+
+    if data is not None:
+        return _of_folder(session, data, limit)
+    if session.network.classes == tuple(map(str, range(10))) and session.network.image_size == 32:
+        digits = load_set("digits", "val")
+        chosen = evenly(len(digits), limit)
+        names = tuple(digits.classes[label] for label in digits.labels[chosen])
+        return Samples(digits.images[chosen], digits.labels[chosen], "digits, test images", "the set", names)
+    images, names = photographs(session.network.image_size)
+    return _answered(session, images[:limit], "built-in photographs", names[:limit])
+
+
+def photographs(size: int) -> tuple[Images, tuple[str, ...]]:
+    """The middles of the built-in photographs, uint8 (16, size, size, 3), and their names."""
+    from apr_dali.data.sample import SUBJECTS, photograph
+    from apr_dali.training.pictures import centre_crop
+
+    return np.stack([centre_crop(photograph(name), size) for name in SUBJECTS]), tuple(SUBJECTS)
+
+
+def answers(session: Session, images: Images) -> NDArray[np.float32]:
+    """The logits (N, classes) of images uint8 (N, S, S, 3), normalised as the network wants it."""
+    from apr_dali.eval.passes import collect
+
+    source = session.feeding.array("images", images, np.zeros(len(images), np.int64))
+    functions = {"logits": lambda logits, _: logits}
+    with source.open() as batches:
+        return collect(session.model, batches, functions, session.group.device, session.amp)["logits"]
+
+
+def in_words(name: str) -> str:
+    """A class's name for captions: what ImageNet's WordNet ids stand for, others as they are."""
+    if not re.fullmatch(r"n\d{8}", name):
+        return name
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError:
+        return name
+    described: str = ImageNetInfo().label_name_to_description(name)
+    return described.partition(",")[0]
+
+
+def evenly(count: int, limit: int) -> NDArray[np.int64]:
+    """The numbers of at most `limit` of `count` things, evenly taken."""
+    taken = min(count, limit)
+    return np.arange(taken) * count // taken if taken else np.zeros(0, np.int64)
+
+
+def _of_folder(session: Session, data: str, limit: int) -> Samples:
+    from apr_dali.data.folders import ImageSet, open_set
+    from apr_dali.data.small_sets import SIDE, open_images
+
+    network = session.network
+    if network.image_size == SIDE:
+        images, labels = open_images(data)
+        chosen = evenly(len(images), limit)
+        images, labels = images[chosen], labels[chosen]
+        if labels.max() >= len(network.classes):
+            return _answered(session, images, data, tuple(map(str, labels)))
+        return Samples(images, labels, data, "the set", tuple(network.classes[label] for label in labels))
+    found = open_set(data)
+    if not isinstance(found, ImageSet):
+        raise InputError(f"{data} has tar files: an analysis takes a folder of class folders")
+    chosen = evenly(len(found), limit)
+    part = ImageSet(tuple(found.files[n] for n in chosen), found.labels[chosen], found.classes)
+    images, names = _decoded(session, part), tuple(part.classes[label] for label in part.labels)
+    if not set(found.classes) <= set(network.classes):
+        return _answered(session, images, data, names)
+    outputs = np.array(network.indices(found.classes))
+    return Samples(images, outputs[part.labels], data, "the set", names)
+
+
+def _decoded(session: Session, part: ImageSet) -> Images:
+    """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
+    from apr_dali.config import AprRecipe
+    from apr_dali.pipelines.loader import ImageNetLoader
+
+    recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
+    feeding, size = session.feeding, session.network.image_size
+    with ImageNetLoader(
+        part, feeding.batch_size, train=False, image_size=size, threads=feeding.threads, recipe=recipe
+    ) as loader:
+        planes = np.concatenate([images.numpy() for images, _ in loader])
+    return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+
+
+def _answered(session: Session, images: Images, origin: str, names: tuple[str, ...]) -> Samples:
+    labels = answers(session, images).argmax(1).astype(np.int64)
+    return Samples(images, labels, origin, _OWN, names)

@@ -1,0 +1,81 @@
+"""`apr-dali analyze gallery`: the operators at work on photographs, as a page, a picture and its draws as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apr_dali.commands.arguments import positive
+from apr_dali.errors import InputError
+
+if TYPE_CHECKING:
+    from apr_dali.eval.gallery import Pixels
+
+TEXT = "show what APR-S and APR-P make of photographs, with their spectra"
+
+_SUBJECTS = ("astronaut", "cat", "pagoda")
+# Of the first few, the one whose operations differ most between the three photographs.
+_SEED = 10
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files, two or more (default: built-in ones)")
+    parser.add_argument("--size", type=positive, default=224, metavar="N", help="pixels a side (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=_SEED, help="of APR-S's operations (default: %(default)s)")
+    parser.add_argument("--output", default="runs/analyze-gallery", metavar="DIR", help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write gallery.html, gallery.png and gallery.json."""
+    from apr_dali.commands.session import make_output
+    from apr_dali.data.atomic import write_whole
+    from apr_dali.eval.gallery import gallery_page, gallery_picture, rows
+
+    images, names = _photographs(args.images, args.size)
+    found = rows(images, names, args.seed)
+    record = {
+        "size": args.size,
+        "seed": args.seed,
+        "rows": [
+            {
+                "photograph": row.name,
+                "partner": row.partner_name,
+                "phase": row.operations[0],
+                "amplitude": row.operations[1],
+                "wrapped": row.wrapped,
+            }
+            for row in found
+        ],
+    }
+    output = make_output(args.output)
+    write_whole(output / "gallery.png", gallery_picture(found))
+    write_whole(output / "gallery.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_whole(output / "gallery.html", gallery_page(found).encode())
+    for row in found:
+        print(f"{row.name}: phase of {row.operations[0]}, amplitude of {row.operations[1]}; {row.wrapped:.1%} wrapped")
+    print(f"written: {output / 'gallery.html'}")
+
+
+def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:
+    import numpy as np
+    from PIL import Image
+
+    from apr_dali.data.sample import photograph
+    from apr_dali.training.pictures import centre_crop
+
+    if not files:
+        return np.stack([centre_crop(photograph(name), size) for name in _SUBJECTS]), _SUBJECTS
+    if len(files) == 1:
+        raise InputError("a gallery needs two images or more, got one: each is the partner of another")
+    crops = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                crops.append(centre_crop(image.convert("RGB"), size))
+        # What a broken file raises depends on where it is broken.
+        except Exception as error:
+            raise InputError(f"{file} cannot be read as an image: {error}") from error
+    return np.stack(crops), tuple(Path(file).stem for file in files)

@@ -1,0 +1,151 @@
+"""`apr-dali analyze swap`: the amplitude of one image with the phase of another, and what a network calls it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from apr_dali.commands.analyses.common import add_subject, in_words, load_samples, open_subject
+from apr_dali.commands.arguments import positive
+from apr_dali.errors import InputError
+from apr_dali.spectral import AXES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from apr_dali.commands.session import Session
+    from apr_dali.eval.frequency_pictures import Panel
+    from apr_dali.eval.swap import Followed
+
+TEXT = "amplitude of one image with the phase of another: which of the two a network follows"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_subject(parser, limit=1000)
+    parser.add_argument("--images", nargs=2, metavar=("A", "B"), help="show these two image files, of one size")
+    parser.add_argument(
+        "--show", type=positive, default=3, metavar="N", help="random pairs in the picture (default: %(default)s)"
+    )
+    parser.add_argument("--axes", choices=AXES, default="chw", help="what is transformed together (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from apr_dali.eval.frequency_pictures import swap_picture
+
+    given = _open_two(args.images) if args.images else None
+    with open_subject(args) as session:
+        if given is None:
+            rows, result, text = _of_set(session, args)
+        else:
+            rows = [_panels(session, _sized(given, session.network.image_size), args.images, args.axes)]
+            result = {"images": args.images}
+            text = "\n".join(
+                f"{panel.title}: {panel.answer} ({panel.share:.0%})".replace("\n", ", ") for panel in rows[0]
+            )
+        result["panels"] = [[(panel.title, panel.answer, panel.share) for panel in row] for row in rows]
+        session.finish("swap", {**result, "axes": args.axes}, {"panels": swap_picture(rows)})
+        print(f"{text}\nwritten: {session.output / 'swap.json'}, swap-panels.png")
+
+
+def _of_set(session: Session, args: argparse.Namespace) -> tuple[list[list[Panel]], dict[str, Any], str]:
+    """Panels of the first pairs, the record and the text of a set of images."""
+    import torch
+
+    from apr_dali.eval.swap import follow, partners
+
+    samples = load_samples(session, args.data, args.limit)
+    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
+    found = follow(
+        session.model,
+        [(images, torch.from_numpy(samples.labels))],
+        mean=session.network.mean,
+        std=session.network.std,
+        device=session.group.device,
+        amp=session.amp,
+        axes=args.axes,
+        seed=args.seed,
+        batch_size=session.feeding.batch_size,
+    )
+    partner = partners(len(samples), args.seed)
+    rows = []
+    # Two images of one name show little: those come last.
+    order = sorted(range(len(samples)), key=lambda n: samples.names[n] == samples.names[partner[n]])
+    for first in order[: args.show]:
+        pair = [first, int(partner[first])]
+        names = [in_words(samples.names[n]) for n in pair]
+        rows.append(_panels(session, list(samples.images[pair]), names, args.axes))
+    result = {
+        "data": samples.origin,
+        "pairs": found.pairs,
+        "followed": asdict(found),
+        "amplitude_share": found.amplitude_share,
+    }
+    return rows, result, _text(found, samples.origin)
+
+
+def _text(found: Followed, origin: str) -> str:
+    from apr_dali.commands.session import table
+
+    rows = [
+        (name, str(count), f"{100 * count / found.pairs:.1f}")
+        for name, count in (
+            ("phase", found.phase),
+            ("amplitude", found.amplitude),
+            ("both, having one answer", found.both),
+            ("neither", found.neither),
+        )
+    ]
+    return f"{found.pairs} pairs of {origin}\n{table(('followed', 'pairs', 'percent'), rows)}"
+
+
+def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], axes: str) -> list[Panel]:
+    """Two images and their two mixes, each with what the network calls it."""
+    import numpy as np
+    import torch
+
+    from apr_dali.backend import recombine
+    from apr_dali.eval.frequency_pictures import Panel
+    from apr_dali.eval.swap import probabilities
+
+    network = session.network
+    plain = torch.from_numpy(np.stack(pair)).permute(0, 3, 1, 2) / 255
+    images = torch.cat([plain, recombine(plain, plain.flip(0), axes)])
+    found = probabilities(session.model, images, network.mean, network.std, session.group.device, session.amp).cpu()
+    best = found.max(1)
+    a, b = names
+    titles = (a, b, f"phase of {a}\namplitude of {b}", f"phase of {b}\namplitude of {a}")
+    shown = images.permute(0, 2, 3, 1).clamp(0, 1).numpy()
+    return [
+        Panel(title, image, in_words(network.classes[index]), share)
+        for title, image, index, share in zip(titles, shown, best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def _open_two(paths: list[str]) -> list[NDArray[np.uint8]]:
+    """Two image files of one size, uint8 (H, W, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                images.append(np.asarray(image.convert("RGB")))
+        # A broken image may raise anything.
+        except Exception as error:
+            raise InputError(f"{path} cannot be read as an image: {error}") from error
+    if images[0].shape != images[1].shape:
+        sizes = " and ".join(f"{image.shape[1]}×{image.shape[0]}" for image in images)
+        raise InputError(f"a swap needs two images of one size, whose frequencies correspond, got {sizes} pixels")
+    return images
+
+
+def _sized(images: list[NDArray[np.uint8]], size: int) -> list[NDArray[np.uint8]]:
+    """The middles of two images as the network takes them."""
+    from PIL import Image
+
+    from apr_dali.training.pictures import centre_crop
+
+    return [image if image.shape[:2] == (size, size) else centre_crop(Image.fromarray(image), size) for image in images]

@@ -1,0 +1,62 @@
+"""A network that sees only bands of the amplitude and the phase of its images: `apr_dali.bands` in torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from apr_dali.bands import Spectrum, in_band, radius_of
+from apr_dali.config import AprRecipe
+
+SEEING = " seeing "
+"""What checkpoints add to the name of a network in `Banded`, before its spectrum and radii."""
+
+
+class Banded(nn.Module):
+    """A network behind the filter of a `Spectrum`: in training and in evaluation it sees x̃ in place of x.
+
+    It takes images (N, C, H, W) normalised with `mean` and `std`, as the network does; the filter works on 0..1.
+    """
+
+    def __init__(self, network: nn.Module, spectrum: Spectrum, recipe: AprRecipe) -> None:
+        super().__init__()
+        self.network, self.spectrum = network, spectrum
+        self.mean: Tensor
+        self.std: Tensor
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(recipe, name)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            seen = banded(images.float() * self.std + self.mean, self.spectrum)
+            normalised = (seen - self.mean) / self.std
+        return self.network(normalised.to(images.dtype))
+
+
+def banded(images: Tensor, spectrum: Spectrum) -> Tensor:
+    """`apr_dali.bands.banded` of float32 or float64 images (..., H, W), on the half spectrum."""
+    height, width = images.shape[-2:]
+    radius = radius_of(height, width)[:, : width // 2 + 1]
+    of_amplitude, of_phase = (
+        torch.from_numpy(in_band(radius, band, spectrum.radii)).to(images.device)
+        for band in (spectrum.amplitude, spectrum.phase)
+    )
+    full = torch.fft.rfft2(images)
+    amplitude = full.abs()
+    # Where nothing is, the phase is 0.
+    turn = torch.where(amplitude > 0, full / amplitude, torch.ones_like(full))
+    turn = torch.where(of_phase, turn, torch.ones_like(full))
+    amplitude = torch.where(of_amplitude, amplitude, torch.ones_like(amplitude))
+    return torch.fft.irfft2(amplitude * turn, s=(height, width))
+
+
+def behind(network: nn.Module, spectrum: str, radii: tuple[float, ...], recipe: AprRecipe) -> nn.Module:
+    """`network` behind the filter that the options --spectrum and --radii name; as it is where `spectrum` is empty."""
+    return Banded(network, Spectrum.parse(spectrum, radii), recipe) if spectrum else network
+
+
+def name_behind(name: str, spectrum: str, radii: tuple[float, ...]) -> str:
+    """The name of `behind`'s network: `name` and what it sees."""
+    if not spectrum:
+        return name
+    return f"{name}{SEEING}{Spectrum.parse(spectrum, radii)} about {radii[0]:g} and {radii[1]:g}"

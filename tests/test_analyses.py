@@ -1,0 +1,157 @@
+"""What the analyses share: a network of their own, images with labels from anywhere."""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from eval_sets import LEVELS, Brightness, network, write_levels
+from PIL import Image
+
+from apr_dali.commands import session as sessions
+from apr_dali.commands.analyses import common, small_network
+from apr_dali.commands.session import Session
+from apr_dali.commands.sources import Feeding
+from apr_dali.data.arrays import load_set
+from apr_dali.errors import InputError
+from apr_dali.training.distributed import start
+
+
+def parsed(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    common.add_subject(parser, limit=50)
+    return parser.parse_args([*given, "--device", "cpu", "--threads", "1"])
+
+
+@pytest.fixture
+def brightness(tmp_path):
+    """A session with a network that tells images by their brightness."""
+    made = network()
+    with start("cpu") as group:
+        yield Session(made, made.model, group, Feeding(made, group, 5, "none", 1), tmp_path)
+
+
+def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(small_network, "SMALL", replace(small_network.SMALL, epochs=1))
+    with common.open_subject(parsed("--output", str(tmp_path))) as first:
+        pass
+    assert "training wrn-16-1 on the digits for 1 epochs, about half" in capsys.readouterr().out
+    weights = first.network.model.state_dict()
+    with common.open_subject(parsed("--output", str(tmp_path))) as again:
+        samples = common.load_samples(again, None, 1000)
+        right = (common.answers(again, samples.images).argmax(1) == samples.labels).mean()
+    assert capsys.readouterr().out == ""
+    assert again.network.fingerprint == first.network.fingerprint
+    # A tenth would be chance.
+    assert right > 0.15
+    np.testing.assert_array_equal(samples.labels, load_set("digits", "val").labels)
+    # The kept one is what the options alone say, and another seed gives another.
+    torch.manual_seed(99)
+    state = torch.random.get_rng_state()
+    with start("cpu") as group:
+        trained = small_network.fit(load_set("digits", "train"), replace(small_network.SMALL, threads=2), group)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    monkeypatch.setattr(small_network, "fit", lambda *_, **__: pytest.fail("it was there"))
+    with pytest.raises(pytest.fail.Exception), common.open_subject(parsed("--output", str(tmp_path), "--seed", "1")):
+        pass
+
+
+def test_a_step_may_be_followed_by_a_projection():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 30 * 30, 10))
+    data = load_set("digits", "train")
+    part = replace(data, images=data.images[:64], labels=data.labels[:64])
+    calls = []
+
+    def project() -> None:
+        calls.append(1)
+        with torch.no_grad():
+            model[0].weight[0] = 0
+
+    with start("cpu") as group:
+        options = replace(small_network.SMALL, epochs=2, threads=1)
+        trained = small_network.fit(part, options, group, model=model, after_step=project)
+    assert len(calls) == 4
+    assert not trained.training
+    assert float(trained[0].weight[0].detach().abs().max()) == 0
+    assert float(trained[0].weight[1].detach().abs().max()) > 0
+
+
+def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
+    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]}, border=0)
+    samples = common.load_samples(brightness, str(tmp_path / "set"), 4)
+    assert samples.images.shape == (4, 40, 40, 3)
+    assert (len(samples), samples.labels_of) == (4, "the set")
+    # Of six: the first, the second, the fourth and the fifth.
+    assert samples.names == ("dark", "dark", "light", "light")
+    np.testing.assert_array_equal(samples.labels, [0, 0, 2, 2])
+    # The loader's resize blurs what the images are, not how bright they are.
+    assert samples.images.astype(float).mean((1, 2, 3)) == pytest.approx([30, 50, 220, 200], abs=3)
+    answered = common.answers(brightness, samples.images).argmax(1)
+    np.testing.assert_array_equal(answered, samples.labels)
+
+
+def test_foreign_classes_get_the_networks_own_answers(brightness, tmp_path):
+    write_levels(tmp_path / "set", {"black": [LEVELS[0]], "white": [LEVELS[2], LEVELS[1]]})
+    samples = common.load_samples(brightness, str(tmp_path / "set"), 10)
+    assert samples.labels_of == "the network's own answers on the clean images"
+    assert samples.names == ("black", "white", "white")
+    assert samples.labels.tolist() == [0, 2, 1]
+
+
+def test_without_a_folder_there_are_photographs(brightness):
+    samples = common.load_samples(brightness, None, 5)
+    assert samples.names == ("astronaut", "brick", "cat", "coffee", "coins")
+    images, names = common.photographs(40)
+    np.testing.assert_array_equal(samples.images, images[:5])
+    assert len(names) == 16
+    means = images[:5].astype(float).mean((1, 2, 3))
+    nearest = [int(np.abs(np.array(LEVELS) - mean).argmin()) for mean in means]
+    np.testing.assert_array_equal(samples.labels, nearest)
+
+
+def test_small_images_of_a_folder(brightness, tmp_path):
+    small = network(size=32)
+    session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
+    for name, level in (("a", 215), ("b", 40)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / "set" / name / "0.png")
+    samples = common.load_samples(session, str(tmp_path / "set"), 10)
+    assert samples.labels.tolist() == [0, 1]
+    assert samples.names == ("dark", "grey")
+
+
+def test_another_network_gets_the_same_images(brightness, digits_checkpoints, monkeypatch):
+    asked = []
+    other = network(model=Brightness())
+    monkeypatch.setattr("apr_dali.commands.networks.load_network", lambda *a, **k: asked.append((a, k)) or other)
+    found = common.other_network(brightness, digits_checkpoints[0])
+    assert asked == [((digits_checkpoints[0],), {"image_size": 40})]
+    assert found.model is other.model
+    assert found.feeding.network is other
+    assert (found.output, found.group) == (brightness.output, brightness.group)
+
+
+@pytest.mark.parametrize(("count", "limit", "taken"), [(6, 4, [0, 1, 3, 4]), (3, 10, [0, 1, 2]), (5, 1, [0])])
+def test_evenly(count, limit, taken):
+    assert common.evenly(count, limit).tolist() == taken
+
+
+def test_results_of_no_network(tmp_path):
+    with start("cpu") as group:
+        record = sessions.write_record(group, tmp_path, "name", {"a": 1}, {"b": 2}, {"picture": b"png"})
+    assert (record["evaluation"], record["settings"], record["result"]) == ("name", {"a": 1}, {"b": 2})
+    assert (tmp_path / "name-picture.png").read_bytes() == b"png"
+
+
+def test_an_output_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="give another --output"):
+        sessions.make_output(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize(("name", "words"), [("n02123159", "tiger cat"), ("dog", "dog"), ("7", "7"), ("n2", "n2")])
+def test_classes_in_words(name, words):
+    assert common.in_words(name) == words
