@@ -43,6 +43,7 @@ class Graph:
     threads: int
     shard: tuple[int, int]
     resize: bool = True
+    views: str = "both"
 
     @property
     def operator_threads(self) -> int | None:
@@ -83,7 +84,7 @@ def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, with APR-P; and labels (1,)."""
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
     images = fn.decoders.image_random_crop(
         encoded,
@@ -104,6 +105,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
         **pair_scales(recipe),
         dtype=stored(graph.dtype),
         axes=recipe.axes,
+        views=graph.views,
         backend=graph.backend,
         threads=graph.operator_threads,
     )
