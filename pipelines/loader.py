@@ -27,7 +27,7 @@ from apr_dali.config import (
 )
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
-from apr_dali.data.scan import quick_check
+from apr_dali.data.scan import header_check, quick_check
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
@@ -176,8 +176,10 @@ class ImageNetLoader(EpochLoader):
         named = [found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))]
         if named or not isinstance(self._set, ImageSet):
             return named
-        # Some decoders do not say which file it was.
-        return [path for path, _ in quick_check(self._set.files, self._graph.threads)]
+        # Where already the header is broken the decoder does not say which file it was.
+        threads = self._graph.threads
+        found = quick_check(self._set.files, threads) or header_check(self._set.files, threads)
+        return [path for path, _ in found]
 
 
 class CifarLoader(EpochLoader):
