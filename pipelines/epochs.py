@@ -66,6 +66,7 @@ class EpochLoader(ABC):
         self._turn = 0  # tells an abandoned iterator from the current one
         self._pipeline: Pipeline | None = None
         self._closed = False
+        self._closed_at: bytes | None = None  # DALI's checkpoint then
         self._check_length()
 
     @abstractmethod
@@ -161,6 +162,8 @@ class EpochLoader(ABC):
         return feed_ndarray(output, torch.empty(output.shape(), dtype=dtype)).to(self._device)
 
     def _running(self) -> Pipeline:
+        if self._closed:
+            raise RuntimeError("the loader is closed")
         if self._pipeline is None:
             self._rebuild(None)
         assert self._pipeline is not None
@@ -203,7 +206,7 @@ class EpochLoader(ABC):
             "version": 1,
             "epoch": self.epoch,
             "batch": self._batch,
-            "pipeline": self._running().checkpoint(),
+            "pipeline": self._closed_at or self._running().checkpoint(),
             "epoch_start": self._epoch_start or b"",
             "skipped": list(self.skipped),
             "signature": self._signature(),
@@ -233,7 +236,12 @@ class EpochLoader(ABC):
         self._resumed = True
 
     def close(self) -> None:
-        """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on."""
+        """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on.
+
+        Its state stays that of the last batch given out.
+        """
+        if self._pipeline is not None:
+            self._closed_at = self._pipeline.checkpoint()
         self._closed = True
         self._pipeline = None
 

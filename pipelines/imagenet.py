@@ -71,7 +71,8 @@ def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: 
         ext=[_TAR_IMAGES, "cls"],
         missing_component_behavior="error",
         random_shuffle=shuffle,
-        initial_fill=_TAR_SHUFFLE_BUFFER,
+        # A small set would fill a larger buffer with the same samples several times, from afar over the network.
+        initial_fill=min(_TAR_SHUFFLE_BUFFER, len(source)),
         seed=seed,
         **common,
     )

@@ -178,8 +178,8 @@ class ImageNetLoader(EpochLoader):
             return named
         # Where already the header is broken the decoder does not say which file it was.
         threads = self._graph.threads
-        found = quick_check(self._set.files, threads) or header_check(self._set.files, threads)
-        return [path for path, _ in found]
+        bad = quick_check(self._set.files, threads) or header_check(self._set.files, threads)
+        return [path for path, _ in bad]
 
 
 class CifarLoader(EpochLoader):
