@@ -120,7 +120,8 @@ def create_loader(
     if wanted:
         raise InputError(f"the DALI loader knows no {', '.join(wanted)}: leave them out, or use --pair")
     device = torch.device(options.get("device", "cuda"))
-    recipe = replace(IMAGENET, **{name: tuple(options[name]) for name in ("mean", "std") if name in options})
+    given: dict[str, Any] = {name: tuple(options[name]) for name in ("mean", "std") if name in options}
+    recipe = replace(IMAGENET, **given)
     shard = (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if distributed else (0, 1)
 
     def make(epoch: int) -> ImageNetLoader:
