@@ -14,6 +14,11 @@ INSTALLED = $(VENV)/.installed-$(CUDA)
 DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --epochs 12 --batch-size 32 \
 	--lr 0.02 --lr-steps 9 11 --warmup-epochs 1 --output runs/demo
 
+# What the API reference is made of: the names that people import.
+API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipelines.loader pipelines.operators \
+	data.folders data.sample training.loop models.registry integrations.timm integrations.lightning \
+	eval.clean eval.corruption eval.ood eval.calibration eval.adversarial)
+
 .PHONY: demo test lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
@@ -45,7 +50,7 @@ soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
 docs: $(INSTALLED)
-	$(BIN)/pdoc --output-directory docs/api apr_dali
+	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
 gpu-check: $(INSTALLED)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
