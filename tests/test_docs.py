@@ -36,7 +36,7 @@ def test_options_of_the_trainers_are_known():
 
 
 def test_the_api_reference_has_its_modules_and_their_words():
-    import pdoc.doc as doc
+    from pdoc import doc
 
     listed = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
     names = listed.replace("\\", "").split()
