@@ -103,9 +103,7 @@ def main() -> int:
     memory = [value for _, value in readings]
     middle, last = np.median(memory[-2 * third : -third] or memory), np.median(memory[-third:])
     print(f"{len(readings)} rounds, {images} images in {readings[-1][0]:.0f} s")
-    print(
-        f"memory: {readings[0][1]:.0f} MB after the first round, {middle:.0f} MB in the middle, {last:.0f} MB at the end"
-    )
+    print(f"memory: {memory[0]:.0f} MB after the first round, {middle:.0f} MB in the middle, {last:.0f} MB at the end")
     for name, count in before.items():
         print(f"{name}: {count} before, {after[name]} after")
     bad = last > (1 + GROWTH) * middle or any(after[name] > before[name] for name in before)
