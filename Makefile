@@ -1,6 +1,7 @@
 # make demo    install, write the built-in sample, train on it        make lint    ruff and mypy
 # make test    install, run the whole test suite                      make bench   the benchmarks of this machine
 # make gpu-check    the GPU's tests and benchmarks      make sanitize    the native operators under sanitizers
+# make soak    ten minutes of loaders: memory, threads and files    make docs    the API reference, as docs/api/
 # CUDA=cuda13 takes the other stack: torch >= 2.11, for drivers from CUDA 13 on.
 
 CUDA ?= cuda12
@@ -13,7 +14,12 @@ INSTALLED = $(VENV)/.installed-$(CUDA)
 DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --epochs 12 --batch-size 32 \
 	--lr 0.02 --lr-steps 9 11 --warmup-epochs 1 --output runs/demo
 
-.PHONY: demo test lint bench gpu-check sanitize clean
+# What the API reference is made of: the names that people import.
+API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipelines.loader pipelines.operators \
+	data.folders data.sample training.loop models.registry integrations.timm integrations.lightning \
+	eval.clean eval.corruption eval.ood eval.calibration eval.adversarial)
+
+.PHONY: demo test lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
@@ -39,6 +45,12 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/loader.py
+
+soak: $(INSTALLED)
+	$(BIN)/python benchmarks/soak.py
+
+docs: $(INSTALLED)
+	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
 gpu-check: $(INSTALLED)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'

@@ -91,6 +91,7 @@ STANDARD = Scaling()
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
+ON_ERROR = ("raise", "skip")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -217,11 +218,16 @@ class ImageNetOptions(TrainingOptions):
     check: str = option(
         "data", "quick", "look for broken images first: ends of the files, full decode, or not", choices=CHECKS
     )
+    on_error: str = option(
+        "data", "raise", "an image that cannot be decoded stops the run, or is left out and counted", choices=ON_ERROR
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
+        if self.on_error == "skip" and self.check == "full":
+            raise InputError("--check full stops at broken images and --on-error skip leaves them out: choose one")
         if not self.data and not (self.val and (self.train or self.eval_only)):
             raise InputError(
                 "no data: give --data DIR with DIR/train and DIR/val, --data sample for the built-in photographs, "

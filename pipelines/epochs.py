@@ -34,6 +34,8 @@ class EpochLoader(ABC):
 
     classes: tuple[str, ...]
     num_images: int
+    skipped: tuple[str, ...] = ()
+    """What this rank has left out so far because it is broken."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class EpochLoader(ABC):
         self._turn = 0  # tells an abandoned iterator from the current one
         self._pipeline: Pipeline | None = None
         self._closed = False
+        self._closed_at: bytes | None = None  # DALI's checkpoint then
         self._check_length()
 
     @abstractmethod
@@ -74,9 +77,12 @@ class EpochLoader(ABC):
     def _settings(self) -> dict[str, Any]:
         """What of the subclass's own must be the same for a state to mean the same batches."""
 
-    def _explain(self, error: RuntimeError) -> Exception:
-        """What to raise for an error of the pipeline."""
-        return error
+    def _recover(self, error: RuntimeError) -> None:
+        """After an error of the pipeline: see to it that the next one built does not meet it again, or raise.
+
+        What is left out is added to `skipped`; in its place comes another image with the label -1 - its label.
+        """
+        raise error
 
     def _targets(self, labels: Tensor) -> Tensor:
         """Labels (B, 1) of the pipeline as int64 (V·B,), a label a view."""
@@ -104,9 +110,10 @@ class EpochLoader(ABC):
         while self._batch < len(self):
             if turn != self._turn or self._closed:
                 raise RuntimeError("this iterator has ended: its loader was closed or iterated anew")
-            outputs = self._next()
+            images, targets = self._next()
             self._batch += 1
-            yield outputs
+            if len(targets):
+                yield images, targets
         # The reader's epoch is longer than ours by what drop_last leaves out, and by other shards' last images.
         for _ in range(len(self), ceil(self._padded_images() / self.batch_size)):
             self._run()
@@ -116,17 +123,31 @@ class EpochLoader(ABC):
     def _next(self) -> tuple[Tensor, Tensor]:
         valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
         images, labels = self._run()
-        images = images[:valid].flatten(0, 1) if self.views > 1 else images[:valid]
-        targets = self._targets(labels[:valid])
-        return images.to(self._dtype).contiguous(memory_format=self._memory_format), targets
+        images, labels = images[:valid], labels[:valid]
+        if self.skipped:
+            images, labels = self._without_stand_ins(images, labels)
+        if self.views > 1:
+            images = images.flatten(0, 1)
+        return images.to(self._dtype).contiguous(memory_format=self._memory_format), self._targets(labels)
+
+    def _without_stand_ins(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""
+        kept = labels[:, 0] >= 0
+        if not self.train or kept.any():  # synchronises
+            return images[kept], labels[kept]
+        return images, -1 - labels
 
     def _run(self) -> tuple[Tensor, Tensor]:
         """The pipeline's next batch, ours to keep, while it goes on with the ones after it."""
-        pipeline = self._running()
-        try:
-            outputs = [output.as_tensor() for output in pipeline.share_outputs()]
-        except RuntimeError as error:
-            raise self._explain(error) from error
+        before = self._running().checkpoint()
+        while True:
+            pipeline = self._running()
+            try:
+                outputs = [output.as_tensor() for output in pipeline.share_outputs()]
+                break
+            except RuntimeError as error:
+                self._recover(error)
+                self._rebuild(before)
         tensors = tuple(self._own(output) for output in outputs)
         pipeline.release_outputs()
         pipeline.schedule_run()
@@ -141,6 +162,8 @@ class EpochLoader(ABC):
         return torch.from_dlpack(output).to(self._device)
 
     def _running(self) -> Pipeline:
+        if self._closed:
+            raise RuntimeError("the loader is closed")
         if self._pipeline is None:
             self._rebuild(None)
         assert self._pipeline is not None
@@ -183,8 +206,9 @@ class EpochLoader(ABC):
             "version": 1,
             "epoch": self.epoch,
             "batch": self._batch,
-            "pipeline": self._running().checkpoint(),
+            "pipeline": self._closed_at or self._running().checkpoint(),
             "epoch_start": self._epoch_start or b"",
+            "skipped": list(self.skipped),
             "signature": self._signature(),
         }
 
@@ -207,11 +231,17 @@ class EpochLoader(ABC):
         self._turn += 1
         self.epoch, self._batch = state["epoch"], state["batch"]
         self._epoch_start = state["epoch_start"] or None
+        self.skipped = tuple(state["skipped"])
         self._rebuild(state["pipeline"])
         self._resumed = True
 
     def close(self) -> None:
-        """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on."""
+        """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on.
+
+        Its state stays that of the last batch given out.
+        """
+        if self._pipeline is not None:
+            self._closed_at = self._pipeline.checkpoint()
         self._closed = True
         self._pipeline = None
 

@@ -44,6 +44,7 @@ class Graph:
     threads: int
     shard: tuple[int, int]
     scaling: Scaling | None = STANDARD
+    views: str = "both"
 
     @property
     def operator_threads(self) -> int | None:
@@ -71,7 +72,8 @@ def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: 
         ext=[_TAR_IMAGES, "cls"],
         missing_component_behavior="error",
         random_shuffle=shuffle,
-        initial_fill=_TAR_SHUFFLE_BUFFER,
+        # A small set would fill a larger buffer with the same samples several times, from afar over the network.
+        initial_fill=min(_TAR_SHUFFLE_BUFFER, len(source)),
         seed=seed,
         **common,
     )
@@ -84,7 +86,7 @@ def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, with APR-P; and labels (1,)."""
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
     images = fn.decoders.image_random_crop(
         encoded,
@@ -105,6 +107,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
         **pair_scales(recipe),
         dtype=stored(graph.dtype),
         axes=recipe.axes,
+        views=graph.views,
         backend=graph.backend,
         threads=graph.operator_threads,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,11 +14,13 @@ import torch
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
+from apr_dali.backend import VIEWS
 from apr_dali.config import (
     AUGMENTATIONS,
     CIFAR,
     CIFAR_AUGMENTATIONS,
     IMAGENET,
+    ON_ERROR,
     STANDARD,
     AprRecipe,
     Scaling,
@@ -25,8 +28,8 @@ from apr_dali.config import (
     uses_pair,
 )
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.folders import ImageSet, TarSet, open_set
-from apr_dali.data.scan import quick_check
+from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
+from apr_dali.data.scan import header_check, quick_check
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
@@ -39,9 +42,9 @@ class ImageNetLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). V = `views` is 2 for training with APR-P,
-      where the clean and the mixed view of an image stand side by side, else 1. The published loss is the sum of
-      the views' mean losses.
+    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). V = `loader.views` is 2 for training with
+      APR-P, where the clean and the mixed view of an image stand side by side, else 1. The published loss is the sum
+      of the views' mean losses.
     - Every image of the shard comes once an epoch; the last batch may be smaller, or is left out with `drop_last`.
       In training all ranks have the same number of batches: if one shard is an image short of a batch of the
       others', it repeats its last image.
@@ -56,6 +59,7 @@ class ImageNetLoader(EpochLoader):
         batch_size: images a batch on this rank, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp; training only.
         train: random crops, flips and augmentation in shuffled order, or centre crops in the order of the set.
+        views: with APR-P, "both", or "mixed": one view an image, as a loop for one view takes it.
         device: "cpu" or "gpu"; device_id: which GPU.
         shard: (rank, world size).
         seed: of order and augmentation.
@@ -69,6 +73,9 @@ class ImageNetLoader(EpochLoader):
         drop_last: leave out the last batch where it is not full.
         recipe: normalisation and APR's settings.
         classes: names that the set must have, in this order; None takes its own.
+        on_error: what an image file does that cannot be decoded: "raise" ends the epoch with its path; "skip" leaves
+            it out, warns, and adds the path to `loader.skipped`. All other images keep their order and their batches,
+            which are then smaller; where nothing is left of a training batch, it is made of the images after those.
         backend: of the operators, see `apr_dali.pair`.
 
     Raises:
@@ -83,6 +90,7 @@ class ImageNetLoader(EpochLoader):
         aug: str = "none",
         *,
         train: bool = True,
+        views: str = "both",
         device: str = "cpu",
         device_id: int = 0,
         shard: tuple[int, int] = (0, 1),
@@ -95,10 +103,15 @@ class ImageNetLoader(EpochLoader):
         drop_last: bool = False,
         recipe: AprRecipe = IMAGENET,
         classes: Sequence[str] | None = None,
+        on_error: str = "raise",
         backend: str = "auto",
     ) -> None:
         check_choice("aug", aug, AUGMENTATIONS)
+        check_choice("views", views, VIEWS)
+        check_choice("on_error", on_error, ON_ERROR)
         _check_train(aug, train)
+        if views == "mixed" and not uses_pair(aug):
+            raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
         if train and scaling != STANDARD:
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
         check_arguments(
@@ -114,15 +127,18 @@ class ImageNetLoader(EpochLoader):
             self._set = path
         else:
             self._set = open_set(path, classes=classes)
+        if on_error == "skip" and not isinstance(self._set, ImageSet):
+            raise InputError("on_error='skip' needs image files: look for broken ones before they are packed into tars")
+        self._on_error = on_error
         threads = threads or default_threads(device)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling)
+        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling, views)
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),
             batch_size=batch_size,
             shard=shard,
             train=train,
-            views=2 if uses_pair(aug) else 1,
+            views=2 if uses_pair(aug) and views == "both" else 1,
             seed=seed,
             device=device,
             device_id=device_id,
@@ -133,7 +149,7 @@ class ImageNetLoader(EpochLoader):
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         return imagenet.build(
-            self._set,
+            with_stand_ins(self._set, self.skipped) if isinstance(self._set, ImageSet) else self._set,
             self._graph,
             train=self.train,
             batch_size=self.batch_size,
@@ -145,17 +161,28 @@ class ImageNetLoader(EpochLoader):
     def _settings(self) -> dict[str, Any]:
         return _graph_settings(self._graph)
 
-    def _explain(self, error: RuntimeError) -> Exception:
-        """The error with the path of the image that caused it, as far as that can be found out."""
-        named = next((found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))), None)
-        if named is None and isinstance(self._set, ImageSet):
-            # Some decoders do not say which file it was.
-            named = next((path for path, _ in quick_check(self._set.files, self._graph.threads)), None)
-        if named is None:
-            return error
-        return InputError(
-            f"the image {named} cannot be decoded: remove it, or let `apr-dali check-data` write a file list without it"
-        )
+    def _recover(self, error: RuntimeError) -> None:
+        broken = [path for path in self._broken(error) if path not in self.skipped]
+        if not broken:
+            raise error
+        if self._on_error == "raise":
+            raise InputError(
+                f"the image {broken[0]} cannot be decoded: remove it, let `apr-dali check-data` write a file list "
+                "without it, or leave such images out with on_error='skip'"
+            ) from error
+        for path in broken:
+            warnings.warn(f"left out {path}, which cannot be decoded", stacklevel=2)
+        self.skipped += tuple(broken)
+
+    def _broken(self, error: RuntimeError) -> list[str]:
+        """The paths of the images that caused the error, as far as they can be found out."""
+        named = [found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))]
+        if named or not isinstance(self._set, ImageSet):
+            return named
+        # Where already the header is broken the decoder does not say which file it was.
+        threads = self._graph.threads
+        bad = quick_check(self._set.files, threads) or header_check(self._set.files, threads)
+        return [path for path, _ in bad]
 
 
 class CifarLoader(EpochLoader):

@@ -23,10 +23,11 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def torchrun(*given: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Two processes of a script with its arguments."""
+def torchrun(*given: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Two processes of a script with its arguments; `variables` of the environment beside ours."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, given)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
+    env = ENVIRONMENT | variables
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
 
 
 def train_in_two(*given: object, cwd: Path) -> subprocess.CompletedProcess:

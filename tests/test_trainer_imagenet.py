@@ -247,6 +247,41 @@ def test_an_error_is_told_once_under_torchrun(tree, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+# A worker dies of nothing it could have caught, in the second step of the run's first start.
+KILL = """
+import os, runpy, signal, sys
+from apr_dali.training.loop import Trainer
+step = Trainer.step
+def dying(self, *given):
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and self.position.step == 2 and self.group.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *given)
+Trainer.step = dying
+script, sys.argv[1:2] = sys.argv[1], []
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
+    (tmp_path / "kill.py").write_text(KILL)
+    data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
+    always = ["--resume", "auto", "--checkpoint-minutes", 0]
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *data, *always, cwd=tmp_path, **fresh)
+    assert done.returncode == 0, done.stderr
+    assert "continuing at epoch 1, step 2" in done.stdout
+    assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(pair_run / "run" / "latest.pt")["model"])
+
+
+def test_a_restart_in_a_store_that_holds_the_dead_is_refused(tree, train, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "TORCHELASTIC_RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    status, _, errors = train("--data", tree, "--output", "run")
+    assert status == 2
+    assert "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in errors
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +329,7 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--resume", "missing.pt"], "no checkpoint missing.pt"),
         (["--aug", "apr-x"], "'apr-x'"),
         (["--data", "a.jpg"], "not a file list"),
+        (["--on-error", "skip", "--check", "full"], "choose one"),
     ],
 )
 def test_bad_input(given, told, tree, train):
@@ -337,6 +373,10 @@ def test_an_image_that_breaks_in_mid_epoch_is_named(copy, train):
         status, _, errors = train("--data", copy, "--output", f"run{given[1]}", "--epochs", 1, *given)
         assert status == 2
         assert told in errors
+    with pytest.warns(UserWarning, match=f"left out {image}"):
+        status, told, errors = train("--data", copy, "--output", "runskip", "--epochs", 1, "--on-error", "skip")
+    assert status == 0, errors
+    assert "1 images were left out because they cannot be decoded" in told
 
 
 # ---- where the images come from --------------------------------------------------------------------------------------

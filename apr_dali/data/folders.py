@@ -106,6 +106,28 @@ def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
     )
 
 
+def with_stand_ins(images: ImageSet, broken: Sequence[str]) -> ImageSet:
+    """`images` with the next whole one, labelled -1 - its label, in the place of each that is `broken`.
+
+    As many images in the same order: the epochs of a reader stay what they were. Raises InputError if none is whole.
+    """
+    if not broken:
+        return images
+    known = set(broken)
+    bad = np.fromiter((file in known for file in images.files), dtype=bool, count=len(images))
+    if bad.all():
+        raise InputError(f"none of the {len(images)} images can be decoded")
+    whole = np.flatnonzero(~bad)
+    taken = np.arange(len(images))
+    taken[bad] = whole[np.searchsorted(whole, taken[bad]) % len(whole)]
+    labels = images.labels[taken]
+    return ImageSet(
+        files=tuple(images.files[index] for index in taken),
+        labels=np.where(bad, -1 - labels, labels),
+        classes=images.classes,
+    )
+
+
 def count_samples(index: str | Path) -> int:
     """The number of samples that DALI's index of a tar file states in its first line."""
     try:

@@ -50,6 +50,12 @@ def quick_check(files: Sequence[str], threads: int) -> list[Bad]:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
 
 
+def header_check(files: Sequence[str], threads: int) -> list[Bad]:
+    """As `quick_check`, and also the JPEGs whose segments do not lead to a picture; reads the whole files."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(chain.from_iterable(pool.map(_headless, _chunks(files))))
+
+
 def full_check(files: Sequence[str], processes: int) -> list[Bad]:
     """(path, reason) of the files that `quick_check` finds or that Pillow cannot decode, in the order of `files`.
 
@@ -99,6 +105,16 @@ def _ignore_interrupts() -> None:
 
 def _not_images(files: Sequence[str]) -> list[Bad]:
     return [(file, reason) for file in files if (reason := _why_no_image(file)) is not None]
+
+
+def _headless(files: Sequence[str]) -> list[Bad]:
+    return [(file, reason) for file in files if (reason := _why_no_image(file) or _why_headless(file)) is not None]
+
+
+def _why_headless(path: str) -> str | None:
+    with open(path, "rb") as file:
+        content = file.read()
+    return "broken header" if content.startswith(_JPEG) and not _jpeg_has_end(content) else None
 
 
 def _why_no_image(path: str) -> str | None:

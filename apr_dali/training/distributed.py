@@ -18,6 +18,7 @@ import torch.distributed as dist
 from apr_dali.errors import InputError
 
 Result = TypeVar("Result")
+_SHARED_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,21 @@ def start(device: str) -> Iterator[Group]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Group(0, 1, 0, chosen)
         return
+    _check_restart()
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), local_rank, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def _check_restart() -> None:
+    # Started again, the processes find the addresses of the dead ones in torchrun's store, and may wait for them long.
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and os.environ.get(_SHARED_STORE) == "True":
+        raise InputError(
+            "torchrun started the processes again, but they cannot meet in the store that they share with it: "
+            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment"
+        )
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -1,0 +1,127 @@
+"""Lightning: the loaders as a data module, and APR-P as a callback for data modules of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
+
+from apr_dali.errors import InputError
+from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.training import checkpoint
+from apr_dali.transforms import AprPair
+
+
+class AprDataModule(LightningDataModule):
+    """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
+
+    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows an image.
+    A checkpoint of Lightning, in mid-epoch too, holds every process's place in the epoch; `fit(..., ckpt_path=...)`
+    goes on with the same batches.
+
+    Args:
+        path: a folder with train/ and val/, of class folders or of tars with their indices.
+        batch_size: images a batch and process, before the second view.
+        aug: one of none, apr-p, apr-s, apr-sp.
+        options: further arguments of `apr_dali.ImageNetLoader` for both parts: image_size, seed, dtype, threads.
+        views: "both" or "mixed", of training.
+    """
+
+    def __init__(
+        self, path: str | Path, batch_size: int, aug: str = "none", views: str = "both", **options: Any
+    ) -> None:
+        super().__init__()
+        self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
+        self._options = options
+        self._open: list[ImageNetLoader] = []
+
+    def train_dataloader(self) -> RankLoader:
+        loader = self._loader("train", aug=self._aug, views=self._views, drop_last=True)
+        return RankLoader(loader)
+
+    def val_dataloader(self) -> ImageNetLoader:
+        return self._loader("val", train=False)
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        while self._open:
+            self._open.pop().close()
+
+    def _loader(self, split: str, **options: Any) -> ImageNetLoader:
+        trainer = self.trainer
+        if trainer is None:
+            raise InputError("AprDataModule needs a Trainer, which knows the processes: give it to Trainer.fit")
+        device = trainer.strategy.root_device
+        loader = ImageNetLoader(
+            self._path / split,
+            self._batch_size,
+            device="gpu" if device.type == "cuda" else "cpu",
+            device_id=device.index or 0,
+            shard=(trainer.global_rank, trainer.world_size),
+            **options,
+            **self._options,
+        )
+        self._open.append(loader)
+        return loader
+
+
+class RankLoader:
+    """A loader whose state is that of all processes: Lightning writes the main one's checkpoint alone."""
+
+    def __init__(self, loader: ImageNetLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Called by all processes together."""
+        mine = checkpoint.without_bytes(self.loader.state_dict())
+        states = [mine] * self.loader.shard[1]
+        if self.loader.shard[1] > 1:
+            dist.all_gather_object(states, mine)
+        return {"ranks": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        rank, world = self.loader.shard
+        if len(state["ranks"]) != world:
+            raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
+        self.loader.load_state_dict(checkpoint.with_bytes(state["ranks"][rank]))
+
+
+class AprPairCallback(Callback):
+    """APR-P on the training batches of any data module, before the module's `training_step` sees them.
+
+    Batches are lists [images, labels] of normalised images (B, C, H, W), as PyTorch's default collate gives them, and
+    are changed in place.
+
+    Args:
+        probability, axes, views, seed: of `apr_dali.transforms.AprPair`; each process adds its number to the seed.
+    """
+
+    def __init__(self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int = 0) -> None:
+        self._make = lambda rank: AprPair(probability, axes, views, seed + rank)
+        self._pair = self._make(0)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        self._pair = self._make(trainer.global_rank)
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        if not isinstance(batch, list) or len(batch) != 2:
+            raise InputError(
+                f"AprPairCallback needs batches that are lists [images, labels], got {type(batch).__name__}; "
+                "call apr_dali.transforms.AprPair in the data module's on_after_batch_transfer instead"
+            )
+        batch[:] = self._pair(*batch)

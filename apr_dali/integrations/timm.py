@@ -1,0 +1,189 @@
+"""timm: run its own train.py, unchanged, with APR.
+
+    python -m apr_dali.integrations.timm --loader apr-sp train.py DIR --model resnet50 ...
+    python -m apr_dali.integrations.timm --pair 0.5 train.py DIR --model resnet50 --mixup 1 --no-prefetcher ...
+
+`--loader AUG` gives the script DALI's training batches, crops, flips and APR included, in place of `timm.data.
+create_loader`'s; validation stays timm's. `--pair P` leaves timm's loader and puts `AprPair` in the place of its
+`Mixup`. Scripts that take `create_loader` or `Mixup` from `timm.data` after this one has started see the replacements.
+
+train.py takes the mean loss over both views, the published recipe their sum: with SGD and two views, double --lr and
+halve --weight-decay to the same effect, or give `--views mixed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from apr_dali.backend import VIEWS
+from apr_dali.config import AUGMENTATIONS, IMAGENET
+from apr_dali.data.folders import ImageSet
+from apr_dali.errors import InputError
+from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.transforms import AprPair
+
+_NOT_DONE = ("auto_augment", "re_prob", "num_aug_repeats", "num_aug_splits", "vflip", "input_size_choices")
+
+
+class TimmLoader:
+    """ImageNetLoader with what timm's train.py asks of a training loader.
+
+    An iteration is one epoch of (images, targets) on the device; the last batch is left out unless it is full.
+
+    Args:
+        make: gives the loader for a seed.
+        dataset: timm's, which gets this loader's `set_epoch`.
+    """
+
+    mixup_enabled = False
+    """timm switches its Mixup off here; there is none."""
+
+    def __init__(self, make: Callable[[int], ImageNetLoader], dataset: Any) -> None:
+        self._make, self._first = make, 0
+        self.loader = make(0)
+        self.dataset, self.sampler = dataset, self
+        dataset.set_epoch = self.set_epoch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin this epoch next; one that does not follow the last, after a restart, has an order of its own."""
+        if epoch != self._first + self.loader.epoch:
+            self.loader.close()
+            self._first, self.loader = epoch, self._make(epoch)
+
+
+class AprMixup:
+    """APR-P where timm calls its Mixup: images (B, C, H, W) and labels (B,) to both views and soft targets.
+
+    Gives (2·B, C, H, W) and (2·B, num_classes), the views of an image side by side, or B with views="mixed".
+    Of Mixup's arguments it takes label_smoothing and num_classes; what is mixed and how often is AprPair's.
+    """
+
+    def __init__(self, pair: AprPair, label_smoothing: float = 0.1, num_classes: int = 1000, **_: Any) -> None:
+        self.pair, self.label_smoothing, self.num_classes = pair, label_smoothing, num_classes
+        self.mixup_enabled = True
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mixup_enabled:
+            images, labels = self.pair(images, labels)
+        soft = F.one_hot(labels, self.num_classes).to(images.dtype)
+        return images, soft * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
+
+
+def create_loader(
+    dataset: Any,
+    input_size: Any,
+    batch_size: int,
+    is_training: bool = False,
+    *,
+    aug: str = "none",
+    views: str = "both",
+    seed: int = 42,
+    distributed: bool = False,
+    original: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Any:
+    """`timm.data.create_loader` with DALI and APR for training, and as it is for everything else.
+
+    Args:
+        dataset: timm's ImageDataset on a folder of class folders.
+        input_size: (3, S, S) or S.
+        aug, views, seed: see `apr_dali.ImageNetLoader`.
+        original: timm's function.
+        options: timm's arguments. Of them device, img_dtype, mean, std and num_workers (DALI's threads) are followed,
+            crops, ratios and colour jitter are the recipe's own.
+
+    Raises:
+        InputError: for timm's augmentations that the pipeline has not, and readers of no folder.
+    """
+    if not is_training:
+        assert original is not None
+        return original(dataset, input_size, batch_size, distributed=distributed, **options)
+    wanted = [name for name in _NOT_DONE if options.get(name)]
+    if wanted:
+        raise InputError(f"the DALI loader knows no {', '.join(wanted)}: leave them out, or use --pair")
+    device = torch.device(options.get("device", "cuda"))
+    given: dict[str, Any] = {name: tuple(options[name]) for name in ("mean", "std") if name in options}
+    recipe = replace(IMAGENET, **given)
+    shard = (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if distributed else (0, 1)
+
+    def make(epoch: int) -> ImageNetLoader:
+        return ImageNetLoader(
+            image_set(dataset),
+            batch_size,
+            aug,
+            views=views if aug in ("apr-p", "apr-sp") else "both",
+            device="gpu" if device.type == "cuda" else "cpu",
+            device_id=device.index or 0,
+            shard=shard,
+            seed=seed + epoch,
+            dtype=str(options.get("img_dtype", torch.float32)).removeprefix("torch."),
+            image_size=input_size if isinstance(input_size, int) else input_size[-1],
+            threads=options.get("num_workers") or None,
+            drop_last=True,
+            recipe=recipe,
+        )
+
+    return TimmLoader(make, dataset)
+
+
+def image_set(dataset: Any) -> ImageSet:
+    """The files and labels of timm's ImageDataset on a folder of class folders."""
+    samples = getattr(dataset.reader, "samples", None)
+    if samples is None:
+        raise InputError(
+            "the DALI loader needs a folder of class folders, timm reads with "
+            f"{type(dataset.reader).__name__}: use --pair"
+        )
+    names = dataset.reader.class_to_idx
+    return ImageSet(
+        files=tuple(os.path.abspath(path) for path, _ in samples),
+        labels=np.array([label for _, label in samples], np.int64),
+        classes=tuple(sorted(names, key=names.__getitem__)),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Put the replacements in their places and run the script as if by itself."""
+    import timm.data
+
+    parser = argparse.ArgumentParser(prog="python -m apr_dali.integrations.timm", description=__doc__)
+    parser.add_argument("--loader", choices=AUGMENTATIONS, help="DALI's training batches with this augmentation")
+    parser.add_argument("--pair", type=float, metavar="P", help="AprPair on this share of batches, in Mixup's place")
+    parser.add_argument("--views", choices=VIEWS, default="both", help="what APR-P gives of an image")
+    parser.add_argument("script", help="timm's train.py")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    given = parser.parse_args(argv)
+    if (given.loader is None) == (given.pair is None):
+        parser.error("give one of --loader and --pair")
+    if given.loader is not None:
+        original = timm.data.create_loader
+        timm.data.create_loader = partial(create_loader, aug=given.loader, views=given.views, original=original)
+    else:
+        pair = AprPair(given.pair, views=given.views, seed=int(os.environ.get("RANK", "0")))
+        timm.data.Mixup = partial(AprMixup, pair)
+    sys.argv = [given.script, *given.arguments]
+    # As `python SCRIPT` does it: its own folder comes first.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(given.script)))
+    runpy.run_path(given.script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Hugging Face: an `accelerate` loop on ImageNetLoader, or on the columns (image, label) of a `datasets` set.
+
+accelerate launch examples/accelerate_datasets.py --data /path/imagenet
+accelerate launch examples/accelerate_datasets.py --columns
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from datasets import ClassLabel, Dataset, Features, Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from apr_dali import ImageNetLoader
+from apr_dali.data.folders import open_set
+from apr_dali.data.sample import write_sample
+from apr_dali.transforms import AprPair, AprSingle
+
+
+def dali_loader(data: str, accelerator: Accelerator, image_size: int) -> ImageNetLoader:
+    """A shard for each process. It is not given to `prepare`, which would share it out again."""
+    shard = (accelerator.process_index, accelerator.num_processes)
+    device = accelerator.device
+    where = {"device": "gpu", "device_id": device.index or 0} if device.type == "cuda" else {"device": "cpu"}
+    return ImageNetLoader(f"{data}/train", 32, "apr-sp", shard=shard, drop_last=True, image_size=image_size, **where)
+
+
+def columns_loader(data: str, accelerator: Accelerator, image_size: int) -> DataLoader:
+    """The columns image and label, as any set of the Hub has them, with APR-SP."""
+    files = open_set(f"{data}/train")
+    features = Features({"image": Image(), "label": ClassLabel(names=list(files.classes))})
+    columns = {"image": list(files.files), "label": files.labels.tolist()}
+    dataset = Dataset.from_dict(columns, features=features)
+    to_float = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.45,) * 3, (0.22,) * 3)]
+    seed = accelerator.process_index  # draws of its own for each process
+    chain = v2.Compose([v2.RandomResizedCrop(image_size), AprSingle(seed=seed), v2.RandomHorizontalFlip(), *to_float])
+    pair = AprPair(seed=seed)
+
+    def collate(rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        return pair(torch.stack([chain(row["image"]) for row in rows]), torch.tensor([row["label"] for row in rows]))
+
+    loader = DataLoader(dataset, 32, shuffle=True, collate_fn=collate, drop_last=True)  # type: ignore[arg-type]
+    return accelerator.prepare(loader)
+
+
+def train(data: str, columns: bool = False, epochs: int = 2, image_size: int = 48) -> list[float]:
+    """Train a small network; the mean loss of each epoch on this process."""
+    accelerator = Accelerator()
+    make = columns_loader if columns else dali_loader
+    loader: Iterable[tuple[Tensor, Tensor]] = make(data, accelerator, image_size)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 16))
+    model, optimiser = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
+    history = []
+    for epoch in range(epochs):
+        losses = []
+        for images, targets in loader:
+            loss = 2 * cross_entropy(model(images), targets)  # two views
+            optimiser.zero_grad()
+            accelerator.backward(loss)
+            optimiser.step()
+            losses.append(loss.item() / 2)
+        history.append(sum(losses) / len(losses))
+        accelerator.print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")
+    return history
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder with train/; default: the built-in sample")
+    parser.add_argument("--columns", action="store_true", help="read the columns of a datasets.Dataset")
+    options = parser.parse_args()
+    train(options.data or str(write_sample("sample")), options.columns)

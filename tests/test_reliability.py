@@ -1,0 +1,141 @@
+"""Loaders that are abandoned, forked, doubled and broken off: nothing hangs, and nothing stays behind."""
+
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from apr_dali import ImageNetLoader
+
+SETTINGS = {"image_size": 32, "threads": 2, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, crops):
+    root = tmp_path_factory.mktemp("images")
+    for index, image in enumerate(crops(24, 60, 50)):
+        (root / f"class{index % 2}").mkdir(exist_ok=True)
+        Image.fromarray(image).save(root / f"class{index % 2}" / f"{index}.jpg")
+    return root
+
+
+def make(folder: Path, **options) -> ImageNetLoader:
+    return ImageNetLoader(folder, 4, "apr-sp", **SETTINGS | options)
+
+
+def sums(loader) -> list[float]:
+    return [float(images.sum()) for images, _ in loader]
+
+
+def held() -> tuple[int, int]:
+    """Threads and open file descriptors of this process."""
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+def assert_given_back(before: tuple[int, int]) -> None:
+    # Threads end a moment after they were told to.
+    end = time.monotonic() + 10
+    while any(now > then for now, then in zip(held(), before, strict=True)):
+        assert time.monotonic() < end, f"threads, files: {before} before, {held()} now"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def before(folder) -> tuple[int, int]:
+    """What this process holds once libraries have made whatever they keep for good."""
+    with make(folder) as loader:
+        list(loader)
+    return held()
+
+
+def test_close_gives_threads_and_files_back(folder, before):
+    for _ in range(3):
+        loader = make(folder)
+        list(loader)
+        assert held()[0] > before[0]
+        loader.close()
+        loader.close()
+    assert_given_back(before)
+
+
+def test_a_loader_abandoned_in_mid_epoch_gives_them_back(folder, before):
+    for _ in range(3):
+        loader = make(folder)
+        next(iter(loader))
+        del loader
+    assert_given_back(before)
+
+
+def break_off(loader) -> None:
+    for number, _ in enumerate(loader):
+        1 / (2 - number)
+
+
+def test_an_exception_in_the_training_loop_passes_and_the_loader_goes_on(folder, before):
+    with make(folder) as loader:
+        expected = sums(loader)
+    with make(folder) as loader:
+        with pytest.raises(ZeroDivisionError):
+            break_off(loader)
+        assert sums(loader) == expected
+    assert_given_back(before)
+
+
+def test_a_broken_image_gives_them_back(folder, before, tmp_path):
+    (tmp_path / "only").mkdir()
+    for index, path in enumerate(sorted(folder.rglob("*.jpg"))[:8]):
+        (tmp_path / "only" / path.name).write_bytes(b"broken" if index == 5 else path.read_bytes())
+    with pytest.raises(ValueError, match="cannot be decoded"), make(tmp_path) as loader:
+        list(loader)
+    del loader
+    assert_given_back(before)
+
+
+def test_two_loaders_at_once_are_as_each_by_itself(folder):
+    alone = []
+    for seed in (1, 2):
+        with make(folder, seed=seed) as loader:
+            alone.append(sums(loader))
+    with make(folder, seed=1) as first, make(folder, seed=2) as second:
+        together = [(float(a.sum()), float(b.sum())) for (a, _), (b, _) in zip(first, second, strict=True)]
+    assert [list(each) for each in zip(*together, strict=True)] == alone
+    found = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: found.update({seed: sums(make(folder, seed=seed))}))
+        for seed in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [found[1], found[2]] == alone
+
+
+def _in_child(folder: Path, results) -> None:
+    torch.set_num_threads(1)
+    with make(folder) as loader:
+        results.put(sums(loader))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_process_has_a_loader_of_its_own(folder, method):
+    with make(folder) as loader:
+        batches = iter(loader)
+        first = float(next(batches)[0].sum())
+        context = multiprocessing.get_context(method)
+        results = context.Queue()
+        child = context.Process(target=_in_child, args=(folder, results))
+        child.start()
+        found = results.get(timeout=100)
+        child.join(30)
+        assert child.exitcode == 0
+        # The parent's loader is still where it was.
+        rest = [float(images.sum()) for images, _ in batches]
+    np.testing.assert_allclose(found, [first, *rest], rtol=1e-6)
