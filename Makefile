@@ -38,7 +38,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/cpu.py
-	$(BIN)/python benchmarks/loader.py
+	$(BIN)/apr-dali bench
 
 gpu-check: $(INSTALLED)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
