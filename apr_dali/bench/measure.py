@@ -36,6 +36,11 @@ class Settings:
     threads: int | None
 
 
+def gpu_name() -> str | None:
+    """The name of the GPU, None without one. Not for the process that waits: to ask takes memory of the GPU."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
 def measure_row(row: Row, places: Places, settings: Settings) -> Measurement:
     """One measurement of `row`, in this process."""
     feed = open_feed(row, places, settings.threads)

@@ -22,14 +22,20 @@ def headline(records: Sequence[Record]) -> str:
     """What APR costs over no augmentation, in percent of its time and of its CPU time; "" if that was not measured."""
     lines = []
     for (way, size), group in _groups(records).items():
-        costs = [
-            f"{_aug(record)} {record['overhead']:+.0%} ({record['overhead_cpu']:+.0%})"
-            for record in group
-            if _aug(record).removeprefix(PUBLISHED) in APR and "overhead" in record
-        ]
-        if costs:
-            lines += textwrap.wrap(f"  {WAYS[way]}, {size} px: {', '.join(costs)}", _WIDTH, subsequent_indent="    ")
-    return "\n".join(["Time of APR over none (CPU time in brackets):", *lines]) if lines else ""
+        for prefix, title in (("", f"{way}, {size} px"), (PUBLISHED, f"{way}, {size} px, published")):
+            costs = {_aug(record): record for record in group if "overhead" in record}
+            cells = [_cost(costs.get(prefix + aug)) for aug in APR]
+            if any(cells):
+                lines.append(_headline_line(title, cells))
+    return "\n".join([_headline_line("Time over none (CPU time)", APR), *lines]) if lines else ""
+
+
+def _cost(record: Record | None) -> str:
+    return "" if record is None else f"{record['overhead']:+.0%} ({record['overhead_cpu']:+.0%})"
+
+
+def _headline_line(title: str, cells: Sequence[str]) -> str:
+    return f"{title:32}{''.join(f'{cell:>16}' for cell in cells)}".rstrip()
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -69,7 +75,10 @@ def _line(name: str, cells: Sequence[str]) -> str:
 
 
 def _notes(records: Sequence[Record]) -> list[str]:
-    notes = ["ms and CPU ms are an image's; CPU ms of all threads and workers. MiB: peak of process and workers."]
+    notes = [
+        "ms and CPU ms are an image's; CPU ms of all threads and workers. MiB: sum of the peaks of process and "
+        "workers; what they share counts for each.",
+    ]
     augs = {_aug(record).removeprefix(PUBLISHED) for record in records}
     if augs & {"apr-p", "apr-sp"}:
         notes.append(

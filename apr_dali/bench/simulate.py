@@ -82,16 +82,16 @@ def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = 
 
 def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
     cores = cores_needed(plan, record)
-    text = f"{record['name']} costs {record['cpu_ms']:.3g} ms of a core an image: {math.ceil(cores)} cores"
+    text = f"{record['name']} costs {record['cpu_ms']:.3g} ms of a core an image: {_cores(math.ceil(cores))}"
     text += f", {cores / plan.gpus:.3g} a GPU"
     if plan.cores is None:
         return f"{text}."
     rate = 1000 * plan.cores / record["cpu_ms"]
     if cores <= plan.cores:
-        return f"{text}; {plan.cores} are enough, and busy for {cores / plan.cores:.0%} of the time."
+        return f"{text}; {_cores(plan.cores)} will do, busy for {cores / plan.cores:.0%} of the time."
     fed = int(plan.gpus * rate / plan.need)
     return (
-        f"{text}; {plan.cores} give {rate:,.0f} images/s, which feeds {fed} of the GPUs, or all of them at "
+        f"{text}; {_cores(plan.cores)} can do {rate:,.0f} images/s, which feeds {fed} of the GPUs, or all of them at "
         f"{1000 * plan.gpus * plan.batch / rate:.0f} ms a step."
     )
 
@@ -105,6 +105,10 @@ def _on_gpu(plan: Plan, record: dict[str, Any]) -> str:
             f"the step takes: it cannot feed it, {beside}."
         )
     return f"{record['name']} takes at most {share:.1%} of each GPU {beside}."
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"
 
 
 def cores_needed(plan: Plan, record: dict[str, Any]) -> float:

@@ -7,10 +7,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apr_dali.bench.processes import in_own_process
 from apr_dali.bench.rows import APR, QUICK, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
 from apr_dali.commands.arguments import Parsers, positive
@@ -35,7 +36,6 @@ augmentation or a size by itself, and * for anything:
 _ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
 # What --simulate measures where no rows are named.
 _FOR_PLAN = ("dali-*/none/224", "dali-*/apr-sp/224")
-_PRELOAD = ("apr_dali.bench.checks", "apr_dali.bench.stages")
 
 Thing = TypeVar("Thing")
 
@@ -85,17 +85,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
-    gpu = _gpu()
     patterns = args.only or (_FOR_PLAN if plan is not None else QUICK if args.quick else ())
-    rows = select(patterns, gpu is not None)
+    select(patterns, gpu=True)  # a row that nowhere exists is told at once
     from apr_dali.bench import checks, measure, report
     from apr_dali.bench.images import prepare
 
+    gpu = in_own_process(measure.gpu_name)
+    rows = select(patterns, gpu is not None)
     places, settings = prepare(output, args.data), _settings(args)
     for row in _progress(rows, "checking the outputs"):
-        _apart(checks.check_row, row, places, args.threads)
+        in_own_process(checks.check_row, row, places, args.threads)
     turns = _progress(rows * settings.rounds, "measuring")
-    found = measure.in_turns(turns, lambda row: _apart(measure.measure_row, row, places, settings))
+    found = measure.in_turns(turns, lambda row: in_own_process(measure.measure_row, row, places, settings))
     result = _about(args, settings, places, gpu) | {"rows": measure.records(found, settings)}
     _write(output / "bench.json", result)
     write_whole(output / "bench.png", report.picture(result))
@@ -111,12 +112,13 @@ def _profile(args: argparse.Namespace, output: Path) -> None:
     from apr_dali.bench.feeds import threads_of
     from apr_dali.bench.images import prepare
 
-    gpu, settings, places = _gpu(), _settings(args), prepare(output, args.data)
+    gpu = in_own_process(measure.gpu_name)
+    settings, places = _settings(args), prepare(output, args.data)
     row = Row("dali-cpu" if gpu is None else "dali-gpu", args.profile, 224)
     names = [stage for stage in stages.STAGES if stage != "operator" or row.aug != "none"]
-    _apart(checks.check_row, row, places, args.threads)
+    in_own_process(checks.check_row, row, places, args.threads)
     turns = _progress(names * settings.rounds, "measuring")
-    found = measure.in_turns(turns, lambda stage: _apart(stages.measure_stage, stage, row, places, settings))
+    found = measure.in_turns(turns, lambda stage: in_own_process(stages.measure_stage, stage, row, places, settings))
     threads = threads_of(row, args.threads)
     parts = stages.parts(found, threads)
     result = _about(args, settings, places, gpu) | {
@@ -128,12 +130,6 @@ def _profile(args: argparse.Namespace, output: Path) -> None:
     _write(output / "profile.json", result)
     print(report.stage_table(parts, threads, f"{row.name}, batch {row.batch_size}, {threads} threads"))
     print(f"\nwritten: {output / 'profile.json'}")
-
-
-def _apart(function: Callable[..., Any], *given: Any) -> Any:
-    from apr_dali.bench.processes import in_own_process
-
-    return in_own_process(function, *given, preload=_PRELOAD)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -157,12 +153,6 @@ def _cpu() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _gpu() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _load(file: str) -> list[dict[str, Any]]:
@@ -192,7 +182,7 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 def _say(text: str) -> None:
     import textwrap
 
-    print("\n".join(textwrap.wrap(text, 80)))
+    print("\n".join(textwrap.wrap(text, 80, break_on_hyphens=False)))
 
 
 def _progress(work: Sequence[Thing], title: str) -> Iterable[Thing]:
