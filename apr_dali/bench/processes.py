@@ -13,6 +13,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def in_own_process(function: Callable[..., Any], *given: Any) -> Any:
         InputError: as the function raised it. RuntimeError: for anything else that it raised, with its traceback.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    _start_server()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, function, given))
     process.start()
@@ -51,9 +52,19 @@ def in_own_process(function: Callable[..., Any], *given: Any) -> Any:
     return answer
 
 
+def _start_server() -> None:
+    """Start the server that the processes are forked from, unless it runs."""
+    forkserver.set_forkserver_preload(_PRELOAD)
+    # Ctrl-C is for this process alone, which ends the others: they inherit that it is nothing to them.
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
-    # Ctrl-C goes to the terminal's group: this one is ended by the process that started it.
-    os.setpgid(0, 0)
+    os.setpgid(0, 0)  # with its workers to come, so that they can be ended together
     try:
         pipe.send(("result", function(*given)))
     except InputError as error:
