@@ -37,8 +37,8 @@ def in_own_process(function: Callable[..., Any], *given: Any) -> Any:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, function, given))
     process.start()
-    theirs.close()
     try:
+        theirs.close()
         kind, answer = ours.recv()
     except EOFError:
         process.join()

@@ -12,6 +12,7 @@ from apr_dali.bench.stages import Part
 
 _WIDTH = 80
 _DPI = 120
+_BUSY = 0.1
 _COLOURS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
 
 Record = dict[str, Any]
@@ -87,6 +88,11 @@ def _notes(records: Sequence[Record]) -> list[str]:
         )
     if "augmix" in augs:
         notes.append("AugMix gives three views of an image.")
+    spread = max(record["spread"] for record in records)
+    if spread > _BUSY:
+        notes.append(
+            f"The rounds differ by up to ±{spread:.0%}: the machine was busy. Times tell little then, CPU times more."
+        )
     left = "; ".join(f"{pattern}: {reason}" for pattern, reason in LEFT_OUT)
     return [*notes, f"Not shown, since they make no sense: {left}."]
 
