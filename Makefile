@@ -44,7 +44,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/cpu.py
-	$(BIN)/python benchmarks/loader.py
+	$(BIN)/apr-dali bench
 
 soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py

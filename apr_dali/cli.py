@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from apr_dali import __version__
 from apr_dali.commands.arguments import add_analyze, add_eval, add_make_c
+from apr_dali.commands.bench import add_bench
 from apr_dali.errors import InputError
 
 _WIDTH = 80
@@ -133,6 +134,7 @@ COMMANDS: tuple[Callable[[Commands], None], ...] = (
     add_make_c,
     add_eval,
     add_analyze,
+    add_bench,
 )
 
 

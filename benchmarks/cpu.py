@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 
 import apr_dali
-from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.bench import published
+from apr_dali.draws import SingleDraws
 from apr_dali.kernels import native_backend
 
 Row = Callable[[], Any]
@@ -84,24 +84,6 @@ def draw_cost(batch: int) -> float:
 # ---- APR-P ----
 
 
-def published_pair(images: Tensor, partner: Tensor) -> Tensor:
-    """APR-P as released: full complex transforms of the batch and of the permuted batch, modulus and angle of both."""
-    amplitudes, phases = [], []
-    for batch in (images, images[partner]):
-        spectra = torch.fft.fftn(batch, dim=(1, 2, 3))
-        amplitudes.append(spectra.abs())
-        phases.append(spectra.angle())
-    mixed = amplitudes[1] * torch.exp(1j * phases[0])
-    return torch.fft.ifftn(mixed, dim=(1, 2, 3)).real
-
-
-def published_pair_once(images: Tensor, partner: Tensor) -> Tensor:
-    """The same formula, each image transformed once and nothing computed that is not used."""
-    spectra = torch.fft.fftn(images, dim=(1, 2, 3))
-    mixed = spectra.abs()[partner] * torch.exp(1j * spectra.angle())
-    return torch.fft.ifftn(mixed, dim=(1, 2, 3)).real
-
-
 def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
@@ -110,8 +92,8 @@ def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
     partner = rng.permutation(batch)
     given = {"backend": "native", "threads": threads}
     rows: dict[str, Row] = {
-        REFERENCE: lambda: published_pair(images, torch.from_numpy(partner)),
-        "published, nothing twice": lambda: published_pair_once(images, torch.from_numpy(partner)),
+        REFERENCE: lambda: published.pair(images, torch.from_numpy(partner)),
+        "published, nothing twice": lambda: published.pair_once(images, torch.from_numpy(partner)),
         "torch backend": lambda: apr_dali.pair(images, partner, backend="torch"),
         "native": lambda: apr_dali.pair(planes, partner, **given),
         "native, uint8 to float16": lambda: apr_dali.pair(levels, partner, dtype="float16", **given),
@@ -153,31 +135,6 @@ def library_rows(planes: np.ndarray, threads: int) -> dict[str, Row]:
 # ---- APR-S ----
 
 
-def published_operation(picture: Image.Image, operation: int, parameters: np.ndarray) -> Image.Image:
-    name = OPERATIONS[operation]
-    if name in ("autocontrast", "equalize"):
-        return getattr(ImageOps, name)(picture)
-    if name in ("posterize", "solarize"):
-        return getattr(ImageOps, name)(picture, int(parameters[0]))
-    return picture.transform(picture.size, Image.Transform.AFFINE, tuple(parameters), Image.Resampling.BILINEAR)
-
-
-def published_single(image: np.ndarray, draws: SingleDraws, n: int) -> np.ndarray:
-    """APR-S of one image as released: Pillow's operations, NumPy's full complex transforms, both mixtures made."""
-    first = published_operation(Image.fromarray(image), draws.operation[n, 0], draws.parameters[n, 0])
-    if not draws.mix[n]:
-        return np.asarray(first)
-    second = published_operation(first, draws.operation[n, 1], draws.parameters[n, 1])
-    amplitudes, phases = [], []
-    for view in (first, second):
-        spectrum = np.fft.fftshift(np.fft.fftn(np.asarray(view)))
-        amplitudes.append(np.abs(spectrum))
-        phases.append(np.angle(spectrum))
-    both = [amplitudes[giver] * np.exp(1j * phases[1 - giver]) for giver in (0, 1)]
-    mixed = np.fft.ifftn(np.fft.ifftshift(both[int(draws.amplitude_of_second[n])]))
-    return mixed.real.astype(np.int64).astype(np.uint8)
-
-
 class Workers:
     """Processes that hold a part of the batch each and work through it when told to."""
 
@@ -204,7 +161,7 @@ class Workers:
 def work(pipe: Any, images: np.ndarray, draws: SingleDraws, mine: range) -> None:
     while pipe.recv():
         for n in mine:
-            published_single(images[n], draws, n)
+            published.single(images[n], draws, n)
         pipe.send(None)
 
 
@@ -214,17 +171,17 @@ def single_table(batch: int, size: int, options: argparse.Namespace) -> dict[str
     coarse = rng.integers(0, 256, (batch, 8, 8, 3), dtype=np.uint8)
     images = np.stack([np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse])
     draws = SingleDraws.sample(batch, size, size, rng)
-    published = Workers(images, draws, options.threads)
+    workers = Workers(images, draws, options.threads)
     tensor = torch.from_numpy(images)
     rows: dict[str, Row] = {
-        REFERENCE: published.run,
+        REFERENCE: workers.run,
         "torch backend": lambda: apr_dali.single(tensor, draws, backend="torch"),
         "native": lambda: apr_dali.single(images, draws, backend="native", threads=options.threads),
     }
     try:
         return in_turns(rows, batch, options.rounds)
     finally:
-        published.stop()
+        workers.stop()
 
 
 # ---- The result ----

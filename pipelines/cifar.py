@@ -149,12 +149,12 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
     recipe = graph.recipe
     if graph.aug in _ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
-        images, labels = _read(source, graph, frames + "HWC")
+        images, labels = read(source, graph, frames + "HWC")
         return normalise(images, recipe, graph.dtype, layout=frames + "CHW"), labels
-    images, labels = _read(source, graph, "HWC")
+    images, labels = read(source, graph, "HWC")
     if uses_single(graph.aug):
         images = _some_single(images, graph)
-    images = _crop(images, graph.fill, size)
+    images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
         images = normalise(images, recipe, graph.dtype, mirror)
@@ -179,11 +179,12 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
 @pipeline_def(enable_checkpointing=True)
 def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
     """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
-    images, labels = _read(source, graph, "HWC")
+    images, labels = read(source, graph, "HWC")
     return normalise(images, graph.recipe, graph.dtype), labels
 
 
-def _read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
+def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
+    """Images uint8 on the graph's device and labels int32 (1,)."""
     images, labels = fn.external_source(
         source=source,
         num_outputs=2,
@@ -205,7 +206,7 @@ def _some_single(images: DataNode, graph: Graph) -> DataNode:
     return fn.cast(changed * chosen + images * (1 - chosen), dtype=types.UINT8)
 
 
-def _crop(images: DataNode, fill: int, size: tuple[int, int]) -> DataNode:
+def crop(images: DataNode, fill: int, size: tuple[int, int]) -> DataNode:
     """A random part of the image's own size of the image with a border."""
     offsets = [float(offset) for offset in range(-BORDER, BORDER + 1)]
     corner = fn.cast(fn.random.uniform(values=offsets, shape=2), dtype=types.INT32)

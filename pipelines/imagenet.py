@@ -84,17 +84,18 @@ def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
     return [np.array([int(bytes(sample))], np.int32) for sample in digits]
 
 
+def random_crop(encoded: DataNode, device: str) -> DataNode:
+    """A random part of each encoded image, uint8 HWC; only that part is decoded where the decoder can do so."""
+    return fn.decoders.image_random_crop(
+        encoded, random_area=list(CROP_AREA), random_aspect_ratio=list(CROP_RATIO), **_decoder(device)
+    )
+
+
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
-    images = fn.decoders.image_random_crop(
-        encoded,
-        random_area=list(CROP_AREA),
-        random_aspect_ratio=list(CROP_RATIO),
-        **_decoder(graph.device),
-    )
-    images = _resize(images, (graph.image_size, graph.image_size))
+    images = resize(random_crop(encoded, graph.device), (graph.image_size, graph.image_size))
     recipe = graph.recipe
     if uses_single(graph.aug):
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
@@ -126,7 +127,7 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
         resized = round(graph.image_size * graph.scaling.over_crop)
         # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
         height, width = height * resized // shorter, width * resized // shorter
-        images = _resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT), graph.scaling.filter)
+        images = resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT), graph.scaling.filter)
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
@@ -163,7 +164,8 @@ def _decoder(device: str) -> dict[str, Any]:
     return options
 
 
-def _resize(images: DataNode, size: Any, kind: str = "bilinear") -> DataNode:
+def resize(images: DataNode, size: Any, kind: str = "bilinear") -> DataNode:
+    """Images at `size`, (height, width), as torchvision and Pillow resize them; kind: one of config.FILTERS."""
     return fn.resize(images, size=size, interp_type=_FILTERS[kind], antialias=True)
 
 

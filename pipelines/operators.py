@@ -23,12 +23,24 @@ from apr_dali.kernels import cupy_backend
 
 
 def apr_single(
-    images: DataNode, overflow: str = "wrap", axes: str = "chw", backend: str = "auto", threads: int | None = None
+    images: DataNode,
+    overflow: str = "wrap",
+    axes: str = "chw",
+    backend: str = "auto",
+    threads: int | None = None,
+    draws: DataNode | None = None,
 ) -> DataNode:
-    """APR-S in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.single`."""
-    uniform = fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
+    """APR-S in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.single`.
+
+    draws: of `draw_single`, where something else follows them too; else they are drawn here.
+    """
     function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend, threads=threads)
-    return _call(function, images, uniform, layout="HWC")
+    return _call(function, images, draw_single() if draws is None else draws, layout="HWC")
+
+
+def draw_single() -> DataNode:
+    """The draws of `apr_single`, an image: float (8,) in 0..1, what `SingleDraws.from_uniform` takes."""
+    return fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
 
 
 def apr_pair(

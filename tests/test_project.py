@@ -21,6 +21,7 @@ FLOORS = [
     {"transforms", "models"},
     {"eval"},
     {"pipelines", "training"},
+    {"bench"},
     {"integrations", "doctor", "commands"},
     {"cli"},
     {"__main__"},

@@ -83,8 +83,13 @@ def environment(group: Group) -> dict[str, Any]:
     return {
         "processes": group.world,
         "device": gpu or f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on, of those installed."""
+    return {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}}
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,130 @@
+"""Timing: one row in its own process, all rows in turns, and what the turns come to.
+
+The one place where the time of pipelines is taken. Every measurement is a process of its own that opens its loader,
+warms up, and then takes batches for some seconds. The rows take turns for some rounds, so that a busy moment of the
+machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from apr_dali.bench.feeds import Feed, open_feed, threads_of
+from apr_dali.bench.images import Places
+from apr_dali.bench.processes import cpu_seconds, peak_mib
+from apr_dali.bench.rows import Row
+
+Measurement = dict[str, float]
+"""images_per_s; cpu_ms an image, of all threads and workers; peak_mib of host memory; gpu_mib in use, with a GPU."""
+_WARM_UP = 3
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure. seconds: of a window. threads: of DALI, workers of a DataLoader; None: chosen for each row."""
+
+    rounds: int
+    seconds: float
+    threads: int | None
+
+
+def gpu_name() -> str | None:
+    """The name of the GPU, None without one. Not for the process that waits: to ask takes memory of the GPU."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def measure_row(row: Row, places: Places, settings: Settings) -> Measurement:
+    """One measurement of `row`, in this process."""
+    feed = open_feed(row, places, settings.threads)
+    return timed(lambda: _next(feed), settings.seconds, feed.turn, row.on_gpu)
+
+
+def _next(feed: Feed) -> int:
+    return len(next(feed.batches)[0]) // feed.views
+
+
+def timed(advance: Callable[[], int], seconds: float, turn: int = 1, on_gpu: bool = False) -> Measurement:
+    """Call `advance`, which takes a batch and gives its number of images, to warm up and then for `seconds`.
+
+    turn: batches that come together, of which the window holds a whole number. on_gpu: wait for the GPU at both ends.
+    """
+    for _ in range(_WARM_UP + turn):
+        advance()
+    wall, cpu = _now(on_gpu)
+    images = 0
+    while time.perf_counter() - wall < seconds:
+        for _ in range(turn):
+            images += advance()
+    end_wall, end_cpu = _now(on_gpu)
+    found = {
+        "images_per_s": images / (end_wall - wall),
+        "cpu_ms": 1000 * (end_cpu - cpu) / images,
+        "peak_mib": peak_mib(),
+    }
+    if on_gpu:
+        free, total = torch.cuda.mem_get_info()
+        found["gpu_mib"] = (total - free) / 2**20
+    return found
+
+
+def _now(on_gpu: bool) -> tuple[float, float]:
+    """Wall clock and CPU time in seconds."""
+    if on_gpu:
+        torch.cuda.synchronize()  # synchronises
+    return time.perf_counter(), cpu_seconds()
+
+
+def in_turns(turns: Iterable[Thing], measure: Callable[[Thing], Measurement]) -> dict[Thing, list[Measurement]]:
+    """Measure one thing after the other, each as often as it comes."""
+    found: dict[Thing, list[Measurement]] = {}
+    for thing in turns:
+        found.setdefault(thing, []).append(measure(thing))
+    return found
+
+
+def summary(rounds: Sequence[Measurement]) -> dict[str, float]:
+    """Medians over the rounds, ms an image, and `spread`: half the range of images/s as a share of their median."""
+    found = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    rates = [one["images_per_s"] for one in rounds]
+    return found | {
+        "ms": 1000 / found["images_per_s"],
+        "spread": (max(rates) - min(rates)) / 2 / found["images_per_s"],
+    }
+
+
+def overhead(rounds: Sequence[Measurement], base: Sequence[Measurement]) -> dict[str, float]:
+    """What a row takes more than `base`, as shares of it: the median over the rounds of time and of CPU time.
+
+    The ratio is taken round by round: the two were measured in the same minute.
+    """
+    pairs = list(zip(rounds, base, strict=True))
+    return {
+        "overhead": statistics.median(b["images_per_s"] / a["images_per_s"] for a, b in pairs) - 1,
+        "overhead_cpu": statistics.median(a["cpu_ms"] / b["cpu_ms"] for a, b in pairs) - 1,
+    }
+
+
+def records(found: Mapping[Row, Sequence[Measurement]], settings: Settings) -> list[dict[str, Any]]:
+    """A record a row: what it is, how it was measured, the rounds, their summary, the overhead over its way's none."""
+    made = []
+    for row, rounds in found.items():
+        base = found.get(Row(row.way, "none", row.size))
+        made.append(
+            {
+                "name": row.name,
+                "batch": row.batch_size,
+                "threads": threads_of(row, settings.threads),
+                **summary(rounds),
+                **(overhead(rounds, base) if base and row.aug != "none" else {}),
+                "rounds": list(rounds),
+            }
+        )
+    return made

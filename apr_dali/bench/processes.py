@@ -1,0 +1,108 @@
+"""A measurement in a process of its own, and what that process and its workers cost.
+
+The processes are forked from a server that has imported the heavy libraries and done nothing else: each begins
+afresh, without the seconds that the imports take. Each leads a process group, which ends with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from apr_dali.errors import InputError
+
+_PRELOAD = ["apr_dali.bench.checks", "apr_dali.bench.stages"]
+"""What the server imports: all that a measurement needs. None of it touches a GPU when it is imported."""
+
+
+def in_own_process(function: Callable[..., Any], *given: Any) -> Any:
+    """function(*given) computed in a process of its own, which is gone with all its children when this returns.
+
+    function, given and the result must be picklable.
+
+    Raises:
+        InputError: as the function raised it. RuntimeError: for anything else that it raised, with its traceback.
+    """
+    context = multiprocessing.get_context("forkserver")
+    _start_server()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, given))
+    process.start()
+    try:
+        theirs.close()
+        kind, answer = ours.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process of {function.__name__} died with exit code {process.exitcode}") from None
+    finally:
+        _end(process)
+    if kind == "InputError":
+        raise InputError(answer)
+    if kind == "error":
+        raise RuntimeError(f"in the process of {function.__name__}:\n{answer}")
+    return answer
+
+
+def _start_server() -> None:
+    """Start the server that the processes are forked from, unless it runs."""
+    forkserver.set_forkserver_preload(_PRELOAD)
+    # Ctrl-C is for this process alone, which ends the others: they inherit that it is nothing to them.
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    os.setpgid(0, 0)  # with its workers to come, so that they can be ended together
+    try:
+        pipe.send(("result", function(*given)))
+    except InputError as error:
+        pipe.send(("InputError", str(error)))
+    except Exception:  # noqa: BLE001 - told to the process that waits for the answer
+        pipe.send(("error", traceback.format_exc()))
+
+
+def _end(process: Any) -> None:
+    """End the process and its workers at once: they have answered, or nobody waits for them."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()  # it has no group yet
+    process.join()
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its workers, living or ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    workers = sum(time.clock_gettime(_cpu_clock(pid)) for pid in _children())
+    return time.process_time() + workers + ended.ru_utime + ended.ru_stime
+
+
+def _cpu_clock(pid: int) -> int:
+    # What clock_getcpuclockid(3) gives: /proc counts in hundredths of a second, this clock in nanoseconds.
+    return (~pid << 3) | 2
+
+
+def peak_mib() -> float:
+    """Sum of the peak resident sizes; pages that workers share with their parent count for each of them."""
+    kib = 0
+    for pid in (os.getpid(), *_children()):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        kib += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return kib / 1024
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]

@@ -1,0 +1,140 @@
+"""What it takes to keep GPUs fed, from measured rates. Arithmetic only."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apr_dali.bench.rows import APR, WAYS, matching
+from apr_dali.errors import InputError
+
+_FORM = "gpus=8 step=90ms [batch=256] [cores=64]"
+_UNITS = {"ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Training to feed. step: seconds of one on every GPU. batch: images a GPU and step. cores: at hand, if known."""
+
+    gpus: int
+    step: float
+    batch: int = 256
+    cores: int | None = None
+
+    @property
+    def need(self) -> float:
+        """Images a second, all GPUs together."""
+        return self.gpus * self.batch / self.step
+
+
+def parse_plan(words: Sequence[str]) -> Plan:
+    """The plan of `gpus=8 step=90ms`, with `batch=256` and `cores=64` if given; InputError for anything else."""
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in ("gpus", "step", "batch", "cores") or not equals:
+            raise InputError(f"--simulate takes {_FORM}, got {word!r}")
+        if key in given:
+            raise InputError(f"--simulate: {key} is given twice")
+        given[key] = _seconds(value) if key == "step" else _count(key, value)
+    missing = [key for key in ("gpus", "step") if key not in given]
+    if missing:
+        raise InputError(f"--simulate needs {' and '.join(missing)}: {_FORM}")
+    return Plan(**given)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(ms|s)", text)
+    if found is None or float(found[1]) == 0:
+        raise InputError(f"--simulate: step must be a time such as 90ms or 0.25s, got {text!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _count(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise InputError(f"--simulate: {key} must be a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = ()) -> str:
+    """One paragraph: the cores or the share of the GPU that feed `plan`, for each measured way.
+
+    records: of `apr_dali.bench.measure.records`. only: the rows to answer for; () for none and the heaviest APR that
+    was measured at 224 px, by DALI or, if DALI was not measured, by all ways.
+
+    Raises:
+        InputError: if no such row was measured.
+    """
+    chosen = _chosen(records, only)
+    per_gpu = plan.batch / plan.step
+    said = [
+        f"{plan.gpus} GPU{'s' if plan.gpus > 1 else ''}, {plan.batch} images each every {1000 * plan.step:g} ms, need "
+        f"{plan.need:,.0f} images/s, {per_gpu:,.0f} a GPU."
+    ]
+    for record in chosen:
+        said.append(_on_gpu(plan, record) if "gpu_mib" in record else _on_cpu(plan, record))
+    said.append("This takes it that cores and GPUs do nothing else and add up evenly.")
+    return " ".join(said)
+
+
+def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
+    cores = cores_needed(plan, record)
+    text = f"{record['name']} costs {record['cpu_ms']:.3g} ms of a core an image: {_cores(math.ceil(cores))}"
+    text += f", {cores / plan.gpus:.3g} a GPU"
+    if plan.cores is None:
+        return f"{text}."
+    rate = 1000 * plan.cores / record["cpu_ms"]
+    if cores <= plan.cores:
+        return f"{text}; {_cores(plan.cores)} will do, busy for {cores / plan.cores:.0%} of the time."
+    fed = int(plan.gpus * rate / plan.need)
+    return (
+        f"{text}; {_cores(plan.cores)} can do {rate:,.0f} images/s, which feeds {fed} of the GPUs, or all of them at "
+        f"{1000 * plan.gpus * plan.batch / rate:.0f} ms a step."
+    )
+
+
+def _on_gpu(plan: Plan, record: dict[str, Any]) -> str:
+    share = gpu_share(plan, record)
+    beside = f"and {cores_needed(plan, record) / plan.gpus:.3g} cores a GPU"
+    if share > 1:
+        return (
+            f"{record['name']} makes {record['images_per_s']:,.0f} images/s with a whole GPU, {1 / share:.0%} of what "
+            f"the step takes: it cannot feed it, {beside}."
+        )
+    return f"{record['name']} takes at most {share:.1%} of each GPU {beside}."
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"
+
+
+def cores_needed(plan: Plan, record: dict[str, Any]) -> float:
+    """Cores that the CPU time of the needed images fills."""
+    return plan.need * record["cpu_ms"] / 1000
+
+
+def gpu_share(plan: Plan, record: dict[str, Any]) -> float:
+    """Share of each GPU's time: the needed rate over the rate with a GPU to itself, which the CPU may have limited."""
+    return plan.batch / plan.step / float(record["images_per_s"])
+
+
+def _chosen(records: Sequence[dict[str, Any]], only: Sequence[str]) -> list[dict[str, Any]]:
+    names = [record["name"] for record in records]
+    wanted = matching(names, only) if only else _default(names)
+    if not wanted:
+        asked = " ".join(only) if only else "DALI or a DataLoader at 224 px"
+        raise InputError(f"--simulate: nothing was measured of {asked}; measured: {', '.join(names) or 'nothing'}")
+    return [record for record in records if record["name"] in wanted]
+
+
+def _default(names: Sequence[str]) -> list[str]:
+    at_224 = [name for name in names if name.endswith("/224")]
+    by_dali = [name for name in at_224 if name.startswith("dali")]
+    found = []
+    for way in WAYS:
+        heaviest = next((f"{way}/{aug}/224" for aug in reversed(APR) if f"{way}/{aug}/224" in names), None)
+        found += [f"{way}/none/224", *([heaviest] if heaviest else [])]
+    return [name for name in by_dali or at_224 if name in found]

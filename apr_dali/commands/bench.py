@@ -1,0 +1,191 @@
+"""The command `apr-dali bench`: what augmentations cost on this machine. Imports nothing heavy until it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from apr_dali.bench.processes import in_own_process
+from apr_dali.bench.rows import APR, QUICK, Row, select
+from apr_dali.bench.simulate import Plan, answer, parse_plan
+from apr_dali.commands.arguments import Parsers, positive
+from apr_dali.data.atomic import write_whole
+from apr_dali.errors import InputError
+
+if TYPE_CHECKING:
+    from apr_dali.bench.images import Places
+    from apr_dali.bench.measure import Settings
+
+_TEXT = "measure what APR and other augmentations cost on this machine"
+_MORE = """\
+rows are WAY/AUG/SIZE, such as dali-cpu/apr-sp/224; --only takes rows, beginnings of rows, a way, an
+augmentation or a size by itself, and * for anything:
+
+  apr-dali bench --quick                     the main rows in two minutes
+  apr-dali bench --only 'dali-cpu/apr-*' dali-cpu/none
+  apr-dali bench --profile                   where the time of the DALI pipeline with APR-SP goes
+  apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
+                                             the cores that keep 8 GPUs fed, batch images each a step
+"""
+_ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
+# What --simulate measures where no rows are named.
+_FOR_PLAN = ("dali-*/none/224", "dali-*/apr-sp/224")
+
+Thing = TypeVar("Thing")
+
+
+def add_bench(commands: Parsers) -> None:
+    """Add the command `bench`."""
+    parser = commands.add_parser(
+        "bench", help=_TEXT, description=_TEXT, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="the main rows, short rounds: two minutes on two cores")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="measure these (default: all)")
+    parser.add_argument("--data", metavar="DIR", help="class folders, read at 224 px (default: built-in photographs)")
+    parser.add_argument("--output", default="runs/bench", metavar="DIR", help="for the files (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="of DALI, workers of DataLoaders (default: cores)"
+    )
+    parser.add_argument("--rounds", type=positive, metavar="N", help=f"(default: {_ROUNDS}; quick: {_QUICK_ROUNDS})")
+    parser.add_argument(
+        "--profile",
+        nargs="?",
+        const="apr-sp",
+        choices=("none", *APR),
+        metavar="AUG",
+        help="where the time of the DALI pipeline with AUG goes: none, apr-p, apr-s or apr-sp (%(const)s)",
+    )
+    parser.add_argument("--simulate", nargs="+", metavar="KEY=VALUE", help="what keeps so many GPUs fed; see below")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="with --simulate: an earlier bench.json")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, or answer from what was measured; returns the exit status."""
+    plan = None if args.simulate is None else parse_plan(args.simulate)
+    if args.profile is not None and (plan is not None or args.only):
+        raise InputError("--profile stands by itself: leave out --simulate and --only")
+    if args.source is not None:
+        if plan is None:
+            raise InputError("--from is for --simulate: give both, or measure anew")
+        _say(answer(plan, _load(args.source), args.only))
+        return 0
+    output = _make_output(args.output)
+    if args.profile is not None:
+        _profile(args, output)
+    else:
+        _bench(args, output, plan)
+    return 0
+
+
+def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
+    patterns = args.only or (_FOR_PLAN if plan is not None else QUICK if args.quick else ())
+    select(patterns, gpu=True)  # a row that nowhere exists is told at once
+    from apr_dali.bench import checks, measure, report
+    from apr_dali.bench.images import prepare
+
+    gpu = in_own_process(measure.gpu_name)
+    rows = select(patterns, gpu is not None)
+    places, settings = prepare(output, args.data), _settings(args)
+    for row in _progress(rows, "checking the outputs"):
+        in_own_process(checks.check_row, row, places, args.threads)
+    turns = _progress(rows * settings.rounds, "measuring")
+    found = measure.in_turns(turns, lambda row: in_own_process(measure.measure_row, row, places, settings))
+    result = _about(args, settings, places, gpu) | {"rows": measure.records(found, settings)}
+    _write(output / "bench.json", result)
+    write_whole(output / "bench.png", report.picture(result))
+    print(report.table(result))
+    if plan is not None:
+        print()
+        _say(answer(plan, result["rows"], args.only))
+    print(f"\nwritten: {output / 'bench.json'}, {output / 'bench.png'}")
+
+
+def _profile(args: argparse.Namespace, output: Path) -> None:
+    from apr_dali.bench import checks, measure, report, stages
+    from apr_dali.bench.feeds import threads_of
+    from apr_dali.bench.images import prepare
+
+    gpu = in_own_process(measure.gpu_name)
+    settings, places = _settings(args), prepare(output, args.data)
+    row = Row("dali-cpu" if gpu is None else "dali-gpu", args.profile, 224)
+    names = [stage for stage in stages.STAGES if stage != "operator" or row.aug != "none"]
+    in_own_process(checks.check_row, row, places, args.threads)
+    turns = _progress(names * settings.rounds, "measuring")
+    found = measure.in_turns(turns, lambda stage: in_own_process(stages.measure_stage, stage, row, places, settings))
+    threads = threads_of(row, args.threads)
+    parts = stages.parts(found, threads)
+    result = _about(args, settings, places, gpu) | {
+        "row": row.name,
+        "threads": threads,
+        "parts": [vars(part) for part in parts],
+        "rounds": found,
+    }
+    _write(output / "profile.json", result)
+    print(report.stage_table(parts, threads, f"{row.name}, batch {row.batch_size}, {threads} threads"))
+    print(f"\nwritten: {output / 'profile.json'}")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from apr_dali.bench.measure import Settings
+
+    rounds, seconds = (_QUICK_ROUNDS, _QUICK_SECONDS) if args.quick else (_ROUNDS, _SECONDS)
+    return Settings(args.rounds or rounds, seconds, args.threads)
+
+
+def _about(args: argparse.Namespace, settings: Settings, places: Places, gpu: str | None) -> dict[str, Any]:
+    """What the numbers were measured with."""
+    from apr_dali.training.folder import versions
+
+    given = {"rounds": settings.rounds, "seconds": settings.seconds, "threads": settings.threads, "quick": args.quick}
+    machine = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu}
+    return {"machine": machine, "versions": versions(), "settings": given | {"data": places.folder}}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _load(file: str) -> list[dict[str, Any]]:
+    """The rows of an earlier bench.json."""
+    try:
+        rows = json.loads(Path(file).read_text())["rows"]
+        for row in rows:
+            row["name"].split("/"), float(row["cpu_ms"]), float(row["images_per_s"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"--from {file} is not a bench.json that this command wrote: {error}") from error
+    return list(rows)
+
+
+def _make_output(output: str) -> Path:
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
+    return path
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _say(text: str) -> None:
+    import textwrap
+
+    print("\n".join(textwrap.wrap(text, 80, break_on_hyphens=False)))
+
+
+def _progress(work: Sequence[Thing], title: str) -> Iterable[Thing]:
+    from tqdm import tqdm
+
+    return tqdm(work, desc=title, file=sys.stderr, leave=False)
