@@ -20,6 +20,7 @@ from typing import Any
 
 from apr_dali import __version__
 from apr_dali.backend import BACKENDS, Availability, availability
+from apr_dali.errors import install_command
 
 _MODULES = {
     "torch": "torch",
@@ -220,7 +221,7 @@ def _install(facts: Facts) -> tuple[str, ...]:
     stack = stack_for(facts)
     others = [build for build in facts.builds if _build(build)[1] != stack]
     remove = (f"pip uninstall -y {' '.join(others)}",) if others else ()
-    return (*remove, f'pip install "apr_dali[cuda{stack}]"')
+    return (*remove, install_command(f"cuda{stack}"))
 
 
 def _installed(facts: Facts, title: str) -> bool:

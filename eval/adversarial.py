@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from apr_dali.config import check_choice
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, install_command
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.state import State
 
@@ -174,7 +174,7 @@ def _attacker(model: nn.Module, device: torch.device, attack: Attack, seed: int,
     try:
         from pyautoattack import AutoAttack
     except ImportError as error:
-        raise InputError("AutoAttack needs pyautoattack: pip install 'apr_dali[eval]'") from error
+        raise InputError(f"AutoAttack needs pyautoattack: {install_command('eval')}") from error
     version = "plus" if attack.version in ATTACKS else attack.version
     made = AutoAttack(model, norm=NORMS[attack.norm], eps=attack.epsilon, seed=seed, device=device, version=version)
     for part in (made.apgd_targeted, made.fab):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, install_command
 from apr_dali.eval.pictures import new_figure, png_of
 
 _NAMED = 12  # layers in an error
@@ -88,7 +88,7 @@ def looks(model: nn.Module, layer: nn.Module, images: Tensor, targets: NDArray[n
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:
-        raise InputError("this needs the package grad-cam: pip install 'apr_dali[eval]'") from error
+        raise InputError(f"this needs the package grad-cam: {install_command('eval')}") from error
     with GradCAM(model=model, target_layers=[layer]) as cam:
         maps = cam(input_tensor=images, targets=[ClassifierOutputTarget(int(target)) for target in targets])
     with torch.no_grad():

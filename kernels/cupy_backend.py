@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.draws import SingleDraws, rotation_tables
+from apr_dali.errors import install_command
 from apr_dali.kernels import geometry, nvrtc
 from apr_dali.kernels.cuda_device import NULL, CudaDevice, Kept
 
@@ -49,7 +50,7 @@ def check() -> tuple[bool, str]:
             load()
         except (ImportError, OSError, RuntimeError) as error:
             first = f"{error}".partition("\n")[0]
-            return False, f'{library} does not load, pip install "apr_dali[cuda{cuda}]" brings it: {first}'
+            return False, f"{library} does not load, {install_command(f'cuda{cuda}')} brings it: {first}"
     return True, f"CuPy {cupy.__version__}"
 
 

@@ -15,6 +15,7 @@ from host_cuda import HostCuda
 import apr_dali
 from apr_dali import backend, spectral
 from apr_dali.draws import SingleDraws
+from apr_dali.errors import install_command
 from apr_dali.kernels import cupy_backend, geometry, nvrtc
 from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import Geometry
@@ -261,7 +262,7 @@ def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch)
     found = cupy_backend.check()
     assert found == (
         False,
-        'cuFFT does not load, pip install "apr_dali[cuda12]" brings it: libcufft.so.11: cannot open',
+        f"cuFFT does not load, {install_command('cuda12')} brings it: libcufft.so.11: cannot open",
     )
 
 

@@ -6,14 +6,16 @@ import ctypes
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from apr_dali import doctor
+from apr_dali import doctor, errors
 from apr_dali.backend import BACKENDS, Availability
 from apr_dali.doctor import Driver, Facts, problems, report, stack_for
+from apr_dali.errors import install_command
 
 YES, NO = Availability(True, ""), Availability(False, "some reason")
 VERSIONS = {
@@ -75,17 +77,17 @@ def test_coherent_environments_have_no_problem(facts):
         (
             {"torch_cuda": "13.0"},
             "torch for CUDA 13, CuPy for CUDA 12, DALI for CUDA 12",
-            ("pip uninstall -y cupy-cuda12x nvidia-dali-cuda120", 'pip install "apr_dali[cuda13]"'),
+            ("pip uninstall -y cupy-cuda12x nvidia-dali-cuda120", install_command("cuda13")),
         ),
         (
             {"torch_cuda": "13.0", "builds": ("cupy-cuda13x", "nvidia-dali-cuda120")},
             "torch for CUDA 13, CuPy for CUDA 13, DALI for CUDA 12",
-            ("pip uninstall -y nvidia-dali-cuda120", 'pip install "apr_dali[cuda13]"'),
+            ("pip uninstall -y nvidia-dali-cuda120", install_command("cuda13")),
         ),
         (
             {"builds": ("cupy-cuda13x", "nvidia-dali-cuda120")},
             "torch for CUDA 12, CuPy for CUDA 13, DALI for CUDA 12",
-            ("pip uninstall -y cupy-cuda13x", 'pip install "apr_dali[cuda12]"'),
+            ("pip uninstall -y cupy-cuda13x", install_command("cuda12")),
         ),
     ],
 )
@@ -101,7 +103,7 @@ def test_a_mixed_stack_says_what_to_install_instead(changes, told, commands, dri
 
 def test_a_mixed_stack_on_an_old_driver_goes_to_cuda_12():
     facts = replace(CPU12, driver=OLD, torch_cuda="13.0", torch_gpu=NO)
-    assert [problem.commands for problem in problems(facts)] == [('pip install "apr_dali[cuda12]"',)] * 2
+    assert [problem.commands for problem in problems(facts)] == [(install_command("cuda12"),)] * 2
 
 
 def test_a_driver_too_old_for_torch():
@@ -110,7 +112,7 @@ def test_a_driver_too_old_for_torch():
     assert "580 or newer" in problem.what
     assert problem.commands == (
         "pip uninstall -y cupy-cuda13x nvidia-dali-cuda130",
-        'pip install "apr_dali[cuda12]"',
+        install_command("cuda12"),
     )
 
 
@@ -122,7 +124,7 @@ def test_a_driver_too_old_for_everything():
 def test_two_builds_of_one_package():
     found = problems(replace(CPU12, builds=("cupy-cuda12x", "cupy-cuda13x", "nvidia-dali-cuda120")))
     assert found[0].what == "several builds of CuPy are installed: cupy-cuda12x, cupy-cuda13x"
-    assert found[0].commands == ("pip uninstall -y cupy-cuda12x cupy-cuda13x", 'pip install "apr_dali[cuda12]"')
+    assert found[0].commands == ("pip uninstall -y cupy-cuda12x cupy-cuda13x", install_command("cuda12"))
 
 
 def test_two_builds_are_no_coherent_stack_whichever_comes_last():
@@ -139,7 +141,7 @@ def test_without_torch_or_dali_nothing_can_train(title):
     found = report(facts)
     assert not found.ok
     assert found.problems[0].what == f"{title} not installed"
-    assert found.problems[0].commands == ('pip install "apr_dali[cuda12]"',)
+    assert found.problems[0].commands == (install_command("cuda12"),)
 
 
 def test_nothing_is_installed():
@@ -154,7 +156,7 @@ def test_a_package_that_does_not_load():
     facts = replace(facts, broken={"torchvision": "operator torchvision::nms does not exist"})
     problem = only_problem(facts)
     assert problem.what == "torchvision is installed but does not load: operator torchvision::nms does not exist"
-    assert problem.commands == ('pip install "apr_dali[cuda12]"',)
+    assert problem.commands == (install_command("cuda12"),)
     assert "  torchvision  does not load" in report(facts).text
 
 
@@ -174,7 +176,7 @@ class TestGpu:
     def test_a_cpu_build_of_torch_beside_a_gpu(self):
         problem = only_problem(replace(GPU12, torch_cuda=None, torch_gpu=NO))
         assert problem.what == "torch 2.10.0 is a CPU build, and there is a GPU"
-        assert problem.commands == ("pip uninstall -y torch torchvision", 'pip install "apr_dali[cuda12]"')
+        assert problem.commands == ("pip uninstall -y torch torchvision", install_command("cuda12"))
 
     def test_torch_does_not_see_the_gpu(self):
         problem = only_problem(replace(GPU12, torch_gpu=Availability(False, "CUDA_VISIBLE_DEVICES is ''")))
@@ -183,7 +185,7 @@ class TestGpu:
     def test_no_cupy_beside_a_gpu(self):
         problem = only_problem(without(replace(GPU12, builds=("nvidia-dali-cuda130",), torch_cuda="13.0"), "CuPy"))
         assert "CuPy is not installed" in problem.what
-        assert problem.commands == ('pip install "apr_dali[cuda13]"',)
+        assert problem.commands == (install_command("cuda13"),)
 
     def test_the_text_names_it(self):
         text = report(GPU12).text
@@ -223,7 +225,7 @@ def test_gpu_kernels_that_cannot_run_are_a_problem_where_there_is_a_gpu():
     assert problems(without_gpu) == ()
     problem = only_problem(replace(without_gpu, driver=H200, torch_gpu=YES))
     assert problem.what == "the GPU kernels cannot run, plain torch serves in their place: cuFFT does not load"
-    assert problem.commands == ('pip install "apr_dali[cuda12]"',)
+    assert problem.commands == (install_command("cuda12"),)
 
 
 def test_two_gpus_are_both_named():
@@ -322,3 +324,11 @@ class TestDriver:
 
         monkeypatch.setattr(ctypes, "CDLL", missing)
         assert doctor._driver() == Driver("", None, (), "no NVIDIA driver")
+
+
+def test_what_is_missing_is_installed_from_where_the_package_lies(tmp_path, monkeypatch):
+    """The clone's own command here; the name on an index for a package without its pyproject.toml."""
+    clone = Path(errors.__file__).resolve().parents[1]
+    assert install_command("eval") == f'pip install -e "{clone}[eval]"'
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "apr_dali" / "errors.py"))
+    assert install_command("eval") == 'pip install "apr_dali[eval]"'

@@ -15,7 +15,7 @@ from torch import nn
 
 from apr_dali.bands import RADII
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, AprRecipe, Scaling
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, install_command
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
@@ -178,7 +178,7 @@ def imagenet_classes() -> tuple[str, ...]:
     try:
         from timm.data import ImageNetInfo
     except ImportError as error:
-        raise InputError("the names of ImageNet's classes come from timm: pip install 'apr_dali[eval]'") from error
+        raise InputError(f"the names of ImageNet's classes come from timm: {install_command('eval')}") from error
     return tuple(ImageNetInfo().label_names())
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_set
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, install_command
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -88,7 +88,7 @@ def _known(corruptions: Sequence[str] | None) -> list[str]:
     try:
         from imagecorruptions import get_corruption_names
     except ImportError as error:
-        raise InputError("make-c needs imagecorruptions-imaug: pip install 'apr_dali[eval]'") from error
+        raise InputError(f"make-c needs imagecorruptions-imaug: {install_command('eval')}") from error
     every = get_corruption_names("all")
     unknown = [name for name in corruptions or () if name not in every]
     if unknown:
