@@ -84,6 +84,7 @@ def options(batch_size: int, threads: int, device_id: int | None) -> dict[str, A
         "device_id": device_id,
         "seed": 1,
         "prefetch_queue_depth": 2,
+        "exec_dynamic": True,
     }
 
 

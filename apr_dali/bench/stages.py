@@ -15,7 +15,8 @@ from apr_dali.bench.rows import Row
 from apr_dali.pipelines import imagenet, measured
 
 STAGES = (*measured.STAGES, "normalise", "operator", "copy")
-"""In their order. normalise flips too; operator is APR, or nothing for none; copy is into torch's tensors."""
+"""In their order. normalise flips too; operator is APR, or nothing for none; copy is
+into torch's tensors on a GPU, and no more than handing them over on the CPU."""
 
 
 def measure_stage(stage: str, row: Row, places: Places, settings: Settings) -> Measurement:
