@@ -29,15 +29,14 @@ import torch
 from torch import Tensor
 
 import apr_dali
+from apr_dali.bench import published
+from apr_dali.bench.images import photographs, prepare
 from apr_dali.config import IMAGENET, uses_pair, uses_single
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.folders import ImageSet
 from apr_dali.draws import SingleDraws
 from apr_dali.kernels import cupy_backend, geometry
 from apr_dali.kernels.cuda_device import CudaDevice
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from cpu import published_pair  # the formula as released, on whatever device
-from loader import make_images
 
 Row = Callable[[], Any]
 Table = dict[str, dict[str, float]]
@@ -150,7 +149,7 @@ def pair_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
     cufft = pixels * (1 + 4) + 2 * (4 * pixels + spectrum) + 3 * spectrum + pixels * (4 + 2)
     generic = forced("generic", lambda: apr_dali.pair(images, partner, **ours))
     return {
-        "published": (lambda: published_pair(planes, index), 0),
+        "published": (lambda: published.pair(planes, index), 0),
         "torch rfftn": (lambda: apr_dali.pair(planes, index, backend="torch"), 0),
         "cuFFT path": (generic, batch * cufft),
         "own kernels": (lambda: apr_dali.pair(images, partner, **ours), batch * own_bytes(size)),
@@ -270,13 +269,13 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
         yield output["images"].flatten(0, -4)
 
 
-def jpeg_loader(aug: str, folder: str, batch: int) -> Iterator[Tensor]:
+def jpeg_loader(aug: str, images: ImageSet, batch: int) -> Iterator[Tensor]:
     with apr_dali.ImageNetLoader(
-        folder, batch, aug, device="gpu", dtype="float16", drop_last=True, threads=8
+        images, batch, aug, device="gpu", dtype="float16", drop_last=True, threads=8
     ) as loader:
         while True:
-            for images, _ in loader:
-                yield images
+            for views, _ in loader:
+                yield views
 
 
 def images_per_second(batches: Iterator[Tensor], batch: int, count: int) -> float:
@@ -293,9 +292,9 @@ def images_per_second(batches: Iterator[Tensor], batch: int, count: int) -> floa
 def pipeline_tables(count: int, batch: int = 256) -> dict[str, Table]:
     tables: dict[str, Table] = {"DALI from JPEGs": {}, "DALI from decoded images": {}}
     with tempfile.TemporaryDirectory() as name:
-        folder = make_images(Path(name), 640)
+        images = photographs(prepare(Path(name), None).folder)
         for aug in AUGMENTATIONS:
-            sources = (jpeg_loader(aug, folder, batch), decoded_pipeline(aug, batch, 224))
+            sources = (jpeg_loader(aug, images, batch), decoded_pipeline(aug, batch, 224))
             for table, batches in zip(tables.values(), sources, strict=True):
                 speed = images_per_second(batches, batch, count)
                 table[aug] = {"images/s": speed, "of none": speed / table.get("none", {"images/s": speed})["images/s"]}

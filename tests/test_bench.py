@@ -468,10 +468,15 @@ class TestProcesses:
                 time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGINT)
 
+        # A test run in the background of a shell has Ctrl-C switched off.
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
         thread = threading.Thread(target=interrupt)
         thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            processes.in_own_process(bench_children.leave_a_child, str(pids), 600.0)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                processes.in_own_process(bench_children.leave_a_child, str(pids), 600.0)
+        finally:
+            signal.signal(signal.SIGINT, former)
         thread.join()
         assert all(gone(int(pid)) for pid in pids.read_text().split())
 
