@@ -22,7 +22,7 @@ def heatmap_picture(maps: Mapping[str, HeatMap]) -> bytes:
     """Error and loss of one network, or of two side by side and the second's less the first's; by their names."""
     found = list(maps.values())
     columns = len(maps) + (len(maps) == 2)
-    figure = new_figure(4.2 * columns, 7.4)
+    figure = new_figure(5 * columns, 8.2)
     rows = figure.subplots(2, columns, squeeze=False)
     for row, values, unit in (
         (rows[0], [100 * one.error for one in found], "error (%)"),
