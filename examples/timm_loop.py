@@ -40,10 +40,10 @@ def main() -> None:
     config = resolve_data_config({"img_size": args.img_size}, model=model)
     common = {"input_size": config["input_size"], "mean": config["mean"], "std": config["std"]}
     common |= {"batch_size": 32, "num_workers": 1, "use_prefetcher": False, "device": device}
+    mixup_fn = Mixup(mixup_alpha=args.mixup, label_smoothing=0.1, num_classes=classes) if args.mixup else None
     loader_train = create_loader(dataset_train, is_training=True, distributed=False, **common)
     loader_eval = create_loader(dataset_eval, crop_pct=config["crop_pct"], **common)
 
-    mixup_fn = Mixup(mixup_alpha=args.mixup, label_smoothing=0.1, num_classes=classes) if args.mixup else None
     loss_fn = SoftTargetCrossEntropy() if mixup_fn else LabelSmoothingCrossEntropy(0.1)
     for epoch in range(args.epochs):
         if hasattr(dataset_train, "set_epoch"):

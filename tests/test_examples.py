@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,27 @@ def test_timm_options_that_would_do_nothing_are_refused(timm_loader):
         timm_loader(auto_augment="rand-m9")
     with pytest.raises(InputError, match="folder of class folders"):
         image_set(type("Dataset", (), {"reader": object()})())
+
+
+@pytest.fixture
+def timm_data():
+    """What the wrapper sees of `timm.data`: only the names that it replaces."""
+    return types.SimpleNamespace(create_loader=lambda *_, **__: "timm's", Mixup=None, FastCollateMixup=None)
+
+
+def test_timm_scripts_that_would_not_call_the_pair_are_refused(timm_data, timm_loader):
+    from apr_dali.integrations.timm import _replace_mixup
+
+    _replace_mixup(timm_data, AprPair())
+    assert timm_data.create_loader("set") == "timm's"
+    with pytest.raises(InputError, match="add --mixup 1"):
+        timm_data.create_loader("set", is_training=True)
+    with pytest.raises(InputError, match="add --no-prefetcher"):
+        timm_data.FastCollateMixup(num_classes=3)
+    timm_data.Mixup(num_classes=3)
+    assert timm_data.create_loader("set", is_training=True) == "timm's"
+    with pytest.raises(InputError, match="leave out --mixup"):
+        timm_loader(collate_fn=lambda batch: batch)
 
 
 def test_timm_mixup_gives_soft_targets():

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -123,13 +125,11 @@ def _in_child(folder: Path, results) -> None:
         results.put(sums(loader))
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_process_has_a_loader_of_its_own(folder, method):
+def test_a_spawned_process_has_a_loader_of_its_own(folder):
     with make(folder) as loader:
         batches = iter(loader)
         first = float(next(batches)[0].sum())
-        context = multiprocessing.get_context(method)
+        context = multiprocessing.get_context("spawn")
         results = context.Queue()
         child = context.Process(target=_in_child, args=(folder, results))
         child.start()
@@ -139,3 +139,29 @@ def test_a_child_process_has_a_loader_of_its_own(folder, method):
         # The parent's loader is still where it was.
         rest = [float(images.sum()) for images, _ in batches]
     np.testing.assert_allclose(found, [first, *rest], rtol=1e-6)
+
+
+# In a process by itself: a fork copies whatever locks the threads of other tests may hold.
+FORK = """
+import multiprocessing, sys
+import torch
+sys.path.insert(0, sys.argv[2])
+from test_reliability import _in_child, make, sums
+torch.set_num_threads(1)
+with make(sys.argv[1]) as loader:
+    expected = sums(loader)
+context = multiprocessing.get_context("fork")
+results = context.Queue()
+child = context.Process(target=_in_child, args=(sys.argv[1], results))
+child.start()
+found = results.get(timeout=100)
+child.join(30)
+assert child.exitcode == 0 and found == expected, (child.exitcode, found, expected)
+"""
+
+
+def test_a_process_forked_after_close_has_a_loader_of_its_own(folder):
+    """While a loader runs its threads may hold locks, which the child would wait for: fork before, or after close."""
+    command = [sys.executable, "-c", FORK, folder, Path(__file__).parent]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr

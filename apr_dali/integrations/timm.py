@@ -32,6 +32,7 @@ from apr_dali.config import AUGMENTATIONS, IMAGENET
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.training import command
 from apr_dali.transforms import AprPair
 
 _NOT_DONE = ("auto_augment", "re_prob", "num_aug_repeats", "num_aug_splits", "vflip", "input_size_choices")
@@ -116,6 +117,8 @@ def create_loader(
     if not is_training:
         assert original is not None
         return original(dataset, input_size, batch_size, distributed=distributed, **options)
+    if options.get("collate_fn") is not None:
+        raise InputError("the DALI loader mixes no batches as they are collated: leave out --mixup and --cutmix")
     wanted = [name for name in _NOT_DONE if options.get(name)]
     if wanted:
         raise InputError(f"the DALI loader knows no {', '.join(wanted)}: leave them out, or use --pair")
@@ -160,6 +163,27 @@ def image_set(dataset: Any) -> ImageSet:
     )
 
 
+def _replace_mixup(data: Any, pair: AprPair) -> None:
+    """Put AprMixup into the place of `Mixup` in the module `data`, and refuse a script that would not call it."""
+    made: list[AprMixup] = []
+    original = data.create_loader
+
+    def mixup(**options: Any) -> AprMixup:
+        made.append(AprMixup(pair, **options))
+        return made[-1]
+
+    def fast_collate(**_: Any) -> None:
+        raise InputError("--pair works on batches of numbers, timm's prefetcher mixes bytes: add --no-prefetcher")
+
+    def loader(*args: Any, **options: Any) -> Any:
+        # train.py makes its Mixup before its loaders.
+        if options.get("is_training") and not made:
+            raise InputError("--pair takes the place of timm's Mixup, which the script does not use: add --mixup 1")
+        return original(*args, **options)
+
+    data.Mixup, data.FastCollateMixup, data.create_loader = mixup, fast_collate, loader
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Put the replacements in their places and run the script as if by itself."""
     import timm.data
@@ -177,8 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         original = timm.data.create_loader
         timm.data.create_loader = partial(create_loader, aug=given.loader, views=given.views, original=original)
     else:
-        pair = AprPair(given.pair, views=given.views, seed=int(os.environ.get("RANK", "0")))
-        timm.data.Mixup = partial(AprMixup, pair)
+        _replace_mixup(timm.data, AprPair(given.pair, views=given.views, seed=int(os.environ.get("RANK", "0"))))
     sys.argv = [given.script, *given.arguments]
     # As `python SCRIPT` does it: its own folder comes first.
     sys.path.insert(0, os.path.dirname(os.path.abspath(given.script)))
@@ -186,4 +209,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))
