@@ -31,7 +31,7 @@ LEFT_OUT = (
 
 QUICK = (
     *("dataloader/none", "dali-*/none", "dali-*/apr-*/224", "dali-*/apr-sp/32"),
-    *("dataloader/apr-sp/224", "dataloader/published-apr-sp", "dataloader/augmix/224"),
+    *("dataloader/apr-sp/224", "dataloader/published-apr-sp"),
 )
 """What `--quick` measures."""
 
