@@ -10,7 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from native_levels import LEVELS, MISSING
 from skimage import data
+
+from apr_dali.kernels import native_backend
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +79,17 @@ def digits_checkpoints(tmp_path_factory) -> tuple[str, str]:
         checkpoint.save(folder, {**state, "options": options, "model": model.state_dict()}, best=False)
         paths.append(str(folder / checkpoint.LATEST))
     return paths[0], paths[1]
+
+
+@pytest.fixture
+def native() -> None:
+    """Skips where the native extension was not built."""
+    if MISSING:
+        pytest.skip(MISSING)
+
+
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch) -> str:
+    """Each level of the native backend in turn."""
+    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, request.param)
+    return request.param

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tolerances
 from host_cuda import HostCuda, build, launch
-from PIL import Image, ImageOps
+from singles import by_pillow, only_first, various
+from tolerances import relative
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
@@ -22,10 +23,6 @@ def host(shim_folder, monkeypatch):
         monkeypatch.setattr(cupy_backend, name, cupy_backend.Kept(64))
     yield device
     device.check()
-
-
-def relative(got, expected) -> float:
-    return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", views="mixed"):
@@ -205,33 +202,13 @@ def test_amplitudes_whose_squares_leave_float32():
 # ---- APR-S ----
 
 
-def by_pillow(image: np.ndarray, operation: str, parameters: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(image)
-    if operation in ("autocontrast", "equalize"):
-        return np.asarray(getattr(ImageOps, operation)(picture))
-    if operation in ("posterize", "solarize"):
-        return np.asarray(getattr(ImageOps, operation)(picture, int(parameters[0])))
-    matrix = tuple(parameters)
-    return np.asarray(picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
-
-
-def various(crops, count: int, height: int, width: int) -> np.ndarray:
-    """Noise, two levels, flat, dark and natural images in turn."""
-    rng = np.random.default_rng(height)
-    images = crops(count, height, width, seed=width).copy()
-    images[0::5] = rng.integers(0, 256, images[0::5].shape)
-    images[1::5] = rng.integers(0, 2, images[1::5].shape) * rng.integers(1, 256) // 2
-    images[2::5] = rng.integers(0, 256, (len(images[2::5]), 1, 1, 3))
-    images[3::5] = images[3::5] // 3 + 20
-    return images
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 2), (17, 16), (32, 32), (61, 45)], ids=str)
 def test_operations_are_pillows_bit_for_bit(size, host, crops):
     count = 90
-    images, drawn = various(crops, count, *size), SingleDraws.sample(count, *size, seed=8)
+    rng = np.random.default_rng(size[0])
+    images, drawn = various(rng, crops, count, *size), SingleDraws.sample(count, *size, seed=8)
     assert set(drawn.operation[:, 0]) == set(range(len(OPERATIONS)))
-    draws = SingleDraws(drawn.operation, drawn.parameters, np.zeros(count, bool), drawn.amplitude_of_second)
+    draws = only_first(drawn)
     got = cupy_backend.single(images, draws)
     assert host.launched[0] == "operate"
     for n, image in enumerate(images):

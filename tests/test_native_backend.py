@@ -1,23 +1,19 @@
 """The native CPU backend against the float64 reference and Pillow, at every level that this machine can run."""
 
-import importlib
 import threading
 import time
 
 import numpy as np
 import pytest
 import tolerances
-from PIL import Image, ImageOps
+from tolerances import relative
 
 import apr_dali
 from apr_dali import backend, spectral
-from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.draws import SingleDraws
 from apr_dali.kernels import native_backend
 
-try:
-    LEVELS = native_backend.load("baseline").supported()
-except ImportError as error:
-    pytest.skip(f"the extension is not there: {error}", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("native")
 
 # Powers of one prime and products, rows and columns of one, lengths with other primes, less and more than a vector.
 SIZES = [
@@ -34,16 +30,6 @@ SIZES = [
     (32, 32),
     (224, 224),
 ]
-
-
-@pytest.fixture(params=LEVELS)
-def level(request, monkeypatch):
-    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, request.param)
-    return request.param
-
-
-def relative(got, expected) -> float:
-    return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def planes(images: np.ndarray) -> np.ndarray:
@@ -192,132 +178,6 @@ def test_a_tensor_is_not_copied_on_its_way_in(crops):
     assert backend._as_input(tensor, "native").ctypes.data == tensor.data_ptr()
 
 
-# ---- single ----
-
-
-def by_pillow(image: np.ndarray, operation: str, parameters: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(image)
-    if operation in ("autocontrast", "equalize"):
-        return np.asarray(getattr(ImageOps, operation)(picture))
-    if operation in ("posterize", "solarize"):
-        return np.asarray(getattr(ImageOps, operation)(picture, int(parameters[0])))
-    matrix = tuple(parameters)
-    return np.asarray(picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
-
-
-def only_first(draws: SingleDraws) -> SingleDraws:
-    return SingleDraws(draws.operation, draws.parameters, np.zeros_like(draws.mix), draws.amplitude_of_second)
-
-
-def various(rng: np.random.Generator, crops, count: int, height: int, width: int) -> np.ndarray:
-    """Noise, two levels, flat, dark and natural images in turn."""
-    images = crops(count, height, width, seed=int(rng.integers(1 << 30))).copy()
-    images[0::5] = rng.integers(0, 256, images[0::5].shape)
-    images[1::5] = rng.integers(0, 2, images[1::5].shape) * rng.integers(1, 256) // 2
-    images[2::5] = rng.integers(0, 256, (len(images[2::5]), 1, 1, 3))
-    images[3::5] = images[3::5] // 3 + 20
-    return images
-
-
-@pytest.mark.parametrize("cases", [10_000])
-def test_operations_are_pillows_bit_for_bit(cases, crops):
-    rng = np.random.default_rng(5)
-    batch = 50
-    wrong = []
-    for _ in range(cases // batch):
-        height, width = (int(v) for v in rng.integers(8, 301, 2) // rng.integers(1, 5))
-        height, width = max(height, 8), max(width, 8)
-        images = various(rng, crops, batch, height, width)
-        draws = only_first(SingleDraws.sample(batch, height, width, rng))
-        got = apr_dali.single(images, draws, backend="native")
-        for n in range(batch):
-            name = OPERATIONS[draws.operation[n, 0]]
-            expected = by_pillow(images[n], name, draws.parameters[n, 0])
-            if not np.array_equal(got[n], expected):
-                wrong.append((name, height, width, n % 5))
-    assert wrong == []
-
-
-@pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (17, 16), (40, 56)], ids=str)
-def test_operations_are_the_references_bit_for_bit(size, crops):
-    rng = np.random.default_rng(3)
-    images = various(rng, crops, 90, *size)
-    draws = only_first(SingleDraws.sample(90, *size, seed=8))
-    assert set(draws.operation[:, 0]) == set(range(len(OPERATIONS)))
-    expected = apr_dali.single(images, draws, backend="reference")
-    np.testing.assert_array_equal(apr_dali.single(images, draws, backend="native"), expected)
-
-
-@pytest.mark.usefixtures("level")
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # the reference, far outside the image
-@pytest.mark.parametrize(
-    "matrix",
-    [
-        (1, 0, 0.25, 0, 1, 0),  # between pixels along x, and along y
-        (1, 0, 0, 0, 1, -3.75),
-        (1, 0, 300, 0, 1, 0),  # everything outside
-        (1, 0, 2, 0, 1, -3),
-        (1, 0.4, 3, 0, 1, 0),
-        (1, 0, 0, -2.5, 1, 7),
-        (1, 0.3, 0, 0.2, 1, 0),
-        (-1, 0, 21, 0, -1, 17),
-        (0.5, 0, 0, 0, 2, 0),
-        (1e30, 0, 0, 0, 1, 0),
-        (1, 0, 1e300, 0, 1, 0),
-        (np.nan, 0, 0, 0, 1, 0),
-        (1, 0, np.inf, 0, 1, -np.inf),
-    ],
-)
-def test_any_affine_warp_is_the_references(matrix, crops):
-    images = crops(2, 17, 21)
-    draws = SingleDraws.sample(2, 17, 21, 0)
-    draws.operation[:] = OPERATIONS.index("shear_x")
-    draws.parameters[:] = matrix
-    draws = only_first(draws)
-    got = apr_dali.single(images, draws, backend="native")
-    if np.isfinite(matrix).all():
-        np.testing.assert_array_equal(got, apr_dali.single(images, draws, backend="reference"))
-    else:
-        np.testing.assert_array_equal(got, 0)
-
-
-@pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 128.0, 255.5, 256.0, 300.0, np.nan])
-def test_solarize_at_any_threshold(threshold, crops):
-    images = various(np.random.default_rng(0), crops, 5, 16, 16)
-    draws = only_first(SingleDraws.sample(5, 16, 16, 0))
-    draws.operation[:] = OPERATIONS.index("solarize")
-    draws.parameters[:] = threshold
-    expected = apr_dali.single(images, draws, backend="reference")
-    np.testing.assert_array_equal(apr_dali.single(images, draws, backend="native"), expected)
-
-
-def no_channel_is_flat(images: np.ndarray, draws: SingleDraws) -> np.ndarray:
-    """Which images have a spectrum to speak of after the first operation: a flat one has the phases of roundings."""
-    first = apr_dali.single(images, only_first(draws), backend="reference")
-    return (np.ptp(first, axis=(1, 2)) > 0).all(axis=-1)
-
-
-@pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("axes", spectral.AXES)
-@pytest.mark.parametrize("overflow", spectral.OVERFLOWS)
-@pytest.mark.parametrize("size", [(32, 32), (45, 30), (224, 224)], ids=str)
-def test_single_is_the_reference(size, overflow, axes, crops):
-    images = crops(40 if size[0] < 100 else 8, *size, seed=6)
-    draws = SingleDraws.sample(len(images), *size, seed=2)
-    well_posed = no_channel_is_flat(images, draws)
-    assert well_posed.sum() > 0.9 * len(images)
-    got = apr_dali.single(images, draws, overflow, axes, backend="native").astype(int)
-    expected = apr_dali.single(images, draws, overflow, axes, backend="reference")
-    apart = np.abs(got - expected)[well_posed]
-    apart = np.minimum(apart, 256 - apart) if overflow == "wrap" else apart
-    assert apart.max() <= tolerances.LEVELS
-    if overflow == "clamp":
-        assert (apart > 0).mean() < tolerances.LEVELS_SHARE_CLAMP
-    np.testing.assert_array_equal(got[~draws.mix], expected[~draws.mix])
-
-
 # ---- batches and threads ----
 
 
@@ -400,151 +260,3 @@ def test_fuzz_over_shapes_and_draws():
         mixed = apr_dali.single(images, draws, overflow, axes, backend="native", threads=threads)
         expected = apr_dali.single(images, draws, overflow, axes, backend="reference")
         np.testing.assert_array_equal(mixed[~draws.mix], expected[~draws.mix])
-
-
-# ---- choice, levels, wrong arguments ----
-
-
-def test_auto_takes_native_on_the_cpu():
-    assert backend.availability("native").available
-    assert backend.choose("auto", "cpu") == "native"
-
-
-def test_levels_agree(crops):
-    images, partner = crops(4, 32, 32), np.array([3, 0, 1, 2])
-    results = []
-    for name in LEVELS:
-        out = np.empty((4, 3, 32, 32), np.float32)
-        ones, zeros = np.ones(3), np.zeros(3)
-        native_backend.load(name).pair(images, partner, True, ones, zeros, ones, zeros, "float32", "chw", False, out, 1)
-        results.append(out)
-    for other in results[1:]:
-        assert relative(other, results[0].astype(np.float64)) < tolerances.RECOMBINE_FLOAT32
-
-
-def test_a_level_is_forced_by_the_environment(level):
-    assert native_backend.check() == (True, f"C++, {level}")
-
-
-def test_an_unknown_level_is_refused(monkeypatch):
-    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, "v9")
-    with pytest.raises(ImportError, match="must be one of v3, baseline, got 'v9'"):
-        native_backend.check()
-
-
-def test_an_extension_that_was_not_built_says_so(monkeypatch):
-    def missing(name):
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    native_backend.load.cache_clear()
-    monkeypatch.setattr(native_backend, "_module", missing)
-    with pytest.raises(ImportError, match=r"was not built: install a C\+\+20 compiler"):
-        native_backend.load("")
-    monkeypatch.undo()
-    native_backend.load.cache_clear()
-    assert importlib.import_module("apr_dali.kernels._native_baseline").supported() == LEVELS
-
-
-def test_threads_are_for_the_native_backend(crops):
-    images = crops(2, 8, 8)
-    with pytest.raises(ValueError, match="threads is for the native backend, got backend='torch'"):
-        apr_dali.pair(images, np.array([1, 0]), backend="torch", threads=2)
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        apr_dali.pair(images, np.array([1, 0]), backend="native", threads=0)
-
-
-PAIR = {
-    "images": np.zeros((2, 8, 8, 3), np.uint8),
-    "partner": np.array([1, 0]),
-    "mix": True,
-    "in_scale": np.ones(3),
-    "in_bias": np.zeros(3),
-    "out_scale": np.ones(3),
-    "out_bias": np.zeros(3),
-    "dtype": "float32",
-    "axes": "chw",
-    "both": False,
-    "out": np.zeros((2, 3, 8, 8), np.float32),
-    "threads": 1,
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("images", np.zeros((2, 8, 8, 3), np.int16)),
-        ("images", np.zeros((2, 8, 8, 6), np.uint8)[..., ::2]),
-        ("images", np.zeros((8, 8, 3), np.uint8)),
-        ("images", np.zeros((2, 0, 8, 3), np.uint8)),
-        ("partner", np.array([1, 2])),
-        ("partner", np.array([-1, 0])),
-        ("partner", np.array([0])),
-        ("partner", np.array([0, 1], np.int32)),
-        ("in_scale", np.ones(2)),
-        ("out_bias", np.ones(3, np.float32)),
-        ("dtype", "int8"),
-        ("dtype", "float16"),
-        ("axes", "w"),
-        ("both", True),
-        ("out", np.zeros((2, 3, 8, 9), np.float32)),
-        ("out", np.zeros((2, 3, 8, 16), np.float32)[..., ::2]),
-        ("threads", 0),
-        ("threads", -3),
-    ],
-)
-def test_wrong_arguments_of_pair_raise(name, value):
-    with pytest.raises((ValueError, TypeError)):
-        native_backend.load("baseline").pair(*{**PAIR, name: value}.values())
-
-
-SINGLE = {
-    "images": np.zeros((2, 8, 8, 3), np.uint8),
-    "operation": np.zeros((2, 2), np.uint8),
-    "parameters": np.zeros((2, 2, 6)),
-    "mix": np.ones(2, bool),
-    "amplitude_of_second": np.ones(2, bool),
-    "wrap": True,
-    "axes": "chw",
-    "out": np.zeros((2, 8, 8, 3), np.uint8),
-    "threads": 1,
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("images", np.zeros((2, 8, 8, 4), np.uint8)),
-        ("images", np.zeros((2, 8, 7, 3), np.uint8)),
-        ("operation", np.full((2, 2), 9, np.uint8)),
-        ("operation", np.zeros((1, 2), np.uint8)),
-        ("parameters", np.zeros((2, 6))),
-        ("mix", np.ones(1, bool)),
-        ("amplitude_of_second", np.ones(3, bool)),
-        ("axes", "whc"),
-        ("out", np.zeros((1, 8, 8, 3), np.uint8)),
-        ("threads", 0),
-    ],
-)
-def test_wrong_arguments_of_single_raise(name, value):
-    with pytest.raises((ValueError, TypeError)):
-        native_backend.load("baseline").single(*{**SINGLE, name: value}.values())
-
-
-@pytest.mark.parametrize("bits", [-1, 9, np.nan])
-def test_bits_that_posterize_cannot_keep_raise(bits):
-    draws = {"operation": np.full((2, 2), OPERATIONS.index("posterize"), np.uint8)}
-    with pytest.raises(ValueError, match="posterize keeps 0 to 8 bits"):
-        native_backend.load("baseline").single(
-            *{**SINGLE, **draws, "parameters": np.full((2, 2, 6), float(bits))}.values()
-        )
-
-
-@pytest.mark.parametrize("function", ["recombine", "round_trip"])
-def test_wrong_arguments_of_the_others_raise(function):
-    run = getattr(native_backend.load("baseline"), function)
-    image, other = np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 3, 4, 5), np.float32)
-    wrong = [(image, other), (image, image.astype(np.float64)), (image[0], image[0])]
-    for first, second in wrong:
-        arguments = (first, second, "chw", first, 1) if function == "recombine" else (first, second, 1)
-        with pytest.raises((ValueError, TypeError)):
-            run(*arguments)

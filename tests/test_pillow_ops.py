@@ -2,28 +2,13 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
+from singles import by_pillow
 
 from apr_dali import pillow_ops
 from apr_dali.draws import OPERATIONS, SingleDraws, rotation
 
 CASES_PER_OPERATION = 240
-
-
-def by_pillow(image: np.ndarray, operation: str, parameters: np.ndarray) -> np.ndarray:
-    """The operation as the published code calls it; rotation is tested by its angle below."""
-    picture = Image.fromarray(image)
-    if operation == "autocontrast":
-        return np.asarray(ImageOps.autocontrast(picture))
-    if operation == "equalize":
-        return np.asarray(ImageOps.equalize(picture))
-    if operation == "posterize":
-        return np.asarray(ImageOps.posterize(picture, int(parameters[0])))
-    if operation == "solarize":
-        return np.asarray(ImageOps.solarize(picture, int(parameters[0])))
-    return np.asarray(
-        picture.transform(picture.size, Image.Transform.AFFINE, tuple(parameters), Image.Resampling.BILINEAR)
-    )
 
 
 def an_image(rng: np.random.Generator, crops, case: int) -> np.ndarray:

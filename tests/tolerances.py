@@ -1,5 +1,7 @@
 """Every tolerance of the tests, in one place, each with its reason."""
 
+import numpy as np
+
 RECOMBINE_FLOAT32 = 5e-6
 """Relative to the largest value: a float32 transform of 150,000 values rounds at a few 1e-7, the ratio of two
 amplitudes amplifies it on natural images about tenfold."""
@@ -22,3 +24,8 @@ rounds to uint8 between the two passes."""
 
 JPEG_MEAN_LEVELS = 1.0
 """Mean difference in grey levels between two JPEG decoders' colour upsampling after resizing."""
+
+
+def relative(got: object, expected: np.ndarray) -> float:
+    """The largest difference, relative to the largest value expected."""
+    return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
