@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from apr_dali import __version__
-from apr_dali.commands.arguments import add_analyze, add_eval, add_make_c
+from apr_dali.commands.arguments import add_analyze, add_eval, add_make_c, add_processes
 from apr_dali.commands.bench import add_bench
 from apr_dali.errors import InputError
 
@@ -95,13 +95,7 @@ def _add_check_data(commands: Commands) -> None:
         metavar="FILE",
         help="write a list of the images that are fine, which a trainer takes in place of the folder",
     )
-    parser.add_argument(
-        "--processes",
-        type=_positive,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="decoding processes (default: the %(default)s usable cores)",
-    )
+    add_processes(parser)
     parser.set_defaults(run=_check_data)
 
 
@@ -119,12 +113,6 @@ def _check_data(args: argparse.Namespace) -> int:
         count = write_good(args.write_file_list, checked)
         print(f"wrote {args.write_file_list} with {count} images; a trainer takes it in place of the folder")
     return 1 if checked.bad else 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 COMMANDS: tuple[Callable[[Commands], None], ...] = (

@@ -52,13 +52,7 @@ def add_make_c(commands: Parsers) -> None:
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: the 15 of ImageNet-C)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    parser.add_argument(
-        "--processes",
-        type=positive,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="(default: the %(default)s usable cores)",
-    )
+    add_processes(parser)
     parser.set_defaults(run=_make_c)
 
 
@@ -76,6 +70,17 @@ def _runner(name: str) -> Callable[[argparse.Namespace], int]:
         return evaluate.run(name, args)
 
     return run
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Declare --processes, as many as this process may use cores by default."""
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="(default: the %(default)s usable cores)",
+    )
 
 
 def positive(text: str) -> int:

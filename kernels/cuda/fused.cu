@@ -3,7 +3,7 @@
 //
 // Half spectra lie in strips of four columns, (slots, STRIPS, 3, SIZE, 4): a block of the column kernel reads one
 // piece of memory, and the rows of a block write whole sectors of it.
-#include "recombine.cuh"
+#include "columns.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
@@ -21,10 +21,6 @@
 #else
 #define COLUMN_BLOCKS 1
 #endif
-
-INLINE void load_roots(const float2* roots, float2* to) {
-    for (int i = threadIdx.x; i < SIZE; i += blockDim.x) to[i] = roots[i];
-}
 
 INLINE size_t strip_offset(int slot, int strip) {
     return (static_cast<size_t>(slot) * STRIPS + strip) * (3 * SIZE * STRIP);
@@ -68,10 +64,9 @@ rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* root
 }
 
 INLINE void load_strip(const float2* spectra, int slot, int strip, float2* columns) {
-    const float2 nothing = make_float2(__int_as_float(0x7fc00000), 0.f);
+    const float2 nothing = make_float2(no_number(), 0.f);
     for (int i = threadIdx.x; i < 3 * SIZE * STRIP; i += blockDim.x) {
         const int column = i % STRIP, y = i / STRIP % SIZE, c = i / (STRIP * SIZE);
-        // Without an image to take the amplitude from, the result is no number rather than a wrong one.
         columns[(c * STRIP + column) * PITCH + y] = slot < 0 ? nothing : spectra[strip_offset(slot, strip) + i];
     }
 }
@@ -94,18 +89,7 @@ columns(const float2* spectra, ROUTE_PARAMETERS, const float2* roots, int across
     transform<-1>(own + column, turns, lane);
     transform<-1>(given + column, turns, lane);
     __syncthreads();
-    for (int i = threadIdx.x; i < SIZE * STRIP; i += blockDim.x) {
-        const int at = i / SIZE * PITCH + i % SIZE;
-        float2 a[3], p[3];
-#pragma unroll
-        for (int c = 0; c < 3; ++c) {
-            a[c] = own[c * STRIP * PITCH + at];
-            p[c] = given[c * STRIP * PITCH + at];
-        }
-        recombine_bin(a, p, across_channels, factor);
-#pragma unroll
-        for (int c = 0; c < 3; ++c) own[c * STRIP * PITCH + at] = a[c];
-    }
+    recombine_columns<STRIP>(own, given, across_channels, factor);
     __syncthreads();
     transform<1>(own + column, turns, lane);
     __syncthreads();

@@ -1,5 +1,5 @@
 // Recombination of images so small that a pair of them fits into a block's shared memory: one kernel for all.
-#include "recombine.cuh"
+#include "columns.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
@@ -39,7 +39,7 @@ whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* root
     float2* const row = packed + threadIdx.x / TEAM * PITCH;
     const bool mixed = route.mixed(b);
     if (!mixed && !write_clean_view) return;
-    for (int i = threadIdx.x; i < SIZE; i += blockDim.x) turns[i] = roots[i];
+    load_roots(roots, turns);
 
     for (int image = 0; image < 2; ++image) {
         const int slot = image == 0 ? route.phase(b) : route.amplitude(b);
@@ -55,25 +55,13 @@ whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* root
         for_pairs_and_columns([&](int from, int to, int y, int k) {
             float2* const column = (image == 0 ? own : given) + to * PITCH + y;
             split(packed + from * PITCH, k, column[0], column[1]);
-            // Without an image to take the amplitude from, the result is no number rather than a wrong one.
-            if (slot < 0) column[0].x = column[1].x = __int_as_float(0x7fc00000);
+            if (slot < 0) column[0].x = column[1].x = no_number();
         });
         __syncthreads();
     }
     transform_columns<-1>(own, 2 * SPACE, turns);
     __syncthreads();
-    for (int i = threadIdx.x; i < COLUMNS * SIZE; i += blockDim.x) {
-        const int at = i / SIZE * PITCH + i % SIZE;
-        float2 a[3], p[3];
-#pragma unroll
-        for (int c = 0; c < 3; ++c) {
-            a[c] = own[c * COLUMNS * PITCH + at];
-            p[c] = given[c * COLUMNS * PITCH + at];
-        }
-        recombine_bin(a, p, across_channels, factor);
-#pragma unroll
-        for (int c = 0; c < 3; ++c) own[c * COLUMNS * PITCH + at] = a[c];
-    }
+    recombine_columns<COLUMNS>(own, given, across_channels, factor);
     __syncthreads();
     transform_columns<1>(own, SPACE, turns);
     __syncthreads();
