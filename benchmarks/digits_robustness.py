@@ -9,27 +9,17 @@ APR-SP, and tests on corruptions that no training used. Writes benchmarks/result
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
-import os
-import platform
 import sys
-import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# Two processes share two cores: more threads in each would only wait for one another.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import torch
-from small_runs import CLEAN, mean_corrupted, train_and_test
+from small_runs import CLEAN, mean_corrupted
+from small_sweep import measure, parse
 
 from apr_dali.training.command import run
 
-RESULTS = Path(__file__).parent / "results"
 METHODS: dict[str, dict[str, Any]] = {
     "standard": {"aug": "none"},
     "APR-P": {"aug": "apr-p"},
@@ -41,42 +31,11 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--model", default="wrn-16-1")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table and the plot")
-    given = parser.parse_args()
-    started = time.monotonic()
-    jobs = [(name, seed) for seed in range(given.seeds) for name in METHODS]
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ProcessPoolExecutor(given.processes, multiprocessing.get_context("spawn")) as pool,
-    ):
-        coming = [pool.submit(train_and_test, options(given, *job, scratch)) for job in jobs]
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
-        for (name, seed), result in zip(jobs, coming, strict=True):
-            found[name].append(result.result())
-            errors = found[name][-1]
-            print(
-                f"seed {seed}  {name:14} clean {errors[CLEAN]:.1%}  corrupted {mean_corrupted(errors):.1%}", flush=True
-            )
-    given.output.mkdir(parents=True, exist_ok=True)
-    settings = {"model": given.model, "epochs": given.epochs, "seeds": given.seeds}
-    machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-    row = {"seconds": round(time.monotonic() - started), **settings, **machine, "errors": found}
-    (given.output / "digits_robustness.json").write_text(json.dumps(row, indent=1) + "\n")
+    given = parse(__doc__)
+    found, settings = measure(given, METHODS)
+    (given.output / "digits_robustness.json").write_text(json.dumps({**settings, "errors": found}, indent=1) + "\n")
     print(table(found))
     plot(found, given.output / "digits_robustness.png")
-
-
-def options(given: argparse.Namespace, name: str, seed: int, scratch: str) -> dict[str, Any]:
-    """train_cifar.py's options: the published recipe, shortened in its proportions."""
-    steps = tuple(sorted({max(1, round(given.epochs * part)) for part in (0.5, 0.75, 0.9)}))
-    shared = {"model": given.model, "epochs": given.epochs, "batch_size": 64, "lr_steps": steps}
-    place = {"device": "cpu", "threads": 1, "output": f"{scratch}/{name}-{seed}"}
-    return {**shared, **METHODS[name], **place, "seed": seed}
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -14,28 +14,17 @@ whose full text was not available to us and whose authors call its main conclusi
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
-import os
-import platform
 import sys
-import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# Two processes share two cores: more threads in each would only wait for one another.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
-import torch
-from small_runs import CLEAN, mean_corrupted, train_and_test
+from small_runs import CLEAN, mean_corrupted
+from small_sweep import Errors, measure, parse
 
 from apr_dali.training.command import run
 
-RESULTS = Path(__file__).parent / "results"
 PROPORTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PLAIN = "plain"
 METHODS: dict[str, dict[str, Any]] = {
@@ -47,54 +36,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 PUBLISHED = "10.97 %: the abstract's figure, ResNet-18 on CIFAR-10-C, not comparable with these errors on digits"
 
-Errors = dict[str, list[dict[str, float]]]
-"""Method → for each seed the error, 0..1, by test set."""
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--model", default="wrn-16-1")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table and the plot")
-    given = parser.parse_args()
-    started = time.monotonic()
-    found = measure(given)
-    given.output.mkdir(parents=True, exist_ok=True)
-    settings = {"model": given.model, "epochs": given.epochs, "seeds": given.seeds}
-    machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-    row = {"seconds": round(time.monotonic() - started), **settings, **machine, "published": PUBLISHED, "errors": found}
-    (given.output / "filter_frequencies.json").write_text(json.dumps(row, indent=1) + "\n")
+    given = parse(__doc__)
+    found, settings = measure(given, METHODS)
+    record = {**settings, "published": PUBLISHED, "errors": found}
+    (given.output / "filter_frequencies.json").write_text(json.dumps(record, indent=1) + "\n")
     print(table(found))
     print(PUBLISHED)
     plot(found, f"{given.model} on digits, {given.epochs} epochs", given.output / "filter_frequencies.png")
-
-
-def measure(given: argparse.Namespace) -> Errors:
-    """Train and test every method with every seed, and tell of each."""
-    jobs = [(name, seed) for seed in range(given.seeds) for name in METHODS]
-    found: Errors = {name: [] for name in METHODS}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ProcessPoolExecutor(given.processes, multiprocessing.get_context("spawn")) as pool,
-    ):
-        coming = [pool.submit(train_and_test, options(given, *job, scratch)) for job in jobs]
-        for (name, seed), result in zip(jobs, coming, strict=True):
-            errors = result.result()
-            found[name].append(errors)
-            print(
-                f"seed {seed}  {name:18} clean {errors[CLEAN]:.1%}  corrupted {mean_corrupted(errors):.1%}", flush=True
-            )
-    return found
-
-
-def options(given: argparse.Namespace, name: str, seed: int, scratch: str) -> dict[str, Any]:
-    """train_cifar.py's options: the published recipe, shortened in its proportions."""
-    steps = tuple(sorted({max(1, round(given.epochs * part)) for part in (0.5, 0.75, 0.9)}))
-    shared = {"model": given.model, "epochs": given.epochs, "batch_size": 64, "lr_steps": steps}
-    place = {"device": "cpu", "threads": 1, "output": f"{scratch}/{list(METHODS).index(name)}-{seed}"}
-    return {**shared, **METHODS[name], **place, "seed": seed}
 
 
 def of(runs: list[dict[str, float]], corrupted: bool) -> tuple[float, float]:
