@@ -28,6 +28,7 @@ FLAGS = [
 LEVELS = {"baseline": []}
 if platform.machine() in ("x86_64", "AMD64"):
     LEVELS["v3"] = ["-march=x86-64-v3"]
+    LEVELS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
 
 def extension(level: str, flags: list[str]) -> Extension:

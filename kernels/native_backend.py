@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from apr_dali.draws import SingleDraws
 from apr_dali.kernels.memory import Pool
 
-LEVELS = ("v3", "baseline")
-"""x86-64-v3 (AVX2) and what every processor of this kind can do; the best first."""
+LEVELS = ("v4", "v3", "baseline")
+"""x86-64-v4 (AVX-512), x86-64-v3 (AVX2) and what every processor of this kind can do; the best first."""
 
 LEVEL_VARIABLE = "APR_DALI_NATIVE_LEVEL"
 

@@ -39,7 +39,7 @@ def test_a_level_is_forced_by_the_environment(level):
 
 def test_an_unknown_level_is_refused(monkeypatch):
     monkeypatch.setenv(native_backend.LEVEL_VARIABLE, "v9")
-    with pytest.raises(ImportError, match="must be one of v3, baseline, got 'v9'"):
+    with pytest.raises(ImportError, match="must be one of v4, v3, baseline, got 'v9'"):
         native_backend.check()
 
 

@@ -9,7 +9,7 @@
 #include "operations.hpp"
 
 #ifndef APR_LEVEL
-#error "APR_LEVEL must be the name of the module: _native_baseline or _native_v3"
+#error "APR_LEVEL must be the name of the module: _native_baseline, _native_v3 or _native_v4"
 #endif
 
 namespace py = pybind11;
@@ -178,6 +178,10 @@ py::list supported() {
 #if defined(__x86_64__)
     const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
                     __builtin_cpu_supports("f16c");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+    if (v4) names.append("v4");
     if (v3) names.append("v3");
 #endif
     names.append("baseline");

@@ -92,9 +92,8 @@ class Passes {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
                     layout_.over_columns.template run<Direction::kForward>(column, workspace_.get());
-                    for (int p = 0; p < layout_.shape.height; ++p) {
-                        at(plane * layout_.shape.height + p, strip + half) = column[p];
-                    }
+                    Descent to = descent(plane * layout_.shape.height, strip + half);
+                    for (int p = 0; p < layout_.shape.height; ++p, to.next()) *to.bins = column[p];
                 }
             }
         }
@@ -112,9 +111,8 @@ class Passes {
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
-                    for (int p = 0; p < layout_.shape.height; ++p) {
-                        column[p] = at(plane * layout_.shape.height + p, strip + half);
-                    }
+                    Descent from = descent(plane * layout_.shape.height, strip + half);
+                    for (int p = 0; p < layout_.shape.height; ++p, from.next()) column[p] = *from.bins;
                     layout_.over_columns.template run<Direction::kInverse>(column, workspace_.get());
                 }
             }
@@ -177,6 +175,24 @@ class Passes {
         constexpr int n = kLanes<T>;
         return grid_[(static_cast<std::size_t>(row / n) * layout_.strips() + strip) * n + row % n];
     }
+    // A strip of the grid, row after row: computed anew for each, the places would cost as much as the bins.
+    struct Descent {
+        Complex<T>* bins;  // of the row; those of the next strip are kLanes further
+        int left;          // rows of the block, this one among them
+        std::size_t leap;  // from the last row of a block to the first of the block below
+
+        APR_INLINE void next() {
+            ++bins;
+            if (--left == 0) {
+                bins += leap;
+                left = kLanes<T>;
+            }
+        }
+    };
+    Descent descent(int row, int strip) const {
+        constexpr int n = kLanes<T>;
+        return {&at(row, strip), n - row % n, static_cast<std::size_t>(layout_.strips() - 1) * n};
+    }
     std::size_t offset(int group) const { return static_cast<std::size_t>(group) * layout_.shape.width; }
 
     template <class Channels, class Source>
@@ -231,12 +247,13 @@ class Passes {
     void split_pair(const Complex<T>* z, int row, int strip) {
         const int* opposite = layout_.over_columns.plan().opposite.data();
         const bool second = strip + 1 < layout_.strips();
+        Descent to = descent(row, strip);
         for (const int position : layout_.half) {
             const Complex<T> a = z[position];
             const Complex<T> b = z[opposite[position]];
-            at(row, strip) = {a.re + b.re, a.im - b.im};
-            if (second) at(row, strip + 1) = {a.im + b.im, b.re - a.re};
-            ++row;
+            to.bins[0] = {a.re + b.re, a.im - b.im};
+            if (second) to.bins[kLanes<T>] = {a.im + b.im, b.re - a.re};
+            to.next();
         }
     }
 
@@ -244,13 +261,14 @@ class Passes {
     void join_pair(Complex<T>* z, int row, int strip) {
         const int* opposite = layout_.over_columns.plan().opposite.data();
         const bool second = strip + 1 < layout_.strips();
+        Descent from = descent(row, strip);
         for (const int position : layout_.half) {
-            const Complex<T> a = at(row, strip);
-            const Complex<T> b = second ? at(row, strip + 1) : Complex<T>{Vector<T>{}, Vector<T>{}};
+            const Complex<T> a = from.bins[0];
+            const Complex<T> b = second ? from.bins[kLanes<T>] : Complex<T>{Vector<T>{}, Vector<T>{}};
             const bool own = position == opposite[position];
             z[opposite[position]] = {a.re + b.im, b.re - a.im};
             z[position] = own ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
-            ++row;
+            from.next();
         }
     }
 

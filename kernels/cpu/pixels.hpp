@@ -85,15 +85,16 @@ APR_INLINE Vector<std::uint8_t, Size> load_pixels(const std::uint8_t* from) {
     }
 }
 
-// The same backwards: of every 16 bytes the first 12 stay, the other 4 are overwritten or lie past the end.
-template <int Size = kVectorBytes>
+// The same backwards: of every 16 bytes the first 12 stay. The other 4 are overwritten by the next, or, after the
+// last, not written if `Exact`.
+template <bool Exact, int Size = kVectorBytes>
 APR_INLINE void store_pixels(Vector<std::uint8_t, Size> bytes, std::uint8_t* to) {
     if constexpr (Size == 16) {
-        std::memcpy(to, &bytes, 16);
+        std::memcpy(to, &bytes, Exact ? 12 : 16);
     } else {
         constexpr std::make_integer_sequence<int, Size / 2> half;
-        store_pixels<Size / 2>(part<0>(bytes, half), to);
-        store_pixels<Size / 2>(part<Size / 2>(bytes, half), to + Size / 2 / 16 * 12);
+        store_pixels<false, Size / 2>(part<0>(bytes, half), to);
+        store_pixels<Exact, Size / 2>(part<Size / 2>(bytes, half), to + Size / 2 / 16 * 12);
     }
 }
 
@@ -213,19 +214,21 @@ struct RgbSink {
     Shape shape;
 
     APR_INLINE void write(int y, int x, int count, const Floats* v) const {
-        // Four pixels are stored with 4 bytes after them that the next four overwrite.
-        std::uint8_t row[3 * kSpan<float> + 4];
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half) {
-            const Ints pixels = Convert{}(v[half]) | Convert{}(v[2 + half]) << 8 | Convert{}(v[4 + half]) << 16;
-            store_pixels(pack(pixels, kEachByte), row + 3 * kLanes<float> * half);
-        }
         std::uint8_t* to = image + (static_cast<std::size_t>(y) * shape.width + x) * 3;
         if (count == kSpan<float>) {
-            std::memcpy(to, row, 3 * kSpan<float>);
+            // Straight to its place: what is written in small pieces waits when it is read in large ones.
+            store_pixels<false>(packed(v), to);
+            store_pixels<true>(packed(v + 1), to + 3 * kLanes<float>);
         } else {
+            std::uint8_t row[3 * kSpan<float>];
+            store_pixels<false>(packed(v), row);
+            store_pixels<true>(packed(v + 1), row + 3 * kLanes<float>);
             std::memcpy(to, row, 3 * count);
         }
+    }
+
+    APR_INLINE static Bytes packed(const Floats* v) {
+        return pack(Convert{}(v[0]) | Convert{}(v[2]) << 8 | Convert{}(v[4]) << 16, kEachByte);
     }
 };
 

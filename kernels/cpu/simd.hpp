@@ -1,7 +1,7 @@
 // Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
 //
-// Everything else is written against these types and helpers; the one place that knows an instruction set by name is
-// `to_half`. The build never contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code
+// Everything else is written against these types and helpers; the only places that call an instruction by its name are
+// the conversions at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code
 // gives equal bits wherever it is inlined; `fma` asks for it where it is wanted.
 #pragma once
 
@@ -19,7 +19,9 @@
 
 namespace apr {
 
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
 inline constexpr int kVectorBytes = 32;
 #else
 inline constexpr int kVectorBytes = 16;
@@ -59,10 +61,17 @@ APR_INLINE To bits(From value) {
 
 template <class T>
 APR_INLINE Vector<T> broadcast(T value) {
-    Vector<T> out;
-    for (int lane = 0; lane < kLanes<T>; ++lane) out[lane] = value;
-    return out;
+    // Taking away 0 changes no number. A loop over lanes becomes an instruction a lane from 16 lanes on.
+    return value - Vector<T>{};
 }
+
+// 0, 1, 2, ... in the lanes.
+template <class T, int... Lane>
+constexpr Vector<T> ascending(std::integer_sequence<int, Lane...>) {
+    return Vector<T>{static_cast<T>(Lane)...};
+}
+template <class T>
+inline constexpr Vector<T> kAscending = ascending<T>(std::make_integer_sequence<int, kLanes<T>>{});
 
 template <class T>
 APR_INLINE Vector<T> load(const T* from) {
@@ -168,7 +177,12 @@ APR_INLINE Halves to_bfloat16(Floats value) {
     return __builtin_convertvector((value == value ? rounded : quiet) >> 16, Halves);
 }
 
-#if defined(__AVX2__) && defined(__F16C__)
+#if defined(__AVX512F__)
+APR_INLINE Halves to_half(Floats value) {
+    // With a mask of all lanes: GCC 12 warns of the lanes that the plain one leaves open, and there are none.
+    return bits<Halves>(_mm512_maskz_cvtps_ph(0xffff, bits<__m512>(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__AVX2__) && defined(__F16C__)
 APR_INLINE Halves to_half(Floats value) { return bits<Halves>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT)); }
 #else
 // float32 as the bits of float16 in whole-number arithmetic, to nearest, ties to even.
@@ -182,6 +196,40 @@ APR_INLINE Halves to_half(Floats value) {
     const Ints special = size > 0x7f800000 ? Ints{} + 0x7e00 : Ints{} + 0x7c00;
     const Ints finite = size < 0x38800000 ? small : normal;
     return __builtin_convertvector((size >= 0x477ff000 ? special : finite) | sign, Halves);
+}
+#endif
+
+using Doubles = Vector<double>;
+
+// kLanes<double> bytes as numbers, and numbers in 0..255 as bytes, truncated.
+#if defined(__AVX512F__)
+APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    return bits<Doubles>(_mm512_maskz_cvtepi32_pd(0xff, _mm256_cvtepu8_epi32(bytes)));
+}
+APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
+    const __m256i whole = _mm512_maskz_cvttpd_epi32(0xff, bits<__m512d>(value));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_maskz_cvtepi32_epi8(0xff, whole));
+}
+#elif defined(__AVX2__)
+APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
+    int four;
+    std::memcpy(&four, from, sizeof(four));
+    return bits<Doubles>(_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four))));
+}
+APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
+    const __m128i whole = _mm256_cvttpd_epi32(bits<__m256d>(value));
+    const __m128i low = _mm_shuffle_epi8(whole, _mm_cvtsi32_si128(0x0c080400));
+    const int four = _mm_cvtsi128_si32(low);
+    std::memcpy(to, &four, sizeof(four));
+}
+#else
+APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
+    return Doubles{static_cast<double>(from[0]), static_cast<double>(from[1])};
+}
+APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
+    to[0] = static_cast<std::uint8_t>(value[0]);
+    to[1] = static_cast<std::uint8_t>(value[1]);
 }
 #endif
 

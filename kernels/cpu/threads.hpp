@@ -1,13 +1,15 @@
-// Work shared out to threads that live for one call: nothing stays behind that a fork of the process could break.
+// Work shared out to threads.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
-#include <thread>
-#include <vector>
+#include <functional>
 
 namespace apr {
+
+// Calls work(0) here and work(1), work(2), ... up to work(workers - 1) on other threads, as many of them as come
+// before work(0) is done; returns when all are. `work` must not throw.
+void share(int workers, const std::function<void(int)>& work) noexcept;
 
 // Calls run(worker, task) for every task in 0..tasks-1, on at most workers() threads, this one among them.
 class Team {
@@ -19,17 +21,9 @@ class Team {
     template <class Run>
     void run(const Run& run) {
         std::atomic<int> next = 0;
-        const auto work = [&](int worker) {
+        share(workers_, [&](int worker) {
             for (int task = next++; task < tasks_; task = next++) run(worker, task);
-        };
-        std::vector<std::thread> others;
-        try {
-            for (int worker = 1; worker < workers_; ++worker) others.emplace_back(work, worker);
-        } catch (const std::system_error&) {
-            // The system gives no more threads: those that are there do all of it.
-        }
-        work(0);
-        for (std::thread& other : others) other.join();
+        });
     }
 
    private:

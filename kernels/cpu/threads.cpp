@@ -1,0 +1,99 @@
+#include "threads.hpp"
+
+#include <pthread.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace apr {
+namespace {
+
+// To start a thread takes as long as to recombine twenty images of 32²: those that are done wait this long for more.
+constexpr std::chrono::seconds kPatience{1};
+constexpr std::chrono::microseconds kAboutNow{50};
+
+// Work that others may join for as long as it is on the list of calls.
+struct Call {
+    const std::function<void(int)>* work;
+    int places;  // for others
+    int joined = 0;
+    int busy = 0;
+};
+
+class Helpers {
+   public:
+    void share(int workers, const std::function<void(int)>& work) {
+        Call call{&work, workers - 1};
+        if (call.places > 0) open(call);
+        work(0);
+        if (call.places > 0) close(call);
+    }
+
+   private:
+    void open(Call& call) {
+        {
+            const std::lock_guard lock(guard_);
+            calls_.push_back(&call);
+            int wanted = 0;
+            for (const Call* each : calls_) wanted += each->places - each->joined;
+            try {
+                for (; waiting_ < wanted; ++waiting_) std::thread([this] { help(); }).detach();
+            } catch (const std::system_error&) {
+                // The system gives no more threads: those that are there do all of it.
+            }
+        }
+        for (int place = 0; place < call.places; ++place) called_.notify_one();
+    }
+
+    void close(Call& call) {
+        std::unique_lock lock(guard_);
+        std::erase(calls_, &call);
+        // The others end about now: to sleep and be woken takes longer than most of them need.
+        const auto end = std::chrono::steady_clock::now() + kAboutNow;
+        while (call.busy > 0 && std::chrono::steady_clock::now() < end) {
+            lock.unlock();
+            std::this_thread::yield();
+            lock.lock();
+        }
+        left_.wait(lock, [&] { return call.busy == 0; });
+    }
+
+    // The life of a thread; it is counted as waiting before it starts.
+    void help() {
+        std::unique_lock lock(guard_);
+        while (called_.wait_for(lock, kPatience, [&] { return !calls_.empty(); })) {
+            --waiting_;
+            Call& call = *calls_.front();
+            ++call.busy;
+            const int worker = ++call.joined;
+            if (call.joined == call.places) calls_.pop_front();
+            lock.unlock();
+            (*call.work)(worker);
+            lock.lock();
+            if (--call.busy == 0) left_.notify_all();
+            ++waiting_;
+        }
+        --waiting_;
+    }
+
+    std::mutex guard_;
+    std::condition_variable called_, left_;
+    std::deque<Call*> calls_;
+    int waiting_ = 0;
+};
+
+// Never destroyed: threads may wait in it until the process ends.
+Helpers* helpers = new Helpers;
+
+// A forked process has none of the threads, and a lock may have been held: it begins anew.
+const int watch_forks = pthread_atfork(nullptr, nullptr, [] { helpers = new Helpers; });
+
+}  // namespace
+
+void share(int workers, const std::function<void(int)>& work) noexcept { helpers->share(workers, work); }
+
+}  // namespace apr
