@@ -185,6 +185,7 @@ def _operator(name: str, chosen: str, backend: str, threads: int | None) -> Call
     return run
 
 
+@cache
 def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -368,4 +369,4 @@ def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:
     array = np.asarray(value, dtype=np.float64)
     if array.shape not in ((), (1,), (channels,)):
         raise ValueError(f"scale and bias must be one number or {channels} numbers, got the shape {array.shape}")
-    return np.broadcast_to(array.reshape(-1), (channels,)).copy()
+    return np.full(channels, array)

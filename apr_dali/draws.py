@@ -188,7 +188,7 @@ class PairDraws:
 
 def check_partner(partner: NDArray[np.integer], batch: int) -> None:
     """Raise unless `partner` holds `batch` whole numbers in 0..batch-1."""
-    if not np.issubdtype(partner.dtype, np.integer):
+    if partner.dtype.kind not in "iu":
         raise TypeError(f"partner must hold integers, got dtype {partner.dtype}")
     if partner.shape != (batch,):
         raise ValueError(f"partner must have the shape ({batch},), got {partner.shape}")

@@ -57,11 +57,20 @@ Range range_of(const std::uint8_t* in, std::size_t bytes) {
             high[k] = levels > high[k] ? levels : high[k];
         }
     }
-    Range range{{255, 255, 255}, {0, 0, 0}};
-    for (int k = 0; k < 3 * width; ++k) {
-        range.low[k % 3] = std::min<std::uint8_t>(range.low[k % 3], low[k / width][k % width]);
-        range.high[k % 3] = std::max<std::uint8_t>(range.high[k % 3], high[k / width][k % width]);
+    std::uint8_t lows[3 * width], highs[3 * width];
+    std::memcpy(lows, low, sizeof(low));
+    std::memcpy(highs, high, sizeof(high));
+    // Lanes that a multiple of three lies between are of one channel: halve them until there are three.
+#pragma GCC unroll 5
+    for (int left = 3 * width / 2; left >= 3; left /= 2) {
+        for (int k = 0; k < left; ++k) {
+            lows[k] = std::min(lows[k], lows[k + left]);
+            highs[k] = std::max(highs[k], highs[k + left]);
+        }
     }
+    Range range;
+    std::memcpy(range.low, lows, 3);
+    std::memcpy(range.high, highs, 3);
     for (; i < bytes; ++i) {
         range.low[i % 3] = std::min(range.low[i % 3], in[i]);
         range.high[i % 3] = std::max(range.high[i % 3], in[i]);

@@ -25,4 +25,4 @@ cd "$work/source/tests"
 compiler=${CXX:-g++}
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
-LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 test_native_backend.py
+LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 test_native_backend.py test_native_single.py

@@ -110,11 +110,10 @@ class Warp {
         across.find<1>([&](Doubles i) { return Across ? source_x(first + i, y) - 0.5 : first + i; });
         down.find<0>([&](Doubles i) { return Down ? source_y(first + i, y) - 0.5 : static_cast<double>(y) - Doubles{}; });
         const std::size_t row = 3 * static_cast<std::size_t>(width_);
-        std::uint8_t levels[kLevels];
         // Mostly the sources of neighbours are neighbours too.
         if (are_zero(across.apart | down.apart)) {
             const std::uint8_t* from = at(across.whole[0], down.whole[0]);
-            interpolate(from, from + 3, from + row, from + row + 3, across.beyond, down.beyond, levels);
+            interpolate(from, from + 3, from + row, from + row + 3, across.beyond, down.beyond, to);
         } else if (std::max(down.whole[0], down.whole[kBlock - 1]) + Down < height_ - 1) {
             std::uint8_t corners[4][kLevels + 1];
             for (int i = 0; i < kBlock; ++i) {
@@ -125,12 +124,10 @@ class Warp {
                 if (Down) std::memcpy(corners[2] + 3 * i, from + row, 4);
                 if (Across && Down) std::memcpy(corners[3] + 3 * i, from + row + 3, 4);
             }
-            interpolate(corners[0], corners[1], corners[2], corners[3], across.beyond, down.beyond, levels);
+            interpolate(corners[0], corners[1], corners[2], corners[3], across.beyond, down.beyond, to);
         } else {
             for (int i = 0; i < kBlock; ++i) write(x + i, y, to + 3 * i);
-            return;
         }
-        std::memcpy(to, levels, sizeof(levels));
     }
 
     APR_INLINE static void interpolate(const std::uint8_t* upper_left, const std::uint8_t* upper_right, const std::uint8_t* lower_left,
