@@ -1,0 +1,69 @@
+"""The threads of the native operators: shared by calls, gone when idle, and none of another process."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import apr_dali
+
+pytestmark = pytest.mark.usefixtures("native")
+
+TASKS = Path("/proc/self/task")
+
+
+def mix(images: np.ndarray, threads: int) -> bytes:
+    partner = np.roll(np.arange(len(images)), 1)
+    return apr_dali.pair(images, partner, backend="native", threads=threads).tobytes()
+
+
+def test_calls_at_once_do_not_mix_up_their_work(crops):
+    batches = [crops(24, 32, 32, seed=seed) for seed in range(6)]
+    expected = [mix(batch, 1) for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(30):
+            assert list(pool.map(mix, batches, (1, 2, 3, 4, 8, 3))) == expected
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="/proc tells of threads")
+def test_threads_wait_for_more_work_and_then_end(crops):
+    images = crops(8, 32, 32)
+    time.sleep(1.3)  # those of earlier tests
+    before = set(os.listdir(TASKS))
+    mix(images, 4)
+    helpers = set(os.listdir(TASKS)) - before
+    assert len(helpers) == 3
+    mix(images, 4)
+    assert set(os.listdir(TASKS)) - before == helpers
+    time.sleep(1.3)
+    assert not helpers & set(os.listdir(TASKS))
+
+
+# In a process by itself: a fork copies whatever locks the threads of other tests may hold.
+FORKED = """
+import os, sys
+import numpy as np
+import apr_dali
+
+images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+def mix():
+    return apr_dali.pair(images, np.roll(np.arange(16), 1), backend="native", threads=4).tobytes()
+
+expected = mix()
+child = os.fork()
+same = mix() == expected and mix() == expected
+if child == 0:
+    os._exit(0 if same and len(os.listdir("/proc/self/task")) == 4 else 7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), same)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or not TASKS.is_dir(), reason="needs fork, and /proc tells of threads")
+def test_a_forked_process_has_threads_of_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0", "True"], done.stderr
