@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 import apr_dali
+from apr_dali.backend import INTERMEDIATES
 from apr_dali.bench import published
 from apr_dali.bench.images import photographs, prepare
 from apr_dali.config import IMAGENET, uses_pair, uses_single
@@ -59,7 +60,8 @@ def main() -> int:
     tables: dict[str, Table] = {}
     for batch, size in SHAPES:
         tables[f"APR-P {batch} × {size}²"] = with_speed(pair_rows(batch, size), batch, options.rounds, copy)
-    tables["APR-P 256 × 224², kernels"] = kernel_table(256, 224, options.rounds, copy)
+    for between in INTERMEDIATES:
+        tables[f"APR-P 256 × 224², {between} between"] = kernel_table(256, 224, between, options.rounds, copy)
     for batch, size in SHAPES:
         tables[f"APR-S {batch} × {size}²"] = with_speed(single_rows(batch, size), batch, options.rounds, copy)
     if not options.skip_pipelines:
@@ -148,25 +150,32 @@ def pair_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
     spectrum = 8 * 3 * size * (size // 2 + 1)
     cufft = pixels * (1 + 4) + 2 * (4 * pixels + spectrum) + 3 * spectrum + pixels * (4 + 2)
     generic = forced("generic", lambda: apr_dali.pair(images, partner, **ours))
-    return {
+    rows: dict[str, tuple[Row, float]] = {
         "published": (lambda: published.pair(planes, index), 0),
         "torch rfftn": (lambda: apr_dali.pair(planes, index, backend="torch"), 0),
         "cuFFT path": (generic, batch * cufft),
-        "own kernels": (lambda: apr_dali.pair(images, partner, **ours), batch * own_bytes(size)),
+        "own kernels": (lambda: apr_dali.pair(images, partner, **ours), batch * own_bytes(size, "float32")),
         "own kernels, both views": (lambda: apr_dali.pair(images, partner, views="both", **ours), 0),
     }
+    if size in geometry.FUSED_SIZES:
+        halved = ours | {"intermediates": "float16"}
+        rows["own kernels, float16 between"] = (
+            lambda: apr_dali.pair(images, partner, **halved),
+            batch * own_bytes(size, "float16"),
+        )
+    return rows
 
 
-def own_bytes(size: int) -> float:
-    """Bytes an image that our own kernels move, uint8 to float16."""
+def own_bytes(size: int, between: str) -> float:
+    """Bytes an image that our own kernels move, uint8 to float16, with numbers of type `between` between them."""
     pixels = 3 * size * size
     if size in geometry.WHOLE_SIZES:
         return pixels * (1 + 1 + 2)
-    return pixels * (1 + 2) + 5 * strips_bytes(size)
+    return pixels * (1 + 2) + 5 * strips_bytes(size, between)
 
 
-def strips_bytes(size: int) -> int:
-    return 8 * 3 * size * 4 * geometry.strips(size)
+def strips_bytes(size: int, between: str) -> int:
+    return {"float32": 8, "float16": 4}[between] * 3 * size * 4 * geometry.strips(size)
 
 
 def forced(path: str, run: Row) -> Row:
@@ -223,19 +232,19 @@ def timed_launches() -> Iterator[list[tuple[str, torch.cuda.Event, torch.cuda.Ev
         cupy_backend._device = usual
 
 
-def kernel_table(batch: int, size: int, rounds: int, copy: float) -> Table:
-    """Each of the three kernels by itself."""
+def kernel_table(batch: int, size: int, between: str, rounds: int, copy: float) -> Table:
+    """Each of the three kernels by itself, with intermediates of type `between`."""
     images, partner = levels(batch, size), torch.randperm(batch, dtype=torch.int32).cuda()
     with timed_launches() as launches:
         for turn in range(rounds + 2):
             if turn == 2:
                 launches.clear()
-            apr_dali.pair(images, partner, in_scale=1 / 255, dtype="float16", backend="cupy")
+            apr_dali.pair(images, partner, in_scale=1 / 255, dtype="float16", backend="cupy", intermediates=between)
         torch.cuda.synchronize()
         times: dict[str, list[float]] = {}
         for kernel, start, end in launches:
             times.setdefault(kernel, []).append(start.elapsed_time(end) / 1e3)
-    pixels, spectrum = 3 * size * size, strips_bytes(size)
+    pixels, spectrum = 3 * size * size, strips_bytes(size, between)
     moved = {"rows_forward": pixels + spectrum, "columns": 3 * spectrum, "rows_back": spectrum + 2 * pixels}
     medians = {kernel: statistics.median(seconds) for kernel, seconds in times.items()}
     return {
@@ -367,7 +376,7 @@ def slug(device: str) -> str:
 
 def goals(tables: dict[str, Table]) -> list[tuple[str, float, float]]:
     """What is aimed for on an H200, of what was measured: (what, measured, at least)."""
-    pair, kernels = tables["APR-P 256 × 224²"], tables["APR-P 256 × 224², kernels"]
+    pair, kernels = tables["APR-P 256 × 224²"], tables["APR-P 256 × 224², float32 between"]
     found = [
         ("APR-P, images/s", pair["own kernels"]["images/s"], 500_000),
         ("APR-P, × published", pair["own kernels"]["× first"], 10),

@@ -51,6 +51,10 @@ def check() -> tuple[bool, str]:
         except (ImportError, OSError, RuntimeError) as error:
             first = f"{error}".partition("\n")[0]
             return False, f"{library} does not load, {install_command(f'cuda{cuda}')} brings it: {first}"
+    known = min(cupy.cuda.nvrtc.getSupportedArchs())
+    capability = int(cupy.cuda.Device().compute_capability)
+    if capability < known:
+        return False, _too_old(cuda, capability, known)
     return True, f"CuPy {cupy.__version__}"
 
 
@@ -64,6 +68,13 @@ def _no_device(cuda: int, driver: int, words: str) -> str:
         known = f"{driver // 1000}.{driver % 1000 // 10}"
         return f"the NVIDIA driver supports CUDA up to {known}, CuPy is built for CUDA {cuda}: {newer}"
     return f"no CUDA device: {words}"
+
+
+def _too_old(cuda: int, capability: int, known: int) -> str:
+    """capability: of the device; known: the oldest that NVRTC compiles for; both as 75 for 7.5."""
+    has, needs = (f"{value // 10}.{value % 10}" for value in (capability, known))
+    instead = f"; {install_command('cuda12')} brings one for older GPUs" if cuda > 12 else ""
+    return f"the GPU has compute capability {has}, NVRTC of CUDA {cuda} compiles for {needs} and newer{instead}"
 
 
 def _nvrtc_version() -> None:
@@ -97,7 +108,7 @@ class _Job:
 
     shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one a result;
     None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
-    is written too.
+    is written too. half: whether spectra are kept as float16 between the fused kernels.
     """
 
     device: CudaDevice
@@ -114,6 +125,7 @@ class _Job:
     swap: Array | None = None
     views: int = 1
     clean: bool = False
+    half: bool = False
 
     @property
     def slots(self) -> int:
@@ -161,6 +173,7 @@ def pair(
     dtype: str,
     axes: str,
     views: str,
+    intermediates: str = "float32",
 ) -> Array:
     """See `apr_dali.pair`; bfloat16, which CuPy lacks, comes as the int16 of its bits.
 
@@ -171,6 +184,9 @@ def pair(
     n, *shape = given.shape
     if given.dtype == np.uint8:
         shape = [shape[2], shape[0], shape[1]]
+    half = intermediates == "float16"
+    if half:
+        _check_fused(device, (shape[0], shape[1], shape[2]))
     both = views == "both"
     out = device.empty((n, 2, *shape) if both else (n, *shape), "int16" if dtype == "bfloat16" else dtype)
     if n == 0:
@@ -189,6 +205,7 @@ def pair(
         mix=_flag(device, mix),
         views=2 if both else 1,
         clean=True,
+        half=half,
     )
     if mix is False:
         _before(job, NULL)
@@ -343,13 +360,24 @@ def _whole(job: _Job) -> None:
     job.device.launch(nvrtc.whole(size), "whole_images", geometry.whole(size, job.n), args)
 
 
+def _check_fused(device: CudaDevice, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    if geometry.path(height, width, channels, device.shared_limit) != "fused":
+        sizes = ", ".join(map(str, geometry.FUSED_SIZES))
+        raise ValueError(
+            f"intermediates float16 are for squares of {sizes} with 3 channels, got {height} × {width} × {channels}"
+        )
+
+
 def _fused(job: _Job) -> None:
     device, size = job.device, job.shape[1]
-    program, roots = nvrtc.fused(size), _roots(device, size)
+    program, roots = nvrtc.fused(size, job.half), _roots(device, size)
+    # Halves are kept scaled by 1/size.
+    factor = np.float32(job.factor * (size if job.half else 1))
     with _spectra(job, (geometry.strips(size), 3, size, 4)) as (spectra, mixed):
         args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, roots, spectra)
         device.launch(program, "rows_forward", geometry.rows(size, job.slots), args)
-        args = (spectra, *job.route, roots, np.int32(job.across_channels), np.float32(job.factor), mixed)
+        args = (spectra, *job.route, roots, np.int32(job.across_channels), factor, mixed)
         device.launch(program, "columns", geometry.columns(size, job.n), args)
         args = (mixed, *job.route, *job.target(job.out), roots)
         device.launch(program, "rows_back", geometry.rows(size, job.n), args)
@@ -357,13 +385,14 @@ def _fused(job: _Job) -> None:
 
 @contextmanager
 def _spectra(job: _Job, shape: tuple[int, ...]) -> Iterator[tuple[Array, Array]]:
-    """Room for the spectra of all slots and of all results, complex64."""
+    """Room for the spectra of all slots and of all results: complex64, or the bits of two float16 a point."""
+    kind = "uint32" if job.half else "complex64"
 
     def make() -> tuple[Array, Array]:
         empty = job.device.empty
-        return empty((job.slots, *shape), "complex64"), empty((job.n, *shape), "complex64")
+        return empty((job.slots, *shape), kind), empty((job.n, *shape), kind)
 
-    with _work.borrowed((*job.key, shape), make) as buffers:
+    with _work.borrowed((*job.key, shape, kind), make) as buffers:
         yield buffers
 
 

@@ -49,9 +49,9 @@ def generic(real: str = "float") -> Program:
     return Program("generic.cu", (("REAL", real), ("COMPLEX", f"{real}2")))
 
 
-def fused(size: int) -> Program:
-    """The three kernels for images of `size` × `size`."""
-    return Program("fused.cu", (("SIZE", size),))
+def fused(size: int, half: bool = False) -> Program:
+    """The three kernels for images of `size` × `size`; `half`: with float16 between them."""
+    return Program("fused.cu", (("SIZE", size), *([("HALF_SPECTRA", 1)] if half else [])))
 
 
 def whole(size: int) -> Program:

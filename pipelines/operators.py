@@ -55,6 +55,7 @@ def apr_pair(
     views: str = "both",
     backend: str = "auto",
     threads: int | None = None,
+    intermediates: str = "float32",
     draws: tuple[DataNode, DataNode] | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation a batch; see `apr_dali.pair`.
@@ -83,6 +84,7 @@ def apr_pair(
         views=views,
         backend=backend,
         threads=threads,
+        intermediates=intermediates,
     )
     return _call(function, images, partner, coin, layout="FCHW" if views == "both" else "CHW")
 

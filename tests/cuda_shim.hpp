@@ -47,6 +47,7 @@ template <typename To, typename From> inline To bits_as(From from) {
 inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
 inline float __int_as_float(int bits) { return bits_as<float>(bits); }
 inline unsigned short float16_bits(float value) { return bits_as<unsigned short>(static_cast<_Float16>(value)); }
+inline float float_of_float16(unsigned short bits) { return static_cast<float>(bits_as<_Float16>(bits)); }
 
 namespace shim {
 

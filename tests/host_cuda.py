@@ -62,13 +62,17 @@ def launch(library: ctypes.CDLL, kernel: str, shape: Geometry, args: Sequence[An
 
 
 class HostCuda:
-    """One device with one stream. `launched` names the kernels in their order, `made` the shapes of its buffers."""
+    """One device with one stream.
+
+    launched: the kernels in their order. made: the shapes of its buffers. kinds: of each shape the latest dtype.
+    """
 
     def __init__(self, folder: Path, shared_limit: int = 64 * 1024) -> None:
         self.folder, self.shared_limit = folder, shared_limit
         self.key: tuple[int, int] = (0, 0)
         self.launched: list[str] = []
         self.made: list[tuple[int, ...]] = []
+        self.kinds: dict[tuple[int, ...], str] = {}
         self.plans = 0
         self.seed = 1
         self._guards: list[tuple[np.ndarray, int]] = []
@@ -81,6 +85,7 @@ class HostCuda:
         start = -memory.ctypes.data % 64 + _GUARD
         self._guards.append((memory[start - _GUARD : start + size + _GUARD], size))
         self.made.append(tuple(shape))
+        self.kinds[tuple(shape)] = str(dtype)
         return memory[start : start + size].view(dtype).reshape(shape)
 
     def check(self) -> None:

@@ -62,6 +62,8 @@ DRAWS = SingleDraws.sample(2, 8, 8, 0)
     (lambda: apr_dali.pair(U8, [0, 1], dtype="bfloat16"), ValueError, "needs torch"),
     (lambda: apr_dali.pair(U8, [0, 1], axes="hwc"), ValueError, "chw, hw"),
     (lambda: apr_dali.pair(U8, [0, 1], views="clean"), ValueError, "mixed, both"),
+    (lambda: apr_dali.pair(U8, [0, 1], intermediates="half"), ValueError, "float32, float16"),
+    (lambda: apr_dali.pair(U8, [0, 1], intermediates="float16", backend="torch"), ValueError, "got the torch backend"),
     (lambda: apr_dali.pair(U8, [0, 1], in_scale=(1, 2)), ValueError, "one number or 3"),
     (lambda: apr_dali.pair([[1]], [0]), TypeError, "got list"),
     (lambda: apr_dali.recombine(F32, F32[:1]), ValueError, "one shape and dtype"),

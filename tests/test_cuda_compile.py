@@ -15,6 +15,7 @@ KERNELS = {
     nvrtc.OPERATIONS: {"operate", "decode"},
     **{nvrtc.whole(size): {"whole_images"} for size in WHOLE_SIZES},
     nvrtc.fused(224): FUSED,
+    nvrtc.fused(224, half=True): FUSED,
 }
 # The other sizes are the same source with other factors: one architecture each, in turn.
 OTHERS = [(nvrtc.fused(size), ARCHITECTURES[k % 4]) for k, size in enumerate(s for s in FUSED_SIZES if s != 224)]
@@ -24,7 +25,9 @@ CASES = [(program, architecture) for program in KERNELS for architecture in ARCH
 def name_of(value) -> str:
     if isinstance(value, int):
         return f"sm_{value}"
-    return "-".join([value.file, *(str(given) for _, given in value.defines[:1])])
+    return "-".join(
+        [value.file, *(str(given) for _, given in value.defines[:1]), *(name for name, _ in value.defines[1:])]
+    )
 
 
 @pytest.mark.parametrize(("program", "architecture"), CASES, ids=name_of)

@@ -25,9 +25,9 @@ def host(shim_folder, monkeypatch):
     device.check()
 
 
-def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", views="mixed"):
+def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", views="mixed", **options):
     scales = scales or (ONE / 255, NOTHING, ONE, NOTHING)
-    return cupy_backend.pair(images, np.asarray(partner), mix, *scales, dtype, axes, views)
+    return cupy_backend.pair(images, np.asarray(partner), mix, *scales, dtype, axes, views, **options)
 
 
 # ---- Transforms ----
@@ -103,6 +103,44 @@ def test_pair_at_224(host, crops):
     assert host.launched == LAUNCHED["fused"]
     assert relative(got[:, 1], spectral.pair(images, partner, True, 1 / 255)) < tolerances.RECOMBINE_FLOAT32
     np.testing.assert_allclose(got[:, 0], images.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+@pytest.mark.parametrize("axes", spectral.AXES)
+def test_half_intermediates_are_near_and_take_half_the_memory(axes, size, host, crops):
+    images, partner = crops(3, size, size, seed=3), [2, 0, 1]
+    shape = (3, geometry.strips(size), 3, size, 4)
+    pair(images, partner, axes=axes)
+    whole = host.kinds[shape]
+    # Levels as they are: unscaled, the spectrum of a row would leave the range of float16.
+    scales = (ONE, NOTHING, ONE, NOTHING)
+    got = pair(images, partner, scales=scales, axes=axes, intermediates="float16", views="both")
+    assert host.launched[-3:] == LAUNCHED["fused"]
+    assert (whole, host.kinds[shape]) == ("complex64", "uint32")
+    expected = spectral.pair(images, partner, True, axes=axes)
+    error = relative(got[:, 1], expected)
+    assert tolerances.RECOMBINE_FLOAT32 < error < tolerances.HALF_INTERMEDIATES
+    assert np.sqrt(((got[:, 1] - expected) ** 2).mean()) < 0.2  # of a grey level
+    np.testing.assert_array_equal(got[:, 0], images.transpose(0, 3, 1, 2))  # no spectrum lies between
+    for partner in ([1, 3, -1], [1, 2, 0]):
+        lost = np.isnan(pair(images, partner, intermediates="float16", axes=axes)).all(axis=(1, 2, 3))
+        assert lost.tolist() == [False, partner[1] == 3, partner[2] == -1]
+
+
+@pytest.mark.usefixtures("host")
+def test_half_intermediates_keep_the_exact_zeros_of_grey_images(crops):
+    grey, colour = crops(2, 64, 64, seed=2)
+    grey = np.repeat(grey[..., :1], 3, axis=-1)
+    got = pair(np.stack([grey, colour]), [1, 0], intermediates="float16")
+    expected = spectral.pair(np.stack([grey, colour]), [1, 0], True, 1 / 255)
+    assert relative(got, expected) < tolerances.HALF_INTERMEDIATES
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("size", [(32, 32), (64, 48)])
+def test_half_intermediates_where_there_are_none_are_refused(size, crops):
+    with pytest.raises(ValueError, match=f"are for squares of 64, .*, got {size[0]} × {size[1]} × 3"):
+        pair(crops(2, *size), [1, 0], intermediates="float16")
 
 
 @pytest.mark.parametrize("path", ["whole", "fused", "even"])

@@ -249,10 +249,26 @@ def test_why_there_is_no_device(cuda, driver, expected):
     assert expected in cupy_backend._no_device(cuda, driver, "cudaErrorNoDevice")
 
 
+@pytest.mark.parametrize("capability", ["61", "75", "100"])
+def test_a_gpu_that_is_too_old_is_named_with_what_serves_it(capability, monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 1)
+    monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda: 13000)
+    monkeypatch.setattr(cupy.cuda.nvrtc, "getSupportedArchs", lambda: [75, 80, 90, 100])
+    monkeypatch.setattr(cupy.cuda, "Device", lambda: SimpleNamespace(compute_capability=capability))
+    usable, reason = cupy_backend.check()
+    assert usable == (capability != "61")
+    if not usable:
+        assert "has compute capability 6.1, NVRTC of CUDA 13 compiles for 7.5 and newer" in reason
+        assert install_command("cuda12") in reason
+    assert "cuda12" not in cupy_backend._too_old(12, 37, 50)
+
+
 def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch):
     cupy = pytest.importorskip("cupy")
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 1)
     monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda: 12090)
+    monkeypatch.setattr(cupy.cuda, "Device", lambda: SimpleNamespace(compute_capability="75"))
     assert cupy_backend.check()[0]
 
     def missing() -> None:
@@ -458,11 +474,12 @@ def test_the_benchmark_refuses_in_one_line_without_a_gpu(benchmark_module, monke
 def test_what_the_benchmark_counts_and_prints(benchmark_module):
     # 224: a byte in, two out, a spectrum written and read by three kernels, the column kernel reading two.
     spectrum = 3 * 224 * 116 * 8
-    assert benchmark_module.own_bytes(224) == 3 * 224 * 224 * 3 + 5 * spectrum
-    assert benchmark_module.own_bytes(32) == 3 * 32 * 32 * 4
+    assert benchmark_module.own_bytes(224, "float32") == 3 * 224 * 224 * 3 + 5 * spectrum
+    assert benchmark_module.own_bytes(224, "float16") == 3 * 224 * 224 * 3 + 5 * spectrum / 2
+    assert benchmark_module.own_bytes(32, "float32") == 3 * 32 * 32 * 4
     assert benchmark_module.slug("NVIDIA H200 (141 GB)") == "nvidia-h200-141-gb"
     row = {"images/s": 1234567.8, "× first": 10.0, "of copy": 0.615}
-    names = ("APR-P 256 × 224²", "APR-S 256 × 224²", "APR-P 256 × 224², kernels")
+    names = ("APR-P 256 × 224²", "APR-S 256 × 224²", "APR-P 256 × 224², float32 between")
     tables = {name: dict.fromkeys(("own kernels", "rows_forward", "rows_back"), row) for name in names}
     about = dict.fromkeys(("device", "torch", "cupy", "dali"), "x")
     text = benchmark_module.render({"machine": about, "copy_bytes_per_second": 4.3e12, "rounds": 20, "tables": tables})

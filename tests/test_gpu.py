@@ -78,6 +78,16 @@ def test_half_precision_is_the_result_rounded(size, crops):
         assert torch.equal(got, full.to(dtype))
 
 
+@pytest.mark.parametrize("axes", spectral.AXES)
+@pytest.mark.parametrize("size", geometry.FUSED_SIZES)
+def test_half_intermediates_are_near(size, axes, crops):
+    images, partner = crops(6, size, size), np.array([3, 0, 5, 1, 2, 4])
+    given = {"in_scale": 1 / 255, "axes": axes, "backend": "cupy", "intermediates": "float16"}
+    got = apr_dali.pair(torch.from_numpy(images).cuda(), partner, **given)
+    expected = spectral.pair(images, partner, True, 1 / 255, axes=axes)
+    assert tolerances.RECOMBINE_FLOAT32 < relative(got, expected) < tolerances.HALF_INTERMEDIATES
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [(33, 20), (32, 32), (64, 64)], ids=str)
 def test_recombine_keeps_the_type(size, dtype, crops):

@@ -2,7 +2,8 @@
 # Builds the native operators with the address and the undefined-behaviour sanitizer, installs them in a folder of
 # their own and runs their tests against them. Usage: kernels/cpu/sanitize.sh [python]
 set -euo pipefail
-python=$(command -v "${1:-python3}")
+# Not by way of its links: a virtual environment is known by its place.
+python=$(realpath --no-symlinks "$(command -v "${1:-python3}")")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -25,4 +26,5 @@ cd "$work/source/tests"
 compiler=${CXX:-g++}
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
-LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 test_native_backend.py test_native_single.py
+LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 \
+    test_native_backend.py test_native_single.py test_native_threads.py

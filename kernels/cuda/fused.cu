@@ -4,6 +4,7 @@
 // Half spectra lie in strips of four columns, (slots, STRIPS, 3, SIZE, 4): a block of the column kernel reads one
 // piece of memory, and the rows of a block write whole sectors of it.
 #include "columns.cuh"
+#include "kept.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
@@ -40,7 +41,7 @@ template <typename Use> INLINE void for_rows_in_strips(int slot, int y0, Use use
 
 // Grid: slots × GROUPS.
 extern "C" __global__ void __launch_bounds__(THREADS)
-rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, float2* spectra) {
+rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, Kept* spectra) {
     SHARED(float2, packed);
     float2* const turns = packed + TEAMS * PITCH;
     const Route route = ROUTE;
@@ -58,23 +59,23 @@ rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* root
     for_rows_in_strips(slot, y0, [&](int row, int k, size_t offset) {
         float2 even = make_float2(0.f, 0.f), odd = even;
         if (k < COLUMNS) split(packed + row * PITCH, k, even, odd);
-        spectra[offset] = even;
-        spectra[offset + STRIP] = odd;
+        spectra[offset] = kept(scaled(even, KEPT_SCALE));
+        spectra[offset + STRIP] = kept(scaled(odd, KEPT_SCALE));
     });
 }
 
-INLINE void load_strip(const float2* spectra, int slot, int strip, float2* columns) {
+INLINE void load_strip(const Kept* spectra, int slot, int strip, float2* columns) {
     const float2 nothing = make_float2(no_number(), 0.f);
     for (int i = threadIdx.x; i < 3 * SIZE * STRIP; i += blockDim.x) {
         const int column = i % STRIP, y = i / STRIP % SIZE, c = i / (STRIP * SIZE);
-        columns[(c * STRIP + column) * PITCH + y] = slot < 0 ? nothing : spectra[strip_offset(slot, strip) + i];
+        columns[(c * STRIP + column) * PITCH + y] = slot < 0 ? nothing : taken(spectra[strip_offset(slot, strip) + i]);
     }
 }
 
-// Grid: results × STRIPS. `factor` is that of the three inverse transforms.
+// Grid: results × STRIPS. `factor` is that of the three inverse transforms, with KEPT_SCALE undone.
 extern "C" __global__ void __launch_bounds__(THREADS, COLUMN_BLOCKS)
-columns(const float2* spectra, ROUTE_PARAMETERS, const float2* roots, int across_channels, float factor,
-        float2* mixed_spectra) {
+columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* roots, int across_channels, float factor,
+        Kept* mixed_spectra) {
     SHARED(float2, own);
     float2* const given = own + TEAMS * PITCH;
     float2* const turns = given + TEAMS * PITCH;
@@ -95,20 +96,20 @@ columns(const float2* spectra, ROUTE_PARAMETERS, const float2* roots, int across
     __syncthreads();
     for (int i = threadIdx.x; i < 3 * SIZE * STRIP; i += blockDim.x) {
         const int at = (i / (STRIP * SIZE) * STRIP + i % STRIP) * PITCH + i / STRIP % SIZE;
-        mixed_spectra[strip_offset(b, strip) + i] = own[at];
+        mixed_spectra[strip_offset(b, strip) + i] = kept(own[at]);
     }
 }
 
 // Grid: results × GROUPS.
 extern "C" __global__ void __launch_bounds__(THREADS)
-rows_back(const float2* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots) {
+rows_back(const Kept* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots) {
     SHARED(float2, packed);
     float2* const turns = packed + TEAMS * PITCH;
     const int b = blockIdx.x / GROUPS, y0 = blockIdx.x % GROUPS * ROWS;
     if (!(ROUTE).mixed(b)) return;
     load_roots(roots, turns);
     for_rows_in_strips(b, y0, [&](int row, int k, size_t offset) {
-        if (k < COLUMNS) join(packed + row * PITCH, k, mixed_spectra[offset], mixed_spectra[offset + STRIP]);
+        if (k < COLUMNS) join(packed + row * PITCH, k, taken(mixed_spectra[offset]), taken(mixed_spectra[offset + STRIP]));
     });
     __syncthreads();
     transform<1>(packed + threadIdx.x / TEAM * PITCH, turns, threadIdx.x % TEAM);

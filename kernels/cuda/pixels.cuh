@@ -11,6 +11,11 @@ INLINE unsigned short float16_bits(float value) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
 }
+INLINE float float_of_float16(unsigned short bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
 #endif
 
 // Round to nearest, ties to even; what is no number stays none.
