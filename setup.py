@@ -48,5 +48,6 @@ def extension(level: str, flags: list[str]) -> Extension:
 
 setup(
     ext_modules=[extension(level, flags) for level, flags in LEVELS.items()],
-    exclude_package_data={"apr_dali.kernels": ["cpu/*"]},  # a wheel has them compiled
+    # A wheel has them compiled. To setuptools every folder is a package.
+    exclude_package_data={"apr_dali.kernels.cpu": ["*"]},
 )

@@ -124,4 +124,6 @@ def test_a_wheel_installs_the_one_package_whole(tmp_path):
     # The GPU's kernels are compiled where they run.
     kernels = {path.name for path in (ROOT / "kernels/cuda").iterdir()}
     assert {path.name for path in (site / "apr_dali/kernels/cuda").iterdir()} == kernels
+    # The CPU's are compiled already.
+    assert not list(site.rglob("*.cpp"))
     assert (site / "apr_dali" / "py.typed").is_file()

@@ -1,8 +1,9 @@
 // Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
 //
 // Everything else is written against these types and helpers; the only places that call an instruction by its name are
-// the conversions at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code
-// gives equal bits wherever it is inlined; `fma` asks for it where it is wanted.
+// the conversions at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one
+// rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is inlined; `fma` asks for
+// it where it is wanted.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 #include "warps.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -73,13 +74,12 @@ class Warp {
             int end = width_;
             while (begin < end && !is_inner(begin, y)) ++begin;
             while (begin < end && !is_inner(end - 1, y)) --end;
-            for (int x = begin; x + kBlock <= end; x += kBlock) own.write_block(x, y, out + 3 * x);
-            // What is left at the end: once more with some pixels before it, or by itself.
-            const int left = (end - begin) % kBlock;
-            if (end - begin >= kBlock && left > 0) own.write_block(end - kBlock, y, out + 3 * (end - kBlock));
-            const int done = end - begin >= kBlock ? end : begin;
+            for (int x = begin; x + kBlock < end; x += kBlock) own.write_block(x, y, out + 3 * x);
+            // The last ones once more with some before them, or, where there are too few, one by one.
+            const bool enough = end - begin >= kBlock;
+            if (enough) own.write_block(end - kBlock, y, out + 3 * (end - kBlock));
             for (int x = 0; x < begin; ++x) write(x, y, out + 3 * x);
-            for (int x = done; x < width_; ++x) write(x, y, out + 3 * x);
+            for (int x = enough ? end : begin; x < width_; ++x) write(x, y, out + 3 * x);
         }
     }
 
@@ -103,44 +103,47 @@ class Warp {
 
     const std::uint8_t* at(int x, int y) const { return in_ + (static_cast<std::size_t>(y) * width_ + x) * 3; }
 
+    // The levels that lie around the sources of a block, for each level of the result: above left, above right, below
+    // left, below right.
+    using Corners = std::array<const std::uint8_t*, 4>;
+
     // kBlock inner pixels.
     APR_INLINE void write_block(int x, int y, std::uint8_t* to) const {
         const double first = x;
+        const double same = y;
         Sources across, down;
         across.find<1>([&](Doubles i) { return Across ? source_x(first + i, y) - 0.5 : first + i; });
-        down.find<0>([&](Doubles i) { return Down ? source_y(first + i, y) - 0.5 : static_cast<double>(y) - Doubles{}; });
+        down.find<0>([&](Doubles i) { return Down ? source_y(first + i, y) - 0.5 : broadcast(same); });
         const std::size_t row = 3 * static_cast<std::size_t>(width_);
         // Mostly the sources of neighbours are neighbours too.
         if (are_zero(across.apart | down.apart)) {
             const std::uint8_t* from = at(across.whole[0], down.whole[0]);
-            interpolate(from, from + 3, from + row, from + row + 3, across.beyond, down.beyond, to);
+            interpolate({from, from + 3, from + row, from + row + 3}, across.beyond, down.beyond, to);
         } else if (std::max(down.whole[0], down.whole[kBlock - 1]) + Down < height_ - 1) {
-            std::uint8_t corners[4][kLevels + 1];
+            std::uint8_t close[4][kLevels + 1];
             for (int i = 0; i < kBlock; ++i) {
                 const std::uint8_t* from = at(across.whole[i], down.whole[i]);
-                // A byte too many, which the next pixel overwrites.
-                std::memcpy(corners[0] + 3 * i, from, 4);
-                if (Across) std::memcpy(corners[1] + 3 * i, from + 3, 4);
-                if (Down) std::memcpy(corners[2] + 3 * i, from + row, 4);
-                if (Across && Down) std::memcpy(corners[3] + 3 * i, from + row + 3, 4);
+                // A byte too many, which the next pixel overwrites; below there is a row for it.
+                std::memcpy(close[0] + 3 * i, from, 4);
+                if (Across) std::memcpy(close[1] + 3 * i, from + 3, 4);
+                if (Down) std::memcpy(close[2] + 3 * i, from + row, 4);
+                if (Across && Down) std::memcpy(close[3] + 3 * i, from + row + 3, 4);
             }
-            interpolate(corners[0], corners[1], corners[2], corners[3], across.beyond, down.beyond, to);
+            interpolate({close[0], close[1], close[2], close[3]}, across.beyond, down.beyond, to);
         } else {
             for (int i = 0; i < kBlock; ++i) write(x + i, y, to + 3 * i);
         }
     }
 
-    APR_INLINE static void interpolate(const std::uint8_t* upper_left, const std::uint8_t* upper_right, const std::uint8_t* lower_left,
-                                       const std::uint8_t* lower_right, const double* dx, const double* dy,
-                                       std::uint8_t* levels) {
+    APR_INLINE static void interpolate(const Corners& corners, const double* dx, const double* dy, std::uint8_t* to) {
         for (int i = 0; i < kLevels; i += kDoubles) {
             const auto mixed = [&](const std::uint8_t* left, const std::uint8_t* right) {
                 const Doubles a = load_bytes(left + i);
                 return Across ? a + (load_bytes(right + i) - a) * load(dx + i) : a;
             };
-            Doubles value = mixed(upper_left, upper_right);
-            if (Down) value = value + (mixed(lower_left, lower_right) - value) * load(dy + i);
-            store_bytes(levels + i, value);
+            Doubles value = mixed(corners[0], corners[1]);
+            if (Down) value = value + (mixed(corners[2], corners[3]) - value) * load(dy + i);
+            store_bytes(to + i, value);
         }
     }
 
