@@ -192,10 +192,15 @@ void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of
     passes.mix();
 }
 
+// What levels are multiplied by before the passes and after them.
+struct Scalings {
+    Scaling<float> in, out;
+};
+
 // APR-S of one image; `scratch` holds two images.
 template <class Channels>
-void single_image(Passes<float>& passes, const Channels& channels, const SingleTask& task, int n,
-                  std::uint8_t* scratch) {
+void single_image(Passes<float>& passes, const Channels& channels, const Scalings& scalings, const SingleTask& task,
+                  int n, std::uint8_t* scratch) {
     const Shape shape{3, task.height, task.width};
     const std::uint8_t* image = task.images + n * shape.size();
     std::uint8_t* out = task.out + n * shape.size();
@@ -209,13 +214,11 @@ void single_image(Passes<float>& passes, const Channels& channels, const SingleT
     run(0, image, first);
     run(1, first, second);
     if (task.amplitude_of_second[n]) std::swap(first, second);
-    const auto in = unscaled<float>(3);
-    const auto scale = scaled<float>(3, unit(channels, shape));
-    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape}, in);
+    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape}, scalings.in);
     if (task.overflow == Overflow::kWrap) {
-        passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scale);
+        passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scalings.out);
     } else {
-        passes.columns_inverse(channels, RgbSink<Clamped>{out, shape}, scale);
+        passes.columns_inverse(channels, RgbSink<Clamped>{out, shape}, scalings.out);
     }
 }
 
@@ -233,12 +236,13 @@ void single(const SingleTask& task) {
     with_channels<float>(task.axes, 3, [&](const auto& channels) {
         const Shape shape{3, task.height, task.width};
         const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
+        const Scalings scalings{unscaled<float>(3), scaled<float>(3, unit(channels, shape))};
         Team team(task.threads, task.batch);
         auto passes = one_each(team.workers(), layout);
         std::vector<Buffer<std::uint8_t>> scratch;
         for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * shape.size());
         team.run([&](int worker, int n) {
-            single_image(passes[worker], channels, task, n, scratch[worker].get());
+            single_image(passes[worker], channels, scalings, task, n, scratch[worker].get());
         });
     });
 }
