@@ -131,27 +131,20 @@ std::vector<int> partners_first(const std::int64_t* partner, int batch) {
     return order;
 }
 
-// Mixes order[begin..end). A walk that closes a cycle begins with the amplitudes of the image that it ends with: the
-// spectrum of that one is kept until then.
-void mix_walk(Passes<float>& passes, Buffer<Complex<float>>& keep, const Ports& ports, const std::int64_t* partner,
-              const std::vector<int>& order, int begin, int end) {
+// Mixes order[begin..end). A walk that closes a cycle begins with the amplitudes of the image that it ends with: that
+// one is transformed twice, which takes less time than to keep its spectrum until then.
+void mix_walk(Passes<float>& passes, const Ports& ports, const std::int64_t* partner, const std::vector<int>& order,
+              int begin, int end) {
     int measured = -1;
-    int kept = -1;
     for (int i = begin; i < end; ++i) {
         const int image = order[i];
         const int giver = static_cast<int>(partner[image]);
         if (giver != measured) {
             ports.forward(passes, giver);
-            const bool needed = std::find(order.begin() + i, order.begin() + end, giver) != order.begin() + end;
-            passes.measure(needed ? keep.get() : nullptr);
-            if (needed) kept = giver;
+            passes.measure();
         }
-        if (image == kept) {
-            passes.mix_kept(keep.get());
-        } else {
-            ports.forward(passes, image);
-            passes.mix();
-        }
+        ports.forward(passes, image);
+        passes.mix();
         ports.inverse(passes, image);
         measured = image;
     }
@@ -162,14 +155,12 @@ void mix_batch(const PairTask& task, const Layout<float>& layout, const Ports& p
     const int chunks = std::min(task.threads, task.batch);
     Team team(task.threads, chunks);
     auto passes = one_each(team.workers(), layout);
-    std::vector<Buffer<Complex<float>>> keep;
-    for (int i = 0; i < team.workers(); ++i) keep.emplace_back(layout.bins());
     team.run([&](int worker, int chunk) {
         const auto bound = [&](int k) { return static_cast<int>(static_cast<long long>(task.batch) * k / chunks); };
         const int begin = bound(chunk);
         const int end = bound(chunk + 1);
         for (int i = begin; i < end && task.both_views; ++i) ports.copy(passes[worker], 2 * order[i]);
-        mix_walk(passes[worker], keep[worker], ports, task.partner, order, begin, end);
+        mix_walk(passes[worker], ports, task.partner, order, begin, end);
     });
 }
 
@@ -187,7 +178,7 @@ template <class T, class Channels, class Source>
 void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of, const Source& amplitude_of,
              const Scaling<T>& in) {
     passes.columns_forward(channels, amplitude_of, in);
-    passes.measure(nullptr);
+    passes.measure();
     passes.columns_forward(channels, phase_of, in);
     passes.mix();
 }

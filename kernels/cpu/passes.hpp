@@ -120,11 +120,10 @@ class Passes {
         }
     }
 
-    // Keep the amplitudes of the image, and its spectrum in `keep` unless that is null.
-    void measure(Complex<T>* keep) {
+    // Keep the amplitudes of the image.
+    void measure() {
         for (int group = 0; group < layout_.groups(); ++group) {
             row_forward(group);
-            if (keep != nullptr) std::copy_n(row_.get(), layout_.shape.width, keep + offset(group));
             take_amplitudes(amplitudes_.get() + offset(group));
         }
     }
@@ -133,15 +132,6 @@ class Passes {
     void mix() {
         for (int group = 0; group < layout_.groups(); ++group) {
             row_forward(group);
-            exchange(amplitudes_.get() + offset(group));
-            row_inverse(group);
-        }
-    }
-
-    // The same for an image of which `measure` kept the spectrum.
-    void mix_kept(const Complex<T>* keep) {
-        for (int group = 0; group < layout_.groups(); ++group) {
-            std::copy_n(keep + offset(group), layout_.shape.width, row_.get());
             exchange(amplitudes_.get() + offset(group));
             row_inverse(group);
         }
