@@ -107,7 +107,7 @@ Table flattening(const std::array<std::uint32_t, 256>& histogram, std::size_t pi
         below[level] = static_cast<double>(sum);
         sum += histogram[level];
     }
-    // Whole numbers below 2^52, which a quotient is too near to only where it is one: truncated it is exact.
+    // The quotient of whole numbers this small rounds to a whole one only where it is one: truncation is exact.
     return table_of([&](int level) {
         const Doubles quotient = load(below + level) / static_cast<double>(step);
         return quotient > 255.0 ? broadcast(255.0) : quotient;
