@@ -7,7 +7,7 @@ from apr_dali.kernels.geometry import FUSED_SIZES, WHOLE_SIZES
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
 
-ARCHITECTURES = (75, 80, 90, 100)
+ARCHITECTURES = (75, 80, 90, 100, 120)
 FUSED = {"rows_forward", "columns", "rows_back"}
 KERNELS = {
     nvrtc.generic("float"): {"before", "between", "after"},
@@ -18,7 +18,10 @@ KERNELS = {
     nvrtc.fused(224, half=True): FUSED,
 }
 # The other sizes are the same source with other factors: one architecture each, in turn.
-OTHERS = [(nvrtc.fused(size), ARCHITECTURES[k % 4]) for k, size in enumerate(s for s in FUSED_SIZES if s != 224)]
+OTHERS = [
+    (nvrtc.fused(size), ARCHITECTURES[k % len(ARCHITECTURES)])
+    for k, size in enumerate(s for s in FUSED_SIZES if s != 224)
+]
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 

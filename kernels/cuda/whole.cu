@@ -7,6 +7,8 @@
 // A team for each pair of rows of three channels.
 #define TEAMS (3 * PAIRS)
 #define THREADS (TEAMS * TEAM)
+// Blocks of a multiprocessor that registers are kept for: its shared memory lets no more of them in.
+#define BLOCKS 4
 // Columns of an image, three channels, and so many more that every warp has a team for all of its lanes to run.
 #define SPACE ((3 * COLUMNS + 32 / TEAM - 1) / (32 / TEAM) * (32 / TEAM))
 
@@ -26,7 +28,7 @@ template <typename Use> INLINE void for_pairs_and_columns(Use use) {
 }
 
 // Grid: results.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, int across_channels, float factor,
              int write_clean_view) {
     SHARED(float2, packed);
