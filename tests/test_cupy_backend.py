@@ -16,7 +16,7 @@ import apr_dali
 from apr_dali import backend, spectral
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import install_command
-from apr_dali.kernels import cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cuda_check, cupy_backend, geometry, nvrtc
 from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import Geometry
 
@@ -246,7 +246,7 @@ def test_cupy_comes_first_on_cuda_and_torch_serves_where_it_cannot_run(monkeypat
     ],
 )
 def test_why_there_is_no_device(cuda, driver, expected):
-    assert expected in cupy_backend._no_device(cuda, driver, "cudaErrorNoDevice")
+    assert expected in cuda_check._no_device(cuda, driver, "cudaErrorNoDevice")
 
 
 @pytest.mark.parametrize("capability", ["61", "75", "100"])
@@ -261,7 +261,7 @@ def test_a_gpu_that_is_too_old_is_named_with_what_serves_it(capability, monkeypa
     if not usable:
         assert "has compute capability 6.1, NVRTC of CUDA 13 compiles for 7.5 and newer" in reason
         assert install_command("cuda12") in reason
-    assert "cuda12" not in cupy_backend._too_old(12, 37, 50)
+    assert "cuda12" not in cuda_check._too_old(12, 37, 50)
 
 
 def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch):
@@ -274,7 +274,7 @@ def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch)
     def missing() -> None:
         raise ImportError("libcufft.so.11: cannot open\nmore")
 
-    monkeypatch.setattr(cupy_backend, "_cufft_version", missing)
+    monkeypatch.setattr(cuda_check, "_cufft_version", missing)
     found = cupy_backend.check()
     assert found == (
         False,
