@@ -269,8 +269,8 @@ def pair(
         backend: "auto" or one of BACKENDS.
         threads: of the native backend; None takes every processor that this process may run on.
         intermediates: "float16" halves what the cupy backend's fused kernels (squares of 64 to 256, 3 channels) move
-            between them, for an error of about 0.1 grey levels, 0.6 at the most; values beyond 65504 overflow. Refused
-            elsewhere.
+            between them, for an error of about 0.1 grey levels on natural images; values beyond 65504 overflow.
+            Refused elsewhere.
 
     Returns:
         The images in `dtype`, channels first, not clipped.

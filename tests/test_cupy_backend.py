@@ -15,8 +15,7 @@ from host_cuda import HostCuda
 import apr_dali
 from apr_dali import backend, spectral
 from apr_dali.draws import SingleDraws
-from apr_dali.errors import install_command
-from apr_dali.kernels import cuda_check, cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cupy_backend, geometry, nvrtc
 from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import Geometry
 
@@ -234,52 +233,6 @@ def test_cupy_comes_first_on_cuda_and_torch_serves_where_it_cannot_run(monkeypat
     states["cupy"] = (True, "CuPy")
     with pytest.raises(ValueError, match="'cupy' does not work on cpu arrays"):
         apr_dali.pair(np.zeros((1, 4, 4, 3), np.uint8), [0], backend="cupy")
-
-
-@pytest.mark.parametrize(
-    ("cuda", "driver", "expected"),
-    [
-        (12, 0, "no NVIDIA driver"),
-        (12, 11040, "supports CUDA up to 11.4, CuPy is built for CUDA 12: update it to 525 or newer"),
-        (13, 12080, "supports CUDA up to 12.8, CuPy is built for CUDA 13: update it to 580 or newer"),
-        (12, 12080, "no CUDA device: cudaErrorNoDevice"),
-    ],
-)
-def test_why_there_is_no_device(cuda, driver, expected):
-    assert expected in cuda_check._no_device(cuda, driver, "cudaErrorNoDevice")
-
-
-@pytest.mark.parametrize("capability", ["61", "75", "100"])
-def test_a_gpu_that_is_too_old_is_named_with_what_serves_it(capability, monkeypatch):
-    cupy = pytest.importorskip("cupy")
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 1)
-    monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda: 13000)
-    monkeypatch.setattr(cupy.cuda.nvrtc, "getSupportedArchs", lambda: [75, 80, 90, 100])
-    monkeypatch.setattr(cupy.cuda, "Device", lambda: SimpleNamespace(compute_capability=capability))
-    usable, reason = cupy_backend.check()
-    assert usable == (capability != "61")
-    if not usable:
-        assert "has compute capability 6.1, NVRTC of CUDA 13 compiles for 7.5 and newer" in reason
-        assert install_command("cuda12") in reason
-    assert "cuda12" not in cuda_check._too_old(12, 37, 50)
-
-
-def test_a_library_that_does_not_load_is_named_with_what_to_install(monkeypatch):
-    cupy = pytest.importorskip("cupy")
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 1)
-    monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda: 12090)
-    monkeypatch.setattr(cupy.cuda, "Device", lambda: SimpleNamespace(compute_capability="75"))
-    assert cupy_backend.check()[0]
-
-    def missing() -> None:
-        raise ImportError("libcufft.so.11: cannot open\nmore")
-
-    monkeypatch.setattr(cuda_check, "_cufft_version", missing)
-    found = cupy_backend.check()
-    assert found == (
-        False,
-        f"cuFFT does not load, {install_command('cuda12')} brings it: libcufft.so.11: cannot open",
-    )
 
 
 @pytest.mark.parametrize(

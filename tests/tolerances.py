@@ -11,7 +11,7 @@ RECOMBINE_FLOAT64 = 1e-10
 
 HALF_INTERMEDIATES = 4e-3
 """Relative to the largest value: spectra of rows rounded to 11 bits, twice. On natural images a grey level is off by
-0.1 in the root mean square and by 0.6 at the most."""
+0.1 in the root mean square and was by 0.6 at the most."""
 
 HALF_PRECISION = {"float16": 1e-3, "bfloat16": 8e-3}
 """Relative rounding of the result's type: 2^-11 and 2^-8, with room for a neighbouring float32 value."""
