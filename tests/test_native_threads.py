@@ -44,6 +44,36 @@ def test_threads_wait_for_more_work_and_then_end(crops):
     assert not helpers & set(os.listdir(TASKS))
 
 
+def cores_of_helper(images: np.ndarray) -> set[int]:
+    """The cores that the one helper of a call may run on."""
+    before = set(os.listdir(TASKS))
+    mix(images, 2)
+    (helper,) = set(os.listdir(TASKS)) - before
+    return os.sched_getaffinity(int(helper))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinities")
+def test_helpers_are_kept_off_the_core_of_their_caller(crops):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("there is one core")
+    time.sleep(1.3)  # those of earlier tests
+    helper = cores_of_helper(crops(8, 32, 32))
+    assert helper < allowed
+    assert len(helper) == len(allowed) - 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinities")
+def test_a_caller_bound_to_one_core_has_its_helpers_there_too(crops):
+    allowed = os.sched_getaffinity(0)
+    time.sleep(1.3)
+    try:
+        os.sched_setaffinity(0, {max(allowed)})
+        assert cores_of_helper(crops(8, 32, 32)) == {max(allowed)}
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 # In a process by itself: a fork copies whatever locks the threads of other tests may hold.
 FORKED = """
 import os, sys

@@ -1,6 +1,9 @@
 #include "threads.hpp"
 
 #include <pthread.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include <chrono>
 #include <condition_variable>
@@ -8,6 +11,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace apr {
 namespace {
@@ -23,6 +27,18 @@ struct Call {
     int joined = 0;
     int busy = 0;
 };
+
+// Keeps sleeping threads off this core, on the others that this thread may use. Linux may wake them here, behind their
+// caller: kernels of virtual machines do, to keep few cores awake, and part the two after milliseconds only.
+void send_away([[maybe_unused]] const std::vector<pthread_t>& sleeping) {
+#ifdef __linux__
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+    CPU_CLR(sched_getcpu(), &cores);
+    if (CPU_COUNT(&cores) == 0) return;
+    for (const pthread_t thread : sleeping) pthread_setaffinity_np(thread, sizeof cores, &cores);
+#endif
+}
 
 class Helpers {
    public:
@@ -41,10 +57,15 @@ class Helpers {
             int wanted = 0;
             for (const Call* each : calls_) wanted += each->places - each->joined;
             try {
-                for (; waiting_ < wanted; ++waiting_) std::thread([this] { help(); }).detach();
+                while (static_cast<int>(waiting_.size()) < wanted) {
+                    std::thread helper([this] { help(); });
+                    waiting_.push_back(helper.native_handle());
+                    helper.detach();
+                }
             } catch (const std::system_error&) {
                 // The system gives no more threads: those that are there do all of it.
             }
+            send_away(waiting_);
         }
         for (int place = 0; place < call.places; ++place) called_.notify_one();
     }
@@ -66,7 +87,7 @@ class Helpers {
     void help() {
         std::unique_lock lock(guard_);
         while (called_.wait_for(lock, kPatience, [&] { return !calls_.empty(); })) {
-            --waiting_;
+            std::erase(waiting_, pthread_self());
             Call& call = *calls_.front();
             ++call.busy;
             const int worker = ++call.joined;
@@ -75,15 +96,15 @@ class Helpers {
             (*call.work)(worker);
             lock.lock();
             if (--call.busy == 0) left_.notify_all();
-            ++waiting_;
+            waiting_.push_back(pthread_self());
         }
-        --waiting_;
+        std::erase(waiting_, pthread_self());
     }
 
     std::mutex guard_;
     std::condition_variable called_, left_;
     std::deque<Call*> calls_;
-    int waiting_ = 0;
+    std::vector<pthread_t> waiting_;
 };
 
 // Never destroyed: threads may wait in it until the process ends.
