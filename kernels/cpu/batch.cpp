@@ -1,6 +1,7 @@
 #include "batch.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <type_traits>
 
@@ -188,20 +189,27 @@ struct Scalings {
     Scaling<float> in, out;
 };
 
-// APR-S of one image; `scratch` holds two images.
+// An image, and what an operation may read after it.
+std::size_t room(Shape shape) { return shape.size() + bytes_beyond(shape.width); }
+
+// APR-S of one image; `scratch` has room for two.
 template <class Channels>
 void single_image(Passes<float>& passes, const Channels& channels, const Scalings& scalings, const SingleTask& task,
                   int n, std::uint8_t* scratch) {
     const Shape shape{3, task.height, task.width};
     const std::uint8_t* image = task.images + n * shape.size();
     std::uint8_t* out = task.out + n * shape.size();
+    std::uint8_t* first = scratch;
+    std::uint8_t* second = scratch + room(shape);
+    // The images after this one are there to read; at the end of the batch there is nothing.
+    if ((task.batch - n - 1) * shape.size() < bytes_beyond(shape.width)) {
+        image = static_cast<const std::uint8_t*>(std::memcpy(second, image, shape.size()));
+    }
     const auto run = [&](int which, const std::uint8_t* from, std::uint8_t* to) {
         const auto operation = static_cast<Operation>(task.operation[2 * n + which]);
         operate(operation, task.parameters + 6 * (2 * n + which), from, to, task.height, task.width);
     };
     if (!task.mix[n]) return run(0, image, out);
-    std::uint8_t* first = scratch;
-    std::uint8_t* second = scratch + shape.size();
     run(0, image, first);
     run(1, first, second);
     if (task.amplitude_of_second[n]) std::swap(first, second);
@@ -231,7 +239,7 @@ void single(const SingleTask& task) {
         Team team(task.threads, task.batch);
         auto passes = one_each(team.workers(), layout);
         std::vector<Buffer<std::uint8_t>> scratch;
-        for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * shape.size());
+        for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * room(shape));
         team.run([&](int worker, int n) {
             single_image(passes[worker], channels, scalings, task, n, scratch[worker].get());
         });

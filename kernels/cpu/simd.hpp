@@ -202,22 +202,13 @@ APR_INLINE Halves to_half(Floats value) {
 
 using Doubles = Vector<double>;
 
-// kLanes<double> bytes as numbers, and numbers in 0..255 as bytes, truncated.
+// kLanes<double> numbers in 0..255 as bytes, truncated.
 #if defined(__AVX512F__)
-APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-    return bits<Doubles>(_mm512_maskz_cvtepi32_pd(0xff, _mm256_cvtepu8_epi32(bytes)));
-}
 APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     const __m256i whole = _mm512_maskz_cvttpd_epi32(0xff, bits<__m512d>(value));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_maskz_cvtepi32_epi8(0xff, whole));
 }
 #elif defined(__AVX2__)
-APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
-    int four;
-    std::memcpy(&four, from, sizeof(four));
-    return bits<Doubles>(_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four))));
-}
 APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     const __m128i whole = _mm256_cvttpd_epi32(bits<__m256d>(value));
     const __m128i low = _mm_shuffle_epi8(whole, _mm_cvtsi32_si128(0x0c080400));
@@ -225,9 +216,6 @@ APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     std::memcpy(to, &four, sizeof(four));
 }
 #else
-APR_INLINE Doubles load_bytes(const std::uint8_t* from) {
-    return Doubles{static_cast<double>(from[0]), static_cast<double>(from[1])};
-}
 APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     to[0] = static_cast<std::uint8_t>(value[0]);
     to[1] = static_cast<std::uint8_t>(value[1]);

@@ -5,58 +5,39 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
+#include "pixels.hpp"
 #include "simd.hpp"
 
 namespace apr {
 namespace {
 
-// Pixels, and levels, that are made at a time.
-inline constexpr int kBlock = 8;
-inline constexpr int kLevels = 3 * kBlock;
+// Pixels that are made at a time, in two vectors of float64.
+inline constexpr int kBlock = kLanes<float>;
+inline constexpr int kHalf = kLanes<double>;
+// Blocks whose sources are found before the first is made: the processor would wait for each one's.
+inline constexpr int kAhead = 8;
 
-inline constexpr int kDoubles = kLanes<double>;
-inline constexpr std::make_integer_sequence<int, kDoubles> kEachDouble;
-using Whole = Vector<std::int32_t, 4 * kDoubles>;
+using Quads = Vector<std::uint64_t>;
+using Whole = Vector<std::int32_t, 4 * kHalf>;
+inline constexpr std::make_integer_sequence<int, kHalf> kEachHalf;
+inline constexpr std::make_integer_sequence<int, kBlock> kEachPixel;
 
-// Numbers of kDoubles pixels as those of their levels, of which there are three times as many.
-template <int Part, int... Lane>
-APR_INLINE Doubles each_thrice(Doubles pixels, std::integer_sequence<int, Lane...>) {
-    return __builtin_shufflevector(pixels, pixels, ((kDoubles * Part + Lane) / 3)...);
-}
-
-// Where the sources of a block lie along one axis: in whole pixels, and for every level how far beyond them.
-struct Sources {
-    std::int32_t whole[kBlock];
-    double beyond[kLevels];
-    Whole apart{};  // not 0 unless each source lies Step pixels after the one before
-
-    template <int Step, class At>
-    APR_INLINE void find(const At& at) {
-        const Whole steps = __builtin_convertvector(Step * kAscending<double>, Whole);
-        for (int i = 0; i < kBlock; i += kDoubles) {
-            const Doubles source = at(i + kAscending<double>);
-            const Whole nearest = __builtin_convertvector(source, Whole);
-            std::memcpy(whole + i, &nearest, sizeof(nearest));
-            apart |= nearest - (steps + (whole[0] + Step * i));
-            const Doubles rest = source - __builtin_convertvector(nearest, Doubles);
-            store(beyond + 3 * i, each_thrice<0>(rest, kEachDouble));
-            store(beyond + 3 * i + kDoubles, each_thrice<1>(rest, kEachDouble));
-            store(beyond + 3 * i + 2 * kDoubles, each_thrice<2>(rest, kEachDouble));
-        }
-    }
+// The pixels of a block that are wanted, and where its sources lie.
+struct Block {
+    std::uint8_t* to;
+    int count;
+    std::int32_t pixel[kBlock];  // the one above and to the left, counted through the image
+    Doubles dx[2], dy[2];        // how far beyond its centre
+    Ints inside;                 // -1, or 0 where the source is outside
 };
-
-bool are_zero(Whole values) {
-    std::uint64_t words[sizeof(values) / 8];
-    std::memcpy(words, &values, sizeof(values));
-    std::uint64_t any = 0;
-    for (const std::uint64_t word : words) any |= word;
-    return any == 0;
-}
 
 // `Across` and `Down` say along which axes a source may lie between two pixels; along another one source and result
 // have the same coordinate, the fraction is 0, and the interpolation changes nothing.
+//
+// Where Pillow takes a pixel of the edge for its neighbour, outside, too, interpolation changes nothing either: here
+// the source is moved to the centre of that pixel, with a fraction of 0, and any neighbour does.
 template <bool Across, bool Down>
 class Warp {
    public:
@@ -68,109 +49,105 @@ class Warp {
     [[gnu::noinline]] void run(std::uint8_t* out) const {
         // A copy that nobody else knows: for all that the compiler sees, what is written could change this one.
         const Warp own = *this;
-        for (int y = 0; y < height_; ++y, out += 3 * static_cast<std::size_t>(width_)) {
-            // Coordinates grow or fall steadily along a row: what holds at both ends holds between them.
-            int begin = 0;
-            int end = width_;
-            while (begin < end && !is_inner(begin, y)) ++begin;
-            while (begin < end && !is_inner(end - 1, y)) --end;
-            for (int x = begin; x + kBlock < end; x += kBlock) own.write_block(x, y, out + 3 * x);
-            // The last ones once more with some before them, or, where there are too few, one by one.
-            const bool enough = end - begin >= kBlock;
-            if (enough) own.write_block(end - kBlock, y, out + 3 * (end - kBlock));
-            for (int x = 0; x < begin; ++x) write(x, y, out + 3 * x);
-            for (int x = enough ? end : begin; x < width_; ++x) write(x, y, out + 3 * x);
+        Block ahead[kAhead];
+        int found = 0;
+        for (int y = 0; y < height_; ++y) {
+            for (int x = 0; x < width_; x += kBlock) {
+                if (found == kAhead) {
+                    own.write(ahead, found);
+                    found = 0;
+                }
+                Block& block = ahead[found++];
+                block.to = out + 3 * (static_cast<std::size_t>(y) * width_ + x);
+                block.count = std::min(kBlock, width_ - x);
+                own.find(x, y, &block);
+            }
         }
+        own.write(ahead, found);
     }
 
    private:
-    // Where pixel (x, y) of the result lies in the image.
-    template <class X>
-    APR_INLINE X source_x(X x, int y) const {
-        return m_[0] * (x + 0.5) + m_[1] * (y + 0.5) + m_[2];
-    }
-    template <class X>
-    APR_INLINE X source_y(X x, int y) const {
-        return m_[3] * (x + 0.5) + m_[4] * (y + 0.5) + m_[5];
+    // Not before the first centre nor beyond the last, and a number.
+    APR_INLINE static Doubles within(Doubles source, int size) {
+        const double last = size - 1;
+        const Doubles positive = source > 0.0 ? source : Doubles{};
+        return positive < last ? positive : broadcast(last);
     }
 
-    // All four neighbours are pixels.
-    bool is_inner(int x, int y) const {
-        const auto between_pixels = [](double source, int size) { return source >= 0.5 && source - 0.5 < size - 1; };
-        return (!Across || between_pixels(source_x<double>(x, y), width_)) &&
-               (!Down || between_pixels(source_y<double>(x, y), height_));
+    APR_INLINE void find(int x, int y, Block* out) const {
+        const double line = y + 0.5;
+        Whole inside[2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            const Doubles column = (x + half * kHalf + 0.5) + kAscending<double>;
+            const Doubles sx = Across ? m_[0] * column + m_[1] * line + m_[2] : column;
+            const Doubles sy = Down ? m_[3] * column + m_[4] * line + m_[5] : broadcast(line);
+            Integers<double> is_inside = ~Integers<double>{};
+            if (Across) is_inside &= (sx >= 0.0) & (sx < static_cast<double>(width_));
+            if (Down) is_inside &= (sy >= 0.0) & (sy < static_cast<double>(height_));
+            inside[half] = __builtin_convertvector(is_inside, Whole);
+            const Doubles from_left = within(sx - 0.5, width_);
+            const Doubles from_top = within(sy - 0.5, height_);
+            const Whole left = __builtin_convertvector(from_left, Whole);
+            const Whole top = __builtin_convertvector(from_top, Whole);
+            store(out->pixel + half * kHalf, top * width_ + left);
+            out->dx[half] = from_left - __builtin_convertvector(left, Doubles);
+            out->dy[half] = from_top - __builtin_convertvector(top, Doubles);
+        }
+        out->inside = join(inside[0], inside[1], kEachPixel);
     }
 
-    const std::uint8_t* at(int x, int y) const { return in_ + (static_cast<std::size_t>(y) * width_ + x) * 3; }
-
-    // The levels that lie around the sources of a block, for each level of the result: above left, above right, below
-    // left, below right.
-    using Corners = std::array<const std::uint8_t*, 4>;
-
-    // kBlock inner pixels.
-    APR_INLINE void write_block(int x, int y, std::uint8_t* to) const {
-        const double first = x;
-        const double same = y;
-        Sources across, down;
-        across.find<1>([&](Doubles i) { return Across ? source_x(first + i, y) - 0.5 : first + i; });
-        down.find<0>([&](Doubles i) { return Down ? source_y(first + i, y) - 0.5 : broadcast(same); });
-        const std::size_t row = 3 * static_cast<std::size_t>(width_);
-        // Mostly the sources of neighbours are neighbours too.
-        if (are_zero(across.apart | down.apart)) {
-            const std::uint8_t* from = at(across.whole[0], down.whole[0]);
-            interpolate({from, from + 3, from + row, from + row + 3}, across.beyond, down.beyond, to);
-        } else if (std::max(down.whole[0], down.whole[kBlock - 1]) + Down < height_ - 1) {
-            std::uint8_t close[4][kLevels + 1];
-            for (int i = 0; i < kBlock; ++i) {
-                const std::uint8_t* from = at(across.whole[i], down.whole[i]);
-                // A byte too many, which the next pixel overwrites; below there is a row for it.
-                std::memcpy(close[0] + 3 * i, from, 4);
-                if (Across) std::memcpy(close[1] + 3 * i, from + 3, 4);
-                if (Down) std::memcpy(close[2] + 3 * i, from + row, 4);
-                if (Across && Down) std::memcpy(close[3] + 3 * i, from + row + 3, 4);
+    APR_INLINE void write(const Block* blocks, int count) const {
+        for (const Block* block = blocks; block < blocks + count; ++block) {
+            const Ints pixels = join(half_of<0>(*block), half_of<1>(*block), kEachPixel) & block->inside;
+            if (block->count == kBlock) {
+                store_pixels<true>(pack(pixels, kEachByte), block->to);
+            } else {
+                std::uint8_t last[3 * kBlock];
+                store_pixels<true>(pack(pixels, kEachByte), last);
+                std::memcpy(block->to, last, 3 * block->count);
             }
-            interpolate({close[0], close[1], close[2], close[3]}, across.beyond, down.beyond, to);
-        } else {
-            for (int i = 0; i < kBlock; ++i) write(x + i, y, to + 3 * i);
         }
     }
 
-    APR_INLINE static void interpolate(const Corners& corners, const double* dx, const double* dy, std::uint8_t* to) {
-        for (int i = 0; i < kLevels; i += kDoubles) {
-            const auto mixed = [&](const std::uint8_t* left, const std::uint8_t* right) {
-                const Doubles a = load_bytes(left + i);
-                return Across ? a + (load_bytes(right + i) - a) * load(dx + i) : a;
-            };
-            Doubles value = mixed(corners[0], corners[1]);
-            if (Down) value = value + (mixed(corners[2], corners[3]) - value) * load(dy + i);
-            store_bytes(to + i, value);
-        }
-    }
-
-    // One pixel anywhere, word for word as Pillow has it.
-    void write(int x, int y, std::uint8_t* to) const {
-        const double sx = source_x<double>(x, y);
-        const double sy = source_y<double>(x, y);
-        if (!(sx >= 0 && sx < width_ && sy >= 0 && sy < height_)) {
-            std::memset(to, 0, 3);
-            return;
-        }
-        const int left = static_cast<int>(std::floor(sx - 0.5));
-        const int top = static_cast<int>(std::floor(sy - 0.5));
-        const double dx = (sx - 0.5) - left;
-        const double dy = (sy - 0.5) - top;
-        const auto column = [&](int x) { return std::clamp(x, 0, width_ - 1); };
-        const int row = std::clamp(top, 0, height_ - 1);
-        // At the bottom the upper line counts twice.
-        const int below = top + 1 < height_ ? top + 1 : row;
+    template <int Half>
+    APR_INLINE Whole half_of(const Block& block) const {
+        const std::int32_t* pixel = block.pixel + Half * kHalf;
+        const Quads upper = fetch(pixel, 0, kEachHalf);
+        const Quads lower = Down ? fetch(pixel, width_, kEachHalf) : upper;
+        Whole pixels{};
+#pragma GCC unroll 3
         for (int c = 0; c < 3; ++c) {
-            const auto mixed = [&](int row) {
-                const double a = at(column(left), row)[c];
-                return a + (at(column(left + 1), row)[c] - a) * dx;
-            };
-            const double upper = mixed(row);
-            to[c] = static_cast<std::uint8_t>(upper + (mixed(below) - upper) * dy);
+            const Doubles value = interpolate(upper, lower, c, block.dx[Half], block.dy[Half]);
+            pixels |= __builtin_convertvector(value, Whole) << (8 * c);
         }
+        return pixels;
+    }
+
+    APR_INLINE static Doubles interpolate(Quads upper, Quads lower, int channel, Doubles dx, Doubles dy) {
+        // 2^52 and a whole number below it: the number is in the lowest bits.
+        constexpr double large = 4503599627370496;
+        const auto level = [&](Quads line, int pixel) {
+            return bits<Doubles>(((line >> (24 * pixel + 8 * channel)) & 255) | 0x4330000000000000);
+        };
+        const auto mixed = [&](Quads line) {
+            const Doubles a = level(line, 0);
+            return Across ? (a - large) + (level(line, 1) - a) * dx : a - large;
+        };
+        const Doubles value = mixed(upper);
+        return Down ? value + (mixed(lower) - value) * dy : value;
+    }
+
+    // Each pixel `below` after those and the one to its right: six levels, the first lowest.
+    template <int... Lane>
+    APR_INLINE Quads fetch(const std::int32_t* pixel, int below, std::integer_sequence<int, Lane...>) const {
+        return Quads{two_pixels(static_cast<std::ptrdiff_t>(pixel[Lane]) + below)...};
+    }
+
+    APR_INLINE std::uint64_t two_pixels(std::ptrdiff_t pixel) const {
+        std::uint64_t levels;
+        std::memcpy(&levels, in_ + 3 * pixel, sizeof(levels));
+        return levels;
     }
 
     double m_[6];
