@@ -29,10 +29,22 @@ Table table_of(const Value& value) {
 }
 
 void look_up(const Tables& tables, const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
-    for (std::size_t i = 0; i < 3 * pixels; i += 3) {
-        out[i] = tables[0][in[i]];
-        out[i + 1] = tables[1][in[i + 1]];
-        out[i + 2] = tables[2][in[i + 2]];
+    const auto mapped = [&](std::size_t i) {
+        const std::uint8_t* levels = in + 3 * i;
+        return static_cast<std::uint32_t>(tables[0][levels[0]] | tables[1][levels[1]] << 8 | tables[2][levels[2]] << 16);
+    };
+    const auto put = [](std::uint32_t word, std::uint8_t* to) { std::memcpy(to, &word, sizeof(word)); };
+    // Four pixels in three words take half the time of twelve levels one by one.
+    std::size_t i = 0;
+    for (; i + 4 <= pixels; i += 4) {
+        const std::uint32_t a = mapped(i), b = mapped(i + 1), c = mapped(i + 2), d = mapped(i + 3);
+        put(a | b << 24, out + 3 * i);
+        put(b >> 8 | c << 16, out + 3 * i + 4);
+        put(c >> 16 | d << 8, out + 3 * i + 8);
+    }
+    for (; i < pixels; ++i) {
+        const std::uint32_t pixel = mapped(i);
+        std::memcpy(out + 3 * i, &pixel, 3);
     }
 }
 
@@ -101,39 +113,29 @@ Table flattening(const std::array<std::uint32_t, 256>& histogram, std::size_t pi
     while (histogram[brightest] == 0) --brightest;
     const std::size_t step = (pixels - histogram[brightest]) / 255;
     if (step == 0) return identity();
-    double below[256];
-    std::size_t sum = step / 2;
+    std::int32_t below[256];
+    auto sum = static_cast<std::int32_t>(step / 2);
     for (int level = 0; level < 256; ++level) {
-        below[level] = static_cast<double>(sum);
-        sum += histogram[level];
+        below[level] = sum;
+        sum += static_cast<std::int32_t>(histogram[level]);
     }
-    // The quotient of whole numbers this small rounds to a whole one only where it is one: truncation is exact.
+    // The whole part of below / step: half a step's part more is never the next one, and makes up for all roundings.
+    const double inverse = 1.0 / static_cast<double>(step);
     return table_of([&](int level) {
-        const Doubles quotient = load(below + level) / static_cast<double>(step);
+        Vector<std::int32_t, kVectorBytes / 2> sums;
+        std::memcpy(&sums, below + level, sizeof(sums));
+        const Doubles quotient = (__builtin_convertvector(sums, Doubles) + 0.5) * inverse;
         return quotient > 255.0 ? broadcast(255.0) : quotient;
     });
 }
 
 void equalize(const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
-    // Sets of counters in turn: one that is counted twice in a row would wait for itself.
-    constexpr std::size_t sets = 4;
-    std::array<std::uint32_t, 256> counts[sets][3] = {};
-    std::size_t i = 0;
-    for (; i + sets <= pixels; i += sets) {
-        for (std::size_t set = 0; set < sets; ++set) {
-            for (int c = 0; c < 3; ++c) ++counts[set][c][in[3 * (i + set) + c]];
-        }
-    }
-    for (; i < pixels; ++i) {
-        for (int c = 0; c < 3; ++c) ++counts[0][c][in[3 * i + c]];
+    std::array<std::uint32_t, 256> counts[3] = {};
+    for (std::size_t i = 0; i < 3 * pixels; i += 3) {
+        for (int c = 0; c < 3; ++c) ++counts[c][in[i + c]];
     }
     Tables tables;
-    for (int c = 0; c < 3; ++c) {
-        for (std::size_t set = 1; set < sets; ++set) {
-            for (int level = 0; level < 256; ++level) counts[0][c][level] += counts[set][c][level];
-        }
-        tables[c] = flattening(counts[0][c], pixels);
-    }
+    for (int c = 0; c < 3; ++c) tables[c] = flattening(counts[c], pixels);
     look_up(tables, in, out, pixels);
 }
 
