@@ -85,15 +85,17 @@ class Passes {
             read_columns(channels, source, scaling, strip * kLanes<T>);
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
-                layout_.over_columns.template run<Direction::kForward>(z, workspace_.get());
+                layout_.over_columns.forward(z, workspace_.get(), [z](int k, const Complex<T>& bin) APR_LAMBDA { z[k] = bin; });
                 split_pair(z, layout_.first_row_of_real(plane), strip);
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
-                    layout_.over_columns.template run<Direction::kForward>(column, workspace_.get());
                     Descent to = descent(plane * layout_.shape.height, strip + half);
-                    for (int p = 0; p < layout_.shape.height; ++p, to.next()) *to.bins = column[p];
+                    layout_.over_columns.forward(column, workspace_.get(), [&](int, const Complex<T>& bin) APR_LAMBDA {
+                        *to.bins = bin;
+                        to.next();
+                    });
                 }
             }
         }
@@ -106,14 +108,16 @@ class Passes {
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
                 join_pair(z, layout_.first_row_of_real(plane), strip);
-                layout_.over_columns.template run<Direction::kInverse>(z, workspace_.get());
+                layout_.over_columns.inverse(z, workspace_.get(), [z](int k, Complex<T>& bin) APR_LAMBDA { bin = z[k]; });
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
                     Descent from = descent(plane * layout_.shape.height, strip + half);
-                    for (int p = 0; p < layout_.shape.height; ++p, from.next()) column[p] = *from.bins;
-                    layout_.over_columns.template run<Direction::kInverse>(column, workspace_.get());
+                    layout_.over_columns.inverse(column, workspace_.get(), [&](int, Complex<T>& bin) APR_LAMBDA {
+                        bin = *from.bins;
+                        from.next();
+                    });
                 }
             }
             write_columns(channels, sink, scaling, strip * kLanes<T>);
@@ -123,25 +127,26 @@ class Passes {
     // Keep the amplitudes of the image.
     void measure() {
         for (int group = 0; group < layout_.groups(); ++group) {
-            row_forward(group);
-            take_amplitudes(amplitudes_.get() + offset(group));
+            take_rows(group);
+            layout_.over_rows.forward(row_.get(), workspace_.get(), Measure{amplitudes_.get() + offset(group)});
         }
     }
 
     // Give the image the kept amplitudes and keep its own instead.
     void mix() {
         for (int group = 0; group < layout_.groups(); ++group) {
-            row_forward(group);
-            exchange(amplitudes_.get() + offset(group));
-            row_inverse(group);
+            take_rows(group);
+            layout_.over_rows.through(row_.get(), workspace_.get(), Exchange{amplitudes_.get() + offset(group)});
+            put_rows(group);
         }
     }
 
     // Rows forward and back and nothing between: what the transforms alone cost.
     void leave() {
         for (int group = 0; group < layout_.groups(); ++group) {
-            row_forward(group);
-            row_inverse(group);
+            take_rows(group);
+            layout_.over_rows.through(row_.get(), workspace_.get(), [](int, Complex<T>&) APR_LAMBDA {});
+            put_rows(group);
         }
     }
 
@@ -262,7 +267,7 @@ class Passes {
         }
     }
 
-    void row_forward(int group) {
+    void take_rows(int group) {
         const int* place = layout_.over_rows.plan().place.data();
         const Complex<T>* block = &at(group * kLanes<T>, 0);
         for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
@@ -276,11 +281,9 @@ class Passes {
             const int count = std::min(kLanes<T>, layout_.shape.width - x);
             for (int i = 0; i < count; ++i) row_[place[x + i]] = {re[i], im[i]};
         }
-        layout_.over_rows.template run<Direction::kForward>(row_.get(), workspace_.get());
     }
 
-    void row_inverse(int group) {
-        layout_.over_rows.template run<Direction::kInverse>(row_.get(), workspace_.get());
+    void put_rows(int group) {
         const int* place = layout_.over_rows.plan().place.data();
         Complex<T>* block = &at(group * kLanes<T>, 0);
         for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
@@ -298,23 +301,24 @@ class Passes {
 
     APR_INLINE static Vector<T> amplitude(const Complex<T>& z) { return square_root(fma(z.re, z.re, z.im * z.im)); }
 
-    void take_amplitudes(Vector<T>* amplitudes) {
-        for (int i = 0; i < layout_.shape.width; ++i) amplitudes[i] = amplitude(row_[i]);
-    }
+    struct Measure {
+        Vector<T>* amplitudes;
+        APR_INLINE void operator()(int k, const Complex<T>& z) const { amplitudes[k] = amplitude(z); }
+    };
 
     // Where a bin is 0 its phase is 0, and the result is the amplitude given to it.
-    void exchange(Vector<T>* amplitudes) {
-        for (int i = 0; i < layout_.shape.width; ++i) {
-            Complex<T>& z = row_[i];
+    struct Exchange {
+        Vector<T>* amplitudes;
+        APR_INLINE void operator()(int k, Complex<T>& z) const {
             const Vector<T> own = amplitude(z);
-            const Vector<T> given = amplitudes[i];
-            amplitudes[i] = own;
+            const Vector<T> given = amplitudes[k];
+            amplitudes[k] = own;
             const auto nothing = own == T(0);
             const Vector<T> gain = given / (nothing ? broadcast(T(1)) : own);
             z.re = nothing ? gain : z.re * gain;
             z.im = z.im * gain;
         }
-    }
+    };
 
     const Layout<T>& layout_;
     Buffer<Complex<T>> grid_;

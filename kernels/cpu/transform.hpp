@@ -1,6 +1,11 @@
 // The small transforms: butterflies, and the passes of a Plan over them, kLanes transforms side by side.
 #pragma once
 
+#include <algorithm>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
 #include "plan.hpp"
 #include "simd.hpp"
 
@@ -49,7 +54,7 @@ struct OddRoots<7> {
 
 // The transform of R points in place, R odd: legs j and R - j enter as their sum and their difference.
 template <int R, class T>
-    requires(R % 2 == 1)
+    requires(R % 2 == 1 && R > 1)
 APR_INLINE void butterfly(Complex<T>* z) {
     constexpr int half = R / 2;
     Complex<T> sum[half], difference[half];
@@ -82,6 +87,10 @@ APR_INLINE void butterfly(Complex<T>* z) {
         z[R - k] = even - times_minus_i(odd);
     }
 }
+
+template <int R, class T>
+    requires(R == 1)
+APR_INLINE void butterfly(Complex<T>*) {}
 
 template <int R, class T>
     requires(R == 2)
@@ -161,6 +170,29 @@ inline void run_pass(Complex<T>* z, int legs, int inner, int blocks, Factor<T> f
     }
 }
 
+// The last pass forward and the first back, which have no factors and whose legs are neighbours, in one: `change` gets
+// each bin between the two, the first of them at position `first`, and nothing of the spectrum is stored and read again.
+template <int R, bool There, bool Back, class T, class Change>
+APR_INLINE void run_turn(Complex<T>* z, int first, int blocks, const Change& change) {
+    for (int block = 0; block < blocks; ++block, z += R, first += R) {
+        Complex<T> leg[R];
+        if (There) {
+            std::copy_n(z, R, leg);
+            butterfly<R>(leg);
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < R; ++j) {
+            change(first + j, leg[j]);
+            leg[j] = pick<Direction::kInverse>(leg[j]);
+        }
+        if (Back) {
+            butterfly<R>(leg);
+#pragma GCC unroll 8
+            for (int j = 0; j < R; ++j) z[j] = pick<Direction::kInverse>(leg[j]);
+        }
+    }
+}
+
 // float64 for one part of the lanes of T, of which there are one or two; and the lanes back from all the parts, which
 // lie `apart` from each other.
 template <class T, class Run>
@@ -208,19 +240,62 @@ class Transform {
     // Elements of workspace that `run` needs beside its data.
     int workspace() const { return wide_ ? kParts * wide_->plan().size : 0; }
 
-    // Samples at place[n] become a spectrum in the plan's order (forward), or back, unscaled (inverse).
-    template <Direction D>
-    [[gnu::noinline]] void run(Complex<T>* z, Complex<double>* workspace) const {
-        if (wide_) return convolve<D>(z, workspace);
-        if (plan_->size == 224) return run_224<D>(z);
-        if (plan_->size == 32) return run_32<D>(z);
-        const int count = static_cast<int>(plan_->passes.size());
-        for (int i = 0; i < count; ++i) run_any<D>(z, plan_->passes[D == Direction::kForward ? i : count - 1 - i]);
+    // Samples at place[n] become a spectrum in the plan's order: take(position, bin) gets one bin after the other, and
+    // `z` is left in disorder.
+    template <class Take>
+    [[gnu::noinline]] void forward(Complex<T>* z, Complex<double>* workspace, const Take& take) const {
+        run<true, false>(z, workspace, take);
+    }
+
+    // The way back, unscaled: give(position, bin) sets one bin after the other.
+    template <class Give>
+    [[gnu::noinline]] void inverse(Complex<T>* z, Complex<double>* workspace, const Give& give) const {
+        run<false, true>(z, workspace, give);
+    }
+
+    // Both ways, the bins as `change` leaves them.
+    template <class Change>
+    [[gnu::noinline]] void through(Complex<T>* z, Complex<double>* workspace, const Change& change) const {
+        run<true, true>(z, workspace, change);
     }
 
    private:
+    template <bool There, bool Back, class Change>
+    APR_INLINE void run(Complex<T>* z, Complex<double>* workspace, const Change& change) const {
+        if (wide_) {
+            if (There) convolve<Direction::kForward>(z, workspace);
+            for (int k = 0; k < plan_->size; ++k) change(k, z[k]);
+            if (Back) convolve<Direction::kInverse>(z, workspace);
+        } else if (plan_->size == 224) {
+            run_224<There, Back>(z, change);
+        } else if (plan_->size == 32) {
+            run_32<There, Back>(z, 0, change);
+        } else {
+            run_any<There, Back>(z, change);
+        }
+    }
+
+    template <bool There, bool Back, class Change>
+    APR_INLINE void run_any(Complex<T>* z, const Change& change) const {
+        const int last = static_cast<int>(plan_->passes.size()) - 1;
+        for (int i = 0; There && i < last; ++i) run_one<Direction::kForward>(z, plan_->passes[i]);
+        const auto turn = [&]<int R>(std::integral_constant<int, R>) {
+            run_turn<R, There, Back>(z, 0, plan_->size / R, change);
+        };
+        switch (last < 0 ? 1 : plan_->passes[last].radix) {
+            case 1: turn(std::integral_constant<int, 1>{}); break;
+            case 2: turn(std::integral_constant<int, 2>{}); break;
+            case 3: turn(std::integral_constant<int, 3>{}); break;
+            case 4: turn(std::integral_constant<int, 4>{}); break;
+            case 5: turn(std::integral_constant<int, 5>{}); break;
+            case 7: turn(std::integral_constant<int, 7>{}); break;
+            default: turn(std::integral_constant<int, 8>{});
+        }
+        for (int i = last - 1; Back && i >= 0; --i) run_one<Direction::kInverse>(z, plan_->passes[i]);
+    }
+
     template <Direction D>
-    void run_any(Complex<T>* z, const Pass& pass) const {
+    [[gnu::noinline]] void run_one(Complex<T>* z, const Pass& pass) const {
         Factor<T> factors = twiddles_.data() + pass.twiddles;
         switch (pass.radix) {
             case 2: return run_pass<2, D>(z, pass.legs, pass.inner, pass.blocks, factors);
@@ -233,18 +308,18 @@ class Transform {
     }
 
     // The plans of the two usual lengths with every loop bound known to the compiler.
-    template <Direction D>
-    APR_INLINE void run_32(Complex<T>* z) const {
-        if (D == Direction::kInverse) run_pass<4, D>(z, 1, 1, 8, twiddles_.data());
-        run_pass<8, D>(z, 4, 1, 1, twiddles_.data());
-        if (D == Direction::kForward) run_pass<4, D>(z, 1, 1, 8, twiddles_.data());
+    template <bool There, bool Back, class Change>
+    APR_INLINE void run_32(Complex<T>* z, int first, const Change& change) const {
+        if (There) run_pass<8, Direction::kForward>(z, 4, 1, 1, twiddles_.data());
+        run_turn<4, There, Back>(z, first, 8, change);
+        if (Back) run_pass<8, Direction::kInverse>(z, 4, 1, 1, twiddles_.data());
     }
 
-    template <Direction D>
-    [[gnu::noinline]] void run_224(Complex<T>* z) const {
-        if (D == Direction::kForward) run_pass<7, D>(z, 1, 32, 1, twiddles_.data());
-        for (int block = 0; block < 7; ++block) run_32<D>(z + 32 * block);
-        if (D == Direction::kInverse) run_pass<7, D>(z, 1, 32, 1, twiddles_.data());
+    template <bool There, bool Back, class Change>
+    APR_INLINE void run_224(Complex<T>* z, const Change& change) const {
+        if (There) run_pass<7, Direction::kForward>(z, 1, 32, 1, twiddles_.data());
+        for (int block = 0; block < 7; ++block) run_32<There, Back>(z + 32 * block, 32 * block, change);
+        if (Back) run_pass<7, Direction::kInverse>(z, 1, 32, 1, twiddles_.data());
     }
 
     // The chirp's many terms cost digits, and these lengths are rare: in float64 whatever T is, a part of the lanes
@@ -261,9 +336,9 @@ class Transform {
                 own[place[n]] = given ? times(widen<part>(pick<D>(z[n])), chirp + 2 * n)
                                       : Complex<double>{Vector<double>{}, Vector<double>{}};
             }
-            wide_->template run<Direction::kForward>(own, nullptr);
-            for (int k = 0; k < length; ++k) own[k] = times(own[k], plan_->kernel.data() + 2 * k);
-            wide_->template run<Direction::kInverse>(own, nullptr);
+            wide_->through(own, nullptr, [&](int k, Complex<double>& bin) {
+                bin = times(bin, plan_->kernel.data() + 2 * k);
+            });
             for (int n = 0; n < plan_->size; ++n) own[place[n]] = times(own[place[n]], chirp + 2 * n);
         });
         for (int n = 0; n < plan_->size; ++n) z[n] = pick<D>(narrow<T>(padded + place[n], length));
