@@ -85,7 +85,8 @@ class Passes {
             read_columns(channels, source, scaling, strip * kLanes<T>);
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
-                layout_.over_columns.forward(z, workspace_.get(), [z](int k, const Complex<T>& bin) APR_LAMBDA { z[k] = bin; });
+                const auto keep = [z](int k, const Complex<T>& bin) APR_LAMBDA { z[k] = bin; };
+                layout_.over_columns.forward(z, workspace_.get(), keep);
                 split_pair(z, layout_.first_row_of_real(plane), strip);
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
@@ -108,7 +109,8 @@ class Passes {
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
                 join_pair(z, layout_.first_row_of_real(plane), strip);
-                layout_.over_columns.inverse(z, workspace_.get(), [z](int k, Complex<T>& bin) APR_LAMBDA { bin = z[k]; });
+                const auto kept = [z](int k, Complex<T>& bin) APR_LAMBDA { bin = z[k]; };
+                layout_.over_columns.inverse(z, workspace_.get(), kept);
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {

@@ -17,7 +17,7 @@
 
 // The arithmetic is spread over many small functions; a single one of them left as a call costs a tenth of the speed.
 #define APR_INLINE [[gnu::always_inline]] inline
-#define APR_LAMBDA __attribute__((always_inline))
+#define APR_LAMBDA __attribute__((always_inline))  // the same after the parameters of a lambda
 
 namespace apr {
 
