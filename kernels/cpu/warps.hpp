@@ -6,7 +6,7 @@
 namespace apr {
 
 // out(x, y) = in(ax + by + c, dx + ey + f) for the coefficients (a, ..., f), black outside. Images are
-// (height, width, 3) and do not overlap.
+// (height, width, 3) and do not overlap; after `in` there are 3·width + 8 more bytes to read.
 void warp(const double* coefficients, const std::uint8_t* in, std::uint8_t* out, int height, int width);
 
 }  // namespace apr
