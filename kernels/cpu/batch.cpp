@@ -18,13 +18,8 @@ Scaling<T> scaled(int channels, double factor) {
     return {std::vector<T>(channels, static_cast<T>(factor)), std::vector<T>(channels, T(0))};
 }
 template <class T>
-Scaling<T> unscaled(int channels) {
-    return scaled<T>(channels, 1);
-}
-
-template <class T>
 Scaling<T> scaling(const double* scale, const double* bias, int channels, double factor = 1) {
-    Scaling<T> out = unscaled<T>(channels);
+    Scaling<T> out = scaled<T>(channels, 1);
     for (int c = 0; c < channels; ++c) {
         out.scale[c] = static_cast<T>(scale[c] * factor);
         out.bias[c] = static_cast<T>(bias[c]);
@@ -176,25 +171,19 @@ void copy_batch(const PairTask& task, const Layout<float>& layout, const Ports& 
 
 // The amplitudes of one image, the phases of another: the passes end with the spectra of the mixed columns.
 template <class T, class Channels, class Source>
-void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of, const Source& amplitude_of,
-             const Scaling<T>& in) {
-    passes.columns_forward(channels, amplitude_of, in);
+void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of, const Source& amplitude_of) {
+    passes.columns_forward(channels, amplitude_of, Unscaled{});
     passes.measure();
-    passes.columns_forward(channels, phase_of, in);
+    passes.columns_forward(channels, phase_of, Unscaled{});
     passes.mix();
 }
-
-// What levels are multiplied by before the passes and after them.
-struct Scalings {
-    Scaling<float> in, out;
-};
 
 // An image, and what an operation may read after it.
 std::size_t room(Shape shape) { return shape.size() + bytes_beyond(shape.width); }
 
 // APR-S of one image; `scratch` has room for two.
 template <class Channels>
-void single_image(Passes<float>& passes, const Channels& channels, const Scalings& scalings, const SingleTask& task,
+void single_image(Passes<float>& passes, const Channels& channels, const Scaling<float>& scale, const SingleTask& task,
                   int n, std::uint8_t* scratch) {
     const Shape shape{3, task.height, task.width};
     const std::uint8_t* image = task.images + n * shape.size();
@@ -213,11 +202,11 @@ void single_image(Passes<float>& passes, const Channels& channels, const Scaling
     run(0, image, first);
     run(1, first, second);
     if (task.amplitude_of_second[n]) std::swap(first, second);
-    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape}, scalings.in);
+    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape});
     if (task.overflow == Overflow::kWrap) {
-        passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scalings.out);
+        passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scale);
     } else {
-        passes.columns_inverse(channels, RgbSink<Clamped>{out, shape}, scalings.out);
+        passes.columns_inverse(channels, RgbSink<Clamped>{out, shape}, scale);
     }
 }
 
@@ -235,13 +224,13 @@ void single(const SingleTask& task) {
     with_channels<float>(task.axes, 3, [&](const auto& channels) {
         const Shape shape{3, task.height, task.width};
         const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
-        const Scalings scalings{unscaled<float>(3), scaled<float>(3, unit(channels, shape))};
+        const auto scale = scaled<float>(3, unit(channels, shape));
         Team team(task.threads, task.batch);
         auto passes = one_each(team.workers(), layout);
         std::vector<Buffer<std::uint8_t>> scratch;
         for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * room(shape));
         team.run([&](int worker, int n) {
-            single_image(passes[worker], channels, scalings, task, n, scratch[worker].get());
+            single_image(passes[worker], channels, scale, task, n, scratch[worker].get());
         });
     });
 }
@@ -253,13 +242,12 @@ void recombine(Shape shape, int batch, const T* phase_of, const T* amplitude_of,
         constexpr int known = std::decay_t<decltype(channels)>::kChannels;
         using Source = PlanesSource<T, known>;
         using Sink = PlanesSink<T, known, T, AsIs>;
-        const auto in = unscaled<T>(shape.channels);
         const auto scale = scaled<T>(shape.channels, unit(channels, shape));
         Team team(threads, batch);
         auto passes = one_each(team.workers(), layout);
         team.run([&](int worker, int n) {
             const std::size_t offset = n * shape.size();
-            mix_two(passes[worker], channels, Source{phase_of + offset, shape}, Source{amplitude_of + offset, shape}, in);
+            mix_two(passes[worker], channels, Source{phase_of + offset, shape}, Source{amplitude_of + offset, shape});
             passes[worker].columns_inverse(channels, Sink{out + offset, shape}, scale);
         });
     });
@@ -271,13 +259,12 @@ void round_trip(Shape shape, int batch, const float* images, float* out, int thr
     with_channels<float>(Axes::kPlanesOnly, shape.channels, [&](const auto& channels) {
         constexpr int known = std::decay_t<decltype(channels)>::kChannels;
         const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
-        const auto in = unscaled<float>(shape.channels);
         const auto scale = scaled<float>(shape.channels, unit(channels, shape));
         Team team(threads, batch);
         auto passes = one_each(team.workers(), layout);
         team.run([&](int worker, int n) {
             const std::size_t offset = n * shape.size();
-            passes[worker].columns_forward(channels, PlanesSource<float, known>{images + offset, shape}, in);
+            passes[worker].columns_forward(channels, PlanesSource<float, known>{images + offset, shape}, Unscaled{});
             passes[worker].leave();
             passes[worker].columns_inverse(channels, PlanesSink<float, known, float, AsIs>{out + offset, shape}, scale);
         });

@@ -14,7 +14,7 @@
 
 namespace apr {
 
-// A value a channel: value·scale + bias.
+// Of each channel: value·scale + bias.
 template <class T>
 struct Scaling {
     std::vector<T> scale, bias;
@@ -30,6 +30,11 @@ APR_INLINE void apply(const Scaling<T>& scaling, int channels, Vector<T>* v) {
         v[2 * c + 1] = fma(v[2 * c + 1], scale, bias);
     }
 }
+
+// Values as they are.
+struct Unscaled {};
+template <class V>
+APR_INLINE void apply(Unscaled, int, V*) {}
 
 // The transforms of one image size and the planes that its channels become.
 template <class T>
@@ -79,8 +84,8 @@ class Passes {
     }
 
     // Pixels to spectra along the columns.
-    template <class Channels, class Source>
-    void columns_forward(const Channels& channels, const Source& source, const Scaling<T>& scaling) {
+    template <class Channels, class Source, class Scale>
+    void columns_forward(const Channels& channels, const Source& source, const Scale& scaling) {
         for (int strip = 0; strip < layout_.strips(); strip += 2) {
             read_columns(channels, source, scaling, strip * kLanes<T>);
             Complex<T>* z = columns_.get();
@@ -192,8 +197,8 @@ class Passes {
     }
     std::size_t offset(int group) const { return static_cast<std::size_t>(group) * layout_.shape.width; }
 
-    template <class Channels, class Source>
-    void read_columns(const Channels& channels, const Source& source, const Scaling<T>& scaling, int x) {
+    template <class Channels, class Source, class Scale>
+    void read_columns(const Channels& channels, const Source& source, const Scale& scaling, int x) {
         const int height = layout_.shape.height;
         const int* place = layout_.over_columns.plan().place.data();
         const int count = std::min(kSpan<T>, layout_.shape.width - x);
