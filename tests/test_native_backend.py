@@ -28,6 +28,8 @@ SIZES = [
     (49, 27),
     (31, 45),
     (32, 32),
+    (64, 48),  # a row alone in its group, of three vectors at the widest, and of eleven
+    (32, 176),
     (224, 224),
 ]
 
@@ -79,6 +81,15 @@ def test_grey_images_keep_their_exact_zeros(size, axes, crops):
         given = [planes(x[None]) / 255 for x in (first, second)]
         got = apr_dali.recombine(*given, axes=axes, backend="native")
         assert relative(got, spectral.recombine(*given, axes)) < tolerances.RECOMBINE_FLOAT32
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (64, 112), (20, 12)], ids=str)
+def test_equal_rows_keep_their_exact_zeros(size, crops):
+    stripes, other = (planes(x[None]) / 255 for x in crops(2, *size, seed=5))
+    stripes = np.ascontiguousarray(np.broadcast_to(stripes[:, :, :1], other.shape))
+    got = apr_dali.recombine(stripes, other, backend="native")
+    assert relative(got, spectral.recombine(stripes, other)) < tolerances.RECOMBINE_FLOAT32
 
 
 @pytest.mark.usefixtures("level")

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "lone_row.hpp"
 #include "pixels.hpp"
 #include "transform.hpp"
 
@@ -43,27 +45,36 @@ struct Layout {
     int real_planes, complex_planes;
     Transform<T> over_columns, over_rows;
     std::vector<int> half;  // positions in a column's spectrum of which the opposite ones are left out: real planes
+    std::optional<LoneRow<T>> lone;  // for the last row if it is alone in its group
+    std::vector<int> row_place;  // of each column of the strips in a row's transform; those past the image share one
 
     Layout(Shape of, int real, int complex)
         : shape(of),
           real_planes(real),
           complex_planes(complex),
           over_columns(plan_for(of.height)),
-          over_rows(plan_for(of.width)) {
+          over_rows(plan_for(of.width)),
+          row_place(over_rows.plan().place) {
+        row_place.resize(strips() * kLanes<T>, of.width);
         const std::vector<int>& opposite = over_columns.plan().opposite;
         for (int position = 0; position < shape.height; ++position) {
             if (position <= opposite[position]) half.push_back(position);
         }
+        if (rows() % kLanes<T> == 1 && shape.width % kLanes<T> == 0) lone.emplace(shape.width);
     }
 
     int strips() const { return (shape.width + kLanes<T> - 1) / kLanes<T>; }
     // The rows of the spectra between the passes: those of the complex planes, then the half ones of the real planes.
     int rows() const { return complex_planes * shape.height + real_planes * static_cast<int>(half.size()); }
     int groups() const { return (rows() + kLanes<T> - 1) / kLanes<T>; }
+    int full_groups() const { return groups() - (lone ? 1 : 0); }
     int first_row_of_real(int plane) const {
         return complex_planes * shape.height + plane * static_cast<int>(half.size());
     }
     std::size_t bins() const { return static_cast<std::size_t>(groups()) * shape.width; }
+    int workspace() const {
+        return std::max({over_columns.workspace(), over_rows.workspace(), lone ? lone->workspace() : 0});
+    }
 };
 
 // The passes with their memory, for one thread.
@@ -75,8 +86,8 @@ class Passes {
           grid_(static_cast<std::size_t>(layout.groups()) * layout.strips() * kLanes<T>),
           amplitudes_(layout.bins()),
           columns_(static_cast<std::size_t>(layout.real_planes + 2 * layout.complex_planes) * layout.shape.height),
-          row_(layout.shape.width),
-          workspace_(std::max(layout.over_columns.workspace(), layout.over_rows.workspace())),
+          row_(layout.shape.width + 1),
+          workspace_(layout.workspace()),
           values_(4 * layout.shape.channels) {
         for (int row = layout.rows(); row < layout.groups() * kLanes<T>; ++row) {
             for (int strip = 0; strip < layout.strips(); ++strip) at(row, strip) = {Vector<T>{}, Vector<T>{}};
@@ -133,28 +144,23 @@ class Passes {
 
     // Keep the amplitudes of the image.
     void measure() {
-        for (int group = 0; group < layout_.groups(); ++group) {
+        const auto taking = [this](int group) { return Measure{amplitudes_.get() + offset(group)}; };
+        int group = 0;
+        for (; group < layout_.full_groups(); ++group) {
             take_rows(group);
-            layout_.over_rows.forward(row_.get(), workspace_.get(), Measure{amplitudes_.get() + offset(group)});
+            layout_.over_rows.forward(row_.get(), workspace_.get(), taking(group));
         }
+        if (layout_.lone) layout_.lone->forward(lone_row(), row_.get(), workspace_.get(), taking(group));
     }
 
     // Give the image the kept amplitudes and keep its own instead.
     void mix() {
-        for (int group = 0; group < layout_.groups(); ++group) {
-            take_rows(group);
-            layout_.over_rows.through(row_.get(), workspace_.get(), Exchange{amplitudes_.get() + offset(group)});
-            put_rows(group);
-        }
+        rows_through([this](int group) { return Exchange{amplitudes_.get() + offset(group)}; });
     }
 
     // Rows forward and back and nothing between: what the transforms alone cost.
     void leave() {
-        for (int group = 0; group < layout_.groups(); ++group) {
-            take_rows(group);
-            layout_.over_rows.through(row_.get(), workspace_.get(), [](int, Complex<T>&) APR_LAMBDA {});
-            put_rows(group);
-        }
+        rows_through([](int) { return [](int, Complex<T>&) APR_LAMBDA {}; });
     }
 
     // Pixels to pixels, `in` and `out` applied, no transform.
@@ -274,35 +280,31 @@ class Passes {
         }
     }
 
+    // There and back, the bins of a group as change(group) leaves them.
+    template <class Change>
+    void rows_through(const Change& change) {
+        int group = 0;
+        for (; group < layout_.full_groups(); ++group) {
+            take_rows(group);
+            layout_.over_rows.through(row_.get(), workspace_.get(), change(group));
+            put_rows(group);
+        }
+        if (layout_.lone) layout_.lone->through(lone_row(), row_.get(), workspace_.get(), change(group));
+    }
+
+    Complex<T>* lone_row() const { return &at(layout_.rows() - 1, 0); }
+
     void take_rows(int group) {
-        const int* place = layout_.over_rows.plan().place.data();
         const Complex<T>* block = &at(group * kLanes<T>, 0);
         for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
-            Vector<T> re[kLanes<T>], im[kLanes<T>];
-            for (int i = 0; i < kLanes<T>; ++i) {
-                re[i] = block[i].re;
-                im[i] = block[i].im;
-            }
-            transpose<T>(re);
-            transpose<T>(im);
-            const int count = std::min(kLanes<T>, layout_.shape.width - x);
-            for (int i = 0; i < count; ++i) row_[place[x + i]] = {re[i], im[i]};
+            transpose_to(block, row_.get(), layout_.row_place.data() + x);
         }
     }
 
     void put_rows(int group) {
-        const int* place = layout_.over_rows.plan().place.data();
         Complex<T>* block = &at(group * kLanes<T>, 0);
         for (int x = 0; x < layout_.shape.width; x += kLanes<T>, block += kLanes<T>) {
-            Vector<T> re[kLanes<T>], im[kLanes<T>];
-            for (int i = 0; i < kLanes<T>; ++i) {
-                const Complex<T> z = row_[place[std::min(x + i, layout_.shape.width - 1)]];
-                re[i] = z.re;
-                im[i] = z.im;
-            }
-            transpose<T>(re);
-            transpose<T>(im);
-            for (int i = 0; i < kLanes<T>; ++i) block[i] = {re[i], im[i]};
+            transpose_from(row_.get(), layout_.row_place.data() + x, block);
         }
     }
 

@@ -156,6 +156,7 @@ void add_convolution(Plan& plan) {
 std::shared_ptr<const Plan> build(int size) {
     auto plan = std::make_shared<Plan>();
     plan->size = size;
+    for (int n = 0; n < size; ++n) push(plan->roots, unit_root(n, size));
     if (!has_passes(size)) {
         add_convolution(*plan);
         return plan;

@@ -29,6 +29,7 @@ struct Plan {
     std::vector<int> frequency;  // at each position
     std::vector<Pass> passes;
     std::vector<double> twiddles;  // cos, sin
+    std::vector<double> roots;     // cos, sin of -2π·n/size, n < size
 
     // A length with another prime factor is transformed as a convolution with a chirp (Bluestein) of a length that
     // the passes can do; then `passes` is empty.

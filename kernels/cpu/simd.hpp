@@ -137,24 +137,80 @@ struct Complex {
     }
 };
 
-// One stage of a transposition of kLanes vectors: in every square of 2·Block lanes by 2·Block vectors the off-diagonal
-// quarters change places.
-template <class T, int Block, int... Lane>
-APR_INLINE void swap_blocks(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
-    constexpr int n = kLanes<T>;
-    const Vector<T> upper = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane - Block : Lane)...);
-    b = __builtin_shufflevector(a, b, ((Lane & Block) ? n + Lane : Lane + Block)...);
-    a = upper;
+// A transposition takes two steps of one kind, within pieces of 16 bytes and of whole pieces: their shuffles are
+// instructions that hold their pattern. Others take it from registers, and those run short.
+
+// In every `Region` lanes: the first halves of a and b side by side, and the second ones.
+template <class T, int Region, int... Lane>
+APR_INLINE void part_halves(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
+    constexpr int half = Region / 2;
+    constexpr auto source = [](int lane) { return lane / Region * Region + lane % half + lane / half % 2 * kLanes<T>; };
+    const Vector<T> first = __builtin_shufflevector(a, b, source(Lane)...);
+    b = __builtin_shufflevector(a, b, (source(Lane) + half)...);
+    a = first;
 }
 
-template <class T, int Block = kLanes<T> / 2>
-APR_INLINE void transpose(Vector<T>* rows) {
-    for (int i = 0; i < kLanes<T>; ++i) {
-        if (!(i & Block)) {
-            swap_blocks<T, Block>(rows[i], rows[i + Block], std::make_integer_sequence<int, kLanes<T>>{});
-        }
+// In every four units of `Unit` lanes: units 0 and 2 of a and b side by side, and units 1 and 3.
+template <class T, int Unit, int... Lane>
+APR_INLINE void part_units(Vector<T>& a, Vector<T>& b, std::integer_sequence<int, Lane...>) {
+    constexpr auto source = [](int lane) {
+        return lane / (4 * Unit) * (4 * Unit) + lane / Unit % 2 * (2 * Unit) + lane % Unit +
+               lane / (2 * Unit) % 2 * kLanes<T>;
+    };
+    const Vector<T> even = __builtin_shufflevector(a, b, source(Lane)...);
+    b = __builtin_shufflevector(a, b, (source(Lane) + Unit)...);
+    a = even;
+}
+
+// `Count` rows, `apart` from each other, of as many units in every Count·Unit lanes.
+template <class T, int Count, int Unit>
+APR_INLINE void transpose_units(Vector<T>* rows, int apart) {
+    constexpr std::make_integer_sequence<int, kLanes<T>> lanes;
+    Vector<T>&a = rows[0], &b = rows[apart];
+    if constexpr (Count == 2) part_halves<T, 2 * Unit>(a, b, lanes);
+    if constexpr (Count == 4) {
+        Vector<T>&c = rows[2 * apart], &d = rows[3 * apart];
+        part_halves<T, 4 * Unit>(a, b, lanes);
+        part_halves<T, 4 * Unit>(c, d, lanes);
+        part_units<T, Unit>(a, c, lanes);
+        part_units<T, Unit>(b, d, lanes);
+        std::swap(b, c);
     }
-    if constexpr (Block > 1) transpose<T, Block / 2>(rows);
+}
+
+// kLanes rows of as many lanes.
+template <class T>
+APR_INLINE void transpose(Vector<T>* rows) {
+    constexpr int piece = 16 / sizeof(T);
+    constexpr int pieces = kLanes<T> / piece;
+    for (int i = 0; i < kLanes<T>; i += piece) transpose_units<T, piece, 1>(rows + i, 1);
+    for (int i = 0; i < piece && pieces > 1; ++i) transpose_units<T, pieces, piece>(rows + i, piece);
+}
+
+// kLanes complex vectors transposed, the real parts before the imaginary ones: those of one kind fit the registers.
+template <class T, Vector<T> Complex<T>::*Part>
+APR_INLINE void transpose_part_to(const Complex<T>* from, Complex<T>* to, const int* place) {
+    Vector<T> square[kLanes<T>];
+    for (int i = 0; i < kLanes<T>; ++i) square[i] = from[i].*Part;
+    transpose<T>(square);
+    for (int i = 0; i < kLanes<T>; ++i) to[place[i]].*Part = square[i];
+}
+template <class T>
+APR_INLINE void transpose_to(const Complex<T>* from, Complex<T>* to, const int* place) {
+    transpose_part_to<T, &Complex<T>::re>(from, to, place);
+    transpose_part_to<T, &Complex<T>::im>(from, to, place);
+}
+template <class T, Vector<T> Complex<T>::*Part>
+APR_INLINE void transpose_part_from(const Complex<T>* from, const int* place, Complex<T>* to) {
+    Vector<T> square[kLanes<T>];
+    for (int i = 0; i < kLanes<T>; ++i) square[i] = from[place[i]].*Part;
+    transpose<T>(square);
+    for (int i = 0; i < kLanes<T>; ++i) to[i].*Part = square[i];
+}
+template <class T>
+APR_INLINE void transpose_from(const Complex<T>* from, const int* place, Complex<T>* to) {
+    transpose_part_from<T, &Complex<T>::re>(from, place, to);
+    transpose_part_from<T, &Complex<T>::im>(from, place, to);
 }
 
 // The two halves of a longer vector, and the longer vector of two halves.
