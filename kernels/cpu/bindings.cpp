@@ -2,8 +2,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "batch.hpp"
 #include "operations.hpp"
@@ -22,48 +24,53 @@ using namespace apr;
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
-
-// For checks of the call; those of every image make their message only when they fail.
-void require(bool holds, const std::string& message) {
-    if (!holds) refuse(message);
+std::string text(const std::string& value) { return value; }
+std::string text(const py::array& value) { return py::str(py::object(value.attr("shape"))); }
+template <class Number>
+    requires std::is_arithmetic_v<Number>
+std::string text(Number value) {
+    return std::to_string(value);
 }
 
-std::string text(const py::array& array) { return py::str(py::object(array.attr("shape"))); }
+// The message is made of its parts only when it is needed: that takes longer than a small batch.
+template <class... Parts>
+void require(bool holds, const Parts&... parts) {
+    if (!holds) throw std::invalid_argument((text(parts) + ...));
+}
 
 Shape shape_of(const py::array& images, bool channels_last) {
-    require(images.ndim() == 4, "images must have four dimensions, got the shape " + text(images));
+    require(images.ndim() == 4, "images must have four dimensions, got the shape ", images);
     for (int axis = 1; axis < 4; ++axis) {
         require(images.shape(axis) > 0 && images.shape(axis) < (1 << 24),
-                "images must have 1 to 2^24 - 1 channels, rows and columns, got the shape " + text(images));
+                "images must have 1 to 2^24 - 1 channels, rows and columns, got the shape ", images);
     }
-    require(images.shape(0) < (1 << 30), "a batch must have fewer than 2^30 images, got " + text(images));
+    require(images.shape(0) < (1 << 30), "a batch must have fewer than 2^30 images, got the shape ", images);
     const auto size = [&](int axis) { return static_cast<int>(images.shape(axis)); };
     return channels_last ? Shape{size(3), size(1), size(2)} : Shape{size(1), size(2), size(3)};
 }
 
 void require_size(const py::array& array, py::ssize_t size, const char* name) {
-    require(array.size() == size, std::string(name) + " must have " + std::to_string(size) +
-                                      " entries, got the shape " + text(array));
+    require(array.size() == size, name, " must have ", size, " entries, got the shape ", array);
 }
 
 void require_threads(int threads) {
-    require(threads >= 1, "threads must be at least 1, got " + std::to_string(threads));
+    require(threads >= 1, "threads must be at least 1, got ", threads);
 }
 
 void require_same_shape(const py::array& a, const py::array& b) {
-    require(text(a) == text(b), "arrays must have one shape, got " + text(a) + " and " + text(b));
+    require(std::equal(a.shape(), a.shape() + a.ndim(), b.shape(), b.shape() + b.ndim()),
+            "arrays must have one shape, got ", a, " and ", b);
 }
 
 Format format_of(const std::string& name) {
     if (name == "float32") return Format::kFloat32;
     if (name == "float16") return Format::kFloat16;
-    require(name == "bfloat16", "dtype must be float32, float16 or bfloat16, got " + name);
+    require(name == "bfloat16", "dtype must be float32, float16 or bfloat16, got ", name);
     return Format::kBfloat16;
 }
 
 Axes axes_of(const std::string& name) {
-    require(name == "chw" || name == "hw", "axes must be chw or hw, got " + name);
+    require(name == "chw" || name == "hw", "axes must be chw or hw, got ", name);
     return name == "chw" ? Axes::kChannelsToo : Axes::kPlanesOnly;
 }
 
@@ -84,10 +91,8 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     require_size(partner, task.batch, "partner");
     for (int n = 0; n < task.batch; ++n) {
         const std::int64_t giver = partner.data()[n];
-        if (giver < 0 || giver >= task.batch) {
-            refuse("partner must be in 0.." + std::to_string(task.batch - 1) + ", got " + std::to_string(giver) +
-                   " at index " + std::to_string(n));
-        }
+        require(giver >= 0 && giver < task.batch, "partner must be in 0..", task.batch - 1, ", got ", giver,
+                " at index ", n);
     }
     task.format = format_of(dtype);
     require(out.itemsize() == (task.format == Format::kFloat32 ? 4 : 2) && (out.flags() & py::array::c_style),
@@ -111,11 +116,10 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
 void require_draws(const SingleTask& task) {
     for (int i = 0; i < 2 * task.batch; ++i) {
         const int operation = task.operation[i];
-        if (operation >= kOperations) refuse("operation must be in 0..8, got " + std::to_string(operation));
+        require(operation < kOperations, "operation must be in 0..8, got ", operation);
         const double bits = task.parameters[6 * i];
-        if (operation == static_cast<int>(Operation::kPosterize) && !(bits >= 0 && bits <= 8)) {
-            refuse("posterize keeps 0 to 8 bits, got " + std::to_string(bits));
-        }
+        require(operation != static_cast<int>(Operation::kPosterize) || (bits >= 0 && bits <= 8),
+                "posterize keeps 0 to 8 bits, got ", bits);
     }
 }
 
@@ -123,7 +127,7 @@ void single_images(const Array<std::uint8_t>& images, const Array<std::uint8_t>&
                    const Array<double>& parameters, const Array<bool>& mix, const Array<bool>& amplitude_of_second,
                    bool wrap, const std::string& axes, Array<std::uint8_t> out, int threads) {
     const Shape shape = shape_of(images, true);
-    require(shape.channels == 3, "images must have three channels, got the shape " + text(images));
+    require(shape.channels == 3, "images must have three channels, got the shape ", images);
     require_same_shape(images, out);
     require_threads(threads);
     SingleTask task{};
