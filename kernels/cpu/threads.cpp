@@ -73,20 +73,27 @@ class Helpers {
     void close(Call& call) {
         std::unique_lock lock(guard_);
         std::erase(calls_, &call);
-        // The others end about now: to sleep and be woken takes longer than most of them need.
+        const auto all_left = [&] { return call.busy == 0; };
+        look_out(lock, all_left);
+        left_.wait(lock, all_left);
+    }
+
+    // What is waited for comes about now: to sleep and be woken takes longer than most of it needs.
+    template <class Happened>
+    static void look_out(std::unique_lock<std::mutex>& lock, const Happened& happened) {
         const auto end = std::chrono::steady_clock::now() + kAboutNow;
-        while (call.busy > 0 && std::chrono::steady_clock::now() < end) {
+        while (!happened() && std::chrono::steady_clock::now() < end) {
             lock.unlock();
             std::this_thread::yield();
             lock.lock();
         }
-        left_.wait(lock, [&] { return call.busy == 0; });
     }
 
     // The life of a thread; it is counted as waiting before it starts.
     void help() {
         std::unique_lock lock(guard_);
-        while (called_.wait_for(lock, kPatience, [&] { return !calls_.empty(); })) {
+        const auto called = [&] { return !calls_.empty(); };
+        while (called_.wait_for(lock, kPatience, called)) {
             std::erase(waiting_, pthread_self());
             Call& call = *calls_.front();
             ++call.busy;
@@ -97,6 +104,7 @@ class Helpers {
             lock.lock();
             if (--call.busy == 0) left_.notify_all();
             waiting_.push_back(pthread_self());
+            look_out(lock, called);
         }
         std::erase(waiting_, pthread_self());
     }
