@@ -79,19 +79,26 @@ class Warp {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             const Doubles column = (x + half * kHalf + 0.5) + kAscending<double>;
-            const Doubles sx = Across ? m_[0] * column + m_[1] * line + m_[2] : column;
-            const Doubles sy = Down ? m_[3] * column + m_[4] * line + m_[5] : broadcast(line);
             Integers<double> is_inside = ~Integers<double>{};
-            if (Across) is_inside &= (sx >= 0.0) & (sx < static_cast<double>(width_));
-            if (Down) is_inside &= (sy >= 0.0) & (sy < static_cast<double>(height_));
-            inside[half] = __builtin_convertvector(is_inside, Whole);
-            const Doubles from_left = within(sx - 0.5, width_);
-            const Doubles from_top = within(sy - 0.5, height_);
+            Doubles from_left = column - 0.5;
+            Whole top = Whole{} + y;
+            if (Across) {
+                const Doubles sx = m_[0] * column + m_[1] * line + m_[2];
+                is_inside &= (sx >= 0.0) & (sx < static_cast<double>(width_));
+                from_left = sx - 0.5;
+            }
+            from_left = within(from_left, width_);
             const Whole left = __builtin_convertvector(from_left, Whole);
-            const Whole top = __builtin_convertvector(from_top, Whole);
+            if (Across) out->dx[half] = from_left - __builtin_convertvector(left, Doubles);
+            if (Down) {
+                const Doubles sy = m_[3] * column + m_[4] * line + m_[5];
+                is_inside &= (sy >= 0.0) & (sy < static_cast<double>(height_));
+                const Doubles from_top = within(sy - 0.5, height_);
+                top = __builtin_convertvector(from_top, Whole);
+                out->dy[half] = from_top - __builtin_convertvector(top, Doubles);
+            }
+            inside[half] = __builtin_convertvector(is_inside, Whole);
             store(out->pixel + half * kHalf, top * width_ + left);
-            out->dx[half] = from_left - __builtin_convertvector(left, Doubles);
-            out->dy[half] = from_top - __builtin_convertvector(top, Doubles);
         }
         out->inside = join(inside[0], inside[1], kEachPixel);
     }
