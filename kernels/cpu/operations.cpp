@@ -6,13 +6,11 @@
 #include <cstring>
 
 #include "simd.hpp"
+#include "tables.hpp"
 #include "warps.hpp"
 
 namespace apr {
 namespace {
-
-using Table = std::array<std::uint8_t, 256>;
-using Tables = std::array<Table, 3>;
 
 Table identity() {
     Table table;
@@ -26,26 +24,6 @@ Table table_of(const Value& value) {
     Table table;
     for (int level = 0; level < 256; level += kLanes<double>) store_bytes(table.data() + level, value(level));
     return table;
-}
-
-void look_up(const Tables& tables, const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
-    const auto mapped = [&](std::size_t i) {
-        const std::uint8_t* levels = in + 3 * i;
-        return static_cast<std::uint32_t>(tables[0][levels[0]] | tables[1][levels[1]] << 8 | tables[2][levels[2]] << 16);
-    };
-    const auto put = [](std::uint32_t word, std::uint8_t* to) { std::memcpy(to, &word, sizeof(word)); };
-    // Four pixels in three words take half the time of twelve levels one by one.
-    std::size_t i = 0;
-    for (; i + 4 <= pixels; i += 4) {
-        const std::uint32_t a = mapped(i), b = mapped(i + 1), c = mapped(i + 2), d = mapped(i + 3);
-        put(a | b << 24, out + 3 * i);
-        put(b >> 8 | c << 16, out + 3 * i + 4);
-        put(c >> 16 | d << 8, out + 3 * i + 8);
-    }
-    for (; i < pixels; ++i) {
-        const std::uint32_t pixel = mapped(i);
-        std::memcpy(out + 3 * i, &pixel, 3);
-    }
 }
 
 // The darkest and the brightest level of each channel.
@@ -108,34 +86,45 @@ void autocontrast(const std::uint8_t* in, std::uint8_t* out, std::size_t pixels)
     look_up(tables, in, out, pixels);
 }
 
-Table flattening(const std::array<std::uint32_t, 256>& histogram, std::size_t pixels) {
-    int brightest = 255;
-    while (histogram[brightest] == 0) --brightest;
-    const std::size_t step = (pixels - histogram[brightest]) / 255;
-    if (step == 0) return identity();
-    std::int32_t below[256];
-    auto sum = static_cast<std::int32_t>(step / 2);
+using Counts = std::array<std::uint32_t, 256>;
+
+// How many pixels are darker than each level, in three channels: side by side the sums do not wait for each other.
+void accumulate(const Counts* counts, Counts* darker) {
+    std::uint32_t sum[3] = {};
     for (int level = 0; level < 256; ++level) {
-        below[level] = sum;
-        sum += static_cast<std::int32_t>(histogram[level]);
+#pragma GCC unroll 3
+        for (int c = 0; c < 3; ++c) {
+            darker[c][level] = sum[c];
+            sum[c] += counts[c][level];
+        }
     }
-    // The whole part of below / step: half a step's part more is never the next one, and makes up for all roundings.
+}
+
+Table flattening(const Counts& counts, const Counts& darker, std::size_t pixels) {
+    int brightest = 255;
+    while (counts[brightest] == 0) --brightest;
+    const std::size_t step = (pixels - counts[brightest]) / 255;
+    if (step == 0) return identity();
+    // The whole part of (step / 2 + darker) / step: half a step's part more is never the next one, and makes up for all
+    // roundings.
     const double inverse = 1.0 / static_cast<double>(step);
+    const double before = static_cast<double>(step / 2) + 0.5;
     return table_of([&](int level) {
-        Vector<std::int32_t, kVectorBytes / 2> sums;
-        std::memcpy(&sums, below + level, sizeof(sums));
-        const Doubles quotient = (__builtin_convertvector(sums, Doubles) + 0.5) * inverse;
+        Vector<std::int32_t, kVectorBytes / 2> pixels_darker;
+        std::memcpy(&pixels_darker, darker.data() + level, sizeof(pixels_darker));
+        const Doubles quotient = (__builtin_convertvector(pixels_darker, Doubles) + before) * inverse;
         return quotient > 255.0 ? broadcast(255.0) : quotient;
     });
 }
 
 void equalize(const std::uint8_t* in, std::uint8_t* out, std::size_t pixels) {
-    std::array<std::uint32_t, 256> counts[3] = {};
+    Counts counts[3] = {}, darker[3];
     for (std::size_t i = 0; i < 3 * pixels; i += 3) {
         for (int c = 0; c < 3; ++c) ++counts[c][in[i + c]];
     }
+    accumulate(counts, darker);
     Tables tables;
-    for (int c = 0; c < 3; ++c) tables[c] = flattening(counts[c], pixels);
+    for (int c = 0; c < 3; ++c) tables[c] = flattening(counts[c], darker[c], pixels);
     look_up(tables, in, out, pixels);
 }
 
