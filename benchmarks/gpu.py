@@ -175,7 +175,7 @@ def own_bytes(size: int, between: str) -> float:
 
 
 def strips_bytes(size: int, between: str) -> int:
-    return {"float32": 8, "float16": 4}[between] * 3 * size * 4 * geometry.strips(size)
+    return {"float32": 8, "float16": 4}[between] * size * 4 * geometry.strips(size, across_channels=True)
 
 
 def forced(path: str, run: Row) -> Row:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from apr_dali.kernels import nvrtc
-from apr_dali.kernels.geometry import DEFAULT_SHARED, Geometry
+from apr_dali.kernels.geometry import Geometry
 
 Array = Any
 
@@ -37,11 +37,6 @@ class CudaDevice:
         self.key = (self._number, int(cupy.cuda.get_current_stream().ptr))
         """The device and the stream: what is kept for one stream must not be used on another."""
 
-    @property
-    def shared_limit(self) -> int:
-        """Bytes of shared memory that a block can have."""
-        return _shared_limit(self._number)
-
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         """Memory of CuPy's pool, which gives it out again in the order of the stream."""
         return self._cupy.empty(tuple(shape), dtype)
@@ -57,7 +52,7 @@ class CudaDevice:
 
     def launch(self, program: nvrtc.Program, kernel: str, geometry: Geometry, args: Sequence[Any]) -> None:
         """Start a kernel; integers and floats among `args` are NumPy scalars of the kernel's own types."""
-        function = _function(program, kernel, self._number, geometry.shared)
+        function = _function(program, kernel, self._number)
         function((geometry.grid,), (geometry.block,), tuple(args), shared_mem=geometry.shared)
 
     def plan(self, dims: Sequence[int], batch: int, real: str, forward: bool) -> Callable[[Array, Array], None]:
@@ -76,18 +71,8 @@ class CudaDevice:
 
 
 @cache
-def _shared_limit(device: int) -> int:
-    import cupy
-
-    return int(cupy.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
-
-
-@cache
-def _function(program: nvrtc.Program, kernel: str, device: int, shared: int) -> Any:
-    function = nvrtc.load(program, device).get_function(kernel)
-    if shared > DEFAULT_SHARED:
-        function.max_dynamic_shared_size_bytes = shared
-    return function
+def _function(program: nvrtc.Program, kernel: str, device: int) -> Any:
+    return nvrtc.load(program, device).get_function(kernel)
 
 
 class Kept:

@@ -131,7 +131,7 @@ def pair(
         shape = [shape[2], shape[0], shape[1]]
     half = intermediates == "float16"
     if half:
-        _check_fused(device, (shape[0], shape[1], shape[2]))
+        _check_fused((shape[0], shape[1], shape[2]))
     both = views == "both"
     out = device.empty((n, 2, *shape) if both else (n, *shape), "int16" if dtype == "bfloat16" else dtype)
     if n == 0:
@@ -253,9 +253,11 @@ def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.flo
     return _constant(device, scale.astype(np.float32)), _constant(device, bias.astype(np.float32))
 
 
-def _roots(device: CudaDevice, size: int) -> Array:
-    """exp(-2πik/size), complex64 (size,)."""
-    return _constant(device, np.exp(-2j * np.pi * np.arange(size) / size).astype(np.complex64))
+def _turns(device: CudaDevice, size: int) -> Array:
+    """What a transform of `size` points multiplies with between its two steps, complex64 (second, first)."""
+    first, second = geometry.factors(size)
+    turns = np.outer(np.arange(second), np.arange(first)) / size
+    return _constant(device, np.exp(-2j * np.pi * turns).astype(np.complex64))
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
@@ -279,7 +281,7 @@ def _upload(device: CudaDevice, draws: SingleDraws) -> DeviceDraws:
 
 def _recombine(job: _Job) -> None:
     channels, height, width = job.shape
-    path = geometry.path(height, width, channels, job.device.shared_limit)
+    path = geometry.path(height, width, channels)
     if path == "whole":
         _whole(job)
     elif path == "fused":
@@ -299,15 +301,15 @@ def _say_once(height: int, width: int, channels: int) -> None:
 
 
 def _whole(job: _Job) -> None:
-    size = job.shape[1]
-    tail = (_roots(job.device, size), np.int32(job.across_channels), np.float32(job.factor), np.int32(job.clean))
+    size, across = job.shape[1], job.across_channels
+    tail = (_turns(job.device, size), np.float32(job.factor), np.int32(job.clean))
     args = (*job.source, *job.route, *job.target(job.out), *tail)
-    job.device.launch(nvrtc.whole(size), "whole_images", geometry.whole(size, job.n), args)
+    job.device.launch(nvrtc.whole(size, across), "whole_images", geometry.whole(size, job.n, across), args)
 
 
-def _check_fused(device: CudaDevice, shape: tuple[int, int, int]) -> None:
+def _check_fused(shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
-    if geometry.path(height, width, channels, device.shared_limit) != "fused":
+    if geometry.path(height, width, channels) != "fused":
         sizes = ", ".join(map(str, geometry.FUSED_SIZES))
         raise ValueError(
             f"intermediates float16 are for squares of {sizes} with 3 channels, got {height} × {width} × {channels}"
@@ -315,16 +317,16 @@ def _check_fused(device: CudaDevice, shape: tuple[int, int, int]) -> None:
 
 
 def _fused(job: _Job) -> None:
-    device, size = job.device, job.shape[1]
-    program, roots = nvrtc.fused(size, job.half), _roots(device, size)
+    device, size, across = job.device, job.shape[1], job.across_channels
+    program, turns = nvrtc.fused(size, across, job.half), _turns(device, size)
     # Halves are kept scaled by 1/size.
     factor = np.float32(job.factor * (size if job.half else 1))
-    with _spectra(job, (geometry.strips(size), 3, size, 4)) as (spectra, mixed):
-        args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, roots, spectra)
+    with _spectra(job, (geometry.strips(size, across), size, 4)) as (spectra, mixed):
+        args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, turns, spectra)
         device.launch(program, "rows_forward", geometry.rows(size, job.slots), args)
-        args = (spectra, *job.route, roots, np.int32(job.across_channels), factor, mixed)
-        device.launch(program, "columns", geometry.columns(size, job.n), args)
-        args = (mixed, *job.route, *job.target(job.out), roots)
+        args = (spectra, *job.route, turns, factor, mixed)
+        device.launch(program, "columns", geometry.columns(size, job.n, across), args)
+        args = (mixed, *job.route, *job.target(job.out), turns)
         device.launch(program, "rows_back", geometry.rows(size, job.n), args)
 
 

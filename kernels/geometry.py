@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 WHOLE_SIZES = (32,)
 FUSED_SIZES = (64, 96, 128, 160, 192, 224, 256)
-DEFAULT_SHARED = 48 * 1024
-"""Bytes of shared memory that a block may have without asking for more."""
+SHARED_LIMIT = 48 * 1024
+"""Bytes of shared memory that every device gives a block unasked: no kernel takes more."""
 
 _WARP = 32
-_TEAMS = {32: 4, 64: 8, 96: 16, 128: 16, 160: 16}
+_FIRST = {32: 8, 64: 8, 96: 12}
+_TEAMS = {32: 4, 64: 8, 96: 8, 128: 8}
 _STRIP = 4
 _ROWS = 8
 _COMPLEX = 8
@@ -30,37 +31,46 @@ class Geometry:
     shared: int = 0
 
 
-def _team(size: int) -> int:
-    return _TEAMS.get(size, _WARP)
+def factors(size: int) -> tuple[int, int]:
+    """Of the two steps of a transform of `size` points."""
+    first = _FIRST.get(size, 16)
+    return first, size // first
 
 
-def _pitch(size: int) -> int:
-    return size + 4
+def team(size: int) -> int:
+    """Threads of a transform."""
+    return _TEAMS.get(size, 16)
+
+
+def pitch(size: int) -> int:
+    """Points that a transform takes in shared memory."""
+    first, second = factors(size)
+    return (second * (first + 1) + 11) // 16 * 16 + 4
 
 
 def rows(size: int, images: int) -> Geometry:
     """Of rows_forward and rows_back: eight rows of an image a block."""
     teams = 3 * _ROWS // 2
-    return Geometry(images * size // _ROWS, teams * _team(size), _COMPLEX * (teams * _pitch(size) + size))
+    return Geometry(images * size // _ROWS, teams * team(size), _COMPLEX * teams * pitch(size))
 
 
-def strips(size: int) -> int:
-    """Strips of four columns that hold a half spectrum."""
-    return -(-(size // 2 + 1) // _STRIP)
+def strips(size: int, across_channels: bool) -> int:
+    """Strips of four columns that hold the spectrum of an image: a half and a whole one, or three halves."""
+    half = -(-(size // 2 + 1) // _STRIP)
+    return half + size // _STRIP if across_channels else 3 * half
 
 
-def columns(size: int, images: int) -> Geometry:
+def columns(size: int, images: int, across_channels: bool) -> Geometry:
     """Of columns: a strip of an image and of its partner a block."""
-    teams = 3 * _STRIP
-    return Geometry(images * strips(size), teams * _team(size), _COMPLEX * (2 * teams * _pitch(size) + size))
+    return Geometry(images * strips(size, across_channels), _STRIP * team(size), _COMPLEX * _STRIP * pitch(size))
 
 
-def whole(size: int, images: int) -> Geometry:
+def whole(size: int, images: int, across_channels: bool) -> Geometry:
     """Of whole_images: a pair of images a block."""
-    teams, in_a_warp = 3 * size // 2, _WARP // _team(size)
-    space = -(-3 * (size // 2 + 1) // in_a_warp) * in_a_warp
-    points = (teams + 2 * space) * _pitch(size) + size
-    return Geometry(images, teams * _team(size), _COMPLEX * points)
+    half = size // 2 + 1
+    threads = -(-(half + size if across_channels else 3 * half) * team(size) // _WARP) * _WARP
+    teams = threads // team(size) + 3 * size // 2
+    return Geometry(images, threads, _COMPLEX * teams * pitch(size))
 
 
 def elements(planes: int, items: int) -> tuple[Geometry, int]:
@@ -79,14 +89,11 @@ def decode(images: int) -> Geometry:
     return Geometry(-(-2 * images // _ELEMENT_THREADS), _ELEMENT_THREADS)
 
 
-def path(height: int, width: int, channels: int, shared_limit: int) -> str:
-    """Which kernels serve images of this shape: "whole", "fused", or "generic" with cuFFT.
-
-    shared_limit: bytes of shared memory that a block can have on the device.
-    """
+def path(height: int, width: int, channels: int) -> str:
+    """Which kernels serve images of this shape: "whole", "fused", or "generic" with cuFFT."""
     if height == width and channels == 3:
-        if height in WHOLE_SIZES and whole(height, 1).shared <= shared_limit:
+        if height in WHOLE_SIZES:
             return "whole"
-        if height in FUSED_SIZES and columns(height, 1).shared <= shared_limit:
+        if height in FUSED_SIZES:
             return "fused"
     return "generic"

@@ -49,14 +49,18 @@ def generic(real: str = "float") -> Program:
     return Program("generic.cu", (("REAL", real), ("COMPLEX", f"{real}2")))
 
 
-def fused(size: int, half: bool = False) -> Program:
+def fused(size: int, across_channels: bool = True, half: bool = False) -> Program:
     """The three kernels for images of `size` × `size`; `half`: with float16 between them."""
-    return Program("fused.cu", (("SIZE", size), *([("HALF_SPECTRA", 1)] if half else [])))
+    return Program("fused.cu", (*_recombining(size, across_channels), *([("HALF_SPECTRA", 1)] if half else [])))
 
 
-def whole(size: int) -> Program:
+def whole(size: int, across_channels: bool = True) -> Program:
     """The one kernel for images of `size` × `size`."""
-    return Program("whole.cu", (("SIZE", size),))
+    return Program("whole.cu", _recombining(size, across_channels))
+
+
+def _recombining(size: int, across_channels: bool) -> tuple[tuple[str, int], ...]:
+    return (("SIZE", size), ("ACROSS", int(across_channels)))
 
 
 @dataclass(frozen=True)

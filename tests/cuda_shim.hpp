@@ -26,9 +26,19 @@
 struct float2 { float x, y; };
 struct double2 { double x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
 struct uchar4 { unsigned char x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline double2 make_double2(double x, double y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uchar4 make_uchar4(int x, int y, int z, int w) {
+    return {static_cast<unsigned char>(x), static_cast<unsigned char>(y), static_cast<unsigned char>(z),
+            static_cast<unsigned char>(w)};
+}
+inline float2 __ldg(const float2* at) { return *at; }
+inline float rsqrtf(float value) { return 1 / std::sqrt(value); }
+inline double rsqrt(double value) { return 1 / std::sqrt(value); }
 struct Index { int x; };
 static Index threadIdx, blockIdx, blockDim;
 
@@ -45,6 +55,7 @@ template <typename To, typename From> inline To bits_as(From from) {
     return to;
 }
 inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
+inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 inline float __int_as_float(int bits) { return bits_as<float>(bits); }
 inline unsigned short float16_bits(float value) { return bits_as<unsigned short>(static_cast<_Float16>(value)); }
 inline float float_of_float16(unsigned short bits) { return static_cast<float>(bits_as<_Float16>(bits)); }

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from apr_dali.kernels import nvrtc
-from apr_dali.kernels.geometry import Geometry
+from apr_dali.kernels.geometry import SHARED_LIMIT, Geometry
 
 SHIM = Path(__file__).resolve().parent / "cuda_shim.hpp"
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
 _GUARD = 64
 
 
@@ -67,8 +67,8 @@ class HostCuda:
     launched: the kernels in their order. made: the shapes of its buffers. kinds: of each shape the latest dtype.
     """
 
-    def __init__(self, folder: Path, shared_limit: int = 64 * 1024) -> None:
-        self.folder, self.shared_limit = folder, shared_limit
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.key: tuple[int, int] = (0, 0)
         self.launched: list[str] = []
         self.made: list[tuple[int, ...]] = []
@@ -105,7 +105,7 @@ class HostCuda:
 
     def launch(self, program: nvrtc.Program, kernel: str, geometry: Geometry, args: Sequence[Any]) -> None:
         self.launched.append(kernel)
-        assert geometry.shared <= self.shared_limit
+        assert geometry.shared <= SHARED_LIMIT
         launch(build(program, self.folder), kernel, geometry, args, self.seed)
 
     def plan(self, dims: Sequence[int], batch: int, real: str, forward: bool) -> Callable[..., None]:

@@ -13,9 +13,8 @@ KERNELS = {
     nvrtc.generic("float"): {"before", "between", "after"},
     nvrtc.generic("double"): {"before", "between", "after"},
     nvrtc.OPERATIONS: {"operate", "decode"},
-    **{nvrtc.whole(size): {"whole_images"} for size in WHOLE_SIZES},
-    nvrtc.fused(224): FUSED,
-    nvrtc.fused(224, half=True): FUSED,
+    **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
+    **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
 }
 # The other sizes are the same source with other factors: one architecture each, in turn.
 OTHERS = [
@@ -29,7 +28,7 @@ def name_of(value) -> str:
     if isinstance(value, int):
         return f"sm_{value}"
     return "-".join(
-        [value.file, *(str(given) for _, given in value.defines[:1]), *(name for name, _ in value.defines[1:])]
+        [value.file, *(str(given) if name == "SIZE" else f"{name}{given}" for name, given in value.defines)]
     )
 
 
@@ -58,7 +57,7 @@ def test_an_error_shows_its_line_of_the_source():
     with pytest.raises(nvrtc.CompileError) as caught:
         nvrtc.report(nvrtc.fused(224), 90, broken)
     words = f"{caught.value}"
-    assert words.startswith("fused.cu does not compile with -std=c++17 -DSIZE=224")
+    assert words.startswith("fused.cu does not compile with -std=c++17 -DSIZE=224 -DACROSS=1")
     number = next(
         n for n, line in enumerate((nvrtc.SOURCES / "pixels.cuh").read_text().splitlines(), 1) if "is_levels" in line
     )

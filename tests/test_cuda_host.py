@@ -1,5 +1,7 @@
 """The CUDA kernels themselves, run on the CPU thread by thread, against the float64 reference and Pillow."""
 
+import re
+
 import numpy as np
 import pytest
 import tolerances
@@ -34,17 +36,26 @@ def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", vi
 
 ROUND = """
 #include "transform.cuh"
-extern "C" __global__ void round_trip(const float2* in, const float2* roots, float2* spectra, float2* back) {
-    SHARED(float2, points);
+extern "C" __global__ void round_trip(const float2* in, const float2* turns, float2* spectra, float2* out) {
+    SHARED(float2, spaces);
     const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
-    float2* const mine = points + team * PITCH;
-    for (int i = lane; i < SIZE; i += TEAM) mine[i] = in[team * SIZE + i];
-    __syncwarp();
-    transform<-1>(mine, roots, lane);
-    for (int i = lane; i < SIZE; i += TEAM) spectra[team * SIZE + i] = mine[i];
-    __syncwarp();
-    transform<1>(mine, roots, lane);
-    for (int i = lane; i < SIZE; i += TEAM) back[team * SIZE + i] = mine[i];
+    float2* const space = spaces + team * PITCH;
+    const auto wait = [] { __syncwarp(); };
+    Points x;
+    Bins bins;
+    for_own<SECOND>(lane, [&](int round, int j) {
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = in[team * SIZE + j + SECOND * r];
+    });
+    forward(x, bins, space, turns, lane, wait);
+    for_own<FIRST>(lane, [&](int round, int i) {
+        for (int k = 0; k < SECOND; ++k) spectra[team * SIZE + i + FIRST * k] = bins.of[round][k];
+    });
+    wait();
+    back(bins, x, space, turns, lane, wait);
+    wait();
+    put_points(x, space, lane);
+    wait();
+    for (int i = lane; i < SIZE; i += TEAM) out[team * SIZE + i] = space[i];
 }
 """
 
@@ -57,12 +68,13 @@ def test_transforms_there_and_back(size, shim_folder):
     teams = 8
     rng = np.random.default_rng(size)
     given = (rng.standard_normal((teams, size)) + 1j * rng.standard_normal((teams, size))).astype(np.complex64)
-    roots = np.exp(-2j * np.pi * np.arange(size) / size).astype(np.complex64)
     # One transform twice: what comes out depends on nothing but the points.
     given[-1] = given[0]
+    first, second = geometry.factors(size)
+    turns = np.exp(-2j * np.pi * np.outer(np.arange(second), np.arange(first)) / size).astype(np.complex64)
     spectra, back = np.empty_like(given), np.empty_like(given)
-    lanes = {32: 4, 64: 8, 96: 16, 128: 16, 160: 16}.get(size, 32)
-    launch(library, "round_trip", Geometry(1, teams * lanes, teams * (size + 4) * 8), (given, roots, spectra, back))
+    shape = Geometry(1, teams * geometry.team(size), teams * geometry.pitch(size) * 8)
+    launch(library, "round_trip", shape, (given, turns, spectra, back))
     expected = np.fft.fft(given.astype(np.complex128))
     assert np.abs(spectra - expected).max() < 1e-6 * np.abs(expected).max()
     assert np.abs(back / size - given).max() < 1e-6 * np.abs(given).max()
@@ -109,7 +121,7 @@ def test_pair_at_224(host, crops):
 @pytest.mark.parametrize("axes", spectral.AXES)
 def test_half_intermediates_are_near_and_take_half_the_memory(axes, size, host, crops):
     images, partner = crops(3, size, size, seed=3), [2, 0, 1]
-    shape = (3, geometry.strips(size), 3, size, 4)
+    shape = (3, geometry.strips(size, axes == "chw"), size, 4)
     pair(images, partner, axes=axes)
     whole = host.kinds[shape]
     # Levels as they are: unscaled, the spectrum of a row would leave the range of float16.
@@ -289,13 +301,19 @@ def test_draws_decoded_on_the_device_are_those_of_the_host():
 # ---- The stand-in itself ----
 
 
-@pytest.mark.parametrize(("barrier", "which"), [("__syncwarp();", 0), ("__syncwarp();", 1), ("__syncthreads();", 1)])
-def test_a_missing_barrier_is_caught(barrier, which, host, crops, monkeypatch):
-    images = crops(2, 32, 32)
+BARRIERS = [
+    (path, found.span())
+    for path in ("whole", "fused")
+    for found in re.finditer(r"__sync(warp|threads)\(\);", nvrtc.source(f"{path}.cu"))
+]
+
+
+@pytest.mark.parametrize(("path", "where"), BARRIERS, ids=[f"{path}-{where[0]}" for path, where in BARRIERS])
+def test_no_barrier_can_be_missing(path, where, host, crops, monkeypatch):
+    images = crops(2, *PATHS[path])
     expected = pair(images, [1, 0], views="both")
-    text = nvrtc.source("whole.cu")
-    at = [at for at in range(len(text)) if text.startswith(barrier, at)][which]
-    monkeypatch.setattr(nvrtc, "source", lambda _: text[:at] + text[at + len(barrier) :])
+    text = nvrtc.source(f"{path}.cu")
+    monkeypatch.setattr(nvrtc, "source", lambda _: text[: where[0]] + text[where[1] :])
     for host.seed in (1, 2):
         assert not np.allclose(pair(images, [1, 0], views="both"), expected, atol=1e-2)
 
@@ -310,6 +328,6 @@ def test_a_barrier_that_not_all_threads_reach_is_caught(crops, monkeypatch):
 
 @pytest.mark.usefixtures("host")
 def test_too_little_shared_memory_is_caught(crops, monkeypatch):
-    monkeypatch.setattr(geometry, "whole", lambda _, images: Geometry(images, 192, 46_080))
+    monkeypatch.setattr(geometry, "whole", lambda _size, images, _across: Geometry(images, 224, 29_888))
     with pytest.raises(AssertionError, match="shared memory overrun"):
         pair(crops(2, 32, 32), [1, 0])

@@ -23,42 +23,51 @@ from apr_dali.kernels.geometry import Geometry
 
 
 def test_geometry_of_the_sizes_that_matter():
-    assert geometry.rows(224, 10) == Geometry(280, 384, 8 * (12 * 228 + 224))
-    assert geometry.columns(224, 10) == Geometry(290, 384, 8 * (24 * 228 + 224))
-    assert geometry.columns(224, 1).shared < geometry.DEFAULT_SHARED
-    assert geometry.whole(32, 7) == Geometry(7, 192, 8 * ((48 + 2 * 56) * 36 + 32))
-    assert geometry.whole(32, 1).shared < geometry.DEFAULT_SHARED
+    assert geometry.rows(224, 10) == Geometry(280, 192, 8 * 12 * 244)
+    assert geometry.columns(224, 10, across_channels=True) == Geometry(10 * (29 + 56), 64, 8 * 4 * 244)
+    assert geometry.columns(224, 10, across_channels=False) == Geometry(10 * 3 * 29, 64, 8 * 4 * 244)
+    assert geometry.whole(32, 7, across_channels=True) == Geometry(7, 224, 8 * (56 + 48) * 36)
+    assert geometry.whole(32, 7, across_channels=False) == Geometry(7, 224, 8 * (56 + 48) * 36)
     assert geometry.elements(6, 1000) == (Geometry(24, 256), 4)
     assert [geometry.operate(3, pixels).block for pixels in (1, 32, 33, 1024, 50176)] == [32, 32, 64, 512, 512]
     assert [geometry.decode(n).grid for n in (1, 128, 129)] == [1, 1, 2]
 
 
-@pytest.mark.parametrize("size", geometry.FUSED_SIZES)
-def test_every_column_of_a_half_spectrum_has_a_strip(size):
-    assert size // 2 + 1 <= 4 * geometry.strips(size) < size // 2 + 5
-    for shape in (geometry.rows(size, 1), geometry.columns(size, 1)):
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("size", [*geometry.WHOLE_SIZES, *geometry.FUSED_SIZES])
+def test_every_column_and_every_point_has_its_place(size, across):
+    first, second = geometry.factors(size)
+    assert first * second == size
+    half = size // 2 + 1
+    columns = half + size if across else 3 * half
+    if size in geometry.FUSED_SIZES:
+        assert columns <= 4 * geometry.strips(size, across) < columns + 10
+        shapes = [geometry.rows(size, 1), geometry.columns(size, 1, across)]
+    else:
+        shapes = [geometry.whole(size, 1, across)]
+        assert columns * geometry.team(size) <= shapes[0].block
+    assert geometry.pitch(size) >= max(second * (first + 1), size)
+    assert geometry.pitch(size) % 16 == 4  # 8 banks further, and 16 bytes aligned
+    for shape in shapes:
         assert shape.block % 32 == 0  # a barrier of a warp needs all of it
         assert shape.block <= 1024
-        assert shape.shared <= 64 * 1024  # what the smallest device has
+        assert shape.shared <= geometry.SHARED_LIMIT
 
 
 @pytest.mark.parametrize(
-    ("shape", "limit", "expected"),
+    ("shape", "expected"),
     [
-        ((224, 224, 3), 65536, "fused"),
-        ((224, 224, 3), 40_000, "generic"),  # too large for the device's shared memory
-        ((256, 256, 3), 49_152, "generic"),
-        ((256, 256, 3), 65536, "fused"),
-        ((32, 32, 3), 65536, "whole"),
-        ((32, 32, 3), 40_000, "generic"),
-        ((224, 192, 3), 65536, "generic"),
-        ((224, 224, 1), 65536, "generic"),
-        ((512, 512, 3), 65536, "generic"),
-        ((1, 1, 3), 65536, "generic"),
+        ((224, 224, 3), "fused"),
+        ((256, 256, 3), "fused"),
+        ((32, 32, 3), "whole"),
+        ((224, 192, 3), "generic"),
+        ((224, 224, 1), "generic"),
+        ((512, 512, 3), "generic"),
+        ((1, 1, 3), "generic"),
     ],
 )
-def test_the_path_of_a_shape(shape, limit, expected):
-    assert geometry.path(*shape, limit) == expected
+def test_the_path_of_a_shape(shape, expected):
+    assert geometry.path(*shape) == expected
 
 
 # ---- What is kept ----
@@ -392,10 +401,11 @@ def test_one_program_for_each_device_and_set_of_definitions(monkeypatch):
         first = nvrtc.load(nvrtc.fused(224), 0)
         assert nvrtc.load(nvrtc.fused(224), 0) is first
         assert nvrtc.load(nvrtc.fused(224), 1) is not first
-        assert nvrtc.load(nvrtc.fused(64), 0) is not first
+        other = nvrtc.load(nvrtc.fused(64), 0)
+        assert nvrtc.load(nvrtc.fused(64, across_channels=False), 0) is not other
     finally:
         nvrtc.load.cache_clear()
-    assert [options[-1] for _, options in made] == ["-DSIZE=224", "-DSIZE=224", "-DSIZE=64"]
+    assert [options[1] for _, options in made] == ["-DSIZE=224", "-DSIZE=224", "-DSIZE=64", "-DSIZE=64"]
     assert '#include "' not in made[0][0]  # CuPy's cache knows a program by its text
 
 
@@ -425,8 +435,9 @@ def test_the_benchmark_refuses_in_one_line_without_a_gpu(benchmark_module, monke
 
 
 def test_what_the_benchmark_counts_and_prints(benchmark_module):
-    # 224: a byte in, two out, a spectrum written and read by three kernels, the column kernel reading two.
-    spectrum = 3 * 224 * 116 * 8
+    # 224: a byte in, two out, a spectrum written and read by three kernels, the column kernel reading two: of the
+    # sums over the channels a half in whole strips, of their second bin all columns.
+    spectrum = (116 + 224) * 224 * 8
     assert benchmark_module.own_bytes(224, "float32") == 3 * 224 * 224 * 3 + 5 * spectrum
     assert benchmark_module.own_bytes(224, "float16") == 3 * 224 * 224 * 3 + 5 * spectrum / 2
     assert benchmark_module.own_bytes(32, "float32") == 3 * 32 * 32 * 4
@@ -443,6 +454,6 @@ def test_what_the_benchmark_counts_and_prints(benchmark_module):
     tables["ResNet-50 step"] = {"none": {"feeding adds": 0.01}, "apr-sp": {"feeding adds": 0.013}}
     assert benchmark_module.goals(tables)[-1] == ("step without APR's own cost", pytest.approx(0.997), 0.995)
     seen = []
-    benchmark_module.forced("generic", lambda: seen.append(geometry.path(224, 224, 3, 65536)))()
+    benchmark_module.forced("generic", lambda: seen.append(geometry.path(224, 224, 3)))()
     assert seen == ["generic"]
-    assert geometry.path(224, 224, 3, 65536) == "fused"
+    assert geometry.path(224, 224, 3) == "fused"

@@ -1,27 +1,57 @@
-// Columns of half spectra in shared memory: `Count` of each channel, one every PITCH points.
+// Columns of spectra: forward, the exchange of the amplitude, and back, all on bins that are in registers.
 #pragma once
 #include "recombine.cuh"
 #include "transform.cuh"
 
-// What a spectrum is set to where there is no image to take the amplitude from: no number rather than a wrong one.
-INLINE float no_number() { return __int_as_float(0x7fc00000); }
+// The amplitudes of the thread's bins of a column; its places as those of Bins.
+struct Amplitudes {
+    float of[ROUNDS(FIRST)][SECOND];
+};
 
-INLINE void load_roots(const float2* roots, float2* to) {
-    for (int i = threadIdx.x; i < SIZE; i += blockDim.x) to[i] = roots[i];
+// Whether no square of a bin has become so small or so large that digits are lost, nor 0.
+INLINE bool are_safe(const Bins& bins, int lane) {
+    float least = 1.f, most = 1.f;
+    for_own<FIRST>(lane, [&](int round, int) {
+#pragma unroll
+        for (int k = 0; k < SECOND; ++k) {
+            least = fminf(least, squares_of(bins.of[round][k]));
+            most = fmaxf(most, squares_of(bins.of[round][k]));
+        }
+    });
+    return least > 1e-30f && most < 1e30f;
 }
 
-// Gives `own` the amplitudes of `given`, bin by bin; `factor` is that of the inverse transforms.
-template <int Count> INLINE void recombine_columns(float2* own, const float2* given, bool across_channels, float factor) {
-    for (int i = threadIdx.x; i < SIZE * Count; i += blockDim.x) {
-        const int at = i / SIZE * PITCH + i % SIZE;
-        float2 a[3], p[3];
+INLINE void take_amplitudes(const Bins& bins, int lane, Amplitudes& amplitudes) {
+    const bool safe = are_safe(bins, lane);
+    for_own<FIRST>(lane, [&](int round, int) {
+        if (safe) {
 #pragma unroll
-        for (int c = 0; c < 3; ++c) {
-            a[c] = own[c * Count * PITCH + at];
-            p[c] = given[c * Count * PITCH + at];
+            for (int k = 0; k < SECOND; ++k) {
+                const float squares = squares_of(bins.of[round][k]);
+                amplitudes.of[round][k] = squares * rsqrtf(squares);
+            }
+        } else {
+#pragma unroll
+            for (int k = 0; k < SECOND; ++k) amplitudes.of[round][k] = amplitude_of(bins.of[round][k]);
         }
-        recombine_bin(a, p, across_channels, factor);
+    });
+}
+
+INLINE void give_amplitudes(Bins& bins, const Amplitudes& amplitudes, int lane, float factor) {
+    const bool safe = are_safe(bins, lane);
+    for_own<FIRST>(lane, [&](int round, int) {
+        if (safe) {
 #pragma unroll
-        for (int c = 0; c < 3; ++c) own[c * Count * PITCH + at] = a[c];
-    }
+            for (int k = 0; k < SECOND; ++k) {
+                float2& bin = bins.of[round][k];
+                bin = scaled(bin, rsqrtf(squares_of(bin)) * (factor * amplitudes.of[round][k]));
+            }
+        } else {
+#pragma unroll
+            for (int k = 0; k < SECOND; ++k) {
+                float2& bin = bins.of[round][k];
+                bin = with_amplitude(bin, factor * amplitudes.of[round][k]);
+            }
+        }
+    });
 }

@@ -22,3 +22,5 @@ template <typename C> INLINE C scaled(C a, decltype(C{}.x) factor) { return comp
 template <int Sign, typename C> INLINE C turned(C a) {
     return Sign > 0 ? complex_of(-a.y, a.x) : complex_of(a.y, -a.x);
 }
+template <typename C> INLINE C conjugate(C a) { return complex_of(a.x, -a.y); }
+template <typename C> INLINE auto squares_of(C a) { return a.x * a.x + a.y * a.y; }

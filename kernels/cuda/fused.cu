@@ -1,118 +1,122 @@
-// Recombination of images of SIZE × SIZE × 3 in three kernels: rows forward; columns forward, channels, exchange of
-// the amplitude, channels and columns back; rows back.
+// Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, exchange of
+// the amplitude, columns back; rows and channels back.
 //
-// Half spectra lie in strips of four columns, (slots, STRIPS, 3, SIZE, 4): a block of the column kernel reads one
-// piece of memory, and the rows of a block write whole sectors of it.
+// Spectra lie in strips of four columns, (slots, STRIPS, SIZE, 4): a block of the column kernel reads one piece of
+// memory, and what rows write there are whole sectors of 32 bytes.
+#define STRIP 4
+#define HALF ((SIZE / 2 + STRIP) / STRIP * STRIP)
 #include "columns.cuh"
 #include "kept.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
-#define STRIP 4
-#define STRIPS ((COLUMNS + STRIP - 1) / STRIP)
+#define STRIPS (COLUMNS_IN_ALL / STRIP)
 #define ROWS 8
-// A team for each pair of rows, or each column, of three channels.
-#define TEAMS 12
-#define THREADS (TEAMS * TEAM)
+#define PAIRS (ROWS / 2)
 #define GROUPS (SIZE / ROWS)
-// Blocks of the column kernel that registers shall be kept for: one's arithmetic hides another one's memory.
-// Older processors spill for it.
-#if TEAM == 32 && __CUDA_ARCH__ >= 900
-#define COLUMN_BLOCKS 3
+// A team for each part of each two rows. All teams of a warp do the same part.
+#define ROW_THREADS (3 * PAIRS * TEAM)
+// A team for each column. Those of a strip take turns: the threads of a warp read what lies side by side.
+#define COLUMN_THREADS (STRIP * TEAM)
+
+// Teams of a multiprocessor that registers are kept for: the arithmetic of some hides the memory of others. As many as
+// none has to spill for.
+#if SIZE == 96 || SIZE == 128 || SIZE == 256
+#define FORWARD_TEAMS 36
+#define COLUMN_TEAMS 40
 #else
-#define COLUMN_BLOCKS 1
+#define FORWARD_TEAMS 48
+#define COLUMN_TEAMS 48
 #endif
+#define BACK_TEAMS 60
+// As blocks, of which those with smaller teams have more.
+#define BLOCKS(teams, threads) (teams * 16 / (threads))
 
 INLINE size_t strip_offset(int slot, int strip) {
-    return (static_cast<size_t>(slot) * STRIPS + strip) * (3 * SIZE * STRIP);
+    return (static_cast<size_t>(slot) * STRIPS + strip) * (SIZE * STRIP);
 }
 
-// Calls use(strip, c, pair, k, offset) for the places of two rows, 2·pair and 2·pair + 1, in the strips; the offset is
-// that of the first, and the second is STRIP further.
-template <typename Use> INLINE void for_rows_in_strips(int slot, int y0, Use use) {
-    constexpr int kPairs = ROWS / 2;
-    for (int i = threadIdx.x; i < STRIPS * 3 * kPairs * STRIP; i += blockDim.x) {
-        const int column = i % STRIP, pair = i / STRIP % kPairs, c = i / (STRIP * kPairs) % 3;
-        const int strip = i / (STRIP * kPairs * 3);
-        const size_t offset = strip_offset(slot, strip) + (c * SIZE + y0 + 2 * pair) * STRIP + column;
-        use(c * kPairs + pair, strip * STRIP + column, offset);
-    }
-}
+template <typename Bin> struct InStrips {
+    static constexpr int kNext = SIZE;
+    Bin* image;
+
+    INLINE Bin* at(int column, int row) const { return image + (column / STRIP * SIZE + row) * STRIP + column % STRIP; }
+    static INLINE Kept kept(float2 bin) { return ::kept(scaled(bin, KEPT_SCALE)); }
+    static INLINE float2 taken(Kept bin) { return ::taken(bin); }
+};
 
 // Grid: slots × GROUPS.
-extern "C" __global__ void __launch_bounds__(THREADS)
-rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, Kept* spectra) {
-    SHARED(float2, packed);
-    float2* const turns = packed + TEAMS * PITCH;
+extern "C" __global__ void __launch_bounds__(ROW_THREADS, BLOCKS(FORWARD_TEAMS, ROW_THREADS))
+rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns, Kept* spectra) {
+    SHARED(float2, spaces);
     const Route route = ROUTE;
+    const Out out = OUT;
     const int slot = blockIdx.x / GROUPS, y0 = blockIdx.x % GROUPS * ROWS;
     const bool mixed = route.mixed(slot % n);
-    if (!mixed && out_data == nullptr) return;
-    load_roots(roots, turns);
-    read_rows<ROWS>(IN, slot, y0, packed);
-    __syncthreads();
-    write_clean<ROWS>(OUT, slot, mixed, y0, packed);
+    if (out.data != nullptr) write_clean(IN, slot, out, slot, mixed, y0, ROWS);
     if (!mixed) return;
-    __syncthreads();
-    transform<-1>(packed + threadIdx.x / TEAM * PITCH, turns, threadIdx.x % TEAM);
-    __syncthreads();
-    for_rows_in_strips(slot, y0, [&](int row, int k, size_t offset) {
-        float2 even = make_float2(0.f, 0.f), odd = even;
-        if (k < COLUMNS) split(packed + row * PITCH, k, even, odd);
-        spectra[offset] = kept(scaled(even, KEPT_SCALE));
-        spectra[offset + STRIP] = kept(scaled(odd, KEPT_SCALE));
-    });
+    const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM, part = team / PAIRS, y = y0 + team % PAIRS * 2;
+    float2* const space = spaces + team * PITCH;
+    Points x;
+    Bins bins;
+    read_points(IN, slot, part, y, lane, x);
+    forward(x, bins, space, turns, lane, [] { __syncwarp(); });
+    put_rows(bins, space, part, y, lane, InStrips<Kept>{spectra + strip_offset(slot, 0)});
 }
 
-INLINE void load_strip(const Kept* spectra, int slot, int strip, float2* columns) {
-    const float2 nothing = make_float2(no_number(), 0.f);
-    for (int i = threadIdx.x; i < 3 * SIZE * STRIP; i += blockDim.x) {
-        const int column = i % STRIP, y = i / STRIP % SIZE, c = i / (STRIP * SIZE);
-        columns[(c * STRIP + column) * PITCH + y] = slot < 0 ? nothing : taken(spectra[strip_offset(slot, strip) + i]);
-    }
+// The transform of a column of a strip. Its neighbours' points are between its own.
+INLINE void forward_column(const Kept* column, float2* space, const float2* turns, int lane, Bins& bins) {
+    // Not the caller's: what threads without points had from before would stay in registers for nothing.
+    Points x;
+    for_own<SECOND>(lane, [&](int round, int j) {
+        const Kept* const from = column + j * STRIP;
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = taken(from[SECOND * STRIP * r]);
+    });
+    forward(x, bins, space, turns, lane, [] { __syncthreads(); });
 }
 
 // Grid: results × STRIPS. `factor` is that of the three inverse transforms, with KEPT_SCALE undone.
-extern "C" __global__ void __launch_bounds__(THREADS, COLUMN_BLOCKS)
-columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* roots, int across_channels, float factor,
-        Kept* mixed_spectra) {
-    SHARED(float2, own);
-    float2* const given = own + TEAMS * PITCH;
-    float2* const turns = given + TEAMS * PITCH;
+extern "C" __global__ void __launch_bounds__(COLUMN_THREADS, BLOCKS(COLUMN_TEAMS, COLUMN_THREADS))
+columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* turns, float factor, Kept* mixed_spectra) {
+    SHARED(float2, spaces);
     const Route route = ROUTE;
     const int b = blockIdx.x / STRIPS, strip = blockIdx.x % STRIPS;
     if (!route.mixed(b)) return;
-    load_roots(roots, turns);
-    load_strip(spectra, route.phase(b), strip, own);
-    load_strip(spectra, route.amplitude(b), strip, given);
+    const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, giver = route.amplitude(b);
+    Bins bins;
+    Amplitudes amplitudes;
+    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
+    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    float2* const space = spaces + column * PITCH;
+    forward_column(spectra + strip_offset(giver < 0 ? b : giver, strip) + column, space, turns, lane, bins);
+    take_amplitudes(bins, lane, amplitudes);
     __syncthreads();
-    const int column = threadIdx.x / TEAM * PITCH, lane = threadIdx.x % TEAM;
-    transform<-1>(own + column, turns, lane);
-    transform<-1>(given + column, turns, lane);
-    __syncthreads();
-    recombine_columns<STRIP>(own, given, across_channels, factor);
-    __syncthreads();
-    transform<1>(own + column, turns, lane);
-    __syncthreads();
-    for (int i = threadIdx.x; i < 3 * SIZE * STRIP; i += blockDim.x) {
-        const int at = (i / (STRIP * SIZE) * STRIP + i % STRIP) * PITCH + i / STRIP % SIZE;
-        mixed_spectra[strip_offset(b, strip) + i] = kept(own[at]);
-    }
+    forward_column(spectra + strip_offset(route.phase(b), strip) + column, space, turns, lane, bins);
+    give_amplitudes(bins, amplitudes, lane, factor);
+    Points x;
+    back(bins, x, space, turns, lane, [] { __syncthreads(); });
+    for_own<SECOND>(lane, [&](int round, int j) {
+        Kept* const to = mixed_spectra + strip_offset(b, strip) + column + j * STRIP;
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) to[SECOND * STRIP * r] = kept(x.of[round][r]);
+    });
 }
 
 // Grid: results × GROUPS.
-extern "C" __global__ void __launch_bounds__(THREADS)
-rows_back(const Kept* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots) {
-    SHARED(float2, packed);
-    float2* const turns = packed + TEAMS * PITCH;
+extern "C" __global__ void __launch_bounds__(ROW_THREADS, BLOCKS(BACK_TEAMS, ROW_THREADS))
+rows_back(const Kept* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns) {
+    SHARED(float2, spaces);
     const int b = blockIdx.x / GROUPS, y0 = blockIdx.x % GROUPS * ROWS;
     if (!(ROUTE).mixed(b)) return;
-    load_roots(roots, turns);
-    for_rows_in_strips(b, y0, [&](int row, int k, size_t offset) {
-        if (k < COLUMNS) join(packed + row * PITCH, k, taken(mixed_spectra[offset]), taken(mixed_spectra[offset + STRIP]));
-    });
+    const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM, part = team / PAIRS, y = y0 + team % PAIRS * 2;
+    float2* const space = spaces + team * PITCH;
+    Points x;
+    Bins bins;
+    get_rows(bins, part, y, lane, InStrips<const Kept>{mixed_spectra + strip_offset(b, 0)});
+    back(bins, x, space, turns, lane, [] { __syncwarp(); });
+    __syncwarp();
+    put_points(x, space, lane);
     __syncthreads();
-    transform<1>(packed + threadIdx.x / TEAM * PITCH, turns, threadIdx.x % TEAM);
-    __syncthreads();
-    write_rows<ROWS>(OUT, b, views - 1, y0, packed);
+    write_mixed(OUT, b, y0, ROWS, spaces, PAIRS * PITCH);
 }

@@ -45,7 +45,7 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
     if (giver < 0) factor = __int_as_float(0x7fc00000);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
-            *to = scaled(give_amplitude(*own, *given), factor);
+            *to = scaled(with_amplitude(*own, amplitude_of(*given)), factor);
         }
         return;
     }

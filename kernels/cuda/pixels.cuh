@@ -47,17 +47,6 @@ INLINE void write_pixel(void* out, int kind, size_t index, float value) {
     }
 }
 
-// Two neighbours at an even index at once, in one access; not for levels.
-INLINE void write_two(void* out, int kind, size_t index, float first, float second) {
-    if (kind == kFloat32) {
-        static_cast<float2*>(out)[index / 2] = make_float2(first, second);
-    } else if (kind == kFloat16) {
-        static_cast<unsigned*>(out)[index / 2] = float16_bits(first) | unsigned(float16_bits(second)) << 16;
-    } else {
-        static_cast<unsigned*>(out)[index / 2] = bfloat16_bits(first) | unsigned(bfloat16_bits(second)) << 16;
-    }
-}
-
 // Where results go: `views` planes sets an image, of `kind`, after scale and bias (2, channels).
 struct Out {
     void* data;  // null: nowhere
@@ -71,6 +60,40 @@ struct Out {
 #define OUT_PARAMETERS void *out_data, int out_kind, int views, const float *out_scale, const float *out_bias
 #define OUT \
     Out { out_data, out_kind, views, out_scale, out_bias }
+
+INLINE unsigned two_halves(float first, float second) {
+    return float16_bits(first) | unsigned(float16_bits(second)) << 16;
+}
+INLINE unsigned two_bfloats(float first, float second) {
+    return bfloat16_bits(first) | unsigned(bfloat16_bits(second)) << 16;
+}
+
+// Pixels x to x + 3 of row y in a square view of result b, v[c][k] for channel c; x is a multiple of four.
+template <int Size> INLINE void write_four_levels(const Out& out, int b, int y, int x, const float v[3][4]) {
+    uchar4* const words = static_cast<uchar4*>(out.data) + ((static_cast<size_t>(b) * Size + y) * Size + x) * 3 / 4;
+#pragma unroll
+    for (int w = 0; w < 3; ++w) {
+        unsigned char levels[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) levels[k] = level_of(v[(4 * w + k) % 3][(4 * w + k) / 3], out.kind);
+        words[w] = make_uchar4(levels[0], levels[1], levels[2], levels[3]);
+    }
+}
+
+template <int Size> INLINE void write_four(const Out& out, int b, int view, int y, int x, const float v[3][4]) {
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+        const size_t plane = (static_cast<size_t>(b) * out.views + view) * 3 + c;
+        const size_t at = ((plane * Size + y) * Size + x) / 4;
+        if (out.kind == kFloat32) {
+            static_cast<float4*>(out.data)[at] = make_float4(v[c][0], v[c][1], v[c][2], v[c][3]);
+        } else if (out.kind == kFloat16) {
+            static_cast<uint2*>(out.data)[at] = make_uint2(two_halves(v[c][0], v[c][1]), two_halves(v[c][2], v[c][3]));
+        } else {
+            static_cast<uint2*>(out.data)[at] = make_uint2(two_bfloats(v[c][0], v[c][1]), two_bfloats(v[c][2], v[c][3]));
+        }
+    }
+}
 
 // What comes in: the first `n` images of one array, the others of a second, with scale and bias.
 struct In {

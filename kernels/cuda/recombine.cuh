@@ -13,19 +13,34 @@ template <int Sign, typename C> INLINE void transform_channels(C* bin) {
     bin[2] = difference(base, turn);
 }
 
-INLINE float length(float2 a) { return hypotf(a.x, a.y); }
-INLINE double length(double2 a) { return hypot(a.x, a.y); }
-INLINE float root(float value) { return sqrtf(value); }
-INLINE double root(double value) { return sqrt(value); }
+// Divided by a power of two that is near the larger part of a, squares keep all of their digits.
+struct Scaled {
+    float2 by_power;
+    float power, squares;
 
-// |given|·e^{i·∠own}; the phase of 0 is 0.
-template <typename C> INLINE C give_amplitude(C own, C given) {
-    const auto mine = own.x * own.x + own.y * own.y;
-    const auto theirs = given.x * given.x + given.y * given.y;
-    // Beyond, squares may have lost digits, or have become 0 or infinite where the numbers are not.
-    if (mine > 1e-30f && theirs > 1e-30f && mine < 1e30f && theirs < 1e30f) return scaled(own, root(theirs / mine));
-    const auto amplitude = length(given), norm = length(own);
-    return norm == 0 ? complex_of(amplitude, decltype(amplitude)(0)) : scaled(scaled(own, 1 / norm), amplitude);
+    INLINE explicit Scaled(float2 a) {
+        const unsigned larger = __float_as_uint(fmaxf(fabsf(a.x), fabsf(a.y)));
+        const unsigned exponent = min(larger & 0x7f800000u, 0x7e800000u);
+        power = __uint_as_float(exponent);
+        by_power = scaled(a, __uint_as_float(0x7f000000u - exponent));
+        squares = squares_of(by_power);
+    }
+};
+
+INLINE float amplitude_of(float2 a) {
+    const Scaled s(a);
+    return s.squares == 0.f ? 0.f : s.squares * rsqrtf(s.squares) * s.power;
+}
+INLINE double amplitude_of(double2 a) { return hypot(a.x, a.y); }
+
+// amplitude·e^{i·∠own}; the phase of 0 is 0.
+INLINE float2 with_amplitude(float2 own, float amplitude) {
+    const Scaled s(own);
+    return s.squares == 0.f ? make_float2(amplitude, 0.f) : scaled(s.by_power, rsqrtf(s.squares) * amplitude);
+}
+INLINE double2 with_amplitude(double2 own, double amplitude) {
+    const double norm = hypot(own.x, own.y);
+    return norm == 0 ? make_double2(amplitude, 0.) : scaled(scaled(own, 1 / norm), amplitude);
 }
 
 // One bin of three channels: the amplitudes of `given` for `own`, with `factor` for the inverse transforms.
@@ -36,6 +51,6 @@ INLINE void recombine_bin(C* own, C* given, bool across_channels, decltype(C{}.x
         transform_channels<-1>(given);
     }
 #pragma unroll
-    for (int c = 0; c < 3; ++c) own[c] = scaled(give_amplitude(own[c], given[c]), factor);
+    for (int c = 0; c < 3; ++c) own[c] = scaled(with_amplitude(own[c], amplitude_of(given[c])), factor);
     if (across_channels) transform_channels<1>(own);
 }

@@ -1,24 +1,42 @@
-// Complex transforms of SIZE points in shared memory, each by TEAM lanes of a warp.
+// Complex transforms of SIZE = FIRST · SECOND points, each by TEAM threads. They hold the points in registers and
+// exchange them once, through shared memory: the transforms of FIRST points come before it, those of SECOND after it.
+// The way back runs through the same steps the other way round, so that what is done to a bin, is done in registers.
 //
-// Stockham's passes over the factors of SIZE, in place: every lane holds its points in registers while its team
-// waits between reading and writing. The results are in order. All teams of a warp run the same code, and what it
-// gives depends on the points alone: equal channels have bit-equal spectra.
+// What a transform gives depends on the points alone: equal channels have bit-equal spectra.
 #pragma once
 #include "complex.cuh"
 
-// Points a lane holds: 6 to 10.
+// A thread holds 8 to 16 points.
 #if SIZE == 32
+#define FIRST 8
+#define SECOND 4
 #define TEAM 4
 #elif SIZE == 64
+#define FIRST 8
+#define SECOND 8
 #define TEAM 8
-#elif SIZE == 96 || SIZE == 128 || SIZE == 160
+#elif SIZE == 96
+#define FIRST 12
+#define SECOND 8
+#define TEAM 8
+#elif SIZE == 128
+#define FIRST 16
+#define SECOND 8
+#define TEAM 8
+#elif SIZE == 160 || SIZE == 192 || SIZE == 224 || SIZE == 256
+#define FIRST 16
+#define SECOND (SIZE / 16)
 #define TEAM 16
 #else
-#define TEAM 32
+#error "SIZE must be one of 32, 64, 96, 128, 160, 192, 224, 256"
 #endif
 
-// From one transform to the next, in points: the four columns of a strip then start 8 banks apart.
-#define PITCH (SIZE + 4)
+// The room a transform takes in shared memory, in points. Groups of FIRST are one point apart: threads beside each
+// other, which write groups, meet in no bank. Nor do four transforms beside each other: they start 8 banks apart.
+#define GROUP (FIRST + 1)
+#define PITCH ((SECOND * GROUP + 11) / 16 * 16 + 4)
+
+// ---- Transforms of a few points in registers ----
 
 template <int Radix> __device__ constexpr float cosine(int k) {  // cos(2πk/Radix), k <= Radix/2
     return Radix == 3   ? -0.5f
@@ -36,7 +54,7 @@ template <int Radix> __device__ constexpr float sine(int k) {
                                     : 0.43388373911755812f);
 }
 
-// The transform of Radix points, for 3, 5 and 7: from sums and differences of the points that mirror each other.
+// For 3, 5 and 7: from sums and differences of the points that mirror each other.
 template <int Radix, int Sign> INLINE void butterfly_odd(float2* v) {
     constexpr int kHalf = Radix / 2;
     float2 plus[kHalf + 1], minus[kHalf + 1];
@@ -62,6 +80,12 @@ template <int Radix, int Sign> INLINE void butterfly_odd(float2* v) {
         v[k] = sum(even, odd);
         v[Radix - k] = difference(even, odd);
     }
+}
+
+INLINE void butterfly2(float2& a, float2& b) {
+    const float2 s = sum(a, b);
+    b = difference(a, b);
+    a = s;
 }
 
 template <int Sign> INLINE void butterfly4(float2& a, float2& b, float2& c, float2& d) {
@@ -91,83 +115,147 @@ template <int Sign> INLINE void butterfly8(float2* v) {
     }
 }
 
+// a·exp(Sign·2πi·turns/16), for the turns that 16 = 4·4 points have between their two steps.
+template <int Sign> INLINE float2 turned_by_sixteenths(float2 a, int turns) {
+    constexpr float kCosine = 0.92387953251128676f, kSine = 0.38268343236508977f, kDiagonal = 0.70710678118654752f;
+    if (turns == 4) return turned<Sign>(a);
+    const float x = turns == 1 ? kCosine : turns == 3 ? kSine : turns == 9 ? -kCosine : turns == 2 ? kDiagonal : -kDiagonal;
+    const float y = turns == 1 ? kSine : turns == 3 ? kCosine : turns == 9 ? -kSine : kDiagonal;
+    return product(a, make_float2(x, Sign * y));
+}
+
+template <int Sign> INLINE void butterfly16(float2* v) {
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+        butterfly4<Sign>(v[n], v[n + 4], v[n + 8], v[n + 12]);
+#pragma unroll
+        for (int k = 1; k < 4 && n > 0; ++k) v[n + 4 * k] = turned_by_sixteenths<Sign>(v[n + 4 * k], n * k);
+    }
+    float2 w[16];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        butterfly4<Sign>(v[4 * k], v[4 * k + 1], v[4 * k + 2], v[4 * k + 3]);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) w[k + 4 * n] = v[4 * k + n];
+    }
+#pragma unroll
+    for (int k = 0; k < 16; ++k) v[k] = w[k];
+}
+
+template <int Radix, int Sign> INLINE void butterfly(float2* v);
+
+// Of A·B points, which have no common factor: without turns between the two steps (Good and Thomas).
+template <int A, int B, int Sign> INLINE void butterfly_coprime(float2* v) {
+    float2 w[A][B];
+#pragma unroll
+    for (int b = 0; b < B; ++b) {
+        float2 column[A];
+#pragma unroll
+        for (int a = 0; a < A; ++a) column[a] = v[(B * a + A * b) % (A * B)];
+        butterfly<A, Sign>(column);
+#pragma unroll
+        for (int a = 0; a < A; ++a) w[a][b] = column[a];
+    }
+#pragma unroll
+    for (int a = 0; a < A; ++a) butterfly<B, Sign>(w[a]);
+#pragma unroll
+    for (int k = 0; k < A * B; ++k) v[k] = w[k % A][k % B];
+}
+
 template <int Radix, int Sign> INLINE void butterfly(float2* v) {
-    if constexpr (Radix == 8) {
-        butterfly8<Sign>(v);
+    if constexpr (Radix == 2) {
+        butterfly2(v[0], v[1]);
     } else if constexpr (Radix == 4) {
         butterfly4<Sign>(v[0], v[1], v[2], v[3]);
+    } else if constexpr (Radix == 8) {
+        butterfly8<Sign>(v);
+    } else if constexpr (Radix == 16) {
+        butterfly16<Sign>(v);
+    } else if constexpr (Radix == 12) {
+        butterfly_coprime<3, 4, Sign>(v);
+    } else if constexpr (Radix % 2 == 0) {
+        butterfly_coprime<Radix / 2, 2, Sign>(v);
     } else {
         butterfly_odd<Radix, Sign>(v);
     }
 }
 
-// One pass; the product of the radices before it is Done. roots[k] = exp(-2πik/SIZE).
-template <int Radix, int Done, int Sign> INLINE void pass(float2* points, const float2* roots, int lane) {
-    constexpr int kCount = SIZE / Radix, kRounds = (kCount + TEAM - 1) / TEAM;
-    float2 v[kRounds][Radix];
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-        const int j = lane + round * TEAM;
-        if (kCount % TEAM != 0 && j >= kCount) continue;
-#pragma unroll
-        for (int r = 0; r < Radix; ++r) v[round][r] = points[j + r * kCount];
-        if constexpr (Done > 1) {
-            const int step = j % Done * (kCount / Done);
-#pragma unroll
-            for (int r = 1; r < Radix; ++r) {
-                float2 w = roots[r * step];
-                if (Sign > 0) w.y = -w.y;
-                v[round][r] = product(v[round][r], w);
-            }
-        }
-        butterfly<Radix, Sign>(v[round]);
-    }
-    __syncwarp();
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-        const int j = lane + round * TEAM;
-        if (kCount % TEAM != 0 && j >= kCount) continue;
-        float2* to = points + j / Done * (Done * Radix) + j % Done;
-#pragma unroll
-        for (int r = 0; r < Radix; ++r) to[r * Done] = v[round][r];
-    }
-    __syncwarp();
+// ---- Transforms by a team ----
+
+// The same pointer, of which the compiler does not know it: else it loads what it has loaded once no second time, and
+// a fourth of all registers is taken from one transform to the next.
+INLINE const float2* anew(const float2* pointer) {
+#ifndef HOST_SHIM
+    asm volatile("" : "+l"(pointer));
+#endif
+    return pointer;
 }
 
-// Sign -1: Σ x·exp(-2πi…), forward. Sign +1: back, without the factor 1/SIZE.
-// An odd factor comes first: its writes then meet in no bank.
-template <int Sign> INLINE void transform(float2* points, const float2* roots, int lane) {
-#if SIZE == 32
-    pass<4, 1, Sign>(points, roots, lane);
-    pass<8, 4, Sign>(points, roots, lane);
-#elif SIZE == 64
-    pass<8, 1, Sign>(points, roots, lane);
-    pass<8, 8, Sign>(points, roots, lane);
-#elif SIZE == 128
-    pass<4, 1, Sign>(points, roots, lane);
-    pass<4, 4, Sign>(points, roots, lane);
-    pass<8, 16, Sign>(points, roots, lane);
-#elif SIZE == 256
-    pass<4, 1, Sign>(points, roots, lane);
-    pass<8, 4, Sign>(points, roots, lane);
-    pass<8, 32, Sign>(points, roots, lane);
-#elif SIZE == 96
-    pass<3, 1, Sign>(points, roots, lane);
-    pass<4, 3, Sign>(points, roots, lane);
-    pass<8, 12, Sign>(points, roots, lane);
-#elif SIZE == 160
-    pass<5, 1, Sign>(points, roots, lane);
-    pass<4, 5, Sign>(points, roots, lane);
-    pass<8, 20, Sign>(points, roots, lane);
-#elif SIZE == 192
-    pass<3, 1, Sign>(points, roots, lane);
-    pass<8, 3, Sign>(points, roots, lane);
-    pass<8, 24, Sign>(points, roots, lane);
-#elif SIZE == 224
-    pass<7, 1, Sign>(points, roots, lane);
-    pass<8, 7, Sign>(points, roots, lane);
-    pass<4, 56, Sign>(points, roots, lane);
-#else
-#error "SIZE must be one of 32, 64, 96, 128, 160, 192, 224, 256"
-#endif
+#define ROUNDS(count) ((count + TEAM - 1) / TEAM)
+
+// What a thread holds of the points: x[j + SECOND·r] in of[round][r], j = lane + TEAM·round < SECOND.
+struct Points {
+    float2 of[ROUNDS(SECOND)][FIRST];
+};
+
+// What it holds of the transform: bin i + FIRST·k in of[round][k], i = lane + TEAM·round < FIRST.
+struct Bins {
+    float2 of[ROUNDS(FIRST)][SECOND];
+};
+
+// Calls use(round, j) for the numbers below Count that are the thread's; all in registers, since it is unrolled.
+template <int Count, typename Use> INLINE void for_own(int lane, Use use) {
+#pragma unroll
+    for (int round = 0; round < ROUNDS(Count); ++round) {
+        const int j = lane + round * TEAM;
+        if (Count % TEAM == 0 || j < Count) use(round, j);
+    }
+}
+
+// Σ x·exp(-2πi…). `turns`: exp(-2πi·ij/SIZE) for j < SECOND, i < FIRST, in this order. `wait`: until the team is there.
+template <typename Wait>
+INLINE void forward(Points& x, Bins& bins, float2* space, const float2* turns, int lane, Wait wait) {
+    for_own<SECOND>(lane, [&](int round, int j) {
+        butterfly<FIRST, -1>(x.of[round]);
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) space[j * GROUP + r] = x.of[round][r];
+    });
+    wait();
+    const float2* const turn = anew(turns);
+    for_own<FIRST>(lane, [&](int round, int i) {
+#pragma unroll
+        for (int j = 0; j < SECOND; ++j) {
+            const float2 value = space[j * GROUP + i];
+            bins.of[round][j] = j == 0 ? value : product(value, __ldg(turn + j * FIRST + i));
+        }
+        butterfly<SECOND, -1>(bins.of[round]);
+    });
+}
+
+// Σ X·exp(+2πi…), without the factor 1/SIZE. It writes to `space` where the thread itself has read in `forward`.
+template <typename Wait>
+INLINE void back(Bins& bins, Points& x, float2* space, const float2* turns, int lane, Wait wait) {
+    const float2* const turn = anew(turns);
+    for_own<FIRST>(lane, [&](int round, int i) {
+        butterfly<SECOND, 1>(bins.of[round]);
+#pragma unroll
+        for (int j = 0; j < SECOND; ++j) {
+            const float2 value = bins.of[round][j];
+            space[j * GROUP + i] = j == 0 ? value : product(value, conjugate(__ldg(turn + j * FIRST + i)));
+        }
+    });
+    wait();
+    for_own<SECOND>(lane, [&](int round, int j) {
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = space[j * GROUP + r];
+        butterfly<FIRST, 1>(x.of[round]);
+    });
+}
+
+// The points in their order, in a room that the whole team has read what it needs of.
+INLINE void put_points(const Points& x, float2* space, int lane) {
+    for_own<SECOND>(lane, [&](int round, int j) {
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) space[j + SECOND * r] = x.of[round][r];
+    });
 }

@@ -1,78 +1,89 @@
-// Recombination of images so small that a pair of them fits into a block's shared memory: one kernel for all.
+// Recombination of images so small that a spectrum fits into a block's shared memory: one kernel for all.
+#define HALF (SIZE / 2 + 1)
 #include "columns.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
 #define PAIRS (SIZE / 2)
-// A team for each pair of rows of three channels.
-#define TEAMS (3 * PAIRS)
+// A team for each column, and so many more that a warp has teams for all of its threads; and for each part of each two
+// rows, where all teams of a warp do the same part.
+#define TEAMS ((COLUMNS_IN_ALL * TEAM + 31) / 32 * 32 / TEAM)
+#define ROW_TEAMS (3 * PAIRS)
 #define THREADS (TEAMS * TEAM)
-// Blocks of a multiprocessor that registers are kept for: its shared memory lets no more of them in.
-#define BLOCKS 4
-// Columns of an image, three channels, and so many more that every warp has a team for all of its lanes to run.
-#define SPACE ((3 * COLUMNS + 32 / TEAM - 1) / (32 / TEAM) * (32 / TEAM))
+// Blocks that registers are kept for: the arithmetic of some hides the memory of the others.
+#define BLOCKS 3
 
-// Transforms `count` columns; whole warps take part or none.
-template <int Sign> INLINE void transform_columns(float2* columns, int count, const float2* turns) {
-    for (int column = threadIdx.x / TEAM; column < count; column += TEAMS) {
-        transform<Sign>(columns + column * PITCH, turns, threadIdx.x % TEAM);
-    }
+struct InColumns {
+    static constexpr int kNext = PITCH;
+    float2* columns;
+
+    INLINE float2* at(int column, int row) const { return columns + column * PITCH + row; }
+    static INLINE float2 kept(float2 bin) { return bin; }
+    static INLINE float2 taken(float2 bin) { return bin; }
+};
+
+// The spectra of the rows of an image, as columns[column·PITCH + y].
+INLINE void rows_to_columns(const In& in, int slot, float2* spaces, const float2* turns, float2* columns) {
+    const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM, part = team / PAIRS, y = team % PAIRS * 2;
+    if (team >= ROW_TEAMS) return;
+    Points x;
+    Bins bins;
+    read_points(in, slot, part, y, lane, x);
+    forward(x, bins, spaces + team * PITCH, turns, lane, [] { __syncwarp(); });
+    put_rows(bins, spaces + team * PITCH, part, y, lane, InColumns{columns});
 }
 
-// Calls use(row, column, y, k) for each two rows y, y + 1 and each column k of each channel.
-template <typename Use> INLINE void for_pairs_and_columns(Use use) {
-    for (int i = threadIdx.x; i < 3 * COLUMNS * PAIRS; i += blockDim.x) {
-        const int pair = i % PAIRS, k = i / PAIRS % COLUMNS, c = i / (PAIRS * COLUMNS);
-        use(c * PAIRS + pair, c * COLUMNS + k, 2 * pair, k);
-    }
+// The transform of the team's column, which lies in the room that it then takes.
+INLINE void forward_column(float2* column, const float2* turns, int lane, Bins& bins) {
+    Points x;
+    for_own<SECOND>(lane, [&](int round, int j) {
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = column[j + SECOND * r];
+    });
+    __syncwarp();
+    forward(x, bins, column, turns, lane, [] { __syncwarp(); });
 }
 
 // Grid: results.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* roots, int across_channels, float factor,
-             int write_clean_view) {
-    SHARED(float2, packed);
-    float2* const own = packed + TEAMS * PITCH;
-    float2* const given = own + SPACE * PITCH;
-    float2* const turns = given + SPACE * PITCH;
+whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns, float factor, int write_clean_view) {
+    SHARED(float2, columns);
+    float2* const spaces = columns + TEAMS * PITCH;
     const Route route = ROUTE;
     const Out out = OUT;
-    const int b = blockIdx.x, lane = threadIdx.x % TEAM;
-    float2* const row = packed + threadIdx.x / TEAM * PITCH;
+    const int b = blockIdx.x, giver = route.amplitude(b), team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
     const bool mixed = route.mixed(b);
-    if (!mixed && !write_clean_view) return;
-    load_roots(roots, turns);
+    if (write_clean_view) write_clean(IN, b, out, b, mixed, 0, SIZE);
+    if (!mixed) return;
+    const auto wait = [] { __syncwarp(); };
+    float2* const column = columns + team * PITCH;
+    Bins bins;
+    Amplitudes amplitudes;
 
-    for (int image = 0; image < 2; ++image) {
-        const int slot = image == 0 ? route.phase(b) : route.amplitude(b);
-        if (slot >= 0) read_rows<SIZE>(IN, slot, 0, packed);
-        __syncthreads();
-        if (image == 0 && write_clean_view) {
-            write_clean<SIZE>(out, b, mixed, 0, packed);
-            if (!mixed) return;
-            __syncthreads();
-        }
-        transform<-1>(row, turns, lane);
-        __syncthreads();
-        for_pairs_and_columns([&](int from, int to, int y, int k) {
-            float2* const column = (image == 0 ? own : given) + to * PITCH + y;
-            split(packed + from * PITCH, k, column[0], column[1]);
-            if (slot < 0) column[0].x = column[1].x = no_number();
-        });
-        __syncthreads();
+    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
+    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    rows_to_columns(IN, giver < 0 ? b : giver, spaces, turns, columns);
+    __syncthreads();
+    forward_column(column, turns, lane, bins);
+    take_amplitudes(bins, lane, amplitudes);
+    __syncthreads();
+    rows_to_columns(IN, route.phase(b), spaces, turns, columns);
+    __syncthreads();
+    forward_column(column, turns, lane, bins);
+    give_amplitudes(bins, amplitudes, lane, factor);
+    Points down;
+    back(bins, down, column, turns, lane, wait);
+    __syncwarp();
+    put_points(down, column, lane);
+    __syncthreads();
+    if (team < ROW_TEAMS) {
+        float2* const space = spaces + team * PITCH;
+        get_rows(bins, team / PAIRS, team % PAIRS * 2, lane, InColumns{columns});
+        Points along;
+        back(bins, along, space, turns, lane, wait);
+        __syncwarp();
+        put_points(along, space, lane);
     }
-    transform_columns<-1>(own, 2 * SPACE, turns);
     __syncthreads();
-    recombine_columns<COLUMNS>(own, given, across_channels, factor);
-    __syncthreads();
-    transform_columns<1>(own, SPACE, turns);
-    __syncthreads();
-    for_pairs_and_columns([&](int to, int from, int y, int k) {
-        const float2* const column = own + from * PITCH + y;
-        join(packed + to * PITCH, k, column[0], column[1]);
-    });
-    __syncthreads();
-    transform<1>(row, turns, lane);
-    __syncthreads();
-    write_rows<SIZE>(out, b, views - 1, 0, packed);
+    write_mixed(out, b, 0, SIZE, spaces, PAIRS * PITCH);
 }
