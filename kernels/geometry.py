@@ -18,7 +18,7 @@ _TEAMS = {32: 4, 64: 8, 96: 8, 128: 8}
 _STRIP = 4
 _ROWS = 8
 _COMPLEX = 8
-_WORKSPACE = 3 * 256 * 4 + 9 * 4 + 3 * 256
+_WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
 _ELEMENT_THREADS = 256
 
 

@@ -8,7 +8,7 @@ enum Operation { kAutocontrast, kEqualize, kPosterize, kRotate, kSolarize, kShea
 typedef unsigned char Level;
 
 struct Workspace {
-    unsigned counts[3][256];
+    unsigned counts[3][256], sums[3][16];
     int low[3], high[3], last[3];
     Level table[3][256];
 };
@@ -57,12 +57,17 @@ INLINE void equalize_tables(const Level* in, int pixels, Workspace& w) {
     __syncthreads();
     for_levels([&](int c, int v) {
         if (w.counts[c][v] != 0) atomicMax(&w.last[c], v);
+        if (v % 16 != 0) return;
+        unsigned sum = 0;
+        for (int level = v; level < v + 16; ++level) sum += w.counts[c][level];
+        w.sums[c][v / 16] = sum;
     });
     __syncthreads();
     for_levels([&](int c, int v) {
         const unsigned step = (pixels - w.counts[c][w.last[c]]) / 255;
         unsigned below = 0;
-        for (int level = 0; level < v; ++level) below += w.counts[c][level];
+        for (int sixteen = 0; sixteen < v / 16; ++sixteen) below += w.sums[c][sixteen];
+        for (int level = v / 16 * 16; level < v; ++level) below += w.counts[c][level];
         w.table[c][v] = step == 0 ? v : static_cast<Level>(min((step / 2 + below) / step, 255u));
     });
 }
