@@ -1,12 +1,14 @@
 """Our CUDA kernels: their sources in kernels/cuda, and how they are compiled.
 
 At run time CuPy compiles them with NVRTC, once for each device and set of definitions, and keeps the result in its
-disk cache. `report` compiles with no driver and no device and tells what the compiler says of each kernel.
+disk cache. `report` and `ptx` compile with no driver and no device, and give what the compiler says and makes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,22 +117,43 @@ def report(program: Program, architecture: int, text: str | None = None) -> dict
 
     text: to compile in place of the program's own source.
     """
+    with _compiled(program, (f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v"), text) as (_, words):
+        return {
+            found["name"]: Usage(
+                int(found["registers"]), int(found["stack"]), int(found["stores"]) + int(found["loads"])
+            )
+            for found in _FUNCTION.finditer(words)
+        }
+
+
+def ptx(program: Program, architecture: int, text: str | None = None) -> str:
+    """What the compiler makes of the program before it assigns registers; see `report`."""
     from cuda.bindings import nvrtc
 
-    options = [*program.options, f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v"]
+    with _compiled(program, (f"--gpu-architecture=compute_{architecture}",), text) as (handle, _):
+        code = bytearray(_checked(nvrtc.nvrtcGetPTXSize(handle)))
+        _checked(nvrtc.nvrtcGetPTX(handle, code))
+        return code.rstrip(b"\0").decode()
+
+
+@contextmanager
+def _compiled(program: Program, target: tuple[str, ...], text: str | None) -> Iterator[tuple[Any, str]]:
+    """NVRTC's handle of the program, and what it said."""
+    from cuda.bindings import nvrtc
+
+    options = (*program.options, *target)
     code = (source(program.file) if text is None else text).encode()
     handle = _checked(nvrtc.nvrtcCreateProgram(code, program.file.encode(), 0, [], []))
-    (status,) = nvrtc.nvrtcCompileProgram(handle, len(options), [option.encode() for option in options])
-    log = bytearray(_checked(nvrtc.nvrtcGetProgramLogSize(handle)))
-    _checked(nvrtc.nvrtcGetProgramLog(handle, log))
-    _checked(nvrtc.nvrtcDestroyProgram(handle))
-    words = log.rstrip(b"\0").decode()
-    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        raise CompileError(program, words)
-    return {
-        found["name"]: Usage(int(found["registers"]), int(found["stack"]), int(found["stores"]) + int(found["loads"]))
-        for found in _FUNCTION.finditer(words)
-    }
+    try:
+        (status,) = nvrtc.nvrtcCompileProgram(handle, len(options), [option.encode() for option in options])
+        log = bytearray(_checked(nvrtc.nvrtcGetProgramLogSize(handle)))
+        _checked(nvrtc.nvrtcGetProgramLog(handle, log))
+        words = log.rstrip(b"\0").decode()
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise CompileError(program, words)
+        yield handle, words
+    finally:
+        _checked(nvrtc.nvrtcDestroyProgram(handle))
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:
