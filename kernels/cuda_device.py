@@ -89,11 +89,12 @@ class Kept:
     def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The thing of `key`, which many may read at a time."""
         with self._lock:
-            if key not in self._entries:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            else:
                 self._entries[key] = [make()]
-            thing = self._entries[key][0]
-            self._trim(key)
-            return thing
+                self._trim()
+            return self._entries[key][0]
 
     @contextmanager
     def borrowed(self, key: Hashable, make: Callable[[], Any]) -> Iterator[Any]:
@@ -106,10 +107,10 @@ class Kept:
         yield thing
         with self._lock:
             self._entries.setdefault(key, []).append(thing)
-            self._trim(key)
+            self._entries.move_to_end(key)
+            self._trim()
 
-    def _trim(self, newest: Hashable) -> None:
-        self._entries.move_to_end(newest)
+    def _trim(self) -> None:
         while len(self) > self._limit:
             oldest = next(iter(self._entries))
             if self._entries[oldest]:

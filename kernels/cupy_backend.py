@@ -11,10 +11,10 @@ another stream must keep it until that stream is done (torch's `record_stream` d
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from apr_dali.kernels.cuda_device import NULL, CudaDevice, Kept
 
 Array = Any
 
-_IN_KINDS = {"uint8": 0, "float32": 1}
+_LEVELS_IN, _FLOATS_IN = 0, 1
 _OUT_KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "wrap": 3, "clamp": 4}
 _work = Kept(limit=8)
 _constants = Kept(limit=256)
@@ -47,7 +47,7 @@ class DeviceDraws:
         return len(self.mix)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
     """A recombination of `n` results, with the arguments that the kernels of every path have in common.
 
@@ -61,10 +61,10 @@ class _Job:
     shape: tuple[int, int, int]
     across_channels: bool
     inputs: tuple[Array, Array | None]
-    in_affine: tuple[Array, Array]
+    in_affine: tuple[Array, ...]
     out: Array
     dtype: str
-    out_affine: tuple[Array, Array]
+    out_affine: tuple[Array, ...]
     partner: Array | None = None
     mix: Array | None = None
     swap: Array | None = None
@@ -80,10 +80,10 @@ class _Job:
     @property
     def source(self) -> tuple[Any, ...]:
         first, second = self.inputs
-        kind = np.int32(_IN_KINDS[str(first.dtype)])
+        kind = np.int32(_LEVELS_IN if first.dtype == np.uint8 else _FLOATS_IN)
         return (first, first if second is None else second, kind, *self.in_affine)
 
-    @property
+    @cached_property
     def route(self) -> tuple[Any, ...]:
         stride = 0 if self.mix is None or self.mix.size == 1 else 1
         partner, mix, swap = (NULL if array is None else array for array in (self.partner, self.mix, self.swap))
@@ -224,7 +224,7 @@ def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
     """`SingleDraws.from_uniform` of float32 (N, 8) on the device, bit for bit."""
     device = _device()
     n = len(uniform)
-    turns = _constant(device, np.stack(rotation_tables()))
+    turns = _constant(device, ("rotations",), lambda: (np.stack(rotation_tables()),))[0]
     shapes = {"operation": (n, 2), "parameters": (n, 2, 6), "mix": (n,), "amplitude_of_second": (n,)}
     draws = DeviceDraws(
         **{name: device.empty(shape, "f8" if name == "parameters" else "u1") for name, shape in shapes.items()}
@@ -243,21 +243,27 @@ def _device() -> CudaDevice:
     return CudaDevice()
 
 
-def _constant(device: CudaDevice, values: NDArray[Any]) -> Array:
-    """A small table on the device, copied there once for a stream."""
-    key = (device.key, values.dtype.str, values.shape, values.tobytes())
-    return _constants.shared(key, lambda: device.put(values))
+def _constant(
+    device: CudaDevice, what: tuple[Hashable, ...], make: Callable[[], tuple[NDArray[Any], ...]]
+) -> tuple[Array, ...]:
+    """Small tables on the device, made and copied there once for a stream."""
+    return _constants.shared((device.key, *what), lambda: tuple(map(device.put, make())))
 
 
-def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, Array]:
-    return _constant(device, scale.astype(np.float32)), _constant(device, bias.astype(np.float32))
+def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:
+    what = ("affine", scale.tobytes(), bias.tobytes())
+    return _constant(device, what, lambda: (scale.astype(np.float32), bias.astype(np.float32)))
 
 
 def _turns(device: CudaDevice, size: int) -> Array:
     """What a transform of `size` points multiplies with between its two steps, complex64 (second, first)."""
-    first, second = geometry.factors(size)
-    turns = np.outer(np.arange(second), np.arange(first)) / size
-    return _constant(device, np.exp(-2j * np.pi * turns).astype(np.complex64))
+
+    def make() -> tuple[NDArray[np.complex64]]:
+        first, second = geometry.factors(size)
+        turns = np.outer(np.arange(second), np.arange(first)) / size
+        return (np.exp(-2j * np.pi * turns).astype(np.complex64),)
+
+    return _constant(device, ("turns", size), make)[0]
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
@@ -267,7 +273,7 @@ def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> 
 def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
     """What the kernels read to know whether the batch is mixed; None where it is."""
     if isinstance(mix, (bool, np.bool_)):
-        return None if mix else _constant(device, np.zeros(1, np.uint8))
+        return None if mix else _constant(device, ("unmixed",), lambda: (np.zeros(1, np.uint8),))[0]
     return device.contiguous(mix.reshape(1), "uint8")
 
 

@@ -5,7 +5,7 @@ The numbers follow the definitions in kernels/cuda/transform.cuh, fused.cu and w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WHOLE_SIZES = (32,)
 FUSED_SIZES = (64, 96, 128, 160, 192, 224, 256)
@@ -22,8 +22,7 @@ _WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
 _ELEMENT_THREADS = 256
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Blocks, threads a block, bytes of dynamic shared memory a block."""
 
     grid: int

@@ -46,16 +46,19 @@ class Program:
 OPERATIONS = Program("operations.cu", fused_multiply_add=False)
 
 
+@cache
 def generic(real: str = "float") -> Program:
     """The kernels around cuFFT, in "float" or "double"."""
     return Program("generic.cu", (("REAL", real), ("COMPLEX", f"{real}2")))
 
 
+@cache
 def fused(size: int, across_channels: bool = True, half: bool = False) -> Program:
     """The three kernels for images of `size` × `size`; `half`: with float16 between them."""
     return Program("fused.cu", (*_recombining(size, across_channels), *([("HALF_SPECTRA", 1)] if half else [])))
 
 
+@cache
 def whole(size: int, across_channels: bool = True) -> Program:
     """The one kernel for images of `size` × `size`."""
     return Program("whole.cu", _recombining(size, across_channels))
