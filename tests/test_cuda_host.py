@@ -15,7 +15,8 @@ from tolerances import relative
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
-from apr_dali.kernels import cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cuda_paths, cupy_backend, geometry, nvrtc
+from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import FUSED_SIZES, WHOLE_SIZES, Geometry
 
 ONE, NOTHING = np.ones(3), np.zeros(3)
@@ -23,8 +24,8 @@ ONE, NOTHING = np.ones(3), np.zeros(3)
 
 def used(device, monkeypatch):
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
-    for name in ("_work", "_constants"):
-        monkeypatch.setattr(cupy_backend, name, cupy_backend.Kept(64))
+    for name in ("work", "constants"):
+        monkeypatch.setattr(cuda_paths, name, Kept(64))
     yield device
     device.check()
 

@@ -8,7 +8,8 @@ from ptx_cuda import PtxCuda
 from tolerances import relative
 
 from apr_dali import spectral
-from apr_dali.kernels import cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cuda_paths, cupy_backend, geometry, nvrtc
+from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import Geometry
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
@@ -20,8 +21,8 @@ SCALES = (np.array([1, 2, 3]) / 255, np.array([0.1, 0.2, -0.3]), np.array([2, 1,
 def device(monkeypatch):
     device = PtxCuda()
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
-    for name in ("_work", "_constants"):
-        monkeypatch.setattr(cupy_backend, name, cupy_backend.Kept(64))
+    for name in ("work", "constants"):
+        monkeypatch.setattr(cuda_paths, name, Kept(64))
     yield device
     device.check()
 

@@ -15,7 +15,7 @@ from host_cuda import HostCuda
 import apr_dali
 from apr_dali import backend, spectral
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels import cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cuda_paths, cupy_backend, geometry, nvrtc
 from apr_dali.kernels.cuda_device import Kept
 from apr_dali.kernels.geometry import Geometry
 
@@ -105,8 +105,8 @@ def test_what_is_borrowed_belongs_to_one_at_a_time():
 def host(shim_folder, monkeypatch):
     device = HostCuda(shim_folder)
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
-    monkeypatch.setattr(cupy_backend, "_work", Kept(3))
-    monkeypatch.setattr(cupy_backend, "_constants", Kept(16))
+    monkeypatch.setattr(cuda_paths, "work", Kept(3))
+    monkeypatch.setattr(cuda_paths, "constants", Kept(16))
     # The device's arrays are NumPy's here.
     states = {"cupy": backend.Availability(True, "on the CPU")}
     monkeypatch.setattr(backend, "availability", lambda name: states.get(name, backend.Availability(False, "none")))
@@ -139,8 +139,8 @@ def test_each_stream_has_buffers_of_its_own(host, crops):
     for stream in range(8, 20):
         host.key = (0, stream)
         pair(images, partner)
-    assert len(cupy_backend._work) == 3
-    assert len(cupy_backend._constants) <= 16
+    assert len(cuda_paths.work) == 3
+    assert len(cuda_paths.constants) <= 16
 
 
 # ---- What comes in ----
@@ -209,7 +209,7 @@ def test_a_partner_on_the_device_is_checked_by_its_shape_alone(monkeypatch):
 
 @pytest.mark.usefixtures("host")
 def test_sizes_without_kernels_of_their_own_are_told_of_once(crops, caplog):
-    cupy_backend._say_once.cache_clear()
+    cuda_paths._say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for size in ((12, 12), (12, 12), (32, 32)):
             pair(crops(2, *size), [1, 0])
