@@ -81,28 +81,58 @@ INLINE void look_up(const Level* in, Level* out, int pixels, const Workspace& w)
 
 INLINE int clamped(int value, int size) { return min(max(value, 0), size - 1); }
 
-// Bilinear, black outside. Neighbours outside are those at the border: the bottom row counts twice.
-INLINE void warp(const Level* in, Level* out, const double* m, int height, int width) {
-    for (int p = threadIdx.x; p < height * width; p += blockDim.x) {
-        Level* const to = out + 3 * p;
-        const double x = p % width + 0.5, y = p / width + 0.5;
+// What a pixel of a warped image is made of: bilinear, black outside. Neighbours outside are those at the border: the
+// bottom row counts twice.
+struct Neighbours {
+    Level upper[2][3], lower[2][3];
+    double dx, dy;
+    bool inside;
+
+    // Of pixel (column, row), which may be beyond the image: what is read is not.
+    INLINE Neighbours(const Level* in, int column, int row, const double* m, int height, int width) {
+        const double x = column + 0.5, y = row + 0.5;
         const double source_x = m[0] * x + m[1] * y + m[2], source_y = m[3] * x + m[4] * y + m[5];
-        if (!(source_x >= 0 && source_x < width && source_y >= 0 && source_y < height)) {
-            to[0] = to[1] = to[2] = 0;
-            continue;
-        }
+        inside = source_x >= 0 && source_x < width && source_y >= 0 && source_y < height;
         const double left = floor(source_x - 0.5), top = floor(source_y - 0.5);
-        const double dx = source_x - 0.5 - left, dy = source_y - 0.5 - top;
-        const int x0 = clamped(static_cast<int>(left), width), x1 = clamped(static_cast<int>(left) + 1, width);
-        const Level* const upper = in + 3 * width * clamped(static_cast<int>(top), height);
-        const Level* const lower = in + 3 * width * clamped(static_cast<int>(top) + 1, height);
+        dx = source_x - 0.5 - left, dy = source_y - 0.5 - top;
+#pragma unroll
+        for (int side = 0; side < 2; ++side) {
+            const int from = clamped(static_cast<int>(left) + side, width);
+            const Level* const above = in + 3 * (width * clamped(static_cast<int>(top), height) + from);
+            const Level* const below = in + 3 * (width * clamped(static_cast<int>(top) + 1, height) + from);
+#pragma unroll
+            for (int c = 0; c < 3; ++c) upper[side][c] = above[c], lower[side][c] = below[c];
+        }
+    }
+
+    INLINE void write(Level* to) const {
 #pragma unroll
         for (int c = 0; c < 3; ++c) {
-            const double a = upper[3 * x0 + c], b = lower[3 * x0 + c];
-            const double above = a + (upper[3 * x1 + c] - a) * dx;
-            const double below = b + (lower[3 * x1 + c] - b) * dx;
-            to[c] = static_cast<Level>(static_cast<int>(above + (below - above) * dy));
+            const double a = upper[0][c], b = lower[0][c];
+            const double above = a + (upper[1][c] - a) * dx;
+            const double below = b + (lower[1][c] - b) * dx;
+            to[c] = inside ? static_cast<Level>(static_cast<int>(above + (below - above) * dy)) : 0;
         }
+    }
+};
+
+INLINE void warp(const Level* in, Level* out, const double* m, int height, int width) {
+    int column = threadIdx.x % width, row = threadIdx.x / width;
+    const int columns = blockDim.x % width, rows = blockDim.x / width;
+    const auto advance = [&] {
+        column += columns;
+        row += rows + (column >= width);
+        column -= column >= width ? width : 0;
+    };
+    // Two pixels at a time: the second one's levels are on their way while the first is calculated.
+    for (int p = threadIdx.x; p < height * width; p += 2 * blockDim.x) {
+        const int q = p + blockDim.x;
+        const Neighbours first(in, column, row, m, height, width);
+        advance();
+        const Neighbours second(in, column, row, m, height, width);
+        advance();
+        first.write(out + 3 * p);
+        if (q < height * width) second.write(out + 3 * q);
     }
 }
 
@@ -126,7 +156,7 @@ INLINE void apply(const Level* in, Level* out, int operation, const double* para
 
 // images: uint8 (n, height, width, 3). operation: (n, 2), parameters: (n, 2, 6), mix: (n,). `first` is the first
 // operation's result; `second` is the second operation's on that, where mix is set. Grid: n.
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(512, 2)
 operate(const Level* images, const Level* operation, const double* parameters, const Level* mix, int height, int width,
         Level* first, Level* second) {
     SHARED(Workspace, w);
