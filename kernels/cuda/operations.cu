@@ -1,5 +1,6 @@
 // The nine operations of APR-S, bit for bit Pillow's: float64 as Pillow has it, and no fused multiply-add anywhere in
-// this file (it is compiled so). A block does both operations of its image.
+// this file (it is compiled so). A block does both operations of its image. There are few blocks, so each thread has
+// several pixels on their way at a time.
 #include "complex.cuh"
 
 // The order of apr_dali.draws.OPERATIONS.
@@ -25,6 +26,7 @@ INLINE void autocontrast_tables(const Level* in, int pixels, Workspace& w) {
     }
     __syncthreads();
     int low[3] = {255, 255, 255}, high[3] = {0, 0, 0};
+#pragma unroll 4
     for (int p = threadIdx.x; p < pixels; p += blockDim.x) {
 #pragma unroll
         for (int c = 0; c < 3; ++c) {
@@ -50,6 +52,7 @@ INLINE void equalize_tables(const Level* in, int pixels, Workspace& w) {
     for_levels([&](int c, int v) { w.counts[c][v] = 0; });
     if (threadIdx.x < 3) w.last[threadIdx.x] = 0;
     __syncthreads();
+#pragma unroll 4
     for (int p = threadIdx.x; p < pixels; p += blockDim.x) {
 #pragma unroll
         for (int c = 0; c < 3; ++c) atomicAdd(&w.counts[c][in[3 * p + c]], 1u);
@@ -72,7 +75,8 @@ INLINE void equalize_tables(const Level* in, int pixels, Workspace& w) {
     });
 }
 
-INLINE void look_up(const Level* in, Level* out, int pixels, const Workspace& w) {
+INLINE void look_up(const Level* __restrict__ in, Level* __restrict__ out, int pixels, const Workspace& w) {
+#pragma unroll 4
     for (int p = threadIdx.x; p < pixels; p += blockDim.x) {
 #pragma unroll
         for (int c = 0; c < 3; ++c) out[3 * p + c] = w.table[c][in[3 * p + c]];
@@ -84,24 +88,23 @@ INLINE int clamped(int value, int size) { return min(max(value, 0), size - 1); }
 // What a pixel of a warped image is made of: bilinear, black outside. Neighbours outside are those at the border: the
 // bottom row counts twice.
 struct Neighbours {
-    Level upper[2][3], lower[2][3];
+    int upper[2][3], lower[2][3];
     double dx, dy;
-    bool inside;
 
     // Of pixel (column, row), which may be beyond the image: what is read is not.
     INLINE Neighbours(const Level* in, int column, int row, const double* m, int height, int width) {
         const double x = column + 0.5, y = row + 0.5;
         const double source_x = m[0] * x + m[1] * y + m[2], source_y = m[3] * x + m[4] * y + m[5];
-        inside = source_x >= 0 && source_x < width && source_y >= 0 && source_y < height;
+        const bool inside = source_x >= 0 && source_x < width && source_y >= 0 && source_y < height;
         const double left = floor(source_x - 0.5), top = floor(source_y - 0.5);
-        dx = source_x - 0.5 - left, dy = source_y - 0.5 - top;
+        dx = inside ? source_x - 0.5 - left : 0, dy = inside ? source_y - 0.5 - top : 0;
 #pragma unroll
         for (int side = 0; side < 2; ++side) {
             const int from = clamped(static_cast<int>(left) + side, width);
             const Level* const above = in + 3 * (width * clamped(static_cast<int>(top), height) + from);
             const Level* const below = in + 3 * (width * clamped(static_cast<int>(top) + 1, height) + from);
 #pragma unroll
-            for (int c = 0; c < 3; ++c) upper[side][c] = above[c], lower[side][c] = below[c];
+            for (int c = 0; c < 3; ++c) upper[side][c] = inside ? above[c] : 0, lower[side][c] = below[c];
         }
     }
 
@@ -111,7 +114,7 @@ struct Neighbours {
             const double a = upper[0][c], b = lower[0][c];
             const double above = a + (upper[1][c] - a) * dx;
             const double below = b + (lower[1][c] - b) * dx;
-            to[c] = inside ? static_cast<Level>(static_cast<int>(above + (below - above) * dy)) : 0;
+            to[c] = static_cast<Level>(static_cast<int>(above + (below - above) * dy));
         }
     }
 };
@@ -162,10 +165,15 @@ operate(const Level* images, const Level* operation, const double* parameters, c
     SHARED(Workspace, w);
     const int b = blockIdx.x;
     const size_t offset = static_cast<size_t>(b) * height * width * 3;
-    apply(images + offset, first + offset, operation[2 * b], parameters + 12 * b, height, width, *w);
-    if (!mix[b]) return;
-    __syncthreads();
-    apply(first + offset, second + offset, operation[2 * b + 1], parameters + 12 * b + 6, height, width, *w);
+    const Level* in = images + offset;
+    Level* out = first + offset;
+#pragma unroll 1
+    for (int k = 0; k < 1 + (mix[b] != 0); ++k) {
+        apply(in, out, operation[2 * b + k], parameters + 12 * b + 6 * k, height, width, *w);
+        __syncthreads();
+        in = out;
+        out = second + offset;
+    }
 }
 
 // SingleDraws.from_uniform on the device. uniform: (n, 8). turns: (2, 360), cos and sin of whole degrees as Pillow has
