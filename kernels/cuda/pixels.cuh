@@ -68,7 +68,33 @@ INLINE unsigned two_bfloats(float first, float second) {
     return bfloat16_bits(first) | unsigned(bfloat16_bits(second)) << 16;
 }
 
-// Pixels x to x + 3 of row y in a square view of result b, v[c][k] for channel c; x is a multiple of four.
+// `four` to the same place in `count` views, `step` apart.
+template <typename Four> INLINE void write_to_views(void* out, size_t at, size_t step, int count, Four four) {
+    for (int view = 0; view < count; ++view) static_cast<Four*>(out)[at + view * step] = four;
+}
+
+// Pixels x to x + 3 of row y in `count` square views of result b, from view `first` on; v[c][k] for channel c. x is a
+// multiple of four.
+template <int Size>
+INLINE void write_four(const Out& out, int b, int first, int count, int y, int x, const float v[3][4]) {
+    constexpr size_t kStep = 3 * Size * Size / 4;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+        const size_t plane = (static_cast<size_t>(b) * out.views + first) * 3 + c;
+        const size_t at = ((plane * Size + y) * Size + x) / 4;
+        if (out.kind == kFloat32) {
+            write_to_views(out.data, at, kStep, count, make_float4(v[c][0], v[c][1], v[c][2], v[c][3]));
+        } else if (out.kind == kFloat16) {
+            const uint2 four = make_uint2(two_halves(v[c][0], v[c][1]), two_halves(v[c][2], v[c][3]));
+            write_to_views(out.data, at, kStep, count, four);
+        } else {
+            const uint2 four = make_uint2(two_bfloats(v[c][0], v[c][1]), two_bfloats(v[c][2], v[c][3]));
+            write_to_views(out.data, at, kStep, count, four);
+        }
+    }
+}
+
+// The same of an image of levels.
 template <int Size> INLINE void write_four_levels(const Out& out, int b, int y, int x, const float v[3][4]) {
     uchar4* const words = static_cast<uchar4*>(out.data) + ((static_cast<size_t>(b) * Size + y) * Size + x) * 3 / 4;
 #pragma unroll
@@ -77,21 +103,6 @@ template <int Size> INLINE void write_four_levels(const Out& out, int b, int y, 
 #pragma unroll
         for (int k = 0; k < 4; ++k) levels[k] = level_of(v[(4 * w + k) % 3][(4 * w + k) / 3], out.kind);
         words[w] = make_uchar4(levels[0], levels[1], levels[2], levels[3]);
-    }
-}
-
-template <int Size> INLINE void write_four(const Out& out, int b, int view, int y, int x, const float v[3][4]) {
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-        const size_t plane = (static_cast<size_t>(b) * out.views + view) * 3 + c;
-        const size_t at = ((plane * Size + y) * Size + x) / 4;
-        if (out.kind == kFloat32) {
-            static_cast<float4*>(out.data)[at] = make_float4(v[c][0], v[c][1], v[c][2], v[c][3]);
-        } else if (out.kind == kFloat16) {
-            static_cast<uint2*>(out.data)[at] = make_uint2(two_halves(v[c][0], v[c][1]), two_halves(v[c][2], v[c][3]));
-        } else {
-            static_cast<uint2*>(out.data)[at] = make_uint2(two_bfloats(v[c][0], v[c][1]), two_bfloats(v[c][2], v[c][3]));
-        }
     }
 }
 

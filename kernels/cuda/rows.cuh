@@ -127,10 +127,8 @@ INLINE void write_clean(const Image<Pixel>& image, const Out& out, int b, bool m
         image.four_at(y0 + y + 1, x, v[1]);
     };
     for_pixels(out, views == 0 ? 0 : count, read, [&](int y, int x, const float v[2][3][4]) {
-        for (int view = 0; view < views; ++view) {
-            write_four<SIZE>(out, b, view, y0 + y, x, v[0]);
-            write_four<SIZE>(out, b, view, y0 + y + 1, x, v[1]);
-        }
+#pragma unroll
+        for (int row = 0; row < 2; ++row) write_four<SIZE>(out, b, 0, views, y0 + y + row, x, v[row]);
     });
 }
 
@@ -251,7 +249,7 @@ INLINE void write_mixed(const Out& out, int b, int y0, int count, const float2* 
             if (out.is_levels()) {
                 write_four_levels<SIZE>(out, b, y0 + y + row, x, v[row]);
             } else {
-                write_four<SIZE>(out, b, out.views - 1, y0 + y + row, x, v[row]);
+                write_four<SIZE>(out, b, out.views - 1, 1, y0 + y + row, x, v[row]);
             }
         }
     });
