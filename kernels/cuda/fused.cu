@@ -36,6 +36,7 @@ INLINE size_t strip_offset(int slot, int strip) {
     return (static_cast<size_t>(slot) * STRIPS + strip) * (SIZE * STRIP);
 }
 
+// A spectrum as rows see it: see rows.cuh.
 template <typename Bin> struct InStrips {
     static constexpr int kNext = SIZE;
     Bin* image;
@@ -69,6 +70,7 @@ INLINE void forward_column(const Kept* column, float2* space, const float2* turn
     // Not the caller's: what threads without points had from before would stay in registers for nothing.
     Points x;
     for_own<SECOND>(lane, [&](int round, int j) {
+        // From here, the distances are constants.
         const Kept* const from = column + j * STRIP;
 #pragma unroll
         for (int r = 0; r < FIRST; ++r) x.of[round][r] = taken(from[SECOND * STRIP * r]);

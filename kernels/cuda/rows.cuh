@@ -71,28 +71,12 @@ template <typename Pixel> struct Image {
 };
 
 template <typename Pixel> INLINE void read_points(const Image<Pixel>& image, int part, int y, int lane, Points& x) {
-    // One loop each: the compiler then asks but once.
     if (!ACROSS) {
-        for_own<SECOND>(lane, [&](int round, int j) {
-#pragma unroll
-            for (int r = 0; r < FIRST; ++r) {
-                const int at = j + SECOND * r;
-                x.of[round][r] = make_float2(image.at(part, y, at), image.at(part, y + 1, at));
-            }
-        });
+        take_points(x, lane, [&](int at) { return make_float2(image.at(part, y, at), image.at(part, y + 1, at)); });
     } else if (part == 0) {
-        for_own<SECOND>(lane, [&](int round, int j) {
-#pragma unroll
-            for (int r = 0; r < FIRST; ++r) {
-                const int at = j + SECOND * r;
-                x.of[round][r] = make_float2(image.sum_at(y, at), image.sum_at(y + 1, at));
-            }
-        });
+        take_points(x, lane, [&](int at) { return make_float2(image.sum_at(y, at), image.sum_at(y + 1, at)); });
     } else {
-        for_own<SECOND>(lane, [&](int round, int j) {
-#pragma unroll
-            for (int r = 0; r < FIRST; ++r) x.of[round][r] = image.second_bin_at(y + part - 1, j + SECOND * r);
-        });
+        take_points(x, lane, [&](int at) { return image.second_bin_at(y + part - 1, at); });
     }
 }
 

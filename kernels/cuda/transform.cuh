@@ -252,6 +252,14 @@ INLINE void back(Bins& bins, Points& x, float2* space, const float2* turns, int 
     });
 }
 
+// The thread's points; point(k) gives point k.
+template <typename Point> INLINE void take_points(Points& x, int lane, Point point) {
+    for_own<SECOND>(lane, [&](int round, int j) {
+#pragma unroll
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = point(j + SECOND * r);
+    });
+}
+
 // The points in their order, in a room that the whole team has read what it needs of.
 INLINE void put_points(const Points& x, float2* space, int lane) {
     for_own<SECOND>(lane, [&](int round, int j) {

@@ -13,6 +13,7 @@
 // Blocks that registers are kept for: the arithmetic of some hides the memory of the others.
 #define BLOCKS 3
 
+// A spectrum as rows see it: see rows.cuh.
 struct InColumns {
     static constexpr int kNext = PITCH;
     float2* columns;
@@ -36,10 +37,7 @@ INLINE void rows_to_columns(const In& in, int slot, float2* spaces, const float2
 // The transform of the team's column, which lies in the room that it then takes.
 INLINE void forward_column(float2* column, const float2* turns, int lane, Bins& bins) {
     Points x;
-    for_own<SECOND>(lane, [&](int round, int j) {
-#pragma unroll
-        for (int r = 0; r < FIRST; ++r) x.of[round][r] = column[j + SECOND * r];
-    });
+    take_points(x, lane, [&](int at) { return column[at]; });
     __syncwarp();
     forward(x, bins, column, turns, lane, [] { __syncwarp(); });
 }
