@@ -1,35 +1,29 @@
-"""The parts of the training loop: loss, schedule, accuracy, options, checkpoints, records, run folders."""
+"""The parts of the training loop: loss, schedule, accuracy, the trainer."""
 
 from __future__ import annotations
 
-import errno
-import json
 import math
 import os
 import signal
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from apr_dali.config import CIFAR, IMAGENET, ImageNetOptions, TrainingOptions
+from apr_dali.config import ImageNetOptions, TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import correct_within, evaluate
-from apr_dali.training import checkpoint, command, folder, pictures
-from apr_dali.training.checkpoint import Position, write_whole
-from apr_dali.training.distributed import Group, start
+from apr_dali.training import checkpoint
+from apr_dali.training.checkpoint import Position
+from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupted, Interrupts
 from apr_dali.training.loop import Trainer, view_loss
 from apr_dali.training.optimiser import learning_rate
-from apr_dali.training.options import build_parser, parse
 from apr_dali.training.records import Records
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
-DATA = ["--data", "somewhere"]
 
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
@@ -118,371 +112,6 @@ def test_top5_of_three_classes_is_always_right_and_of_nothing_is_nan():
     assert math.isnan(evaluate(_Given(), [], "cpu").top1)
 
 
-# ---- options ---------------------------------------------------------------------------------------------------------
-
-
-def test_defaults_are_the_published_recipe():
-    options = parse(ImageNetOptions, "", DATA)
-    found = [getattr(options, n) for n in ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor")]
-    assert found == ["resnet50", 100, 256, 0.1, (30, 60, 90), 0.1]
-    assert (options.momentum, options.weight_decay, options.label_smoothing) == (0.9, 1e-4, 0.0)
-    assert (options.overflow, options.axes, options.pair_probability) == (
-        IMAGENET.overflow,
-        IMAGENET.axes,
-        IMAGENET.pair_probability,
-    )
-
-
-def test_options_have_their_types():
-    given = "--lr 0.5 --lr-steps 3 4 --compile --train a b --val c --amp bf16 --warmup-epochs 0.5"
-    options = parse(ImageNetOptions, "", given.split())
-    assert (options.lr, options.lr_steps, options.compile, options.train) == (0.5, (3, 4), True, ("a", "b"))
-    assert (options.val, options.amp, options.warmup_epochs, options.data) == ("c", "bf16", 0.5, "")
-
-
-def test_help_names_every_option_and_its_default():
-    text = " ".join(build_parser(ImageNetOptions, "What it does: 100 %").format_help().split())
-    for item in fields(ImageNetOptions):
-        assert f"--{item.name.replace('_', '-')}" in text
-    assert "(default 30 60 90)" in text
-    assert "What it does: 100 %" in text
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ("--aug apr-x", "'apr-x'"),
-        ("--agu apr-s", "did you mean --aug?"),
-        ("--epochs many", "--epochs"),
-        ("--epochs 0", "--epochs must be at least 1, got 0"),
-        ("--lr nan", "--lr must be at least 0, got nan"),
-        ("--lr-steps 3 -1", "--lr-steps must be at least 0, got -1"),
-        ("--momentum 1.5", "--momentum must be at most 1, got 1.5"),
-        ("--pair-probability 0.4", "--pair-probability changes nothing with --aug none"),
-        ("--aug apr-p --overflow clamp", "--overflow changes nothing with --aug apr-p"),
-        ("--axes hw", "--axes changes nothing with --aug none"),
-        ("--resume auto", "--resume auto needs --output"),
-        ("--resume a.pt --eval-only b.pt", "exclude each other"),
-        ("--eval-only b.pt --train more", "--train changes nothing"),
-    ],
-)
-def test_bad_options_are_refused(given, told):
-    with pytest.raises(InputError) as error:
-        parse(ImageNetOptions, "", DATA + given.split())
-    assert told in str(error.value)
-
-
-@pytest.mark.parametrize("given", ["", "--train a", "--val b", "--eval-only c.pt"])
-def test_missing_data_names_the_sample(given):
-    with pytest.raises(InputError, match="--data sample"):
-        parse(ImageNetOptions, "", given.split())
-
-
-# ---- files written whole ---------------------------------------------------------------------------------------------
-
-
-LOADER_STATE = {"pipeline": b"\x00\xff" * 50, "none": b"", "batch": 3, "graph": {"device": "cpu", "shard": [0, 1]}}
-
-
-def _state(epoch: int = 0, **more) -> dict:
-    return {
-        "architecture": "net",
-        "classes": ["a", "b"],
-        "position": {"epoch": epoch, "step": 3, "trained": False},
-        "processes": [{"loader": checkpoint.without_bytes(LOADER_STATE)}],
-        "model": {"w": torch.full((1000,), float(epoch))},
-    } | more
-
-
-def _load(path: Path) -> dict:
-    return checkpoint.load(path, "net", ("a", "b"))
-
-
-def test_checkpoints_round_trip_and_the_former_is_kept(tmp_path):
-    for epoch in range(3):
-        checkpoint.save(tmp_path, _state(epoch), best=epoch == 1)
-    found = {name: _load(tmp_path / name) for name in ("latest.pt", "previous.pt", "best.pt")}
-    assert {name: state["position"]["epoch"] for name, state in found.items()} == {
-        "latest.pt": 2,
-        "previous.pt": 1,
-        "best.pt": 1,
-    }
-    assert checkpoint.with_bytes(found["latest.pt"]["processes"][0]["loader"]) == LOADER_STATE
-    assert sorted(os.listdir(tmp_path)) == ["best.pt", "latest.pt", "previous.pt"]
-
-
-class _FullDisk:
-    """A file on a disk with room for 2,000 bytes more."""
-
-    def __init__(self, path, mode):
-        self._file, self._room = path.open(mode), 2000
-
-    def write(self, data):
-        self._room -= len(data)
-        if self._room < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return self._file.write(data)
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-
-def test_a_full_disk_leaves_the_old_checkpoints(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, _state(0), best=True)
-    checkpoint.save(tmp_path, _state(1), best=False)
-    monkeypatch.setattr(checkpoint, "open", _FullDisk, raising=False)
-    with pytest.raises(InputError, match=r"latest\.pt: No space left on device.*--resume auto"):
-        checkpoint.save(tmp_path, _state(2), best=True)
-    monkeypatch.undo()
-    assert [_load(tmp_path / n)["position"]["epoch"] for n in ("latest.pt", "previous.pt", "best.pt")] == [1, 0, 0]
-    assert sorted(os.listdir(tmp_path)) == ["best.pt", "latest.pt", "previous.pt"]
-
-
-def test_new_bytes_are_on_the_disk_before_they_take_the_name(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(os, "fsync", lambda _: calls.append("fsync"))
-    replace_file = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(f"{Path(b).name}"), replace_file(a, b)))
-    write_whole(tmp_path / "f", lambda file: file.write(b"1"))
-    write_whole(tmp_path / "f", lambda file: file.write(b"2"), keep=tmp_path / "g")
-    assert calls == ["fsync", "f", "fsync", "fsync", "g", "f", "fsync"]
-    assert ((tmp_path / "f").read_bytes(), (tmp_path / "g").read_bytes()) == (b"2", b"1")
-
-
-def test_a_failure_while_writing_leaves_the_file(tmp_path):
-    path = tmp_path / "f"
-    path.write_bytes(b"old")
-
-    def fail(file):
-        file.write(b"new")
-        raise RuntimeError("something else")
-
-    with pytest.raises(RuntimeError, match="something else"):
-        write_whole(path, fail)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["f"]
-
-
-@pytest.mark.parametrize("left", [0, 10, 1000, -1], ids=["empty", "start", "middle", "all but a byte"])
-def test_a_truncated_checkpoint_offers_the_one_before(tmp_path, left):
-    for epoch in (4, 5):
-        checkpoint.save(tmp_path, _state(epoch), best=False)
-    path = tmp_path / "latest.pt"
-    path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(InputError) as error:
-        _load(path)
-    assert f"continue with --resume {tmp_path / 'previous.pt'}" in str(error.value)
-    assert "epoch 5, step 3" in str(error.value)
-    assert _load(tmp_path / "previous.pt")["position"]["epoch"] == 4
-
-
-def test_a_broken_previous_one_is_not_offered(tmp_path):
-    for name in ("latest.pt", "previous.pt"):
-        (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(InputError) as error:
-        _load(tmp_path / "latest.pt")
-    assert "--resume" not in str(error.value)
-
-
-def test_what_is_no_checkpoint_of_this_run_is_refused(tmp_path):
-    torch.save({"w": torch.zeros(3)}, tmp_path / "foreign.pt")
-    checkpoint.save(tmp_path, _state(), best=False)
-    latest = tmp_path / "latest.pt"
-    with pytest.raises(InputError, match="no checkpoint"):
-        _load(tmp_path / "foreign.pt")
-    with pytest.raises(InputError, match="there is no checkpoint"):
-        _load(tmp_path / "missing.pt")
-    with pytest.raises(InputError, match=r"checkpoint of net, not of other: use --model net"):
-        checkpoint.load(latest, "other", ("a", "b"))
-    with pytest.raises(InputError, match="'b' against 'c'"):
-        checkpoint.load(latest, "net", ("a", "c"))
-    with pytest.raises(InputError, match="2 classes and the data have 3"):
-        checkpoint.load(latest, "net", ("a", "b", "c"))
-
-
-class _Evil:
-    def __reduce__(self):
-        return (os.mkdir, ("evil",))
-
-
-def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(_state() | {"format": 1, "extra": _Evil()}, "evil.pt")
-    with pytest.raises(InputError) as error:
-        _load(Path("evil.pt"))
-    assert "weights_only" not in str(error.value), "nobody is told how to run it"
-    assert not Path("evil").exists()
-
-
-# ---- run folders -----------------------------------------------------------------------------------------------------
-
-
-def _options(**given) -> ImageNetOptions:
-    return ImageNetOptions(data="d", **given)
-
-
-def test_default_run_folder_names_model_and_augmentation():
-    output, source = folder.choose(_options(aug="apr-s"), "timm/test_resnet")
-    assert output.parent == Path("runs")
-    assert output.name.startswith("timm-test_resnet-apr-s-20")
-    assert source is None
-
-
-def test_folder_of_another_run_needs_resume(tmp_path):
-    used = tmp_path / "used"
-    used.mkdir()
-    assert folder.choose(_options(output=str(used)), "net") == (used, None)
-    (used / "config.json").touch()
-    with pytest.raises(InputError, match=r"already has files.*--resume auto"):
-        folder.choose(_options(output=str(used)), "net")
-    assert folder.choose(_options(output=str(used), resume="auto"), "net") == (used, None)
-    (used / "previous.pt").touch()
-    assert folder.choose(_options(output=str(used), resume="auto"), "net") == (used, used / "previous.pt")
-    (used / "latest.pt").touch()
-    assert folder.choose(_options(output=str(used), resume="auto"), "net") == (used, used / "latest.pt")
-    with pytest.raises(InputError, match="already has files"):
-        folder.choose(_options(output=str(used), resume=str(tmp_path / "elsewhere" / "latest.pt")), "net")
-
-
-def test_resume_auto_leaves_foreign_folders_alone(tmp_path):
-    (tmp_path / "thesis.txt").touch()
-    with pytest.raises(InputError, match="is not a run folder"):
-        folder.choose(_options(output=str(tmp_path), resume="auto"), "net")
-
-
-def test_resume_path_continues_in_its_folder(tmp_path):
-    path = tmp_path / "best.pt"
-    path.touch()
-    assert folder.choose(_options(resume=str(path)), "net") == (tmp_path, path)
-    assert folder.choose(_options(resume=str(path), output=str(tmp_path / "new")), "net") == (tmp_path / "new", path)
-
-
-def test_resuming_from_previous_gets_the_broken_latest_out_of_the_way(tmp_path):
-    for epoch in (0, 1):
-        checkpoint.save(tmp_path, _state(epoch), best=False)
-    (tmp_path / "latest.pt").write_bytes(b"broken")
-    folder.create(tmp_path, _options(), ALONE, tmp_path / "previous.pt")
-    checkpoint.save(tmp_path, _state(7), best=False)
-    assert [_load(tmp_path / name)["position"]["epoch"] for name in ("latest.pt", "previous.pt")] == [7, 0]
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert config["options"]["model"] == "resnet50"
-
-
-# ---- records ---------------------------------------------------------------------------------------------------------
-
-
-def _recorded(path: Path) -> list[tuple]:
-    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [(row["kind"], row["epoch"], row.get("step")) for row in rows]
-
-
-def _record(path: Path, position: Position, epochs: range) -> None:
-    values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
-    with Records(path, True, 3, position) as records:
-        for epoch in epochs:
-            records.begin_epoch(epoch, 0, 4)
-            for step in (2, 4):
-                records.step(epoch, step, 1.0, 0.1, 9.0)
-            records.epoch(epoch, values)
-
-
-def test_resuming_drops_what_will_come_again(tmp_path):
-    _record(tmp_path, Position(), range(2))
-    full = [(kind, e, s) for e in (1, 2) for kind, s in (("step", 2), ("step", 4), ("epoch", None))]
-    assert _recorded(tmp_path) == full
-    with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"kind": "st')
-    _record(tmp_path, Position(epoch=1, step=4, trained=True), range(0))
-    assert _recorded(tmp_path) == full[:5]
-    _record(tmp_path, Position(epoch=1, step=3), range(0))
-    assert _recorded(tmp_path) == full[:4]
-    _record(tmp_path, Position(epoch=1), range(0))
-    assert _recorded(tmp_path) == full[:3]
-    _record(tmp_path, Position(epoch=1), range(1, 2))
-    _record(tmp_path, Position(), range(1))
-    assert _recorded(tmp_path) == full[:3]
-
-
-def test_other_processes_record_nothing(tmp_path, capsys):
-    with Records(tmp_path, False, 3, Position()) as records:
-        records.begin_epoch(0, 0, 4)
-        records.advance(1.0)
-        records.step(0, 1, 1.0, 0.1, 9.0)
-    assert os.listdir(tmp_path) == []
-    assert capsys.readouterr() == ("", "")
-
-
-# ---- signals and exit statuses ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_a_request(signum, capfd):
-    former = signal.getsignal(signum)
-    with Interrupts(announce=True) as interrupts:
-        os.kill(os.getpid(), signum)
-        assert interrupts.signum == signum
-        with pytest.raises(Interrupted, match="later"):
-            next(interrupts.watch([1], "later"))
-    assert signal.getsignal(signum) == former
-    assert "stopping after this step" in capfd.readouterr().err
-
-
-def test_second_ctrl_c_quits_at_once(monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    with Interrupts(announce=False) as interrupts:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert codes == []
-        os.kill(os.getpid(), signal.SIGINT)
-        assert codes == [130]
-        assert interrupts.signum == signal.SIGTERM, "the first one gives the exit status"
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "told"),
-    [
-        (InputError("no such thing"), 2, "error: no such thing\n"),
-        (Interrupted(signal.SIGTERM, "saved"), 143, "saved\n"),
-        (Interrupted(signal.SIGINT, "saved"), 130, "saved\n"),
-        (KeyboardInterrupt(), 130, ""),
-        (OSError(errno.ENOSPC, "No space left on device", "f"), 2, "error: [Errno 28] No space left on device: 'f'"),
-    ],
-)
-def test_exit_statuses(error, status, told, capsys):
-    def main():
-        raise error
-
-    assert command.run(main) == status
-    assert capsys.readouterr().err.startswith(told)
-
-
-def test_programming_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        command.run(lambda: 1 / 0)
-
-
-def test_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="torch finds no GPU"), start("gpu"):
-        pass
-    with start("auto") as group:
-        assert group == ALONE
-
-
-def test_batch_is_shared_evenly():
-    assert replace(ALONE, world=4).share(32) == 8
-    with pytest.raises(InputError, match="divisible by the 3 processes, got 32"):
-        replace(ALONE, world=3).share(32)
-
-
 # ---- the trainer on a loader made by hand ----------------------------------------------------------------------------
 
 
@@ -519,6 +148,10 @@ def _trainer(**given) -> Trainer:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2))
     return Trainer(model, options, ALONE, "net")
+
+
+def _load(path: Path) -> dict:
+    return checkpoint.load(path, "net", ("a", "b"))
 
 
 def _train(trainer: Trainer, loader, path: Path, epochs: int) -> list[float]:
@@ -637,59 +270,3 @@ def test_divergence_is_told_and_not_saved(tmp_path):
     with pytest.raises(InputError, match="training diverged: the loss is nan in epoch 1, step 1"):
         _train(trainer, _Batches(factor=math.inf), tmp_path, 1)
     assert os.listdir(tmp_path) == []
-
-
-# ---- pictures --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("aug", ["none", "apr-p", "apr-s", "apr-sp"])
-@pytest.mark.parametrize("recipe", [IMAGENET, CIFAR], ids=["imagenet", "cifar"])
-def test_samples_show_what_the_recipe_does(crops, aug, recipe):
-    import apr_dali
-    from apr_dali import spectral
-    from apr_dali.draws import SingleDraws
-
-    images = crops(3, 32, 32)
-    columns = pictures.sample_columns(images, ImageNetOptions(data="d", aug=aug), recipe)
-    expected = images
-    assert np.array_equal(columns[0][1], images)
-    assert len(columns) == {"none": 1, "apr-s": 2, "apr-p": 3, "apr-sp": 4}[aug]
-    if "s" in aug.removeprefix("apr-"):
-        expected = apr_dali.single(images, SingleDraws.sample(3, 32, 32, 0), backend="reference")
-        assert np.abs(columns[1][1].astype(int) - expected).max() <= 1
-        expected = columns[1][1]
-    if aug in ("apr-p", "apr-sp"):
-        partner, mixed = columns[-2][1], columns[-1][1]
-        assert np.array_equal(partner, expected[[1, 2, 0]])
-        mean, std = (np.reshape(v, (3, 1, 1)) for v in (recipe.mean, recipe.std))
-        if not recipe.pair_after_normalise:
-            mean, std = np.zeros_like(mean), np.ones_like(std)
-        normal = [(spectral.to_planes(x) / 255 - mean) / std for x in (expected, partner)]
-        levels = 255 * (spectral.recombine(*normal) * std + mean)
-        assert np.abs(np.moveaxis(levels, 1, -1).clip(0, 255) - mixed).max() <= 0.51
-
-
-def test_pictures_are_written_as_they_are_named(tmp_path, crops):
-    row = {"train_loss": 2.0, "val_loss": 2.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
-    step = {"kind": "step", "epoch": 1, "step": 2, "global_step": 2, "train_loss": 2.0, "lr": 0.1}
-    pictures.draw_curves(tmp_path / "c.png", [step], views=1)
-    pictures.draw_curves(tmp_path / "c.png", [step, {"kind": "epoch", "epoch": 1, "global_step": 4, **row}], views=2)
-    pictures.draw_samples(
-        tmp_path / "s.png", crops(2, 16, 16), ["a", "b"], ImageNetOptions(data="d", aug="apr-sp"), IMAGENET
-    )
-    assert sorted(os.listdir(tmp_path)) == ["c.png", "s.png"]
-    for name in ("c.png", "s.png"):
-        with Image.open(tmp_path / name) as image:
-            assert image.format == "PNG"
-            assert np.asarray(image.convert("L")).std() > 10
-
-
-@pytest.mark.parametrize("size", [(40, 30), (30, 41), (300, 20)])
-def test_centre_crop(size):
-    image = Image.new("RGB", size)
-    image.putpixel((size[0] // 2, size[1] // 2), (255, 255, 255))
-    crop = pictures.centre_crop(image, 24)
-    assert crop.shape == (24, 24, 3)
-    assert crop.dtype == np.uint8
-    assert crop[10:14, 10:14].max() > 60, "the middle of the photograph is in the middle"
-    assert crop[:8].max() == 0

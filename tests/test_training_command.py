@@ -1,0 +1,145 @@
+"""How a training run is asked for and how it ends: options, signals, exit statuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from apr_dali.config import IMAGENET, ImageNetOptions
+from apr_dali.errors import InputError
+from apr_dali.training import command
+from apr_dali.training.distributed import Group, start
+from apr_dali.training.interrupts import Interrupted, Interrupts
+from apr_dali.training.options import build_parser, parse
+
+ALONE = Group(0, 1, 0, torch.device("cpu"))
+DATA = ["--data", "somewhere"]
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_published_recipe():
+    options = parse(ImageNetOptions, "", DATA)
+    found = [getattr(options, n) for n in ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor")]
+    assert found == ["resnet50", 100, 256, 0.1, (30, 60, 90), 0.1]
+    assert (options.momentum, options.weight_decay, options.label_smoothing) == (0.9, 1e-4, 0.0)
+    assert (options.overflow, options.axes, options.pair_probability) == (
+        IMAGENET.overflow,
+        IMAGENET.axes,
+        IMAGENET.pair_probability,
+    )
+
+
+def test_options_have_their_types():
+    given = "--lr 0.5 --lr-steps 3 4 --compile --train a b --val c --amp bf16 --warmup-epochs 0.5"
+    options = parse(ImageNetOptions, "", given.split())
+    assert (options.lr, options.lr_steps, options.compile, options.train) == (0.5, (3, 4), True, ("a", "b"))
+    assert (options.val, options.amp, options.warmup_epochs, options.data) == ("c", "bf16", 0.5, "")
+
+
+def test_help_names_every_option_and_its_default():
+    text = " ".join(build_parser(ImageNetOptions, "What it does: 100 %").format_help().split())
+    for item in fields(ImageNetOptions):
+        assert f"--{item.name.replace('_', '-')}" in text
+    assert "(default 30 60 90)" in text
+    assert "What it does: 100 %" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--aug apr-x", "'apr-x'"),
+        ("--agu apr-s", "did you mean --aug?"),
+        ("--epochs many", "--epochs"),
+        ("--epochs 0", "--epochs must be at least 1, got 0"),
+        ("--lr nan", "--lr must be at least 0, got nan"),
+        ("--lr-steps 3 -1", "--lr-steps must be at least 0, got -1"),
+        ("--momentum 1.5", "--momentum must be at most 1, got 1.5"),
+        ("--pair-probability 0.4", "--pair-probability changes nothing with --aug none"),
+        ("--aug apr-p --overflow clamp", "--overflow changes nothing with --aug apr-p"),
+        ("--axes hw", "--axes changes nothing with --aug none"),
+        ("--resume auto", "--resume auto needs --output"),
+        ("--resume a.pt --eval-only b.pt", "exclude each other"),
+        ("--eval-only b.pt --train more", "--train changes nothing"),
+    ],
+)
+def test_bad_options_are_refused(given, told):
+    with pytest.raises(InputError) as error:
+        parse(ImageNetOptions, "", DATA + given.split())
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["", "--train a", "--val b", "--eval-only c.pt"])
+def test_missing_data_names_the_sample(given):
+    with pytest.raises(InputError, match="--data sample"):
+        parse(ImageNetOptions, "", given.split())
+
+
+# ---- signals and exit statuses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_first_signal_is_a_request(signum, capfd):
+    former = signal.getsignal(signum)
+    with Interrupts(announce=True) as interrupts:
+        os.kill(os.getpid(), signum)
+        assert interrupts.signum == signum
+        with pytest.raises(Interrupted, match="later"):
+            next(interrupts.watch([1], "later"))
+    assert signal.getsignal(signum) == former
+    assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_second_ctrl_c_quits_at_once(monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with Interrupts(announce=False) as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert codes == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert codes == [130]
+        assert interrupts.signum == signal.SIGTERM, "the first one gives the exit status"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (InputError("no such thing"), 2, "error: no such thing\n"),
+        (Interrupted(signal.SIGTERM, "saved"), 143, "saved\n"),
+        (Interrupted(signal.SIGINT, "saved"), 130, "saved\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (OSError(errno.ENOSPC, "No space left on device", "f"), 2, "error: [Errno 28] No space left on device: 'f'"),
+    ],
+)
+def test_exit_statuses(error, status, told, capsys):
+    def main():
+        raise error
+
+    assert command.run(main) == status
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_programming_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command.run(lambda: 1 / 0)
+
+
+def test_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="torch finds no GPU"), start("gpu"):
+        pass
+    with start("auto") as group:
+        assert group == ALONE
+
+
+def test_batch_is_shared_evenly():
+    assert replace(ALONE, world=4).share(32) == 8
+    with pytest.raises(InputError, match="divisible by the 3 processes, got 32"):
+        replace(ALONE, world=3).share(32)
