@@ -1,11 +1,9 @@
-"""What the GPU backend does around its kernels: geometry, buffers, streams, the choice of a backend, wrong input."""
+"""What the GPU backend does around its kernels: buffers, streams, the choice of a backend, wrong input."""
 
-import importlib.util
 import logging
 import subprocess
 import sys
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,60 +13,8 @@ from host_cuda import HostCuda
 import apr_dali
 from apr_dali import backend, spectral
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels import cuda_paths, cupy_backend, geometry, nvrtc
+from apr_dali.kernels import cuda_paths, cupy_backend, nvrtc
 from apr_dali.kernels.cuda_device import Kept
-from apr_dali.kernels.geometry import Geometry
-
-# ---- Geometry ----
-
-
-def test_geometry_of_the_sizes_that_matter():
-    assert geometry.rows(224, 10) == Geometry(280, 192, 8 * 12 * 244)
-    assert geometry.columns(224, 10, across_channels=True) == Geometry(10 * (29 + 56), 64, 8 * 4 * 244)
-    assert geometry.columns(224, 10, across_channels=False) == Geometry(10 * 3 * 29, 64, 8 * 4 * 244)
-    assert geometry.whole(32, 7, across_channels=True) == Geometry(7, 224, 8 * (56 + 48) * 36)
-    assert geometry.whole(32, 7, across_channels=False) == Geometry(7, 224, 8 * (56 + 48) * 36)
-    assert geometry.elements(6, 1000) == (Geometry(24, 256), 4)
-    assert [geometry.operate(3, pixels).block for pixels in (1, 32, 33, 1024, 50176)] == [32, 32, 64, 512, 512]
-    assert [geometry.decode(n).grid for n in (1, 128, 129)] == [1, 1, 2]
-
-
-@pytest.mark.parametrize("across", [True, False])
-@pytest.mark.parametrize("size", [*geometry.WHOLE_SIZES, *geometry.FUSED_SIZES])
-def test_every_column_and_every_point_has_its_place(size, across):
-    first, second = geometry.factors(size)
-    assert first * second == size
-    half = size // 2 + 1
-    columns = half + size if across else 3 * half
-    if size in geometry.FUSED_SIZES:
-        assert columns <= 4 * geometry.strips(size, across) < columns + 10
-        shapes = [geometry.rows(size, 1), geometry.columns(size, 1, across)]
-    else:
-        shapes = [geometry.whole(size, 1, across)]
-        assert columns * geometry.team(size) <= shapes[0].block
-    assert geometry.pitch(size) >= max(second * (first + 1), size)
-    assert geometry.pitch(size) % 16 == 4  # 8 banks further, and 16 bytes aligned
-    for shape in shapes:
-        assert shape.block % 32 == 0  # a barrier of a warp needs all of it
-        assert shape.block <= 1024
-        assert shape.shared <= geometry.SHARED_LIMIT
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((224, 224, 3), "fused"),
-        ((256, 256, 3), "fused"),
-        ((32, 32, 3), "whole"),
-        ((224, 192, 3), "generic"),
-        ((224, 224, 1), "generic"),
-        ((512, 512, 3), "generic"),
-        ((1, 1, 3), "generic"),
-    ],
-)
-def test_the_path_of_a_shape(shape, expected):
-    assert geometry.path(*shape) == expected
-
 
 # ---- What is kept ----
 
@@ -407,53 +353,3 @@ def test_one_program_for_each_device_and_set_of_definitions(monkeypatch):
         nvrtc.load.cache_clear()
     assert [options[1] for _, options in made] == ["-DSIZE=224", "-DSIZE=224", "-DSIZE=64", "-DSIZE=64"]
     assert '#include "' not in made[0][0]  # CuPy's cache knows a program by its text
-
-
-# ---- The benchmark ----
-
-
-@pytest.fixture
-def benchmark_module():
-    path = Path(__file__).resolve().parent.parent / "benchmarks/gpu.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_the_gpu", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_benchmark_refuses_in_one_line_without_a_gpu(benchmark_module, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["gpu.py"])
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert benchmark_module.main() == 2
-    assert capsys.readouterr().err == (
-        "benchmarks/gpu.py needs a CUDA device that torch can use: see `apr-dali doctor`\n"
-    )
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(cupy_backend, "check", lambda: (False, "cuFFT does not load"))
-    assert benchmark_module.main() == 2
-    assert capsys.readouterr().err.endswith("which cannot run here: cuFFT does not load\n")
-
-
-def test_what_the_benchmark_counts_and_prints(benchmark_module):
-    # 224: a byte in, two out, a spectrum written and read by three kernels, the column kernel reading two: of the
-    # sums over the channels a half in whole strips, of their second bin all columns.
-    spectrum = (116 + 224) * 224 * 8
-    assert benchmark_module.own_bytes(224, "float32") == 3 * 224 * 224 * 3 + 5 * spectrum
-    assert benchmark_module.own_bytes(224, "float16") == 3 * 224 * 224 * 3 + 5 * spectrum / 2
-    assert benchmark_module.own_bytes(32, "float32") == 3 * 32 * 32 * 4
-    assert benchmark_module.slug("NVIDIA H200 (141 GB)") == "nvidia-h200-141-gb"
-    row = {"images/s": 1234567.8, "× first": 10.0, "of copy": 0.615}
-    names = ("APR-P 256 × 224²", "APR-S 256 × 224²", "APR-P 256 × 224², float32 between")
-    tables = {name: dict.fromkeys(("own kernels", "rows_forward", "rows_back"), row) for name in names}
-    about = dict.fromkeys(("device", "torch", "cupy", "dali"), "x")
-    text = benchmark_module.render({"machine": about, "copy_bytes_per_second": 4.3e12, "rounds": 20, "tables": tables})
-    assert max(map(len, text.splitlines())) <= 80
-    assert "1,234,568         10.00         61.5%" in text
-    assert "  rows back, of copy                         0.615         0.600" in text
-    tables |= {name: {"apr-sp": {"of none": 0.97}} for name in ("DALI from JPEGs", "DALI from decoded images")}
-    tables["ResNet-50 step"] = {"none": {"feeding adds": 0.01}, "apr-sp": {"feeding adds": 0.013}}
-    assert benchmark_module.goals(tables)[-1] == ("step without APR's own cost", pytest.approx(0.997), 0.995)
-    seen = []
-    benchmark_module.forced("generic", lambda: seen.append(geometry.path(224, 224, 3)))()
-    assert seen == ["generic"]
-    assert geometry.path(224, 224, 3) == "fused"
