@@ -16,11 +16,8 @@ KERNELS = {
     **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
     **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
 }
-# The other sizes are the same source with other factors: one architecture each, in turn.
-OTHERS = [
-    (nvrtc.fused(size), ARCHITECTURES[k % len(ARCHITECTURES)])
-    for k, size in enumerate(s for s in FUSED_SIZES if s != 224)
-]
+# The other sizes are the same source with other factors, which take other registers.
+OTHERS = [(nvrtc.fused(size), architecture) for size in FUSED_SIZES if size != 224 for architecture in ARCHITECTURES]
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 

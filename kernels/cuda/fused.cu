@@ -21,14 +21,17 @@
 
 // Teams of a multiprocessor that registers are kept for: the arithmetic of some hides the memory of others. As many as
 // none has to spill for.
-#if SIZE == 96 || SIZE == 128 || SIZE == 256
+#define BACK_TEAMS 60
+#if SIZE == 64
+#define FORWARD_TEAMS 60
+#define COLUMN_TEAMS 48
+#elif SIZE == 96 || SIZE == 128 || SIZE == 256
 #define FORWARD_TEAMS 36
 #define COLUMN_TEAMS 40
 #else
 #define FORWARD_TEAMS 48
 #define COLUMN_TEAMS 48
 #endif
-#define BACK_TEAMS 60
 // As blocks, of which those with smaller teams have more.
 #define BLOCKS(teams, threads) (teams * 16 / (threads))
 

@@ -42,7 +42,7 @@ template <typename Pixel> struct Image {
     INLINE float at(int c, int y, int x) const {
         return affine(c, data[sizeof(Pixel) == 1 ? (y * SIZE + x) * 3 + c : (c * SIZE + y) * SIZE + x]);
     }
-    INLINE float sum_at(int y, int x) const { return at(0, y, x) + (at(1, y, x) + at(2, y, x)); }
+    INLINE float sum_at(int y, int x) const { return at(2, y, x) + at(1, y, x) + at(0, y, x); }
     // The second bin of the transform over channels; 0 exactly where they are equal.
     INLINE float2 second_bin_at(int y, int x) const {
         const float g = at(1, y, x), b = at(2, y, x);

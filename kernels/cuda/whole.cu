@@ -11,7 +11,7 @@
 #define ROW_TEAMS (3 * PAIRS)
 #define THREADS (TEAMS * TEAM)
 // Blocks that registers are kept for: the arithmetic of some hides the memory of the others.
-#define BLOCKS 3
+#define BLOCKS 2
 
 // A spectrum as rows see it: see rows.cuh.
 struct InColumns {
