@@ -91,8 +91,7 @@ columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* turns, float factor
     const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, giver = route.amplitude(b);
     Bins bins;
     Amplitudes amplitudes;
-    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
-    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    factor = known_factor(giver, factor);
     float2* const space = spaces + column * PITCH;
     forward_column(spectra + strip_offset(giver < 0 ? b : giver, strip) + column, space, turns, lane, bins);
     take_amplitudes(bins, lane, amplitudes);

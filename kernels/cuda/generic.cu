@@ -41,8 +41,7 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
     const COMPLEX* own = spectra + route.phase(b) * image + bin;
     const COMPLEX* given = spectra + (giver < 0 ? 0 : giver) * image + bin;
     COMPLEX* to = mixed_spectra + b * image + bin;
-    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
-    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    factor = known_factor(giver, factor);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
             *to = scaled(with_amplitude(*own, amplitude_of(*given)), factor);

@@ -23,6 +23,11 @@ struct Route {
     }
 };
 
+// The factor of a result: without an image to take the amplitude from no number, rather than a wrong one.
+template <typename Real> INLINE Real known_factor(int amplitude, Real factor) {
+    return amplitude < 0 ? static_cast<Real>(__int_as_float(0x7fc00000)) : factor;
+}
+
 #define ROUTE_PARAMETERS \
     const int *partner, const unsigned char *mix, int mix_stride, const unsigned char *swap, int n
 #define ROUTE \

@@ -119,7 +119,11 @@ template <int Sign> INLINE void butterfly8(float2* v) {
 template <int Sign> INLINE float2 turned_by_sixteenths(float2 a, int turns) {
     constexpr float kCosine = 0.92387953251128676f, kSine = 0.38268343236508977f, kDiagonal = 0.70710678118654752f;
     if (turns == 4) return turned<Sign>(a);
-    const float x = turns == 1 ? kCosine : turns == 3 ? kSine : turns == 9 ? -kCosine : turns == 2 ? kDiagonal : -kDiagonal;
+    const float x = turns == 1   ? kCosine
+                    : turns == 3 ? kSine
+                    : turns == 9 ? -kCosine
+                    : turns == 2 ? kDiagonal
+                                 : -kDiagonal;
     const float y = turns == 1 ? kSine : turns == 3 ? kCosine : turns == 9 ? -kSine : kDiagonal;
     return product(a, make_float2(x, Sign * y));
 }

@@ -58,8 +58,7 @@ whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turn
     Bins bins;
     Amplitudes amplitudes;
 
-    // Without an image to take the amplitude from, the result is no number rather than a wrong one.
-    if (giver < 0) factor = __int_as_float(0x7fc00000);
+    factor = known_factor(giver, factor);
     rows_to_columns(IN, giver < 0 ? b : giver, spaces, turns, columns);
     __syncthreads();
     forward_column(column, turns, lane, bins);
