@@ -54,8 +54,8 @@ docs: $(INSTALLED)
 
 gpu-check: $(INSTALLED)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python benchmarks/gpu.py
+	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier1
+	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier2
 
 sanitize: $(INSTALLED)
 	kernels/cpu/sanitize.sh $(BIN)/python

@@ -1,0 +1,133 @@
+"""What DALI pipelines and a training step cost with each augmentation on a CUDA device."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_timing import Table, events, levels
+from torch import Tensor
+
+import apr_dali
+import apr_dali.models
+from apr_dali.bench.images import photographs, prepare
+from apr_dali.config import IMAGENET, uses_pair, uses_single
+from apr_dali.data.folders import ImageSet
+
+AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
+HW_DECODER_LOADS = (0.65, 0.9)
+
+
+def tables(count: int, batch: int = 256) -> dict[str, Callable[[], Table]]:
+    """What can be measured, by title. count: batches of a pipeline, and steps."""
+    jpegs = {
+        f"DALI from JPEGs, decoder load {load}": lambda load=load: jpeg_table(load, count, batch)
+        for load in HW_DECODER_LOADS
+    }
+    return {
+        **jpegs,
+        "DALI from decoded images": lambda: pipeline_table(lambda aug: decoded_pipeline(aug, batch, 224), count, batch),
+        "ResNet-50 step": lambda: step_table(count, batch),
+    }
+
+
+def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
+    """A graph as the ImageNet one, from images that lie decoded in the device's memory."""
+    from nvidia.dali import fn, pipeline_def
+    from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+    from apr_dali.pipelines import imagenet, operators
+
+    given = levels(batch, size)
+
+    @pipeline_def(batch_size=batch, num_threads=4, device_id=torch.cuda.current_device(), seed=1)
+    def graph() -> Any:
+        images = fn.external_source(lambda: given, device="gpu", layout="HWC", batch=True)
+        if uses_single(aug):
+            images = operators.apr_single(images)
+        if uses_pair(aug):
+            return operators.apr_pair(images, **imagenet.pair_scales(IMAGENET), dtype="float16")
+        return imagenet.normalise(images, IMAGENET, "float16")
+
+    for (output,) in DALIGenericIterator(graph(), ["images"]):
+        yield output["images"].flatten(0, -4)
+
+
+def jpeg_loader(aug: str, images: ImageSet, batch: int, hw_decoder_load: float) -> Iterator[Tensor]:
+    given = {"device": "gpu", "dtype": "float16", "drop_last": True, "threads": 8}
+    with apr_dali.ImageNetLoader(images, batch, aug, hw_decoder_load=hw_decoder_load, **given) as loader:
+        while True:
+            for views, _ in loader:
+                yield views
+
+
+def images_per_second(batches: Iterator[Tensor], batch: int, count: int) -> float:
+    for _ in range(5):
+        next(batches)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    torch.cuda.synchronize()
+    return batch * count / (time.perf_counter() - start)
+
+
+def pipeline_table(source: Callable[[str], Iterator[Tensor]], count: int, batch: int) -> Table:
+    table: Table = {}
+    for aug in AUGMENTATIONS:
+        speed = images_per_second(source(aug), batch, count)
+        table[aug] = {"images/s": speed, "of none": speed / table.get("none", {"images/s": speed})["images/s"]}
+    return table
+
+
+def jpeg_table(hw_decoder_load: float, count: int, batch: int) -> Table:
+    with tempfile.TemporaryDirectory() as name:
+        few = photographs(prepare(Path(name), None).folder)
+        # Eight times each: an epoch of a batch or two is one of beginnings.
+        images = replace(few, files=few.files * 8, labels=np.tile(few.labels, 8))
+        return pipeline_table(lambda aug: jpeg_loader(aug, images, batch, hw_decoder_load), count, batch)
+
+
+def step_table(count: int, batch: int) -> Table:
+    """A step on batches from a pipeline beside the same step on a batch that lies ready."""
+    model = apr_dali.models.create_model("resnet50", 1000).cuda().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step(images: Tensor) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(images.to(memory_format=torch.channels_last))
+            loss = torch.nn.functional.cross_entropy(logits, torch.zeros(len(images), dtype=torch.long, device="cuda"))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def seconds(batches: Iterator[Tensor]) -> float:
+        for _ in range(5):
+            step(next(batches))
+        times = []
+        torch.cuda.synchronize()
+        for _ in range(count):
+            start, end = events()
+            start.record()
+            step(next(batches))
+            end.record()
+            times.append((start, end))
+        torch.cuda.synchronize()
+        return statistics.median(start.elapsed_time(end) for start, end in times) / 1e3
+
+    table: Table = {}
+    for aug in AUGMENTATIONS:
+        source = decoded_pipeline(aug, batch, 224)
+        ready = next(source).clone()
+        alone = seconds(ready for _ in range(count + 5))
+        fed = seconds(source)
+        # What any pipeline costs the step is in the row without augmentation.
+        table[aug] = {"step ms": fed * 1e3, "ready ms": alone * 1e3, "feeding adds": fed / alone - 1}
+    return table

@@ -1,0 +1,98 @@
+"""The operators in DALI graphs, the loaders and the trainer on a CUDA device, where there is one: `make gpu-check`."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import apr_dali
+from apr_dali import ImageNetLoader
+from apr_dali.draws import SingleDraws
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+BACKENDS = ("cupy", "torch")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [32, 40, 64], ids=str)
+def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, crops):
+    from nvidia.dali import fn, pipeline_def
+
+    from apr_dali.draws import UNIFORMS_PER_IMAGE
+    from apr_dali.pipelines import operators
+
+    images = crops(8, size, size)
+
+    @pipeline_def(batch_size=8, num_threads=2, device_id=0, seed=3, prefetch_queue_depth=1)
+    def graph():
+        given = fn.external_source(lambda: list(images), device="cpu", layout="HWC", batch=True).gpu()
+        uniform = fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
+        single = partial(operators._single_batch, overflow="wrap", axes="chw", backend=backend, threads=None)
+        partner, coin = operators.draw_pair()
+        pair = operators.apr_pair(given, 0.6, in_scale=1 / 255, backend=backend, draws=(partner, coin))
+        return operators._call(single, given, uniform, layout="HWC"), uniform, pair, partner, coin
+
+    made, mixed = graph(), set()
+    for _ in range(8):
+        single, uniform, pair, partner, coin = made.run()
+        drawn = SingleDraws.from_uniform(np.stack(list(map(np.asarray, uniform))), size, size)
+        on_gpu = torch.from_numpy(images).cuda()
+        expected = apr_dali.single(on_gpu, drawn, backend=backend)
+        np.testing.assert_array_equal(single.as_cpu().as_array(), expected.cpu().numpy())
+        mix = float(np.asarray(coin.at(0)).reshape(-1)[0]) < 0.6
+        mixed.add(mix)
+        options = {"in_scale": 1 / 255, "views": "both", "backend": backend}
+        expected = apr_dali.pair(on_gpu, np.array(list(partner)).reshape(-1), mix, **options)
+        np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
+    assert mixed == {True, False}
+
+
+@pytest.mark.parametrize("aug", ["none", "apr-p", "apr-s", "apr-sp"])
+def test_gpu_pipeline_gives_what_the_cpu_pipeline_gives(aug, crops, tmp_path):
+    (tmp_path / "only").mkdir()
+    for index, image in enumerate(crops(12, 90, 120)):
+        Image.fromarray(image).save(tmp_path / "only" / f"{index}.png")
+    batches = {}
+    for device in ("cpu", "gpu"):
+        with ImageNetLoader(tmp_path, 6, aug, device=device, image_size=64, seed=1, threads=2) as loader:
+            batches[device] = [images.cpu() for images, _ in loader]
+    # Decoder, resize and crop draws are each device's own: compare what does not depend on them.
+    for on_gpu, on_cpu in zip(batches["gpu"], batches["cpu"], strict=True):
+        assert on_gpu.shape == on_cpu.shape
+        assert torch.isfinite(on_gpu).all()
+        assert abs(on_gpu.mean() - on_cpu.mean()) < 0.5
+    assert len({image.numpy().tobytes() for batch in batches["gpu"] for image in batch}) >= 12
+
+
+def test_the_trainer_is_killed_resumed_and_ends(tmp_path):
+    root = Path(__file__).resolve().parents[3]
+    run = tmp_path / "run"
+    command = [sys.executable, "train_imagenet.py", "--data", str(tmp_path / "sample"), "--output", str(run)]
+    command += ["--model", "resnet18", "--image-size", "64", "--batch-size", "32", "--epochs", "2", "--lr", "0.02"]
+    command += ["--aug", "apr-sp", "--amp", "bf16", "--compile", "--device", "gpu", "--checkpoint-minutes", "0"]
+    command += ["--resume", "auto"]
+    given = {"cwd": root, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    subprocess.run([sys.executable, "-m", "apr_dali", "sample", str(tmp_path / "sample")], cwd=root, check=True)
+    process = subprocess.Popen(command, **given)
+    while process.poll() is None and not (run / "previous.pt").exists():
+        time.sleep(0.05)
+    process.kill()
+    told = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, told
+    done = subprocess.run(command, timeout=200, check=False, **given)
+    assert done.returncode == 0, done.stdout
+    assert "continuing at epoch" in done.stdout
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if "val_loss" in row] == [1, 2]
+    assert all(np.isfinite(row["val_loss"]) for row in rows if "val_loss" in row)
