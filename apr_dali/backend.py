@@ -163,7 +163,7 @@ def _on_the_stream_of(images: Any, chosen: str) -> AbstractContextManager[Any]:
 
         device = images.device.index
         contexts.enter_context(cupy.cuda.Device(device))
-        contexts.enter_context(cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device))
+        contexts.enter_context(cupy.cuda.Stream.from_external(torch.cuda.current_stream(device)))
         return contexts
     import torch
 

@@ -109,7 +109,7 @@ def single_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
     def on_device() -> None:
         import cupy
 
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        with cupy.cuda.Stream.from_external(torch.cuda.current_stream()):
             decoded = cupy_backend.decode(cupy.from_dlpack(uniform), size, size)
         apr_dali.single(images, decoded, backend="cupy")
 

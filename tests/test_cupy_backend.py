@@ -232,8 +232,8 @@ def test_cupy_works_on_torchs_current_stream(monkeypatch):
     cupy, torch = pytest.importorskip("cupy"), pytest.importorskip("torch")
     notes: list[str] = []
     monkeypatch.setattr(cupy.cuda, "Device", lambda number: Entered(f"device {number}", notes))
-    monkeypatch.setattr(cupy.cuda, "ExternalStream", lambda pointer, _: Entered(f"stream {pointer}", notes))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=77))
+    monkeypatch.setattr(cupy.cuda.Stream, "from_external", lambda given: Entered(f"stream {given}", notes))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: 76 + device)
     monkeypatch.setattr(backend, "_library", lambda _: "torch")
     monkeypatch.setattr(backend, "_on_device", lambda _: True)
     with backend._on_the_stream_of(SimpleNamespace(device=SimpleNamespace(index=1)), "cupy"):

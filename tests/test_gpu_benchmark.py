@@ -53,8 +53,8 @@ def stand_in(modules, shim_folder, monkeypatch):
     uniform = torch.rand
     monkeypatch.setattr(torch, "rand", lambda *shape, **given: uniform(*shape, **given | {"device": "cpu"}))
     monkeypatch.setattr(cupy, "from_dlpack", lambda tensor: tensor.numpy())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("Stream", (), {"cuda_stream": 0}))
-    monkeypatch.setattr(cupy.cuda, "ExternalStream", lambda *_: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(cupy.cuda.Stream, "from_external", lambda _: nullcontext())
     monkeypatch.setattr(backend, "_device", lambda _: "cuda")
     monkeypatch.setattr(backend, "_on_the_stream_of", lambda *_: nullcontext())
     monkeypatch.setattr(backend, "availability", lambda _: backend.Availability(True, "on the CPU"))

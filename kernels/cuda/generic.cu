@@ -21,7 +21,10 @@ extern "C" __global__ void before(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETER
     const bool mixed = (ROUTE).mixed(slot % n);
     const size_t index = in.kind == kLevelsIn ? static_cast<size_t>(pixel) * channels + c
                                               : static_cast<size_t>(c) * pixels + pixel;
-    const float value = in.affine(read_pixel(in.image(slot, static_cast<size_t>(channels) * pixels), in.kind, index), c);
+    // Where nothing is mixed nobody has written a second image.
+    const bool given = slot < n || mixed;
+    const void* const image = in.image(slot, static_cast<size_t>(channels) * pixels);
+    const float value = given ? in.affine(read_pixel(image, in.kind, index), c) : 0.f;
     if (planes != nullptr) planes[static_cast<size_t>(plane) * pixels + pixel] = value;
     if (out.data == nullptr) return;
     const float clean = out.affine(value, c);

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 SQUARES = [(size, size) for size in (*geometry.WHOLE_SIZES, *geometry.FUSED_SIZES)]
-SIZES = [(1, 1), (1, 7), (5, 1), (33, 20), (20, 33), (299, 299), (512, 512), *SQUARES]
+SIZES = [(1, 1), (1, 7), (5, 1), (33, 20), (20, 33), (299, 299), (300, 288), *SQUARES]
 BACKENDS = ("cupy", "torch")
 
 
@@ -46,7 +46,7 @@ def test_pair_on_the_gpu_is_the_reference(size, axes, backend, crops):
     for given in (on_gpu, on_gpu.permute(0, 3, 1, 2).float()):
         got = apr_dali.pair(given, partner, True, *scales, axes=axes, views="both", backend=backend)
         assert got.is_cuda
-        assert relative(got[:, 1], expected) < tolerances.RECOMBINE_FLOAT32
+        assert relative(got[:, 1], expected) < tolerances.RECOMBINE_ON_GPU
         assert relative(got[:, 0], spectral.pair(images, partner, False, *scales)) < 1e-6
 
 
@@ -66,7 +66,7 @@ def test_grey_and_black_images_keep_their_exact_zeros(size, crops):
     for partner in ([1, 0, 1], [2, 2, 0]):
         got = apr_dali.pair(torch.from_numpy(images).cuda(), partner, in_scale=1 / 255, backend="cupy")
         expected = spectral.pair(images, np.array(partner), True, 1 / 255)
-        assert relative(got, expected) < tolerances.RECOMBINE_FLOAT32
+        assert relative(got, expected) < tolerances.RECOMBINE_ON_GPU
 
 
 @pytest.mark.parametrize("size", [(33, 20), (32, 32), (64, 64)], ids=str)
@@ -87,7 +87,7 @@ def test_half_intermediates_are_near(size, axes, crops):
     given = {"in_scale": 1 / 255, "axes": axes, "backend": "cupy", "intermediates": "float16"}
     got = apr_dali.pair(torch.from_numpy(images).cuda(), partner, **given)
     expected = spectral.pair(images, partner, True, 1 / 255, axes=axes)
-    assert tolerances.RECOMBINE_FLOAT32 < relative(got, expected) < tolerances.HALF_INTERMEDIATES
+    assert tolerances.RECOMBINE_ON_GPU < relative(got, expected) < tolerances.HALF_INTERMEDIATES
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
