@@ -31,8 +31,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    given = parse(__doc__)
-    found, settings = measure(given, METHODS)
+    given = parse(__doc__, METHODS)
+    found, settings = measure(given)
     (given.output / "digits_robustness.json").write_text(json.dumps({**settings, "errors": found}, indent=1) + "\n")
     print(table(found))
     plot(found, given.output / "digits_robustness.png")

@@ -38,8 +38,8 @@ PUBLISHED = "10.97 %: the abstract's figure, ResNet-18 on CIFAR-10-C, not compar
 
 
 def main() -> None:
-    given = parse(__doc__)
-    found, settings = measure(given, METHODS)
+    given = parse(__doc__, METHODS)
+    found, settings = measure(given)
     record = {**settings, "published": PUBLISHED, "errors": found}
     (given.output / "filter_frequencies.json").write_text(json.dumps(record, indent=1) + "\n")
     print(table(found))

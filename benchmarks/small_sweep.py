@@ -24,23 +24,28 @@ Errors = dict[str, list[dict[str, float]]]
 """Method → for each seed the error, 0..1, by test set."""
 
 
-def parse(doc: str | None) -> argparse.Namespace:
-    """The command line of such a benchmark, whose module has the docstring `doc`."""
+def parse(doc: str | None, methods: Mapping[str, dict[str, Any]]) -> argparse.Namespace:
+    """The command line of such a benchmark, whose module has the docstring `doc`; `methods` become those chosen."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", choices=methods, default=list(methods), help=", ".join(methods)
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--model", default="wrn-16-1")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table and the plot")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.methods = {name: methods[name] for name in given.methods}
+    return given
 
 
-def measure(given: argparse.Namespace, methods: Mapping[str, dict[str, Any]]) -> tuple[Errors, dict[str, Any]]:
-    """Train and test every method, given by its options of train_cifar.py, with every seed, and tell of each.
+def measure(given: argparse.Namespace) -> tuple[Errors, dict[str, Any]]:
+    """Train and test every chosen method, given by its options of train_cifar.py, with every seed, and tell of each.
 
     Returns the errors, and what they were measured with.
     """
-    started = time.monotonic()
+    started, methods = time.monotonic(), given.methods
     jobs = [(name, seed) for seed in range(given.seeds) for name in methods]
     found: Errors = {name: [] for name in methods}
     width = max(map(len, methods))

@@ -19,18 +19,17 @@
 // A team for each column. Those of a strip take turns: the threads of a warp read what lies side by side.
 #define COLUMN_THREADS (STRIP * TEAM)
 
-// Teams of a multiprocessor that registers are kept for: the arithmetic of some hides the memory of others. As many as
-// none has to spill for.
-#define BACK_TEAMS 60
-#if SIZE == 64
-#define FORWARD_TEAMS 60
-#define COLUMN_TEAMS 48
-#elif SIZE == 96 || SIZE == 128 || SIZE == 256
-#define FORWARD_TEAMS 36
+// Teams of a multiprocessor that registers are kept for: the arithmetic of some hides the memory of others. What was
+// fastest on an H100 of those numbers that nothing has to be spilled for. rows_back reads its bins before anything else,
+// and more registers have more of them on their way at a time.
+#define BACK_TEAMS 36
 #define COLUMN_TEAMS 40
-#else
+#if SIZE == 128
+#define FORWARD_TEAMS 36
+#elif SIZE == 96
 #define FORWARD_TEAMS 48
-#define COLUMN_TEAMS 48
+#else
+#define FORWARD_TEAMS 60
 #endif
 // As blocks, of which those with smaller teams have more.
 #define BLOCKS(teams, threads) (teams * 16 / (threads))
@@ -86,7 +85,8 @@ extern "C" __global__ void __launch_bounds__(COLUMN_THREADS, BLOCKS(COLUMN_TEAMS
 columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* turns, float factor, Kept* mixed_spectra) {
     SHARED(float2, spaces);
     const Route route = ROUTE;
-    const int b = blockIdx.x / STRIPS, strip = blockIdx.x % STRIPS;
+    // From the last image on: what rows_forward wrote last is in the cache, and what is written last here is read first.
+    const int block = n * STRIPS - 1 - blockIdx.x, b = block / STRIPS, strip = block % STRIPS;
     if (!route.mixed(b)) return;
     const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, giver = route.amplitude(b);
     Bins bins;

@@ -38,12 +38,17 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
                                    int across_channels, REAL factor, COMPLEX* mixed_spectra) {
     const int b = blockIdx.x / parts, bin = blockIdx.x % parts * blockDim.x + threadIdx.x;
     const Route route = ROUTE;
-    if (bin >= bins || !route.mixed(b)) return;
+    if (bin >= bins) return;
     const size_t image = static_cast<size_t>(channels) * bins;
+    COMPLEX* to = mixed_spectra + b * image + bin;
+    if (!route.mixed(b)) {
+        // Transformed with the others, though nobody looks at it.
+        for (int c = 0; c < channels; ++c) to[c * static_cast<size_t>(bins)] = complex_of(REAL(0), REAL(0));
+        return;
+    }
     const int giver = route.amplitude(b);
     const COMPLEX* own = spectra + route.phase(b) * image + bin;
     const COMPLEX* given = spectra + (giver < 0 ? 0 : giver) * image + bin;
-    COMPLEX* to = mixed_spectra + b * image + bin;
     factor = known_factor(giver, factor);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {

@@ -53,7 +53,7 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         mix = float(np.asarray(coin.at(0)).reshape(-1)[0]) < 0.6
         mixed.add(mix)
         options = {"in_scale": 1 / 255, "views": "both", "backend": backend}
-        expected = apr_dali.pair(on_gpu, np.array(list(partner)).reshape(-1), mix, **options)
+        expected = apr_dali.pair(on_gpu, partner.as_array().reshape(-1), mix, **options)
         np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
     assert mixed == {True, False}
 
