@@ -15,6 +15,7 @@ from apr_dali.bench.feeds import open_feed, recipe_of, views_of
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import Row
 from apr_dali.config import AprRecipe
+from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
 from apr_dali.pipelines import measured
@@ -146,8 +147,7 @@ def _crops(row: Row, places: Places) -> NDArray[np.uint8]:
         return small_images(places.small).images[: 2 * _FEW]
     crops = []
     for file in photographs(places.folder).files[: 2 * _FEW]:
-        with Image.open(file) as picture:
-            crops.append(np.asarray(picture.convert("RGB").resize((row.size, row.size))))
+        crops.append(np.asarray(open_image(file).resize((row.size, row.size))))
     return np.stack(crops)
 
 

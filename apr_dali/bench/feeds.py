@@ -22,6 +22,7 @@ from apr_dali.bench.rows import MIXTURES, POLICIES, Row
 from apr_dali.config import CIFAR, IMAGENET, AprRecipe
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
+from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar, measured
 from apr_dali.pipelines.epochs import default_threads
@@ -195,8 +196,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         label = int(self._images.labels[index])
         if isinstance(self._images, ArraySet):
             return self._chain(Image.fromarray(self._images.images[index])), label
-        with Image.open(self._images.files[index]) as picture:
-            return self._chain(picture.convert("RGB")), label
+        return self._chain(open_image(self._images.files[index])), label
 
 
 class Chain:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, install_command
 
 QUALITY = 85
@@ -150,8 +151,8 @@ def _corrupt_image(job: _Job, file: str) -> str | None:
         return None
     try:
         pixels = _crop(file, job.image_size)
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"the image {file} cannot be decoded ({error}): remove it"
+    except InputError as error:
+        return f"{error}: remove it"
     for corruption, severity, path in waiting:
         # By name, so that neither the order of the images nor the number of processes matters.
         draw = zlib.crc32(f"{job.seed}/{corruption}/{severity}/{name.as_posix()}".encode())
@@ -178,5 +179,4 @@ def corrupted(pixels: np.ndarray, corruption: str, severity: int, seed: int) -> 
 def _crop(file: str, size: int) -> np.ndarray:
     from torchvision.transforms.v2 import functional
 
-    with Image.open(file) as image:
-        return np.array(functional.center_crop(functional.resize(image.convert("RGB"), [round(size * 8 / 7)]), [size]))
+    return np.array(functional.center_crop(functional.resize(open_image(file), [round(size * 8 / 7)]), [size]))

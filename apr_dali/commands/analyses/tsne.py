@@ -110,10 +110,10 @@ def _read(path: str, size: int, limit: int) -> Images:
     import os
 
     import numpy as np
-    from PIL import Image
 
     from apr_dali.commands.analyses.common import evenly
     from apr_dali.data.folders import images_below
+    from apr_dali.data.image_file import open_image
     from apr_dali.data.small_sets import SIDE, open_images
 
     files = images_below(path) if os.path.isdir(path) else []
@@ -124,11 +124,11 @@ def _read(path: str, size: int, limit: int) -> Images:
         raise InputError(f"{path} holds no image")
     found = []
     for n in evenly(len(files), limit):
-        with Image.open(files[n]) as image:
-            if min(image.size) < size:
-                raise InputError(f"{files[n]} has {image.size[0]}×{image.size[1]} pixels, --size is {size}")
-            left, top = ((side - size) // 2 for side in image.size)
-            found.append(np.asarray(image.convert("RGB").crop((left, top, left + size, top + size))))
+        image = open_image(files[n])
+        if min(image.size) < size:
+            raise InputError(f"{files[n]} has {image.size[0]}×{image.size[1]} pixels, --size is {size}")
+        left, top = ((side - size) // 2 for side in image.size)
+        found.append(np.asarray(image.crop((left, top, left + size, top + size))))
     return np.stack(found)
 
 
