@@ -33,8 +33,9 @@ def main() -> None:
 
     random_seed(0)
     dataset_train = create_dataset("", root=data, split="train", is_training=True)
-    dataset_eval = create_dataset("", root=data, split="val")
-    classes = len(dataset_train.reader.class_to_idx)
+    labels = dataset_train.reader.class_to_idx
+    dataset_eval = create_dataset("", root=data, split="val", class_map=labels)
+    classes = len(labels)
     model = create_model(args.model, num_classes=classes).to(device)
     optimizer = create_optimizer_v2(model, opt="adam", lr=2e-3)
     config = resolve_data_config({"img_size": args.img_size}, model=model)

@@ -58,9 +58,24 @@ def learns(losses: list[float]) -> bool:
     return losses[-1] < min(losses[0], np.log(len(CLASSES)))
 
 
+@pytest.fixture
+def lacking(sample, tmp_path) -> str:
+    """The sample with no validation images of its first class."""
+    (tmp_path / "train").symlink_to(Path(sample) / "train")
+    (tmp_path / "val").mkdir()
+    for name in CLASSES[1:]:
+        (tmp_path / "val" / name).symlink_to(Path(sample) / "val" / name)
+    return str(tmp_path)
+
+
 @pytest.mark.parametrize("views", ["both", "mixed"])
 def test_pytorch_loop(sample, views):
     assert learns(example("pytorch_loop").train(sample, views, epochs=5, image_size=SIZE))
+
+
+def test_pytorch_loop_gives_validation_the_labels_of_training(lacking):
+    with pytest.raises(InputError, match=r"must have the training set's 4 classes, got 3 \(1 missing: astronaut\)"):
+        example("pytorch_loop").train(lacking, epochs=1, image_size=SIZE)
 
 
 def test_torchvision_recipe(sample):
@@ -137,6 +152,118 @@ def test_lightning_state_is_that_of_all_processes(sample):
             assert [targets.tolist() for _, targets in again] == expected[1:]
     with pytest.raises(InputError, match="saved by 2 processes, now there are 1"):
         RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1)).load_state_dict(together)
+
+
+class Probe:
+    """Stands for a Trainer on the CPU, which a data module asks where it is."""
+
+    global_rank, world_size = 0, 1
+    strategy = types.SimpleNamespace(root_device=torch.device("cpu"))
+
+
+PARTS = ("val_dataloader", "test_dataloader", "predict_dataloader")
+
+
+@pytest.fixture
+def data_module():
+    from apr_dali.integrations.lightning import AprDataModule
+
+    made = []
+
+    def make(path, **options):
+        made.append(AprDataModule(path, 8, image_size=16, threads=1, **options))
+        made[-1].trainer = Probe()
+        return made[-1]
+
+    yield make
+    for module in made:
+        module.teardown("fit")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_lightning_gives_every_part_the_labels_of_training(lacking, data_module, part):
+    with pytest.raises(InputError, match="1 missing: astronaut"):
+        getattr(data_module(lacking), part)()
+    for options in ({}, {"classes": CLASSES}):
+        loader = getattr(data_module(lacking, allow_missing_classes=True, **options), part)()
+        assert loader.classes == CLASSES
+        assert [label for _, targets in loader for label in targets.tolist()] == 8 * [1] + 8 * [2] + 8 * [3]
+    (Path(lacking) / "val" / "zebra").symlink_to(Path(lacking) / "val" / "page")
+    with pytest.raises(InputError, match="1 extra: zebra"):
+        getattr(data_module(lacking, allow_missing_classes=True), part)()
+
+
+def test_lightning_tests_on_the_test_part_where_there_is_one(lacking, data_module):
+    (Path(lacking) / "test").symlink_to(Path(lacking) / "train")
+    for part, count in zip(PARTS, (24, 128, 128), strict=True):
+        assert getattr(data_module(lacking, allow_missing_classes=True), part)().num_images == count
+
+
+def test_lightning_asks_anew_and_the_next_epoch_comes(sample, data_module):
+    module = data_module(sample)
+    first = [targets.tolist() for _, targets in module.train_dataloader()]
+    again = module.train_dataloader()
+    assert [targets.tolist() for _, targets in again] != first
+    assert len(module._open) == 1
+    module.setup("fit")  # another run begins at the beginning
+    with pytest.raises(RuntimeError, match="closed"):
+        next(iter(again))
+    assert [targets.tolist() for _, targets in module.train_dataloader()] == first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_tests_and_predicts(sample, quiet, data_module):
+    from lightning.pytorch import Trainer
+
+    module = example("lightning_module")
+
+    class Whole(module.Classifier):
+        def test_step(self, batch, batch_idx):
+            self.validation_step(batch, batch_idx)
+
+        def predict_step(self, batch):
+            return batch[1]
+
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **quiet)
+    data = data_module(sample)
+    (found,) = trainer.test(Whole(4, 2), data, verbose=False)
+    assert 0 <= found["top-1"] <= 1
+    assert torch.cat(trainer.predict(Whole(4, 2), data)).tolist() == [label for label in range(4) for _ in range(8)]
+    assert not data._open
+
+
+def test_lightning_parts_go_to_spawned_processes(sample):
+    import pickle
+
+    from apr_dali.integrations.lightning import AprDataModule, AprPairCallback
+
+    images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
+    callback = pickle.loads(pickle.dumps(AprPairCallback(probability=1, seed=5, views="mixed")))
+    callback.setup(Probe(), None, "fit")
+    batch = [images.clone(), labels]
+    callback.on_train_batch_start(None, None, batch, 0)
+    assert torch.equal(batch[0], AprPair(probability=1, seed=5, views="mixed")(images, labels)[0])
+    pickle.loads(pickle.dumps(AprPairCallback())).setup(Probe(), None, "fit")
+    module = pickle.loads(pickle.dumps(AprDataModule(sample, 8, image_size=16, threads=1)))
+    module.trainer = Probe()
+    assert len(module.val_dataloader()) == 4
+    module.teardown("fit")
+
+
+def test_lightning_processes_draw_differently_though_seeded_alike():
+    from apr_dali.integrations.lightning import AprPairCallback
+
+    def partners(rank: int, seed: int | None) -> torch.Tensor:
+        torch.manual_seed(0)  # as seed_everything does it in every process
+        callback = AprPairCallback(probability=1, seed=seed, views="mixed")
+        callback.setup(types.SimpleNamespace(global_rank=rank), None, "fit")
+        batch = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8)]
+        callback.on_train_batch_start(None, None, batch, 0)
+        return batch[0]
+
+    for seed in (None, 3):
+        assert torch.equal(partners(0, seed), partners(0, seed))
+        assert not torch.equal(partners(0, seed), partners(1, seed))
 
 
 def test_lightning_callback_wants_lists():
