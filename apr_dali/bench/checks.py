@@ -129,7 +129,7 @@ def run_single(row: Row, images: NDArray[np.uint8]) -> tuple[SingleDraws, NDArra
         return draws, np.stack([published.single(image, draws, n) for n, image in enumerate(images)])
     if row.way == "torch-gpu":
         return draws, apr_dali.single(torch.from_numpy(images).cuda(), draws).cpu().numpy()
-    single = AprSingle()
+    single = AprSingle(seed=0)
     made = [single.make_params([]) for _ in images]
     after = [single.transform(Image.fromarray(image), params) for image, params in zip(images, made, strict=True)]
     each = [SingleDraws.sample(1, height, width, params["seed"]) for params in made]
