@@ -55,7 +55,7 @@ class AprSingle(v2.Transform):
     Takes a PIL image (made RGB, see `apr_dali.data.image_file.to_rgb`), or a uint8 tensor (..., 3, H, W) on the CPU or
     a GPU; gives the same kind. Stands after the crop and before the conversion to float. In a batch each image has
     draws of its own. Labels, boxes and masks beside an image pass through, as in torchvision; a sample without an
-    image, NumPy images and videos are refused.
+    image, NumPy images, videos and further tensors of images are refused.
 
     Args:
         overflow: "wrap" as published or "clamp", see `apr_dali.single`.
@@ -76,13 +76,13 @@ class AprSingle(v2.Transform):
         self._draws = _Seeded(seed)
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        video = any(isinstance(inpt, tv_tensors.Video) for inpt in flat_inputs)
-        numpy = any(isinstance(inpt, np.ndarray) and inpt.dtype == np.uint8 and inpt.ndim >= 3 for inpt in flat_inputs)
-        if video or numpy or not any(self._needs_transform_list(flat_inputs)):
+        taken = self._needs_transform_list(flat_inputs)
+        passed = [inpt for inpt, takes in zip(flat_inputs, taken, strict=True) if not takes]
+        if not any(taken) or any(map(_is_image, passed)):
             found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
             raise InputError(
-                f"AprSingle takes PIL images or uint8 tensors (..., 3, H, W), got {found}; a NumPy image is "
-                "torch.from_numpy(image).permute(2, 0, 1), the frames of a video are a plain tensor"
+                f"AprSingle takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy image is "
+                "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
             )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
@@ -107,6 +107,15 @@ class AprSingle(v2.Transform):
 
     def extra_repr(self) -> str:
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a part of a sample that torchvision would pass through is an image all the same."""
+    if isinstance(value, tv_tensors.Video):
+        return True
+    array = isinstance(value, np.ndarray) or v2._utils.is_pure_tensor(value)
+    levels = array and value.ndim >= 3 and str(value.dtype).endswith("uint8")
+    return levels and 3 in (value.shape[-1], value.shape[-3])
 
 
 class AprPair(torch.nn.Module):

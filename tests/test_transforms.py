@@ -188,12 +188,14 @@ FLOATS = torch.zeros(2, 3, 8, 8)
     (tv_tensors.Video(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), "Video"),
     ((PICTURE, tv_tensors.Video(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))), "Image, Video"),
     ((tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8)), 1), "Mask, int"),
+    (2 * [torch.zeros(3, 8, 8, dtype=torch.uint8)], "Tensor, Tensor"),
+    ((PICTURE, torch.zeros(3, 8, 8, dtype=torch.uint8)), "Image, Tensor"),
     ("photo.jpg", "str"),
     (None, "NoneType"),
     ([], "nothing"),
 ])  # fmt: skip
 def test_single_passes_nothing_through_in_place_of_an_image(sample, named):
-    with pytest.raises(InputError, match=rf"takes PIL images or uint8 tensors .* got {named}; a NumPy image is"):
+    with pytest.raises(InputError, match=rf"takes PIL images or one uint8 tensor .* got {named}; a NumPy image is"):
         AprSingle()(sample)
 
 
