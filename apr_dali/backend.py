@@ -2,7 +2,8 @@
 
 An operator takes NumPy arrays, torch tensors or CuPy arrays and returns its result as the same kind of array, on
 the same device. ``backend="auto"`` takes the fastest backend that can run there; an explicit choice that cannot be
-met raises with the reason.
+met raises with the reason. The operators have no gradient: a torch tensor that requires one is refused, unless
+gradients are switched off.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws, check_partner
+from apr_dali.errors import InputError
 from apr_dali.kernels.cupy_backend import DeviceDraws
 
 Scales = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -202,6 +204,21 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
 
 
+def _check_no_gradient(*arrays: Any) -> None:
+    """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
+    wanting = [array for array in arrays if getattr(array, "requires_grad", False)]
+    if not wanting:
+        return
+    import torch
+
+    if torch.is_grad_enabled():
+        shape = tuple(wanting[0].shape)
+        raise InputError(
+            f"APR's operators are not differentiable, and a tensor of the shape {shape} requires its gradient: "
+            "give them tensor.detach(), or call them under torch.no_grad()"
+        )
+
+
 def recombine(
     phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto", threads: int | None = None
 ) -> Any:
@@ -226,6 +243,7 @@ def recombine(
             "phase_of and amplitude_of must have one shape and dtype, got "
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
+    _check_no_gradient(phase_of, amplitude_of)
     chosen = choose(backend, _device(phase_of))
     run: Callable[..., Any] = (
         spectral.recombine if chosen == "reference" else _operator("recombine", chosen, backend, threads)
@@ -282,6 +300,7 @@ def pair(
     _check_choice("intermediates", intermediates, INTERMEDIATES)
     if dtype == "bfloat16" and _library(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
+    _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if _name(images.dtype) == "uint8" else images.shape[1]
     scales = (
         _per_channel(in_scale, channels),
@@ -312,6 +331,8 @@ def pair(
 def _checked_partner(partner: Any, batch: int) -> Any:
     if not _on_device(partner):
         partner = np.asarray(partner)
+        if partner.shape == (0,):
+            partner = partner.astype(np.int64)  # an empty list has no kind of its own
         check_partner(partner, batch)
     elif tuple(partner.shape) != (batch,) or "int" not in _name(partner.dtype):
         raise ValueError(

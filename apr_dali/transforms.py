@@ -4,8 +4,9 @@
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
     images, labels = pair(images, labels)  # (2·B, C, H, W), (2·B,): the clean and the mixed view side by side
 
-The draws come from a generator of the transform's own. In the workers of a `DataLoader` it is seeded from the
-worker's seed too, so that workers and epochs differ while a seeded loader repeats itself.
+The draws come from torch's generator of the process, as those of torchvision's transforms: `torch.manual_seed` repeats
+them, and the workers of a `DataLoader` and its epochs differ. With a `seed` they come from a generator of the
+transform's own, which in workers is seeded from the worker's seed too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torchvision.transforms import v2
 
 from apr_dali import backend as operators
 from apr_dali.config import check_choice
+from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError
 from apr_dali.spectral import check_axes, check_overflow
@@ -30,11 +32,16 @@ from apr_dali.spectral import check_axes, check_overflow
 class _Seeded:
     """A NumPy generator for this process or `DataLoader` worker."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | None) -> None:
+        whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
+        if seed is not None and not whole:
+            raise InputError(f"seed must be a whole number from 0 on, or None for torch's generator, got {seed!r}")
         self._seed = seed
         self._key: tuple[int, ...] = ()
 
     def generator(self) -> np.random.Generator:
+        if self._seed is None:
+            return np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         worker = get_worker_info()
         key = (self._seed,) if worker is None else (self._seed, worker.seed)
         if key != self._key:
@@ -45,31 +52,45 @@ class _Seeded:
 class AprSingle(v2.Transform):
     """APR-S: recombine an image with an augmented view of itself.
 
-    Takes a PIL image (made RGB), or a uint8 tensor (..., 3, H, W) on the CPU or a GPU; gives the same kind. Stands
-    after the crop and before the conversion to float. In a batch each image has draws of its own.
+    Takes a PIL image (made RGB, see `apr_dali.data.image_file.to_rgb`), or a uint8 tensor (..., 3, H, W) on the CPU or
+    a GPU; gives the same kind. Stands after the crop and before the conversion to float. In a batch each image has
+    draws of its own. Labels, boxes and masks beside an image pass through, as in torchvision; a sample without an
+    image, NumPy images, videos and further tensors of images are refused.
 
     Args:
         overflow: "wrap" as published or "clamp", see `apr_dali.single`.
         axes: "chw" or "hw", see `apr_dali.recombine`.
-        seed: of this process; give each process of a distributed run another.
+        seed: of this process; give each process of a distributed run another. None: torch's generator.
         backend: see `apr_dali.single`.
     """
 
     _transformed_types = (Image.Image, tv_tensors.Image, v2._utils.is_pure_tensor)
 
-    def __init__(self, overflow: str = "wrap", axes: str = "chw", seed: int = 0, backend: str = "auto") -> None:
+    def __init__(
+        self, overflow: str = "wrap", axes: str = "chw", seed: int | None = None, backend: str = "auto"
+    ) -> None:
         super().__init__()
         check_overflow(overflow)
         check_axes(axes)
         self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
         self._draws = _Seeded(seed)
 
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        taken = self._needs_transform_list(flat_inputs)
+        passed = [inpt for inpt, takes in zip(flat_inputs, taken, strict=True) if not takes]
+        if not any(taken) or any(map(_is_image, passed)):
+            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
+            raise InputError(
+                f"AprSingle takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy image is "
+                "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
+            )
+
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
         return {"seed": int(self._draws.generator().integers(2**63))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
-            return Image.fromarray(self._single(np.asarray(inpt.convert("RGB"))[None], params["seed"])[0])
+            return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
         if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
             raise InputError(
                 "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
@@ -88,23 +109,38 @@ class AprSingle(v2.Transform):
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
 
 
+def _is_image(value: Any) -> bool:
+    """Whether a part of a sample that torchvision would pass through is an image all the same."""
+    if isinstance(value, tv_tensors.Video):
+        return True
+    array = isinstance(value, np.ndarray) or v2._utils.is_pure_tensor(value)
+    levels = array and value.ndim >= 3 and str(value.dtype).endswith("uint8")
+    return levels and 3 in (value.shape[-1], value.shape[-3])
+
+
 class AprPair(torch.nn.Module):
     """APR-P of a batch: each image keeps its phase and takes the amplitude of another one.
 
-    Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...) of any
-    kind. views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view
-    of an image side by side (the published loss is the sum of the two views' mean losses); views="mixed" gives one.
+    Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
+    views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
+    image side by side (the published loss is the sum of the two views' mean losses); views="mixed" gives one, and
+    leaves labels of any kind as they are. Images that require their gradient are refused: there is none.
 
     Args:
         probability: share of batches that are mixed; the others are left as they are, in both views.
         axes: "chw" or "hw", see `apr_dali.recombine`.
         views: "both" or "mixed".
-        seed: of this process; give each process of a distributed run another.
+        seed: of this process; give each process of a distributed run another. None: torch's generator.
         backend: see `apr_dali.pair`.
     """
 
     def __init__(
-        self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int = 0, backend: str = "auto"
+        self,
+        probability: float = 0.5,
+        axes: str = "chw",
+        views: str = "both",
+        seed: int | None = None,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         if not 0 <= probability <= 1:
@@ -114,12 +150,11 @@ class AprPair(torch.nn.Module):
         self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
         self._draws = _Seeded(seed)
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if images.ndim != 4 or not images.is_floating_point():
-            raise InputError(
-                "AprPair takes a batch of floating images (B, C, H, W), after the conversion to float; "
-                f"got {images.dtype} with the shape {tuple(images.shape)}"
-            )
+    def forward(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
+        self._check(images, labels)
+        if isinstance(images, tv_tensors.Image):
+            mixed, labels = self(images.as_subclass(Tensor), labels)
+            return tv_tensors.wrap(mixed, like=images), labels
         draws = PairDraws.sample(len(images), seed=self._draws.generator(), probability=self.probability)
         dtype = str(images.dtype).removeprefix("torch.")
         mixed = operators.pair(
@@ -134,6 +169,20 @@ class AprPair(torch.nn.Module):
         if self.views == "mixed":
             return mixed, labels
         return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+
+    def _check(self, images: Any, labels: Any) -> None:
+        batch = isinstance(images, Tensor) and (v2._utils.is_pure_tensor(images) or type(images) is tv_tensors.Image)
+        if not batch or images.ndim != 4 or not images.is_floating_point():
+            got = f"{images.dtype} with the shape {tuple(images.shape)}" if batch else type(images).__name__
+            raise InputError(
+                "AprPair takes a batch of floating images (B, C, H, W), after the conversion to float; got " + got
+            )
+        if self.views == "both" and not (isinstance(labels, Tensor) and labels.shape[:1] == images.shape[:1]):
+            got = f"a tensor {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            raise InputError(
+                f"AprPair gives each label twice, for both views: expected a tensor ({len(images)}, ...), got {got}; "
+                'make it a tensor, or take views="mixed", which leaves labels as they are'
+            )
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}, axes={self.axes}, views={self.views}, seed={self.seed}"

@@ -21,7 +21,8 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
     device = "gpu" if torch.cuda.is_available() else "cpu"
     common = {"batch_size": 32, "device": device, "image_size": image_size}
     loader = ImageNetLoader(f"{data}/train", aug="apr-sp", views=views, seed=1, **common)
-    val_loader = ImageNetLoader(f"{data}/val", train=False, **common)
+    # The training set's classes: by itself a set numbers the classes that it has.
+    val_loader = ImageNetLoader(f"{data}/val", train=False, classes=loader.classes, **common)
 
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]

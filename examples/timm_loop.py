@@ -33,13 +33,14 @@ def main() -> None:
 
     random_seed(0)
     dataset_train = create_dataset("", root=data, split="train", is_training=True)
-    dataset_eval = create_dataset("", root=data, split="val")
-    classes = len(dataset_train.reader.class_to_idx)
+    labels = dataset_train.reader.class_to_idx
+    dataset_eval = create_dataset("", root=data, split="val", class_map=labels)
+    classes = len(labels)
     model = create_model(args.model, num_classes=classes).to(device)
     optimizer = create_optimizer_v2(model, opt="adam", lr=2e-3)
     config = resolve_data_config({"img_size": args.img_size}, model=model)
     common = {"input_size": config["input_size"], "mean": config["mean"], "std": config["std"]}
-    common |= {"batch_size": 32, "num_workers": 1, "use_prefetcher": False, "device": device}
+    common |= {"batch_size": 32, "num_workers": 1, "use_prefetcher": False, "device": device, "color_jitter": 0.0}
     mixup_fn = Mixup(mixup_alpha=args.mixup, label_smoothing=0.1, num_classes=classes) if args.mixup else None
     loader_train = create_loader(dataset_train, is_training=True, distributed=False, **common)
     loader_eval = create_loader(dataset_eval, crop_pct=config["crop_pct"], **common)

@@ -64,7 +64,9 @@ def _give_amplitude(half: Tensor, own: Tensor, given: Tensor) -> Tensor:
 
 
 def _chunks(x: Tensor) -> list[slice]:
-    if x.is_cuda or not len(x):
+    if not len(x):
+        return []
+    if x.is_cuda:
         return [slice(0, len(x))]
     step = max(1, _CPU_CHUNK_VALUES // max(1, x[0].numel()))
     return [slice(start, start + step) for start in range(0, len(x), step)]
@@ -74,9 +76,11 @@ def recombine(phase_of: Tensor, amplitude_of: Tensor, axes: str = "chw") -> Tens
     """See `apr_dali.recombine`; floating tensors (N, C, H, W), the result in their dtype."""
     height, width = phase_of.shape[-2:]
     out = torch.empty_like(phase_of, memory_format=torch.contiguous_format)
+    # torch transforms no bfloat16, and float16 only for some sizes on a GPU.
+    kind = torch.float64 if phase_of.dtype == torch.float64 else torch.float32
     for part in _chunks(phase_of):
-        half = _half_spectrum(phase_of[part], axes)
-        given = _half_spectrum(amplitude_of[part], axes).abs()
+        half = _half_spectrum(phase_of[part].to(kind), axes)
+        given = _half_spectrum(amplitude_of[part].to(kind), axes).abs()
         out[part] = _inverse(_give_amplitude(half, half.abs(), given), height, width, axes)
     return out
 

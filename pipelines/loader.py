@@ -72,7 +72,9 @@ class ImageNetLoader(EpochLoader):
         threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
         drop_last: leave out the last batch where it is not full.
         recipe: normalisation and APR's settings.
-        classes: names that the set must have, in this order; None takes its own.
+        classes: names that the set must have, in this order; None takes its own. Of a validation set, the training
+            loader's `classes`, so that labels mean the same.
+        allow_missing_classes: the set may lack some of `classes`; one that has others is refused as ever.
         on_error: what an image file does that cannot be decoded: "raise" ends the epoch with its path; "skip" leaves
             it out, warns, and adds the path to `loader.skipped`. All other images keep their order and their batches,
             which are then smaller; where nothing is left of a training batch, it is made of the images after those.
@@ -103,6 +105,7 @@ class ImageNetLoader(EpochLoader):
         drop_last: bool = False,
         recipe: AprRecipe = IMAGENET,
         classes: Sequence[str] | None = None,
+        allow_missing_classes: bool = False,
         on_error: str = "raise",
         backend: str = "auto",
     ) -> None:
@@ -122,11 +125,11 @@ class ImageNetLoader(EpochLoader):
             at_least_one={"batch_size": batch_size, "image_size": image_size, "threads": threads},
         )
         if isinstance(path, (ImageSet, TarSet)):
-            if classes is not None:
+            if classes is not None or allow_missing_classes:
                 raise InputError("classes has no effect on a set that is open already: give it to open_set")
             self._set = path
         else:
-            self._set = open_set(path, classes=classes)
+            self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
         if on_error == "skip" and not isinstance(self._set, ImageSet):
             raise InputError("on_error='skip' needs image files: look for broken ones before they are packed into tars")
         self._on_error = on_error

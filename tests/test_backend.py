@@ -7,6 +7,7 @@ import torch
 import apr_dali
 from apr_dali import backend
 from apr_dali.draws import SingleDraws
+from apr_dali.errors import InputError
 
 
 def test_auto_takes_the_first_that_is_available(monkeypatch):
@@ -82,3 +83,65 @@ def test_wrong_arguments_are_refused(call, error, message):
 def test_devices_other_than_cpu_and_cuda_are_refused():
     with pytest.raises(ValueError, match="got meta"):
         apr_dali.pair(torch.zeros((1, 3, 4, 4), device="meta"), [0])
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native", "auto"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda images, **given: apr_dali.recombine(images, images.detach().flip(0), **given),
+        lambda images, **given: apr_dali.recombine(images.detach().flip(0), images, **given),
+        lambda images, **given: apr_dali.pair(images, [1, 0], **given),
+        lambda images, **given: apr_dali.pair(images, [1, 0], mix=False, **given),
+        lambda images, **given: apr_dali.pair(images.detach(), [1, 0], out_scale=images[0, :, 0, 0], **given),
+    ],
+    ids=["phase", "amplitude", "pair", "unmixed", "scale"],
+)
+def test_a_gradient_that_would_be_left_out_is_refused(name, call, native):  # noqa: ARG001
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    with pytest.raises(InputError, match=r"not differentiable.*tensor\.detach\(\)"):
+        call(images, backend=name)
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native"])
+def test_without_gradients_an_image_that_requires_one_is_like_any_other(name, native):  # noqa: ARG001
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    with torch.no_grad():
+        mixed = apr_dali.pair(images, [1, 0], backend=name)
+        other = apr_dali.recombine(images, images.flip(0), backend=name)
+    assert not mixed.requires_grad
+    assert torch.equal(mixed, apr_dali.pair(images.detach(), [1, 0], backend=name))
+    assert torch.equal(other, apr_dali.recombine(images.detach(), images.detach().flip(0), backend=name))
+
+
+# ---- no images, and the types of half the size -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_kind", [lambda array: array, torch.from_numpy], ids=["numpy", "torch"])
+@pytest.mark.parametrize("axes", ["chw", "hw"])
+@pytest.mark.parametrize("name", ["reference", "torch", "native"])
+def test_no_images_give_no_images(name, axes, as_kind, native):  # noqa: ARG001
+    for dtype in ("float16", "float32", "float64"):
+        none = as_kind(np.zeros((0, 3, 6, 8), dtype))
+        assert apr_dali.recombine(none, none, axes, name).shape == (0, 3, 6, 8)
+        assert apr_dali.recombine(none, none, axes, name).dtype == none.dtype
+        assert apr_dali.pair(none, [], axes=axes, backend=name).shape == (0, 3, 6, 8)
+    levels = as_kind(np.zeros((0, 6, 8, 3), np.uint8))
+    for mix in (False, True):
+        both = apr_dali.pair(levels, [], mix, axes=axes, views="both", dtype="float16", backend=name)
+        assert both.shape == (0, 2, 3, 6, 8)
+    for overflow in ("wrap", "clamp"):
+        single = apr_dali.single(levels, SingleDraws.sample(0, 6, 8, 0), overflow, axes, name)
+        assert single.shape == (0, 6, 8, 3)
+        assert single.dtype == levels.dtype
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["torch", "native"])
+def test_half_precision_is_recombined_in_float32(name, dtype, crops, native):  # noqa: ARG001
+    images = (torch.from_numpy(crops(3, 10, 12)).permute(0, 3, 1, 2) / 255).to(getattr(torch, dtype))
+    full = apr_dali.recombine(images.float(), images.float().flip(0), backend=name)
+    assert torch.equal(apr_dali.recombine(images, images.flip(0), backend=name), full.to(images.dtype))

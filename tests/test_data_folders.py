@@ -130,6 +130,28 @@ class TestClasses:
         message = assert_fails("2 classes, got 2", tmp_path, classes=["cat", "dog"])
         assert "1 missing: dog; 1 extra: emu" in message
 
+    def test_a_set_that_lacks_classes_is_taken_when_asked_for(self, tmp_path):
+        make_tree(tmp_path, "val/bee/1.jpg", "val/cow/1.jpg", "one/bee/1.jpg")
+        classes = ("ant", "bee", "cow")
+        assert_fails("1 missing: ant", tmp_path, "val", classes=classes)
+        found = open_set(tmp_path, "val", classes, allow_missing_classes=True)
+        assert (found.classes, found.labels.tolist()) == (classes, [1, 2])
+        both = open_set([tmp_path / "val", tmp_path / "one"], None, classes, allow_missing_classes=True)
+        assert (both.classes, both.labels.tolist()) == (classes, [1, 2, 1])
+
+    def test_a_list_that_lacks_classes_is_taken_when_asked_for(self, tmp_path):
+        make_tree(tmp_path, "cow/1.jpg")
+        write_file_list(tmp_path / "list.txt", FileList(str(tmp_path), ("cow",), (), ("cow/1.jpg",)))
+        assert_fails("1 missing: bee", tmp_path / "list.txt", classes=("bee", "cow"))
+        found = open_set(tmp_path / "list.txt", None, ("bee", "cow"), allow_missing_classes=True)
+        assert found.labels.tolist() == [1]
+
+    def test_unknown_classes_are_refused_though_others_may_be_missing(self, tmp_path):
+        make_tree(tmp_path, "bee/1.jpg", "emu/1.jpg")
+        options = {"classes": ("ant", "bee"), "allow_missing_classes": True}
+        assert "1 extra: emu" in assert_fails("2 classes, got 2", tmp_path, **options)
+        assert_fails("no effect without classes", tmp_path, allow_missing_classes=True)
+
     def test_only_the_first_of_many_are_named(self, tmp_path):
         make_tree(tmp_path, "c0/1.jpg")
         message = assert_fails("8 missing", tmp_path, classes=[f"c{i}" for i in range(9)])
@@ -217,6 +239,8 @@ class TestTars:
         assert open_set(folder, classes=("dog", "cat")).classes == ("dog", "cat")
         assert_fails("in the order of the training set", folder, classes=("cat", "dog"))
         assert_fails("missing: emu", folder, classes=("cat", "dog", "emu"))
+        # Labels in a tar are numbers: without the names of all classes their meaning is not known.
+        assert_fails("missing: emu", folder, classes=("dog", "cat", "emu"), allow_missing_classes=True)
 
     def test_counting_reads_the_first_line(self, tmp_path):
         (tmp_path / "a.idx").write_text("v1.1 12\n" + "garbage" * 100)

@@ -164,3 +164,12 @@ def test_counts_per_class():
     assert count_per_class(images).tolist() == [2, 0, 2, 0]
     assert count_per_class(images, ["b", "d", "elsewhere"]).tolist() == [1, 0, 1, 0]
     assert count_per_class(images, images.files).dtype == np.int64
+
+
+def test_levels_that_a_loader_would_show_white_are_faults(tmp_path):
+    files = []
+    for name, levels in (("float.tif", np.float32([[0, 255]])), ("right.tif", np.float32([[0, 1]]))):
+        files.append(str(tmp_path / name))
+        Image.fromarray(levels).save(files[-1])
+    ((file, reason),) = full_check(files, 1)
+    assert (file, reason.partition(",")[0]) == (files[0], "floating-point levels must be in 0..1")

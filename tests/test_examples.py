@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import socket
@@ -58,9 +59,24 @@ def learns(losses: list[float]) -> bool:
     return losses[-1] < min(losses[0], np.log(len(CLASSES)))
 
 
+@pytest.fixture
+def lacking(sample, tmp_path) -> str:
+    """The sample with no validation images of its first class."""
+    (tmp_path / "train").symlink_to(Path(sample) / "train")
+    (tmp_path / "val").mkdir()
+    for name in CLASSES[1:]:
+        (tmp_path / "val" / name).symlink_to(Path(sample) / "val" / name)
+    return str(tmp_path)
+
+
 @pytest.mark.parametrize("views", ["both", "mixed"])
 def test_pytorch_loop(sample, views):
     assert learns(example("pytorch_loop").train(sample, views, epochs=5, image_size=SIZE))
+
+
+def test_pytorch_loop_gives_validation_the_labels_of_training(lacking):
+    with pytest.raises(InputError, match=r"must have the training set's 4 classes, got 3 \(1 missing: astronaut\)"):
+        example("pytorch_loop").train(lacking, epochs=1, image_size=SIZE)
 
 
 def test_torchvision_recipe(sample):
@@ -139,6 +155,118 @@ def test_lightning_state_is_that_of_all_processes(sample):
         RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1)).load_state_dict(together)
 
 
+class Probe:
+    """Stands for a Trainer on the CPU, which a data module asks where it is."""
+
+    global_rank, world_size = 0, 1
+    strategy = types.SimpleNamespace(root_device=torch.device("cpu"))
+
+
+PARTS = ("val_dataloader", "test_dataloader", "predict_dataloader")
+
+
+@pytest.fixture
+def data_module():
+    from apr_dali.integrations.lightning import AprDataModule
+
+    made = []
+
+    def make(path, **options):
+        made.append(AprDataModule(path, 8, image_size=16, threads=1, **options))
+        made[-1].trainer = Probe()
+        return made[-1]
+
+    yield make
+    for module in made:
+        module.teardown("fit")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_lightning_gives_every_part_the_labels_of_training(lacking, data_module, part):
+    with pytest.raises(InputError, match="1 missing: astronaut"):
+        getattr(data_module(lacking), part)()
+    for options in ({}, {"classes": CLASSES}):
+        loader = getattr(data_module(lacking, allow_missing_classes=True, **options), part)()
+        assert loader.classes == CLASSES
+        assert [label for _, targets in loader for label in targets.tolist()] == 8 * [1] + 8 * [2] + 8 * [3]
+    (Path(lacking) / "val" / "zebra").symlink_to(Path(lacking) / "val" / "page")
+    with pytest.raises(InputError, match="1 extra: zebra"):
+        getattr(data_module(lacking, allow_missing_classes=True), part)()
+
+
+def test_lightning_tests_on_the_test_part_where_there_is_one(lacking, data_module):
+    (Path(lacking) / "test").symlink_to(Path(lacking) / "train")
+    for part, count in zip(PARTS, (24, 128, 128), strict=True):
+        assert getattr(data_module(lacking, allow_missing_classes=True), part)().num_images == count
+
+
+def test_lightning_asks_anew_and_the_next_epoch_comes(sample, data_module):
+    module = data_module(sample)
+    first = [targets.tolist() for _, targets in module.train_dataloader()]
+    again = module.train_dataloader()
+    assert [targets.tolist() for _, targets in again] != first
+    assert len(module._open) == 1
+    module.setup("fit")  # another run begins at the beginning
+    with pytest.raises(RuntimeError, match="closed"):
+        next(iter(again))
+    assert [targets.tolist() for _, targets in module.train_dataloader()] == first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_tests_and_predicts(sample, quiet, data_module):
+    from lightning.pytorch import Trainer
+
+    module = example("lightning_module")
+
+    class Whole(module.Classifier):
+        def test_step(self, batch, batch_idx):
+            self.validation_step(batch, batch_idx)
+
+        def predict_step(self, batch):
+            return batch[1]
+
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **quiet)
+    data = data_module(sample)
+    (found,) = trainer.test(Whole(4, 2), data, verbose=False)
+    assert 0 <= found["top-1"] <= 1
+    assert torch.cat(trainer.predict(Whole(4, 2), data)).tolist() == [label for label in range(4) for _ in range(8)]
+    assert not data._open
+
+
+def test_lightning_parts_go_to_spawned_processes(sample):
+    import pickle
+
+    from apr_dali.integrations.lightning import AprDataModule, AprPairCallback
+
+    images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
+    callback = pickle.loads(pickle.dumps(AprPairCallback(probability=1, seed=5, views="mixed")))
+    callback.setup(Probe(), None, "fit")
+    batch = [images.clone(), labels]
+    callback.on_train_batch_start(None, None, batch, 0)
+    assert torch.equal(batch[0], AprPair(probability=1, seed=5, views="mixed")(images, labels)[0])
+    pickle.loads(pickle.dumps(AprPairCallback())).setup(Probe(), None, "fit")
+    module = pickle.loads(pickle.dumps(AprDataModule(sample, 8, image_size=16, threads=1)))
+    module.trainer = Probe()
+    assert len(module.val_dataloader()) == 4
+    module.teardown("fit")
+
+
+def test_lightning_processes_draw_differently_though_seeded_alike():
+    from apr_dali.integrations.lightning import AprPairCallback
+
+    def partners(rank: int, seed: int | None) -> torch.Tensor:
+        torch.manual_seed(0)  # as seed_everything does it in every process
+        callback = AprPairCallback(probability=1, seed=seed, views="mixed")
+        callback.setup(types.SimpleNamespace(global_rank=rank), None, "fit")
+        batch = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8)]
+        callback.on_train_batch_start(None, None, batch, 0)
+        return batch[0]
+
+    for seed in (None, 3):
+        assert torch.equal(partners(0, seed), partners(0, seed))
+        assert not torch.equal(partners(0, seed), partners(1, seed))
+
+
 def test_lightning_callback_wants_lists():
     from apr_dali.integrations.lightning import AprPairCallback
 
@@ -181,12 +309,18 @@ def timm_loader(sample):
 
     from apr_dali.integrations.timm import create_loader
 
+    made = []
+
     def make(**options):
         dataset = create_dataset("", root=sample, split="train", is_training=True)
-        options = {"device": "cpu", "num_workers": 1, "aug": "apr-p", **options}
-        return dataset, create_loader(dataset, (3, 16, 16), 8, is_training=True, **options)
+        options = {"device": "cpu", "num_workers": 1, "aug": "apr-p", "input_size": (3, 16, 16), **options}
+        options |= {"batch_size": 8, "is_training": True, "color_jitter": options.get("color_jitter", 0)}
+        made.append(create_loader(dataset, **options))
+        return dataset, made[-1]
 
-    return make
+    yield make
+    for loader in made:
+        loader.loader.close()
 
 
 def test_timm_loader_has_what_train_py_asks_for(timm_loader, monkeypatch):
@@ -223,13 +357,101 @@ def test_timm_loader_goes_on_and_begins_later_epochs(timm_loader):
     assert targets_of(resumed) != fifth
 
 
+def test_every_option_of_timm_is_followed_or_refused():
+    from timm.data import Mixup
+    from timm.data.loader import create_loader
+
+    from apr_dali.integrations import timm_options as ours
+
+    known = [*ours.FOLLOWED, *ours.FIXED, *ours.WITHOUT_EFFECT]
+    assert len(known) == len(set(known))
+    assert set(inspect.signature(create_loader).parameters) <= set(known), "new in timm: follow or refuse them"
+    followed = {"mixup_alpha", "label_smoothing", "num_classes", "switch_prob", "correct_lam"}
+    assert set(inspect.signature(Mixup).parameters) <= followed | set(ours.MIXUP_FIXED)
+
+
+OTHER = {
+    "no_aug": True, "re_prob": 0.25, "train_crop_mode": "rkrc", "scale": (0.3, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0,
+    "vflip": 0.5, "color_jitter": 0.4, "grayscale_prob": 0.2, "gaussian_blur_prob": 0.1, "auto_augment": "rand-m9",
+    "num_aug_repeats": 3, "num_aug_splits": 2, "interpolation": "random", "tf_preprocessing": True,
+    "input_size_choices": [16, 32],
+}  # fmt: skip
+
+
 def test_timm_options_that_would_do_nothing_are_refused(timm_loader):
+    from apr_dali.integrations.timm_options import FIXED
+
+    assert set(OTHER) == set(FIXED) - {"collate_fn"}
+    for name, value in OTHER.items():
+        with pytest.raises(InputError, match=rf"the DALI loader cannot follow timm's {name}=\S.* must be"):
+            timm_loader(**{name: value})
+    with pytest.raises(
+        InputError, match=r"color_jitter=0\.4 .*--color-jitter must be 0\), interpolation='random' \(--train"
+    ):
+        timm_loader(color_jitter=0.4, interpolation="random")
+    for size in ((1, 16, 16), (3, 16, 24), (16, 24)):
+        with pytest.raises(InputError, match=r"the DALI loader gives .* got input_size="):
+            timm_loader(input_size=size)
+    with pytest.raises(InputError, match=r"three channels, got mean=\(0\.5,\)"):
+        timm_loader(mean=(0.5,))
+
+
+def test_timm_options_that_say_what_is_done_anyhow_are_taken(timm_loader):
+    plain = {"scale": [0.08, 1.0], "ratio": [0.75, 1.3333], "hflip": 0.5, "train_crop_mode": "rrc", "auto_augment": ""}
+    images, _ = next(iter(timm_loader(**plain, crop_pct=0.9, re_count=2)[1]))
+    expected, _ = next(iter(timm_loader(input_size=16)[1]))
+    assert torch.equal(images, expected)
+    assert next(iter(timm_loader(fp16=True)[1]))[0].dtype == torch.float16
+
+
+def test_an_option_that_a_newer_timm_has_is_refused_unless_it_has_its_default(timm_loader, monkeypatch):
+    from timm.data import loader as timms
+
+    signature = inspect.signature(timms.create_loader)
+    new = inspect.Parameter("solarize_prob", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=0.0)
+
+    def newer():
+        raise AssertionError("for training it is only asked what it takes")
+
+    newer.__signature__ = signature.replace(parameters=[*signature.parameters.values(), new])
+    monkeypatch.setattr(timms, "create_loader", newer)
+    assert len(timm_loader(solarize_prob=0.0)[1]) == 16
+    with pytest.raises(InputError, match=r"solarize_prob=0\.1 \(--solarize-prob must be 0\.0\)"):
+        timm_loader(solarize_prob=0.1)
+
+
+def test_timm_datasets_that_are_no_folder_of_color_images_are_refused(sample):
+    from timm.data import create_dataset
+
     from apr_dali.integrations.timm import image_set
 
-    with pytest.raises(InputError, match="auto_augment"):
-        timm_loader(auto_augment="rand-m9")
+    with pytest.raises(InputError, match=r"gives RGB images .* got L"):
+        image_set(create_dataset("", root=sample, split="train", input_img_mode="L"))
+    in_a_tar = types.SimpleNamespace(samples=[(tarfile.TarInfo("a.jpg"), 0)], class_to_idx={"a": 0})
+    with pytest.raises(InputError, match="folder of class folders"):
+        image_set(types.SimpleNamespace(reader=in_a_tar))
     with pytest.raises(InputError, match="folder of class folders"):
         image_set(type("Dataset", (), {"reader": object()})())
+
+
+def test_timm_validation_has_the_labels_of_training(sample, lacking, tmp_path):
+    from timm.data import create_dataset
+
+    from apr_dali.integrations.timm import _with_the_same_labels
+
+    def opened(split, root=lacking, **options):
+        return create_dataset("", root=root, split=split, **options)
+
+    make = _with_the_same_labels(lambda dataset, *_, **__: dataset)
+    trained = make(opened("train"), 16, is_training=True)
+    with pytest.raises(InputError, match=r"'brick' is 0 and was 1; .*--class-map"):
+        make(opened("val"))
+    assert make(opened("val", class_map=trained.reader.class_to_idx))[0][1] == 1
+    (tmp_path / "val" / "zebra").symlink_to(Path(sample) / "val" / "page")
+    (tmp_path / "val" / "astronaut").symlink_to(Path(sample) / "val" / "page")
+    with pytest.raises(InputError, match="'zebra' is 4 and was not there"):
+        make(opened("val"))
+    assert make(opened("val", root=sample)).reader.class_to_idx == trained.reader.class_to_idx
 
 
 @pytest.fixture
@@ -245,6 +467,13 @@ def test_timm_scripts_that_would_not_call_the_pair_are_refused(timm_data, timm_l
     assert timm_data.create_loader("set") == "timm's"
     with pytest.raises(InputError, match="add --mixup 1"):
         timm_data.create_loader("set", is_training=True)
+    for options, flag in (
+        ({"cutmix_alpha": 1.0}, "--cutmix"),
+        ({"prob": 0.5}, "--mixup-prob"),
+        ({"mode": "elem"}, "--mixup-mode"),
+    ):
+        with pytest.raises(InputError, match=rf"in Mixup's place cannot follow timm's .*{flag} must be"):
+            timm_data.Mixup(num_classes=3, **options)
     with pytest.raises(InputError, match="add --no-prefetcher"):
         timm_data.FastCollateMixup(num_classes=3)
     timm_data.Mixup(num_classes=3)

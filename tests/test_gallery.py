@@ -101,7 +101,7 @@ def test_the_command(tmp_path, images, capsys):
     assert "one: phase of " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("broken", "told"), [(False, "two images or more, got one"), (True, "cannot be read")])
+@pytest.mark.parametrize(("broken", "told"), [(False, "two images or more, got one"), (True, "cannot be decoded")])
 def test_bad_input(broken, told, tmp_path, images, capsys):
     first = tmp_path / "first.png"
     Image.fromarray(images[0]).save(first)

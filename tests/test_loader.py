@@ -106,6 +106,8 @@ def test_a_set_that_is_open_already_is_taken_as_it_is(source):
         assert sorted(epoch(loader)) == list(range(COUNT))
     with pytest.raises(InputError, match="classes has no effect"):
         ImageNetLoader(opened, 5, classes=("class0", "class1"), **SETTINGS)
+    with pytest.raises(InputError, match="classes has no effect"):
+        ImageNetLoader(opened, 5, allow_missing_classes=True, **SETTINGS)
 
 
 def test_the_order_follows_the_seed(source):

@@ -12,6 +12,7 @@ from PIL import Image
 from apr_dali import cli
 from apr_dali.commands.networks import imagenet_classes, load_network
 from apr_dali.data.corruption_sets import find_corruption_folders
+from apr_dali.data.file_list import FileList, write_file_list
 from apr_dali.data.make_c import corrupted, make_c
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import ALEXNET, CORRUPTIONS
@@ -88,6 +89,26 @@ def test_what_make_c_refuses(val, tmp_path):
     (val / "a" / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"a/broken.jpg cannot be decoded"):
         make_c(val, tmp_path / "d", FEW[:1], 48)
+
+
+def test_images_that_would_be_written_as_one_are_refused_before_any_is(val, tmp_path, photos, capsys):
+    for name in ("0.png", "1.jpeg"):
+        Image.fromarray(photos[3]).save(val / "a" / name)
+    assert cli.main(["make-c", str(val), str(tmp_path / "c"), "--corruptions", *FEW[:1], "--image-size", "48"]) == 2
+    told = capsys.readouterr().err
+    assert "2 images that differ from another in their extension alone" in told
+    assert "a/0.jpg and a/0.png; a/1.jpeg and a/1.jpg; rename them" in told
+    assert not (tmp_path / "c").exists()
+    (val / "a" / "0.png").rename(val / "b" / "0.png")  # another folder is another name
+    (val / "a" / "1.jpeg").rename(val / "a" / "0.1.jpeg")
+    assert len(contents(make_c(val, tmp_path / "c", FEW[:1], 48))) == 5 * 5
+
+
+def test_a_file_list_is_refused(val, tmp_path):
+    listing = FileList(str(val), ("a", "b"), (), ("a/0.jpg", "b/2.jpg"))
+    write_file_list(tmp_path / "list.txt", listing)
+    with pytest.raises(InputError, match=r"list\.txt is a file list: make-c takes a folder"):
+        make_c(tmp_path / "list.txt", tmp_path / "c", FEW[:1], 48)
 
 
 def test_corruptions_leave_numpys_generator_alone(photos):

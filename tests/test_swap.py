@@ -205,11 +205,11 @@ def test_bad_input(analyze, tmp_path, digits_checkpoints):
     (tmp_path / "broken.png").write_text("no image")
     for given, told in (
         (["swap", "--images", tmp_path / "small.png", tmp_path / "large.png"], "of one size"),
-        (["swap", "--images", tmp_path / "small.png", tmp_path / "broken.png"], "cannot be read as an image"),
+        (["swap", "--images", tmp_path / "small.png", tmp_path / "broken.png"], "broken.png cannot be decoded"),
         (["swap", digits_checkpoints[0], "--limit", 1], "at least two images"),
         (["swap", "--weights", "x"], "change nothing without MODEL"),
         (["swap", "--axes", "wh"], "invalid choice: 'wh'"),
-        (["templates", "--image", tmp_path / "missing.png"], "cannot be read as an image"),
+        (["templates", "--image", tmp_path / "missing.png"], "missing.png cannot be decoded"),
         (["templates", "--image", tmp_path / "large.png", "--frequency", 5, 0], "KY must be in -4..4"),
         (["templates", "--image", tmp_path / "large.png", "--frequency", 0, -5], "KX must be in -4..4"),
     ):

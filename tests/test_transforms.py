@@ -87,9 +87,71 @@ def test_pair_mixes_the_share_of_batches_it_is_told(crops):
     assert abs(np.mean(mixed) - 0.25 * 5 / 6) < 0.06
 
 
+def test_pair_takes_an_image_tensor_of_torchvision(crops):
+    images = torch.from_numpy(crops(4, 8, 8)).permute(0, 3, 1, 2).float()
+    expected, _ = AprPair(1, seed=2)(images, torch.arange(4))
+    out, targets = AprPair(1, seed=2)(tv_tensors.Image(images), torch.arange(4))
+    assert isinstance(out, tv_tensors.Image)
+    assert torch.equal(out.as_subclass(torch.Tensor), expected)
+    assert targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_one_view_leaves_labels_of_any_kind_alone(crops):
+    images = torch.from_numpy(crops(2, 8, 8)).permute(0, 3, 1, 2).float()
+    for labels in (["cat", "dog"], {"label": [1, 2]}, None):
+        assert AprPair(views="mixed")(images, labels)[1] is labels
+
+
+def test_no_images_are_a_batch():
+    none = torch.zeros(0, 3, 8, 8)
+    out, labels = AprPair(1)(none, torch.zeros(0, dtype=torch.int64))
+    assert (out.shape, labels.shape) == ((0, 3, 8, 8), (0,))
+    assert AprSingle()(none.to(torch.uint8)).shape == (0, 3, 8, 8)
+
+
+def test_a_gradient_is_refused_and_not_dropped():
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    with pytest.raises(InputError, match="not differentiable"):
+        AprPair()(images, torch.arange(2))
+    with torch.no_grad():
+        assert AprPair(views="mixed")(images, torch.arange(2))[0].shape == images.shape
+
+
+# ---- draws -----------------------------------------------------------------------------------------------------------
+
+
+def results(image, batch, **options) -> list[bytes]:
+    """What six calls of each transform give."""
+    single, pair = AprSingle(**options), AprPair(**options)
+    made = [single(torch.from_numpy(image).permute(2, 0, 1)) for _ in range(6)]
+    made += [pair(batch, torch.arange(len(batch)))[0] for _ in range(6)]
+    return [out.numpy().tobytes() for out in made]
+
+
+def test_without_a_seed_the_draws_are_those_of_torchs_generator(image, crops):
+    batch = torch.from_numpy(crops(6, 8, 8)).permute(0, 3, 1, 2).float()
+    runs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        runs.append([results(image, batch), results(image, batch)])
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[0][1], "another transform goes on, it does not begin again"
+    assert runs[0] != runs[2], "processes that are seeded differently draw differently"
+
+
+def test_with_a_seed_torchs_generator_changes_nothing(image, crops):
+    batch = torch.from_numpy(crops(6, 8, 8)).permute(0, 3, 1, 2).float()
+    torch.manual_seed(0)
+    first = results(image, batch, seed=4)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert results(image, batch, seed=4) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 class Repeated(Dataset):
-    def __init__(self, image):
-        self.image, self.transform = Image.fromarray(image), AprSingle(seed=1)
+    def __init__(self, image, seed):
+        self.image, self.transform = Image.fromarray(image), AprSingle(seed=seed)
 
     def __len__(self):
         return 12
@@ -98,16 +160,59 @@ class Repeated(Dataset):
         return np.asarray(self.transform(self.image)).copy()
 
 
-def test_workers_and_epochs_differ_and_a_seeded_loader_repeats_itself(image):
+@pytest.mark.parametrize("own", [1, None])
+def test_workers_and_epochs_differ_and_a_seeded_loader_repeats_itself(image, own):
     def epochs(seed: int) -> list[list[bytes]]:
         generator = torch.Generator().manual_seed(seed)
-        loader = DataLoader(Repeated(image), 6, num_workers=2, generator=generator, multiprocessing_context="fork")
+        loader = DataLoader(Repeated(image, own), 6, num_workers=2, generator=generator, multiprocessing_context="fork")
         return [[item.numpy().tobytes() for batch in loader for item in batch] for _ in range(2)]
 
     first, again = epochs(0), epochs(0)
     assert first == again
     assert first[0] != first[1]  # epochs differ
     assert first[0][:6] != first[0][6:]  # workers differ
+
+
+PICTURE = Image.new("RGB", (8, 8))
+LEVELS = np.zeros((8, 8, 3), np.uint8)
+FLOATS = torch.zeros(2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(("sample", "named"), [
+    (LEVELS, "ndarray"),
+    ((LEVELS, 3), "ndarray, int"),
+    ({"image": LEVELS, "label": 3}, "ndarray, int"),
+    ([LEVELS, LEVELS], "ndarray, ndarray"),
+    ((PICTURE, LEVELS), "Image, ndarray"),
+    (np.zeros((3, 8, 8), np.float32), "ndarray"),
+    (tv_tensors.Video(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), "Video"),
+    ((PICTURE, tv_tensors.Video(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))), "Image, Video"),
+    ((tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8)), 1), "Mask, int"),
+    (2 * [torch.zeros(3, 8, 8, dtype=torch.uint8)], "Tensor, Tensor"),
+    ((PICTURE, torch.zeros(3, 8, 8, dtype=torch.uint8)), "Image, Tensor"),
+    ("photo.jpg", "str"),
+    (None, "NoneType"),
+    ([], "nothing"),
+])  # fmt: skip
+def test_single_passes_nothing_through_in_place_of_an_image(sample, named):
+    with pytest.raises(InputError, match=rf"takes PIL images or one uint8 tensor .* got {named}; a NumPy image is"):
+        AprSingle()(sample)
+
+
+def test_what_stands_beside_an_image_passes_through(image):
+    beside = {"soft": np.ones(4), "box": tv_tensors.BoundingBoxes([[0, 0, 4, 4]], format="XYXY", canvas_size=(24, 30))}
+    beside |= {"mask": tv_tensors.Mask(torch.ones(24, 30, dtype=torch.uint8)), "name": "x", "label": torch.tensor(3)}
+    out = AprSingle(seed=3)({"image": Image.fromarray(image), **beside})
+    assert all(out[name] is value for name, value in beside.items())
+
+
+def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
+    ramp = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    for seed in range(4):
+        expected = AprSingle(seed=seed)(Image.fromarray(np.rint(ramp / 257).astype(np.uint8)).convert("RGB"))
+        assert np.array_equal(AprSingle(seed=seed)(Image.fromarray(ramp)), expected)
+    with pytest.raises(InputError, match=r"must be in 0\.\.1, got 0\.\.255"):
+        AprSingle()(Image.fromarray(np.float32([[0, 255]])))
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -117,6 +222,17 @@ def test_workers_and_epochs_differ_and_a_seeded_loader_repeats_itself(image):
     (lambda: AprPair(probability=1.5), r"0\.\.1, got 1\.5"),
     (lambda: AprPair(views="all"), "mixed, both"),
     (lambda: AprSingle(overflow="saturate"), "wrap, clamp"),
+    (lambda: AprSingle(seed=1.5), r"seed must be a whole number .* got 1\.5"),
+    (lambda: AprPair(seed=-1), "seed must be a whole number .* got -1"),
+    (lambda: AprPair()(FLOATS, [0, 1]), r"expected a tensor \(2, \.\.\.\), got list"),
+    (lambda: AprPair()(FLOATS, {"label": torch.arange(2)}), "got dict"),
+    (lambda: AprPair()(FLOATS, np.arange(2)), "got ndarray"),
+    (lambda: AprPair()(FLOATS, torch.arange(3)), r"got a tensor \(3,\)"),
+    (lambda: AprPair()(FLOATS, torch.tensor(1)), r"got a tensor \(\)"),
+    (lambda: AprPair()(FLOATS.numpy(), torch.arange(2)), "batch of floating images .* got ndarray"),
+    (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
+    (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
+    (lambda: AprPair()(FLOATS[0], torch.arange(3)), r"got torch.float32 with the shape \(3, 8, 8\)"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises((InputError, ValueError), match=message):

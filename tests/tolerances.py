@@ -30,6 +30,9 @@ RESIZE_LEVELS = 2
 """Grey levels between DALI's and Pillow's antialiased resize: DALI interpolates in float, Pillow in fixed point and
 rounds to uint8 between the two passes."""
 
+LEVELS_OF_12_BITS = 1
+"""Grey levels of a 12-bit TIFF between DALI, which goes by way of 16 bits, and one division."""
+
 JPEG_MEAN_LEVELS = 1.0
 """Mean difference in grey levels between two JPEG decoders' colour upsampling after resizing."""
 

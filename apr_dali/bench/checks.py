@@ -15,6 +15,7 @@ from apr_dali.bench.feeds import open_feed, recipe_of, views_of
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import Row
 from apr_dali.config import AprRecipe
+from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
 from apr_dali.pipelines import measured
@@ -128,7 +129,7 @@ def run_single(row: Row, images: NDArray[np.uint8]) -> tuple[SingleDraws, NDArra
         return draws, np.stack([published.single(image, draws, n) for n, image in enumerate(images)])
     if row.way == "torch-gpu":
         return draws, apr_dali.single(torch.from_numpy(images).cuda(), draws).cpu().numpy()
-    single = AprSingle()
+    single = AprSingle(seed=0)
     made = [single.make_params([]) for _ in images]
     after = [single.transform(Image.fromarray(image), params) for image, params in zip(images, made, strict=True)]
     each = [SingleDraws.sample(1, height, width, params["seed"]) for params in made]
@@ -146,8 +147,7 @@ def _crops(row: Row, places: Places) -> NDArray[np.uint8]:
         return small_images(places.small).images[: 2 * _FEW]
     crops = []
     for file in photographs(places.folder).files[: 2 * _FEW]:
-        with Image.open(file) as picture:
-            crops.append(np.asarray(picture.convert("RGB").resize((row.size, row.size))))
+        crops.append(np.asarray(open_image(file).resize((row.size, row.size))))
     return np.stack(crops)
 
 

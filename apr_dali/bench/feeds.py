@@ -22,6 +22,7 @@ from apr_dali.bench.rows import MIXTURES, POLICIES, Row
 from apr_dali.config import CIFAR, IMAGENET, AprRecipe
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
+from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar, measured
 from apr_dali.pipelines.epochs import default_threads
@@ -195,8 +196,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         label = int(self._images.labels[index])
         if isinstance(self._images, ArraySet):
             return self._chain(Image.fromarray(self._images.images[index])), label
-        with Image.open(self._images.files[index]) as picture:
-            return self._chain(picture.convert("RGB")), label
+        return self._chain(open_image(self._images.files[index])), label
 
 
 class Chain:
@@ -219,7 +219,7 @@ def image_operation(aug: str) -> Operation:
     if aug in ("published-apr-s", "published-apr-sp"):
         return PublishedSingle()
     if aug in ("apr-s", "apr-sp"):
-        single = AprSingle()
+        single = AprSingle(seed=0)
         return lambda picture: (single(picture),)
     if aug == "augmix":
         mix = v2.AugMix(all_ops=False)
@@ -257,7 +257,7 @@ class Finish:
         self._first = recipe.pair_after_normalise
         self._change: Callable[[Tensor, Tensor], Batch] | None = None
         if row.method in ("apr-p", "apr-sp"):
-            self._change = published_pair if row.published else AprPair(probability=1.0)
+            self._change = published_pair if row.published else AprPair(probability=1.0, seed=0)
         elif row.aug in MIXTURES:
             self._first, self._change = True, _mixture(row.aug, classes)
 
@@ -295,7 +295,7 @@ class OnDevice:
     def __init__(self, row: Row, finish: Finish, device: torch.device) -> None:
         self._finish, self._device = finish, device
         # APR-S takes a batch and draws for each image; torchvision's draw once a call.
-        self._whole = AprSingle() if row.aug in ("apr-s", "apr-sp") else None
+        self._whole = AprSingle(seed=0) if row.aug in ("apr-s", "apr-sp") else None
         self._each = image_operation(row.aug) if row.aug in (*POLICIES, "augmix") else None
 
     def __call__(self, images: Tensor, targets: Tensor) -> Batch:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from apr_dali.config import DATASETS, check_choice
 from apr_dali.data.folders import SPLITS, ImageSet, open_set
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 
 _SIZE = 32
@@ -215,13 +216,9 @@ def _folder(directory: str | Path, split: str, size: int, classes: Sequence[str]
 
 def _open(path: str, size: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            return _scaled(image.convert("RGB"), size)
-    # A broken image may raise anything.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be decoded ({error}): remove it, or let `apr-dali check-data` write a file list without it"
-        ) from error
+        return _scaled(open_image(path), size)
+    except InputError as error:
+        raise InputError(f"{error}: remove it, or let `apr-dali check-data` write a file list without it") from error
 
 
 def _scaled(image: Image.Image, size: int) -> NDArray[np.uint8]:

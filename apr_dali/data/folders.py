@@ -64,6 +64,7 @@ def open_set(
     source: str | Path | Sequence[str | Path],
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    allow_missing_classes: bool = False,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
@@ -74,6 +75,8 @@ def open_set(
             first of several sources, a folder without that split is taken as it is: extra training images.
         classes: the names that labels must refer to, in their order: those of the training set. Without it, the
             sorted names of the class folders, the list's or classes.txt's.
+        allow_missing_classes: image files of some of the `classes` will do; labels stay those of all of them. Other
+            classes are refused as ever, and a classes.txt of tars must name them all.
 
     Raises:
         InputError: for whatever is missing, empty, or has other classes than asked for.
@@ -84,11 +87,13 @@ def open_set(
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     if not sources:
         raise InputError("expected at least one folder or file list of images, got none")
-    first = _open_one(sources[0], split, classes)
+    if allow_missing_classes and classes is None:
+        raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
+    first = _open_one(sources[0], split, classes, allow_missing_classes)
     sets = [first]
     for extra in sources[1:]:
         nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
-        sets.append(_open_one(extra, None if nested else split, first.classes))
+        sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes))
     return join(sets)
 
 
@@ -143,11 +148,13 @@ def count_samples(index: str | Path) -> int:
         ) from None
 
 
-def _open_one(source: str | Path, split: str | None, classes: Sequence[str] | None) -> ImageSet | TarSet:
+def _open_one(
+    source: str | Path, split: str | None, classes: Sequence[str] | None, allow_missing: bool
+) -> ImageSet | TarSet:
     path = os.path.abspath(source)
     if os.path.isfile(path):
         listing = read_file_list(path)
-        return _labelled(path, listing.below(split), listing.classes, classes)
+        return _labelled(path, listing.below(split), listing.classes, classes, allow_missing)
     folder = _split_folder(path, split)
     names, directories = _listing(folder)
     tars = [name for name in names if name.endswith(".tar")]
@@ -156,7 +163,7 @@ def _open_one(source: str | Path, split: str | None, classes: Sequence[str] | No
     _check_class_folders(folder, names, directories)
     found = [(name, file) for name in directories for file in images_below(os.path.join(folder, name))]
     _check_none_empty(folder, directories, {name for name, _ in found})
-    return _labelled(folder, found, directories, classes)
+    return _labelled(folder, found, directories, classes, allow_missing)
 
 
 def _split_folder(path: str, split: str | None) -> str:
@@ -225,20 +232,24 @@ def _check_none_empty(folder: str, directories: Sequence[str], filled: set[str])
 
 
 def _labelled(
-    where: str, found: Sequence[tuple[str, str]], own: Sequence[str], expected: Sequence[str] | None
+    where: str,
+    found: Sequence[tuple[str, str]],
+    own: Sequence[str],
+    expected: Sequence[str] | None,
+    allow_missing: bool,
 ) -> ImageSet:
-    _check_classes(where, own, expected)
+    _check_classes(where, own, expected, allow_missing)
     classes = tuple(own if expected is None else expected)
     label = {name: index for index, name in enumerate(classes)}
     labels = np.fromiter((label[name] for name, _ in found), dtype=np.int64, count=len(found))
     return ImageSet(tuple(file for _, file in found), labels, classes)
 
 
-def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | None) -> None:
+def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False) -> None:
     if expected is None:
         return
     have, want = set(own), set(expected)
-    if have == want:
+    if have == want or (allow_missing and have < want):
         return
     differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
     told = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, install_command
 
 QUALITY = 85
@@ -34,6 +35,7 @@ QUALITY = 85
 _SEEDED = ("impulse_noise", "glass_blur")
 """These draw from a seed of their own, the others from NumPy's global generator."""
 _SMALLEST = 32
+_NAMED = 5  # pairs that an error lists
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,17 @@ def make_c(
         least 32.
 
     Raises:
-        InputError: for an unknown corruption, a folder that holds something else, or a broken image, by its path.
+        InputError: for an unknown corruption, a folder that holds something else, two images that would have one name,
+        or a broken image, by its path.
     """
     names = _known(corruptions)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
     found = open_set(source)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"{source} has tar files: make-c takes a folder of class folders")
+    if not isinstance(found, ImageSet) or not os.path.isdir(source):
+        what = "is a file list" if isinstance(found, ImageSet) else "has tar files"
+        raise InputError(f"{source} {what}: make-c takes a folder of class folders")
+    _check_names(os.path.abspath(source), found.files)
     target = Path(target).absolute()
     settings = {"corruptions": names, "image_size": image_size, "seed": seed, "quality": QUALITY}
     _begin(target, settings)
@@ -94,6 +99,26 @@ def _known(corruptions: Sequence[str] | None) -> list[str]:
     if unknown:
         raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(every)}")
     return list(corruptions or get_corruption_names("common"))
+
+
+def _name(root: str, file: str) -> Path:
+    """What the corrupted versions of `file` are called below the folder of each severity."""
+    return Path(file).relative_to(root).with_suffix(".JPEG")
+
+
+def _check_names(root: str, files: Sequence[str]) -> None:
+    """Raise InputError if two files would be written as one."""
+    first: dict[Path, str] = {}
+    pairs = []
+    for file in files:
+        other = first.setdefault(_name(root, file), file)
+        if other != file:
+            pairs.append(f"{os.path.relpath(other, root)} and {os.path.relpath(file, root)}")
+    if pairs:
+        raise InputError(
+            f"{root} has {len(pairs)} images that differ from another in their extension alone, and all would be "
+            f"written as .JPEG: {'; '.join(pairs[:_NAMED])}{' …' if len(pairs) > _NAMED else ''}; rename them"
+        )
 
 
 def _begin(target: Path, settings: dict[str, Any]) -> None:
@@ -139,7 +164,7 @@ def _ignore_interrupts() -> None:
 
 def _corrupt_image(job: _Job, file: str) -> str | None:
     """Write what is missing of one image's corruptions; the reason why that cannot be done, or None."""
-    name = Path(file).relative_to(job.root).with_suffix(".JPEG")
+    name = _name(job.root, file)
     waiting = [
         (corruption, severity, path)
         for corruption in job.corruptions
@@ -150,8 +175,8 @@ def _corrupt_image(job: _Job, file: str) -> str | None:
         return None
     try:
         pixels = _crop(file, job.image_size)
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"the image {file} cannot be decoded ({error}): remove it"
+    except InputError as error:
+        return f"{error}: remove it"
     for corruption, severity, path in waiting:
         # By name, so that neither the order of the images nor the number of processes matters.
         draw = zlib.crc32(f"{job.seed}/{corruption}/{severity}/{name.as_posix()}".encode())
@@ -178,5 +203,4 @@ def corrupted(pixels: np.ndarray, corruption: str, severity: int, seed: int) -> 
 def _crop(file: str, size: int) -> np.ndarray:
     from torchvision.transforms.v2 import functional
 
-    with Image.open(file) as image:
-        return np.array(functional.center_crop(functional.resize(image.convert("RGB"), [round(size * 8 / 7)]), [size]))
+    return np.array(functional.center_crop(functional.resize(open_image(file), [round(size * 8 / 7)]), [size]))

@@ -20,6 +20,7 @@ from PIL import Image
 
 from apr_dali.config import check_choice
 from apr_dali.data.folders import SPLITS
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 
 FORMATS = ("folder", "webdataset")
@@ -111,8 +112,7 @@ def photograph(name: str) -> Image.Image:
     if path is None:
         source = {"skimage": "scikit-image>=0.24", "sklearn": "scikit-learn>=1.5"}[subject.package]
         raise InputError(f"the sample needs {subject.path} of {subject.package}: pip install '{source}'")
-    with Image.open(path) as image:
-        rgb = image.convert("RGB")
+    rgb = open_image(path)
     # At full size a cut of the largest shows next to nothing of it.
     return rgb.reduce(2) if max(rgb.size) >= 1000 else rgb
 

@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from apr_dali.data.folders import ImageSet
+from apr_dali.data.image_file import to_rgb
 from apr_dali.errors import InputError
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -175,7 +176,7 @@ def _why_undecodable(path: str) -> str | None:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*[Tt]runcated")
             with Image.open(path) as image:
-                image.load()
+                to_rgb(image)  # decodes it, and refuses levels of no known range
     except Image.UnidentifiedImageError:
         return "not an image, though it starts like one"
     except Exception as error:  # noqa: BLE001 - what a decoder makes of a broken file can be any of them

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from apr_dali.data.folders import images_below
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 
 SIDE = 32
@@ -68,9 +68,9 @@ def _files(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         raise InputError(f"{path} holds no image")
     images = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
     for index, file in enumerate(files):
-        with Image.open(file) as image:
-            if image.size != (SIDE, SIDE):
-                raise InputError(f"{file}: expected {SIDE}×{SIDE} pixels, got {image.size[0]}×{image.size[1]}")
-            images[index] = np.asarray(image.convert("RGB"))
+        image = open_image(file)
+        if image.size != (SIDE, SIDE):
+            raise InputError(f"{file}: expected {SIDE}×{SIDE} pixels, got {image.size[0]}×{image.size[1]}")
+        images[index] = np.asarray(image)
     tops = [Path(file).relative_to(path).parts[0] for file in files]
     return images, np.unique(tops, return_inverse=True)[1].astype(np.int64)

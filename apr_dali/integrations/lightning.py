@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
+from apr_dali.data.folders import ImageSet, TarSet, open_set
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint
@@ -20,43 +22,71 @@ class AprDataModule(LightningDataModule):
     """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
 
     Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows an image.
+    `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
+    on: (images, targets) as in validation. Labels mean the training set's classes in all of them.
     A checkpoint of Lightning, in mid-epoch too, holds every process's place in the epoch; `fit(..., ckpt_path=...)`
     goes on with the same batches.
 
     Args:
-        path: a folder with train/ and val/, of class folders or of tars with their indices.
+        path: a folder with train/ and val/, of class folders or of tars with their indices, or a file list of both.
         batch_size: images a batch and process, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp.
-        options: further arguments of `apr_dali.ImageNetLoader` for both parts: image_size, seed, dtype, threads.
         views: "both" or "mixed", of training.
+        classes: names in the order of the labels. None: those of `path`/train, which must then be there for
+            validation, too.
+        allow_missing_classes: val and test may lack some of the classes; one that has others is refused as ever.
+        options: further arguments of `apr_dali.ImageNetLoader` for all parts: image_size, seed, dtype, threads.
     """
 
     def __init__(
-        self, path: str | Path, batch_size: int, aug: str = "none", views: str = "both", **options: Any
+        self,
+        path: str | Path,
+        batch_size: int,
+        aug: str = "none",
+        views: str = "both",
+        *,
+        classes: Sequence[str] | None = None,
+        allow_missing_classes: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
         self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
+        self._classes, self._allow_missing = classes, allow_missing_classes
         self._options = options
-        self._open: list[ImageNetLoader] = []
+        self._open: dict[str, ImageNetLoader] = {}
+
+    def setup(self, stage: str) -> None:
+        self.teardown(stage)  # what a run that was broken off has left open
 
     def train_dataloader(self) -> RankLoader:
-        loader = self._loader("train", aug=self._aug, views=self._views, drop_last=True)
-        return RankLoader(loader)
+        return RankLoader(self._loader("train", aug=self._aug, views=self._views, drop_last=True))
 
     def val_dataloader(self) -> ImageNetLoader:
         return self._loader("val", train=False)
 
+    def test_dataloader(self) -> ImageNetLoader:
+        return self._loader("test" if (self._path / "test").is_dir() else "val", train=False)
+
+    def predict_dataloader(self) -> ImageNetLoader:
+        return self.test_dataloader()
+
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         while self._open:
-            self._open.pop().close()
+            self._open.popitem()[1].close()
 
     def _loader(self, split: str, **options: Any) -> ImageNetLoader:
+        # Lightning may ask anew each epoch: a second loader would begin with the first epoch again.
+        if split not in self._open:
+            self._open[split] = self._new_loader(split, **options)
+        return self._open[split]
+
+    def _new_loader(self, split: str, **options: Any) -> ImageNetLoader:
         trainer = self.trainer
         if trainer is None:
             raise InputError("AprDataModule needs a Trainer, which knows the processes: give it to Trainer.fit")
         device = trainer.strategy.root_device
-        loader = ImageNetLoader(
-            self._path / split,
+        return ImageNetLoader(
+            self._images(split),
             self._batch_size,
             device="gpu" if device.type == "cuda" else "cpu",
             device_id=device.index or 0,
@@ -64,8 +94,14 @@ class AprDataModule(LightningDataModule):
             **options,
             **self._options,
         )
-        self._open.append(loader)
-        return loader
+
+    def _images(self, split: str) -> ImageSet | TarSet:
+        if split == "train" or self._classes is None:
+            trained = open_set(self._path, "train", self._classes)
+            self._classes = trained.classes
+            if split == "train":
+                return trained
+        return open_set(self._path, split, self._classes, self._allow_missing)
 
 
 class RankLoader:
@@ -102,15 +138,20 @@ class AprPairCallback(Callback):
     are changed in place.
 
     Args:
-        probability, axes, views, seed: of `apr_dali.transforms.AprPair`; each process adds its number to the seed.
+        probability, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
+            None takes one from torch's generator, which `seed_everything` gives all processes alike.
     """
 
-    def __init__(self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int = 0) -> None:
-        self._make = lambda rank: AprPair(probability, axes, views, seed + rank)
-        self._pair = self._make(0)
+    def __init__(
+        self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int | None = None
+    ) -> None:
+        self._seed = seed
+        self._pair = AprPair(probability, axes, views, seed)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        self._pair = self._make(trainer.global_rank)
+        seed = int(torch.randint(2**62, ())) if self._seed is None else self._seed
+        given = self._pair
+        self._pair = AprPair(given.probability, given.axes, given.views, seed + trainer.global_rank)
 
     def on_train_batch_start(
         self,

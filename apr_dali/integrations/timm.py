@@ -1,11 +1,14 @@
 """timm: run its own train.py, unchanged, with APR.
 
-    python -m apr_dali.integrations.timm --loader apr-sp train.py DIR --model resnet50 ...
+    python -m apr_dali.integrations.timm --loader apr-sp train.py DIR --model resnet50 --color-jitter 0 \\
+        --train-interpolation bilinear ...
     python -m apr_dali.integrations.timm --pair 0.5 train.py DIR --model resnet50 --mixup 1 --no-prefetcher ...
 
 `--loader AUG` gives the script DALI's training batches, crops, flips and APR included, in place of `timm.data.
-create_loader`'s; validation stays timm's. `--pair P` leaves timm's loader and puts `AprPair` in the place of its
-`Mixup`. Scripts that take `create_loader` or `Mixup` from `timm.data` after this one has started see the replacements.
+create_loader`'s; validation stays timm's. Each of timm's options is followed, or refused by name where the pipeline
+cannot do it, color jitter and random interpolation among them. `--pair P` leaves timm's loader and puts `AprPair` in
+the place of its `Mixup`. Scripts that take `create_loader` or `Mixup` from `timm.data` after this one has started see
+the replacements.
 
 train.py takes the mean loss over both views, the published recipe their sum: with SGD and two views, double --lr and
 halve --weight-decay to the same effect, or give `--views mixed`.
@@ -14,6 +17,7 @@ halve --weight-decay to the same effect, or give `--views mixed`.
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import runpy
 import sys
@@ -31,11 +35,10 @@ from apr_dali.backend import VIEWS
 from apr_dali.config import AUGMENTATIONS, IMAGENET
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
+from apr_dali.integrations import timm_options
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import command
 from apr_dali.transforms import AprPair
-
-_NOT_DONE = ("auto_augment", "re_prob", "num_aug_repeats", "num_aug_splits", "vflip", "input_size_choices")
 
 
 class TimmLoader:
@@ -74,10 +77,12 @@ class AprMixup:
     """APR-P where timm calls its Mixup: images (B, C, H, W) and labels (B,) to both views and soft targets.
 
     Gives (2·B, C, H, W) and (2·B, num_classes), the views of an image side by side, or B with views="mixed".
-    Of Mixup's arguments it takes label_smoothing and num_classes; what is mixed and how often is AprPair's.
+    Of Mixup's arguments it takes label_smoothing and num_classes; what is mixed and how often is AprPair's. CutMix and
+    other modes are refused.
     """
 
-    def __init__(self, pair: AprPair, label_smoothing: float = 0.1, num_classes: int = 1000, **_: Any) -> None:
+    def __init__(self, pair: AprPair, label_smoothing: float = 0.1, num_classes: int = 1000, **options: Any) -> None:
+        timm_options.check_mixup(options)
         self.pair, self.label_smoothing, self.num_classes = pair, label_smoothing, num_classes
         self.mixup_enabled = True
 
@@ -89,78 +94,91 @@ class AprMixup:
 
 
 def create_loader(
-    dataset: Any,
-    input_size: Any,
-    batch_size: int,
-    is_training: bool = False,
-    *,
+    *args: Any,
     aug: str = "none",
     views: str = "both",
     seed: int = 42,
-    distributed: bool = False,
-    original: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Any:
     """`timm.data.create_loader` with DALI and APR for training, and as it is for everything else.
 
     Args:
-        dataset: timm's ImageDataset on a folder of class folders.
-        input_size: (3, S, S) or S.
+        args, options: timm's arguments; the dataset is an ImageDataset on a folder of class folders. For training,
+            what is done with each says `timm_options`; num_workers are DALI's threads.
         aug, views, seed: see `apr_dali.ImageNetLoader`.
-        original: timm's function.
-        options: timm's arguments. Of them device, img_dtype, mean, std and num_workers (DALI's threads) are followed,
-            crops, ratios and colour jitter are the recipe's own.
 
     Raises:
-        InputError: for timm's augmentations that the pipeline has not, and readers of no folder.
+        InputError: for what the pipeline cannot do, by name, and readers of no folder.
     """
-    if not is_training:
-        assert original is not None
-        return original(dataset, input_size, batch_size, distributed=distributed, **options)
-    if options.get("collate_fn") is not None:
-        raise InputError("the DALI loader mixes no batches as they are collated: leave out --mixup and --cutmix")
-    wanted = [name for name in _NOT_DONE if options.get(name)]
-    if wanted:
-        raise InputError(f"the DALI loader knows no {', '.join(wanted)}: leave them out, or use --pair")
-    device = torch.device(options.get("device", "cuda"))
-    given: dict[str, Any] = {name: tuple(options[name]) for name in ("mean", "std") if name in options}
-    recipe = replace(IMAGENET, **given)
-    shard = (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if distributed else (0, 1)
+    # Not timm.data's, which this function takes the place of.
+    from timm.data import loader as timms
 
-    def make(epoch: int) -> ImageNetLoader:
-        return ImageNetLoader(
-            image_set(dataset),
-            batch_size,
-            aug,
-            views=views if aug in ("apr-p", "apr-sp") else "both",
-            device="gpu" if device.type == "cuda" else "cpu",
-            device_id=device.index or 0,
-            shard=shard,
-            seed=seed + epoch,
-            dtype=str(options.get("img_dtype", torch.float32)).removeprefix("torch."),
-            image_size=input_size if isinstance(input_size, int) else input_size[-1],
-            threads=options.get("num_workers") or None,
-            drop_last=True,
-            recipe=recipe,
-        )
+    signature = inspect.signature(timms.create_loader)
+    bound = signature.bind(*args, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    if not given["is_training"]:
+        return timms.create_loader(*args, **options)
+    timm_options.check_loader(given, signature)
+    images, device = image_set(given["dataset"]), torch.device(given["device"])
+    loader = partial(
+        ImageNetLoader,
+        images,
+        given["batch_size"],
+        aug,
+        views=views if aug in ("apr-p", "apr-sp") else "both",
+        device="gpu" if device.type == "cuda" else "cpu",
+        device_id=device.index or 0,
+        shard=_shard(given["distributed"]),
+        dtype="float16" if given["fp16"] else str(given["img_dtype"]).removeprefix("torch."),
+        image_size=timm_options.side(given["input_size"]),
+        threads=given["num_workers"] or None,
+        drop_last=True,
+        recipe=replace(IMAGENET, mean=tuple(given["mean"]), std=tuple(given["std"])),
+    )
+    return TimmLoader(lambda epoch: loader(seed=seed + epoch), given["dataset"])
 
-    return TimmLoader(make, dataset)
+
+def _shard(distributed: bool) -> tuple[int, int]:
+    return (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if distributed else (0, 1)
 
 
 def image_set(dataset: Any) -> ImageSet:
     """The files and labels of timm's ImageDataset on a folder of class folders."""
     samples = getattr(dataset.reader, "samples", None)
-    if samples is None:
+    if not samples or not isinstance(samples[0][0], str):
         raise InputError(
             "the DALI loader needs a folder of class folders, timm reads with "
             f"{type(dataset.reader).__name__}: use --pair"
         )
+    mode = getattr(dataset, "input_img_mode", "RGB")
+    if mode != "RGB" or getattr(dataset, "target_transform", None) is not None:
+        raise InputError(f"the DALI loader gives RGB images with their folders' labels, got {mode} or other labels")
     names = dataset.reader.class_to_idx
     return ImageSet(
         files=tuple(os.path.abspath(path) for path, _ in samples),
         labels=np.array([label for _, label in samples], np.int64),
         classes=tuple(sorted(names, key=names.__getitem__)),
     )
+
+
+def _with_the_same_labels(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, timm's create_loader or ours, that refuses a later set whose labels mean other classes."""
+    known: dict[str, int] = {}
+
+    def loader(dataset: Any, *args: Any, **options: Any) -> Any:
+        labels = getattr(getattr(dataset, "reader", None), "class_to_idx", None) or {}
+        for name, label in labels.items():
+            before = known.get(name, "not there")
+            if known and before != label:
+                raise InputError(
+                    f"the sets' labels mean different classes: {name!r} is {label} and was {before}; "
+                    "give both the same class folders, or name them in a file for timm's --class-map"
+                )
+        known.update(labels)
+        return make(dataset, *args, **options)
+
+    return loader
 
 
 def _replace_mixup(data: Any, pair: AprPair) -> None:
@@ -198,10 +216,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (given.loader is None) == (given.pair is None):
         parser.error("give one of --loader and --pair")
     if given.loader is not None:
-        original = timm.data.create_loader
-        timm.data.create_loader = partial(create_loader, aug=given.loader, views=given.views, original=original)
+        timm.data.create_loader = partial(create_loader, aug=given.loader, views=given.views)
     else:
-        _replace_mixup(timm.data, AprPair(given.pair, views=given.views, seed=int(os.environ.get("RANK", "0"))))
+        _replace_mixup(timm.data, AprPair(given.pair, views=given.views))
+    timm.data.create_loader = _with_the_same_labels(timm.data.create_loader)
     sys.argv = [given.script, *given.arguments]
     # As `python SCRIPT` does it: its own folder comes first.
     sys.path.insert(0, os.path.dirname(os.path.abspath(given.script)))

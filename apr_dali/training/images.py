@@ -12,6 +12,7 @@ from PIL import Image
 from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
+from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 from apr_dali.training.distributed import Group, cores, gather, on_main
 
@@ -87,11 +88,7 @@ def some_images(opened: Images, count: int) -> list[tuple[Image.Image, str]]:
     if isinstance(opened, TarSet):
         return _first_of_tar(opened, count)
     chosen = [n * len(opened) // count for n in range(min(count, len(opened)))]
-    found = []
-    for n in chosen:
-        with Image.open(opened.files[n]) as image:
-            found.append((image.convert("RGB"), opened.classes[opened.labels[n]]))
-    return found
+    return [(open_image(opened.files[n]), opened.classes[opened.labels[n]]) for n in chosen]
 
 
 def _first_of_tar(opened: TarSet, count: int) -> list[tuple[Image.Image, str]]:
@@ -106,7 +103,7 @@ def _first_of_tar(opened: TarSet, count: int) -> list[tuple[Image.Image, str]]:
                 found.append((image, opened.classes[int(content.read())]))
                 image = None
             elif not member.name.endswith(".cls"):
-                image = Image.open(io.BytesIO(content.read())).convert("RGB")
+                image = open_image(io.BytesIO(content.read()))
             if len(found) == count:
                 break
     return found

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:
     import numpy as np
-    from PIL import Image
 
+    from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
     from apr_dali.training.pictures import centre_crop
 
@@ -70,12 +70,5 @@ def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:
         return np.stack([centre_crop(photograph(name), size) for name in _SUBJECTS]), _SUBJECTS
     if len(files) == 1:
         raise InputError("a gallery needs two images or more, got one: each is the partner of another")
-    crops = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                crops.append(centre_crop(image.convert("RGB"), size))
-        # What a broken file raises depends on where it is broken.
-        except Exception as error:
-            raise InputError(f"{file} cannot be read as an image: {error}") from error
+    crops = [centre_crop(open_image(file), size) for file in files]
     return np.stack(crops), tuple(Path(file).stem for file in files)

@@ -126,16 +126,10 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
 def _open_two(paths: list[str]) -> list[NDArray[np.uint8]]:
     """Two image files of one size, uint8 (H, W, 3)."""
     import numpy as np
-    from PIL import Image
 
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        # A broken image may raise anything.
-        except Exception as error:
-            raise InputError(f"{path} cannot be read as an image: {error}") from error
+    from apr_dali.data.image_file import open_image
+
+    images = [np.asarray(open_image(path)) for path in paths]
     if images[0].shape != images[1].shape:
         sizes = " and ".join(f"{image.shape[1]}×{image.shape[0]}" for image in images)
         raise InputError(f"a swap needs two images of one size, whose frequencies correspond, got {sizes} pixels")

@@ -63,15 +63,9 @@ def _grey(path: str | None) -> NDArray[np.float64]:
     import numpy as np
     from PIL import Image
 
+    from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
     from apr_dali.training.pictures import centre_crop
 
-    if path is None:
-        colour = Image.fromarray(centre_crop(photograph(_PHOTOGRAPH), _SIZE))
-        return np.asarray(colour.convert("L"), np.float64) / 255
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"), np.float64) / 255
-    # A broken image may raise anything.
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from error
+    color = Image.fromarray(centre_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
+    return np.asarray(color.convert("L"), np.float64) / 255

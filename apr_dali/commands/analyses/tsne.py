@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TEXT = "t-SNE of high-frequency amplitudes of clean, corrupted and other images, and how well a probe tells them apart"
 
 _SHOWN = ("gaussian noise", "blur", "jpeg")
-_CLEAN = "clean"
+_CLEAN, _TILES = "clean", "photographs"
 _DIGIT_SIZE = 32
 
 
@@ -88,19 +88,21 @@ def _sets(args: argparse.Namespace) -> dict[str, Images]:
     sets = {_CLEAN: clean}
     if args.corrupted is None:
         sets |= {name: CORRUPTIONS[name][0](clean, CORRUPTIONS[name][1][1]) for name in _SHOWN}
-    given = {**_named(args.corrupted or ()), **_named(args.ood or ())}
+    given = _named([*(args.corrupted or ()), *(args.ood or ())], {*sets, _TILES})
     sets |= {name: _read(path, args.size, args.limit) for name, path in given.items()}
     if args.ood is None:
-        sets["photographs"] = _tiles(args.size, args.limit)
+        sets[_TILES] = _tiles(args.size, args.limit)
     return sets
 
 
-def _named(given: list[str] | tuple[str, ...]) -> dict[str, str]:
-    found = {}
+def _named(given: list[str], taken: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for text in given:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
             raise InputError(f"expected NAME=DIR, such as noise=/sets/noise, got {text!r}")
+        if name in found or name in taken:
+            raise InputError(f"{text}: another set is called {name}; give each a name of its own")
         found[name] = path
     return found
 
@@ -110,10 +112,10 @@ def _read(path: str, size: int, limit: int) -> Images:
     import os
 
     import numpy as np
-    from PIL import Image
 
     from apr_dali.commands.analyses.common import evenly
     from apr_dali.data.folders import images_below
+    from apr_dali.data.image_file import open_image
     from apr_dali.data.small_sets import SIDE, open_images
 
     files = images_below(path) if os.path.isdir(path) else []
@@ -124,11 +126,11 @@ def _read(path: str, size: int, limit: int) -> Images:
         raise InputError(f"{path} holds no image")
     found = []
     for n in evenly(len(files), limit):
-        with Image.open(files[n]) as image:
-            if min(image.size) < size:
-                raise InputError(f"{files[n]} has {image.size[0]}×{image.size[1]} pixels, --size is {size}")
-            left, top = ((side - size) // 2 for side in image.size)
-            found.append(np.asarray(image.convert("RGB").crop((left, top, left + size, top + size))))
+        image = open_image(files[n])
+        if min(image.size) < size:
+            raise InputError(f"{files[n]} has {image.size[0]}×{image.size[1]} pixels, --size is {size}")
+        left, top = ((side - size) // 2 for side in image.size)
+        found.append(np.asarray(image.crop((left, top, left + size, top + size))))
     return np.stack(found)
 
 

@@ -1,0 +1,67 @@
+"""How an image file becomes 8-bit RGB: the one place that decodes image files outside DALI.
+
+Levels are those that DALI gives: 16 bits are scaled to 8, floating-point ones count from 0 to 1. Pillow's own
+`convert("RGB")` cuts both off at 255.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from apr_dali.errors import InputError
+
+# Pillow opens 16 grey bits of these as 32.
+_SIXTEEN_BITS_AS_32 = ("PNG", "PPM")
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+
+
+def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
+    """An image file, or an open one, decoded as RGB, 0..255; its EXIF orientation is not looked at.
+
+    Raises:
+        InputError: for a file that cannot be decoded, or whose levels have no known range; with its path.
+    """
+    try:
+        with Image.open(source) as image:
+            return to_rgb(image)
+    # A broken image may raise anything.
+    except Exception as error:
+        name = getattr(source, "name", "an image") if hasattr(source, "read") else source
+        raise InputError(f"{name} cannot be decoded ({error})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, 0..255; transparency is left out, as ever in this field.
+
+    16 grey bits v become round(v / 257), floating-point levels v in 0..1 round(255·v), as DALI has it.
+
+    Raises:
+        InputError: for levels of no known range: 32-bit integers, and floating-point ones outside 0..1.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_32):
+        return _grey(np.asarray(image) / _greatest(image))
+    if image.mode == "I":
+        raise InputError("32-bit integer levels have no known range: save the image with 8 or 16 bits")
+    if image.mode == "F":
+        levels = np.asarray(image)
+        if not ((levels >= 0) & (levels <= 1)).all():  # nan is refused too
+            raise InputError(
+                f"floating-point levels must be in 0..1, got {levels.min():g}..{levels.max():g}: save the image with "
+                "8 or 16 bits"
+            )
+        return _grey(levels.astype(np.float64))
+    return image.convert("RGB")
+
+
+def _greatest(image: Image.Image) -> int:
+    """The level of white: a TIFF may hold 12 bits."""
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    return int(2 ** bits[0] - 1)
+
+
+def _grey(shares: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(255 * shares).astype(np.uint8)).convert("RGB")
