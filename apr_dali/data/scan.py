@@ -177,7 +177,12 @@ def _jpeg_has_end(content: bytes) -> bool:
 
 
 def _undecodable(files: Files) -> list[Bad]:
-    return [(str(file), reason) for file in files if (reason := _why_undecodable(file)) is not None]
+    # DALI decodes images of any size; Pillow's limit is against pictures that a stranger has sent.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return [(str(file), reason) for file in files if (reason := _why_undecodable(file)) is not None]
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _why_undecodable(path: str | Part) -> str | None:
