@@ -7,6 +7,7 @@ Exit status: 0 when all is well, 1 when the answer is bad news (a broken image, 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv` (default: the process's arguments) and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold what the terminal, or no text at all, can show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         return int(args.run(args))
@@ -89,23 +93,27 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _add_check_data(commands: Commands) -> None:
     parser = commands.add_parser("check-data", help="decode every image of a data set and name the broken ones")
-    parser.add_argument("directory", metavar="DIR", help="a folder with train/ and val/, or of class folders")
+    parser.add_argument("directory", metavar="DIR", help="a folder with train/ and val/, of class folders, or of tars")
     parser.add_argument(
         "--write-file-list",
         metavar="FILE",
         help="write a list of the images that are fine, which a trainer takes in place of the folder",
     )
+    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
+    parser.add_argument("--tar-label", metavar="EXT", default="cls", help="the label in them (default: %(default)s)")
     add_processes(parser)
     parser.set_defaults(run=_check_data)
 
 
 def _check_data(args: argparse.Namespace) -> int:
     from apr_dali.data.check import check_tree, write_good
+    from apr_dali.data.tars import Components
 
     if args.write_file_list is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.write_file_list))):
         # Not after an hour of decoding.
         raise InputError(f"--write-file-list {args.write_file_list}: its folder is not there; make it first")
-    checked = check_tree(args.directory, args.processes)
+    components = Components(args.tar_image, args.tar_label)
+    checked = check_tree(args.directory, args.processes, components, for_list=args.write_file_list is not None)
     for path, reason in checked.bad:
         print(f"{path}: {reason}")
     print(checked.table(_WIDTH))

@@ -221,6 +221,10 @@ class ImageNetOptions(TrainingOptions):
     on_error: str = option(
         "data", "raise", "an image that cannot be decoded stops the run, or is left out and counted", choices=ON_ERROR
     )
+    tar_image: str = option(
+        "data", "", "the image in a tar's samples (default: the only one), several with ; between them", metavar="EXT"
+    )
+    tar_label: str = option("data", "cls", "the label in a tar's samples", metavar="EXT")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,17 +13,16 @@ import argparse
 from pathlib import Path
 
 from apr_dali import ImageNetLoader
-from apr_dali.data.folders import TarSet
+from apr_dali.data.folders import TarSet, read_classes
 
 
 def open_s3(prefix: str, indices: Path) -> TarSet:
     """The tars below `prefix` that have an index in the folder."""
     found = sorted(indices.glob("*.idx"))
-    classes = tuple((indices / "classes.txt").read_text().split())
     return TarSet(
         tars=tuple(f"{prefix.rstrip('/')}/{path.stem}.tar" for path in found),
         indices=tuple(str(path.absolute()) for path in found),
-        classes=classes,
+        classes=read_classes(indices / "classes.txt"),
     )
 
 

@@ -6,7 +6,11 @@ Evaluation: resize of the shorter side, centre crop, normalise. The geometry is 
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,9 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from apr_dali.config import STANDARD, AprRecipe, Scaling, uses_pair, uses_single
+from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
+from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.pipelines import operators
 
 # What torchvision's RandomResizedCrop draws from.
@@ -26,7 +32,7 @@ _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
-_TAR_IMAGES = "jpg;jpeg;png;JPEG;JPG;PNG"
+_READ_AT_ONCE = 64
 # DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
 _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
@@ -52,7 +58,7 @@ class Graph:
         return self.threads if self.backend in ("auto", "native") else None
 
 
-def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
+def read(source: ImageSet | ReaderFiles, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
     """Encoded images and int32 labels (1,) of one shard; every epoch ends on a whole batch, filled by repetition."""
     common: dict[str, Any] = {
         "name": "Reader",
@@ -69,19 +75,43 @@ def read(source: ImageSet | TarSet, shard: tuple[int, int], seed: int, shuffle: 
     encoded, digits = fn.readers.webdataset(  # type: ignore[misc]
         paths=list(source.tars),
         index_paths=list(source.indices),
-        ext=[_TAR_IMAGES, "cls"],
+        ext=[tar_reader.IMAGE, tar_reader.LABEL],
         missing_component_behavior="error",
         random_shuffle=shuffle,
         # A small set would fill a larger buffer with the same samples several times, from afar over the network.
-        initial_fill=min(_TAR_SHUFFLE_BUFFER, len(source)),
+        initial_fill=min(_TAR_SHUFFLE_BUFFER, source.samples),
         seed=seed,
         **common,
     )
-    return encoded, fn.python_function(digits, function=_parse_labels, batch_processing=True)
+    parse = partial(_parse_labels, classes=source.classes)
+    # DALI knows where a sample comes from: a label that is none can say so.
+    origin = fn.get_property(digits, key="source_info")
+    return encoded, fn.python_function(digits, origin, function=parse, batch_processing=True)
 
 
-def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
-    return [np.array([int(bytes(sample))], np.int32) for sample in digits]
+def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: int) -> list[np.ndarray]:
+    labels = []
+    for content, origin in zip(digits, origins, strict=True):
+        name = bytes(origin).decode("utf-8", "surrogateescape")
+        labels.append(np.array([tar_reader.read_label(bytes(content), name, classes)], np.int32))
+    return labels
+
+
+def stored_images(source: TarSet, shard: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
+    """The images of one shard as they lie in the tars, in their order, each after DALI's words for where it lies."""
+
+    @pipeline_def(batch_size=_READ_AT_ONCE, num_threads=1, device_id=None)
+    def reading(files: ReaderFiles) -> tuple[DataNode, DataNode]:
+        images, _ = read(files, shard, seed=0, shuffle=False)
+        return images, fn.get_property(images, key="source_info")
+
+    with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
+        pipeline = reading(tar_reader.write(source, folder))
+        pipeline.build()
+    for _ in range(ceil(len(source) / shard[1] / _READ_AT_ONCE)):
+        images, origins = pipeline.run()
+        for image, origin in zip(images, origins, strict=True):
+            yield bytes(np.array(origin)).decode("utf-8", "surrogateescape"), bytes(np.array(image))
 
 
 def random_crop(encoded: DataNode, device: str) -> DataNode:
@@ -92,7 +122,7 @@ def random_crop(encoded: DataNode, device: str) -> DataNode:
 
 
 @pipeline_def(enable_checkpointing=True)
-def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
+def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
     images = resize(random_crop(encoded, graph.device), (graph.image_size, graph.image_size))
@@ -116,7 +146,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> 
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, DataNode]:
+def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
     """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
@@ -208,6 +238,8 @@ def build(
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    made = train_pipeline(source, graph, seed, **options) if train else eval_pipeline(source, graph, **options)
-    made.build()
+    with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
+        files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
+        made = train_pipeline(files, graph, seed, **options) if train else eval_pipeline(files, graph, **options)
+        made.build()  # reads the indices
     return made

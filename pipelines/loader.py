@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from apr_dali.config import (
     check_choice,
     uses_pair,
 )
+from apr_dali.data import tar_reader
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
-from apr_dali.data.scan import header_check, quick_check
+from apr_dali.data.scan import Bad, header_check, quick_check, why_headless
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
@@ -54,8 +56,8 @@ class ImageNetLoader(EpochLoader):
     that was left in mid-epoch starts that epoch again from its beginning.
 
     Args:
-        path: a folder of class folders, a folder of tars with their indices, a file list, or several of
-            these; or what `apr_dali.data.folders.open_set` has found in them.
+        path: a folder of class folders, a folder of tars, a file list, or several of these; or what
+            `apr_dali.data.folders.open_set` has found in them.
         batch_size: images a batch on this rank, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp; training only.
         train: random crops, flips and augmentation in shuffled order, or centre crops in the order of the set.
@@ -75,9 +77,10 @@ class ImageNetLoader(EpochLoader):
         classes: names that the set must have, in this order; None takes its own. Of a validation set, the training
             loader's `classes`, so that labels mean the same.
         allow_missing_classes: the set may lack some of `classes`; one that has others is refused as ever.
-        on_error: what an image file does that cannot be decoded: "raise" ends the epoch with its path; "skip" leaves
-            it out, warns, and adds the path to `loader.skipped`. All other images keep their order and their batches,
-            which are then smaller; where nothing is left of a training batch, it is made of the images after those.
+        on_error: what an image does that cannot be decoded, or a tar's sample without an image or a label: "raise" ends
+            the epoch with its path, or the tar's path and its key; "skip" leaves it out, warns, and adds that to
+            `loader.skipped`. All other images keep their order and their batches, which are then smaller; where nothing
+            is left of a training batch, it is made of the images after those.
         backend: of the operators, see `apr_dali.pair`.
 
     Raises:
@@ -130,9 +133,8 @@ class ImageNetLoader(EpochLoader):
             self._set = path
         else:
             self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
-        if on_error == "skip" and not isinstance(self._set, ImageSet):
-            raise InputError("on_error='skip' needs image files: look for broken ones before they are packed into tars")
         self._on_error = on_error
+        self._leave_out(self._set.faults())
         threads = threads or default_threads(device)
         self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling, views)
         super().__init__(
@@ -151,41 +153,75 @@ class ImageNetLoader(EpochLoader):
         )
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
-        return imagenet.build(
-            with_stand_ins(self._set, self.skipped) if isinstance(self._set, ImageSet) else self._set,
-            self._graph,
-            train=self.train,
-            batch_size=self.batch_size,
-            device_id=self._device.index,
-            seed=self._seed,
-            checkpoint=checkpoint,
-        )
+        try:
+            return imagenet.build(
+                with_stand_ins(self._set, self.skipped),
+                self._graph,
+                train=self.train,
+                batch_size=self.batch_size,
+                device_id=self._device.index,
+                seed=self._seed,
+                checkpoint=checkpoint,
+            )
+        except RuntimeError as error:
+            if isinstance(self._set, TarSet):
+                tar_reader.refuse_unreadable(self._set, str(error))
+            raise
 
     def _settings(self) -> dict[str, Any]:
         return _graph_settings(self._graph)
 
     def _recover(self, error: RuntimeError) -> None:
-        broken = [path for path in self._broken(error) if path not in self.skipped]
+        broken = [(path, reason) for path, reason in self._broken(error) if path not in self.skipped]
         if not broken:
             raise error
-        if self._on_error == "raise":
-            raise InputError(
-                f"the image {broken[0]} cannot be decoded: remove it, let `apr-dali check-data` write a file list "
-                "without it, or leave such images out with on_error='skip'"
-            ) from error
-        for path in broken:
-            warnings.warn(f"left out {path}, which cannot be decoded", stacklevel=2)
-        self.skipped += tuple(broken)
+        self._leave_out(broken, error)
 
-    def _broken(self, error: RuntimeError) -> list[str]:
-        """The paths of the images that caused the error, as far as they can be found out."""
-        named = [found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))]
-        if named or not isinstance(self._set, ImageSet):
-            return named
+    def _leave_out(self, broken: Sequence[Bad], error: RuntimeError | None = None) -> None:
+        """Add what is broken to `skipped`, or raise InputError, by `on_error`."""
+        if broken and self._on_error == "raise":
+            (path, reason), tars = broken[0], isinstance(self._set, TarSet)
+            more = f" (and {len(broken) - 1} others)" if len(broken) > 1 else ""
+            remedy = (
+                "pack the tar anew without it (`apr-dali check-data` finds all of them)"
+                if tars
+                else "remove it, let `apr-dali check-data` write a file list without it"
+            )
+            raise InputError(
+                f"the {'sample' if tars else 'image'} {path} {reason}{more}: {remedy}, or leave such images out with "
+                "on_error='skip'"
+            ) from error
+        for path, reason in broken:
+            warnings.warn(f"left out {path}, which {reason}", stacklevel=3)
+        self.skipped += tuple(path for path, _ in broken)
+
+    def _broken(self, error: RuntimeError) -> list[Bad]:
+        """The paths of the images that caused the error, as far as they can be found out, and what each is or has."""
+        if isinstance(self._set, TarSet):
+            tar_reader.refuse_unreadable(self._set, str(error))
+            named = tar_reader.fault(self._set, str(error))
+        else:
+            paths = [found[1] for pattern in _DECODE_ERRORS if (found := re.search(pattern, str(error)))]
+            named = (paths[0], "cannot be decoded") if paths else None
+        if named:
+            return [named]
         # Where already the header is broken the decoder does not say which file it was.
-        threads = self._graph.threads
-        bad = quick_check(self._set.files, threads) or header_check(self._set.files, threads)
-        return [path for path, _ in bad]
+        known = set(self.skipped)
+        images = self._set.files if isinstance(self._set, ImageSet) else self._set.parts()
+        files = [image for image in images if str(image) not in known]
+        bad = quick_check(files, self._graph.threads) or header_check(files, self._graph.threads)
+        if not bad and isinstance(self._set, TarSet) and self._set.remote:
+            bad = self._first_without_header(self._set.without(self.skipped))
+        return [(path, f"cannot be decoded ({reason})") for path, reason in bad]
+
+    def _first_without_header(self, source: TarSet) -> list[Bad]:
+        """The first broken image in what DALI reads: from object storage nobody else can."""
+        # In training a process may meet any image.
+        for origin, content in imagenet.stored_images(source, (0, 1) if self.train else self._graph.shard):
+            reason = why_headless(BytesIO(content))
+            if reason is not None:
+                return [(tar_reader.name_of(source, origin), reason)]
+        return []
 
 
 class CifarLoader(EpochLoader):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tar_files import folder_of
 
 from apr_dali import __version__, cli
 from apr_dali.cli import main
@@ -113,19 +115,49 @@ class TestCheckData:
 
     @pytest.mark.parametrize(
         ("given", "expected"),
-        [("none", "is not there"), ("file.txt", "is a file: give the folder"), ("tars", "holds tar files")],
+        [("none", "is not there"), ("file.txt", "is a file: give the folder"), ("tars", "0.tar is cut off, damaged")],
     )
     def test_wrong_input(self, tmp_path, capsys, given, expected):
         (tmp_path / "file.txt").touch()
         (tmp_path / "tars").mkdir()
         (tmp_path / "tars/0.tar").touch()
-        (tmp_path / "tars/0.idx").write_text("v1.2 1\n")
         (tmp_path / "tars/classes.txt").write_text("cat\n")
         assert main(["check-data", str(tmp_path / given)]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("error: ")
         assert expected in err
+
+    def test_tars(self, tmp_path, capsys):
+        image = photo(tmp_path / "a.jpg").read_bytes()
+        members = {"0": {"cls": b"1\n", "jpg": image, "json": b"{}"}, "1": {"jpg": image, "cls": b"0"}}
+        members |= {"2": {"jpg": image[:-300], "cls": b"0"}, "3": {"jpg": image, "cls": b"2"}, "4": {"jpg": image}}
+        packed = [(f"{key}.{ext}", content) for key, found in members.items() for ext, content in found.items()]
+        folder_of(tmp_path / "d/train", packed)
+        folder_of(tmp_path / "d/val", packed[:5])
+        assert main(["check-data", str(tmp_path / "d"), "--processes", "1"]) == 1
+        tar = tmp_path / "d/train/0.tar"
+        assert capsys.readouterr().out.splitlines() == [
+            f"{tar}/4: has no label (cls), only jpg",
+            f"{tar}/3: has the label 2: expected 0..1, one of 2 classes",
+            f"{tar}/2: truncated: no end marker",
+            "class               train     bad     val     bad",
+            "cat                     1       1       1       0",
+            "dog                     1       0       1       0",
+            "no image or label       0       2       0       0",
+            "total                   2       3       2       0",
+        ]
+        assert main(["check-data", str(tmp_path / "d"), "--write-file-list", str(tmp_path / "l.txt")]) == 2
+        assert "whose samples a file list cannot name" in capsys.readouterr().err
+        assert main(["check-data", str(tmp_path / "d"), "--tar-label", "txt"]) == 2
+        assert "none has both image and label" in capsys.readouterr().err
+
+    def test_names_that_are_no_text(self, tree, tmp_path, capfdbinary):
+        name = os.fsdecode(b"\xe4.jpg")
+        os.rename(tree / "train/cat/2.jpg", tree / "train/cat" / name)
+        assert main(["check-data", str(tree), "--processes", "1", "--write-file-list", str(tmp_path / "l.txt")]) == 1
+        assert b"cat/\\udce4.jpg: has a name that is not UTF-8" in capfdbinary.readouterr().out
+        assert len(open_set(tmp_path / "l.txt", "train").files) == 4
 
     def test_no_place_for_the_list_is_said_before_decoding(self, tree, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr("apr_dali.data.check.full_check", lambda *_: pytest.fail("decoded"))

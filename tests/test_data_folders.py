@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tar_files import folder_of, pack, samples
 
 from apr_dali.data.file_list import FileList, read_file_list, write_file_list
-from apr_dali.data.folders import ImageSet, TarSet, count_samples, open_set
+from apr_dali.data.folders import ImageSet, TarSet, open_set
+from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
 
 
@@ -23,16 +25,6 @@ def make_tree(root: Path, *paths: str) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
     return root
-
-
-def make_tars(folder: Path, counts: list[int], classes: str | None = "dog\ncat\n") -> Path:
-    folder.mkdir(parents=True)
-    for number, count in enumerate(counts):
-        (folder / f"{number}.tar").touch()
-        (folder / f"{number}.idx").write_text(f"v1.2 {count}\njpg 512 3 a.jpg cls 1536 1 a.cls\n")
-    if classes is not None:
-        (folder / "classes.txt").write_text(classes)
-    return folder
 
 
 def relative(found: ImageSet | TarSet, root: Path) -> list[tuple[str, int]]:
@@ -183,11 +175,11 @@ class TestSeveral:
 
     def test_tars_cannot_be_joined(self, tmp_path):
         make_tree(tmp_path, "a/cat/1.jpg", "a/dog/1.jpg")
-        make_tars(tmp_path / "b", [1], "cat\ndog\n")
+        folder_of(tmp_path / "b", samples("0"))
         assert_fails("tar files cannot be joined", [tmp_path / "a", tmp_path / "b"])
 
     def test_a_list_of_one_is_that_one(self, tmp_path):
-        make_tars(tmp_path / "b", [4])
+        folder_of(tmp_path / "b", samples("0", "1", "2", "3"))
         assert len(open_set([tmp_path / "b"])) == 4
 
     def test_none(self):
@@ -196,55 +188,146 @@ class TestSeveral:
 
 class TestTars:
     def test_tars_with_their_indices_and_classes(self, tmp_path):
-        make_tars(tmp_path / "train", [3, 40])
+        folder_of(tmp_path / "train", samples("0", "1", "2"), samples("3"), classes="dog\ncat\n")
         found = open_set(tmp_path, "train")
         assert isinstance(found, TarSet)
         assert [Path(t).name for t in found.tars] == ["0.tar", "1.tar"]
         assert [Path(i).name for i in found.indices] == ["0.idx", "1.idx"]
-        assert found.counts == (3, 40)
-        assert len(found) == 43
+        assert found.counts == (3, 1)
+        assert len(found) == 4
         assert found.classes == ("dog", "cat")  # the order of the labels, not of the alphabet
 
     @pytest.mark.parametrize("split", [None, "val"])
     def test_classes_above_the_folder(self, tmp_path, split):
-        folder = make_tars(tmp_path / "val", [2], classes=None)
+        folder = folder_of(tmp_path / "val", samples("0"))
+        (folder / "classes.txt").unlink()
         (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
         assert open_set(tmp_path if split else folder, split).classes == ("cat", "dog")
 
     def test_no_classes(self, tmp_path):
-        make_tars(tmp_path / "deep/train", [2], classes=None)
-        assert_fails(r"no classes\.txt: write .*train/classes\.txt", tmp_path / "deep", "train")
+        (folder_of(tmp_path / "deep/train", samples("0")) / "classes.txt").unlink()
+        assert_fails(
+            r"no classes\.txt: write .*train/classes\.txt.*unpack each to a folder", tmp_path / "deep", "train"
+        )
 
     @pytest.mark.parametrize("text", ["\n", "cat\ncat\n"])
     def test_classes_must_be_named_once(self, tmp_path, text):
-        make_tars(tmp_path / "t", [2], classes=text)
-        assert_fails("must name each class once", tmp_path / "t")
+        assert_fails("must name each class once", folder_of(tmp_path / "t", samples("0"), classes=text))
 
-    def test_a_tar_without_index_says_how_to_make_it(self, tmp_path):
-        folder = make_tars(tmp_path / "t", [2, 2])
-        (folder / "1.idx").unlink()
-        assert_fails(f"no index.*: wds2idx {folder}/1.tar {folder}/1.idx", folder)
-
-    @pytest.mark.parametrize("text", ["", "not an index", "v1.2 many", "v9 3"])
-    def test_a_broken_index(self, tmp_path, text):
-        folder = make_tars(tmp_path / "t", [2])
-        (folder / "0.idx").write_text(text)
-        assert_fails(f"0.idx is not an index of DALI.*wds2idx {folder}/0.tar", folder)
+    def test_classes_as_editors_write_them(self, tmp_path):
+        folder = folder_of(tmp_path / "t", samples("0"))
+        (folder / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\nbig dog\r\n")
+        assert open_set(folder, classes=("cat", "big dog")).classes == ("cat", "big dog")
+        (folder / "classes.txt").write_bytes("Vögel".encode("latin-1"))
+        assert_fails(r"classes\.txt is not UTF-8 text: .*at byte 1", folder)
 
     def test_no_samples(self, tmp_path):
-        assert_fails("no samples", make_tars(tmp_path / "t", [0, 0]))
+        assert_fails("no samples", folder_of(tmp_path / "t", [], [("README.md", b"")]))
+
+    def test_samples_without_any_label(self, tmp_path):
+        """As ImageNet's own tars, one for each class."""
+        folder = folder_of(tmp_path / "t", [("a.jpg", b""), ("b.jpg", b"")])
+        assert_fails(r"of 2 samples .*none has both.*0\.tar/a has no label.*--tar-label.*unpack", folder)
+
+    def test_compressed_tars(self, tmp_path):
+        make_tree(tmp_path, "0.tar.gz", "1.tgz")
+        assert_fails(r"compressed tars \(0\.tar\.gz, 1\.tgz\).*unpack", tmp_path)
 
     def test_other_classes_and_another_order(self, tmp_path):
-        folder = make_tars(tmp_path / "t", [2])
+        folder = folder_of(tmp_path / "t", samples("0"), classes="dog\ncat\n")
         assert open_set(folder, classes=("dog", "cat")).classes == ("dog", "cat")
         assert_fails("in the order of the training set", folder, classes=("cat", "dog"))
         assert_fails("missing: emu", folder, classes=("cat", "dog", "emu"))
         # Labels in a tar are numbers: without the names of all classes their meaning is not known.
         assert_fails("missing: emu", folder, classes=("dog", "cat", "emu"), allow_missing_classes=True)
 
-    def test_counting_reads_the_first_line(self, tmp_path):
-        (tmp_path / "a.idx").write_text("v1.1 12\n" + "garbage" * 100)
-        assert count_samples(tmp_path / "a.idx") == 12
+    def test_components_of_what_has_none(self, tmp_path):
+        make_tree(tmp_path, "d/cat/1.jpg")
+        write_file_list(tmp_path / "l.txt", FileList(str(tmp_path / "d"), ("cat",), (), ("cat/1.jpg",)))
+        for source in (tmp_path / "d", tmp_path / "l.txt"):
+            assert_fails("have no effect on .*no tars", source, components=Components(image="png"))
+
+    def test_a_name_that_is_no_text(self, tmp_path):
+        folder = folder_of(tmp_path / "t", samples("0"))
+        os.rename(folder / "0.tar", os.fsdecode(os.fsencode(folder) + b"/\xff.tar"))
+        assert_fails(r"\.tar has a name that is not UTF-8.*rename", folder)
+
+
+class TestOddContents:
+    """What lies in people's folders beside their images."""
+
+    def test_a_tar_beside_the_class_folder_it_was_unpacked_to(self, tmp_path):
+        make_tree(tmp_path, "n01/1.jpg", "n02/1.jpg")
+        pack(tmp_path / "n01.tar", [("1.jpg", b"")])
+        assert relative(open_set(tmp_path), tmp_path) == [("n01/1.jpg", 0), ("n02/1.jpg", 1)]
+
+    def test_a_tar_that_was_not_unpacked(self, tmp_path):
+        make_tree(tmp_path, "n01/1.jpg", "n02/1.jpg", "classes.txt")
+        pack(tmp_path / "n03.tar", [("1.jpg", b"")])
+        assert_fails(r"class folders \(n01, n02\) and also tar files \(n03\.tar\): unpack", tmp_path)
+
+    def test_folders_without_images_beside_tars(self, tmp_path):
+        folder_of(tmp_path, samples("0"))
+        make_tree(tmp_path, "logs/1.txt", "empty/")
+        assert isinstance(open_set(tmp_path), TarSet)
+
+    def test_tars_beside_the_splits(self, tmp_path):
+        make_tree(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg", "devkit.tar")
+        assert relative(open_set(tmp_path, "val"), tmp_path) == [("val/cat/1.jpg", 0)]
+        assert_fails("holds the splits train, val", tmp_path)
+
+    def test_what_operating_systems_leave_behind(self, tmp_path):
+        clutter = ["Thumbs.db", ".DS_Store", "desktop.ini", "@eaDir/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/a.jpg"]
+        make_tree(tmp_path, "cat/1.jpg", *clutter, *(f"cat/{name}" for name in clutter), "lost+found/1.jpg")
+        found = open_set(tmp_path)
+        assert relative(found, tmp_path) == [("cat/1.jpg", 0)]
+        assert found.classes == ("cat",)
+
+    def test_names_that_are_no_text(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg")
+        (tmp_path / "cat" / os.fsdecode(b"\xe4.jpg")).touch()
+        found = open_set(tmp_path)
+        assert isinstance(found, ImageSet)
+        assert len(found) == 2
+        assert found.faults() == [
+            (
+                str(tmp_path / "cat" / os.fsdecode(b"\xe4.jpg")),
+                "has a name that is not UTF-8, which DALI cannot open (rename it)",
+            )
+        ]
+
+    @pytest.mark.parametrize("place", ["cat", "."])
+    @pytest.mark.parametrize(("target", "why"), [("loop", "Too many levels"), ("gone", "No such file")])
+    def test_links_that_lead_nowhere(self, tmp_path, place, target, why):
+        make_tree(tmp_path, "cat/1.jpg")
+        link = tmp_path / place / "loop"
+        link.symlink_to(link.parent / target)
+        assert_fails(rf"{link} is a link that cannot be followed \({why}", tmp_path)
+
+    @pytest.mark.parametrize("target", ["..", ".", "../.."])
+    def test_links_that_lead_back(self, tmp_path, target):
+        make_tree(tmp_path, "d/cat/deep/1.jpg")
+        link = tmp_path / "d/cat/deep/again"
+        link.symlink_to(target)
+        assert_fails(rf"{link} is a link to a folder above it", tmp_path / "d")
+
+    def test_links_that_lead_to_each_other(self, tmp_path):
+        make_tree(tmp_path, "cat/1.jpg", "dog/1.jpg")
+        (tmp_path / "cat/other").symlink_to(tmp_path / "dog")
+        (tmp_path / "dog/other").symlink_to(tmp_path / "cat")
+        assert_fails("other is a link", tmp_path)
+
+    def test_a_folder_that_cannot_be_listed(self, tmp_path, monkeypatch):
+        make_tree(tmp_path, "cat/1.jpg", "dog/1.jpg")
+        scandir = os.scandir
+
+        def refuse(path: str) -> object:
+            if str(path).endswith("dog"):
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert_fails(f"{tmp_path}/dog cannot be listed: Permission denied", tmp_path)
 
 
 class TestFileLists:
@@ -317,6 +400,11 @@ class TestFileLists:
     def test_what_is_no_list(self, tmp_path, text, match):
         (tmp_path / "l.txt").write_text(text)
         assert_fails(match, tmp_path / "l.txt")
+
+    def test_with_a_byte_order_mark(self, tmp_path, listing):
+        write_file_list(tmp_path / "l.txt", listing)
+        (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "l.txt").read_bytes())
+        assert read_file_list(tmp_path / "l.txt") == listing
 
     def test_a_photo_is_no_list(self, tmp_path):
         (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))

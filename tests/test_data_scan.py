@@ -126,6 +126,16 @@ def test_a_warning_about_a_large_image_is_no_fault(tmp_path, monkeypatch):
         assert full_check([file], 1) == []
 
 
+def test_an_image_of_any_size_is_no_fault(tmp_path, monkeypatch):
+    """Over twice its limit, 179 megapixels, Pillow takes an image for an attack."""
+    file = write(tmp_path, "a.png", encode("PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(file)
+    assert full_check([file], 1) == []
+    assert Image.MAX_IMAGE_PIXELS == 64 * 64 // 2 - 1
+
+
 def test_a_warning_about_a_truncated_file_is_a_fault(tmp_path, monkeypatch):
     def load(_: Image.Image) -> None:
         warnings.warn("Truncated File Read", stacklevel=1)

@@ -1,6 +1,7 @@
 """Broken images that turn up in mid-epoch and are left out: all others keep their order and their batches."""
 
 import itertools
+import os
 import shutil
 from collections import Counter
 
@@ -11,7 +12,6 @@ from PIL import Image
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set, with_stand_ins
-from apr_dali.data.sample import write_sample
 from apr_dali.errors import InputError
 
 COUNT, BATCH = 20, 4
@@ -84,6 +84,32 @@ def test_the_others_keep_their_batches(whole, spoil, train, content):
 
 
 @pytest.mark.filterwarnings("ignore:left out")
+def test_faults_of_several_kinds(spoil):
+    """Some are found by their ends, others only once those are left out."""
+    root, paths = spoil(1, content=b"hello")
+    for index, content in ((8, "header"), (12, "within")):
+        other, _ = spoil(index, content=content)
+        shutil.copy(other / name(index), root / name(index))
+        paths.add(str(root / name(index)))
+    with skipping(root) as loader:
+        assert sorted(itertools.chain(*epoch_of(loader))) == [i for i in range(COUNT) if i not in (1, 8, 12)]
+        assert set(loader.skipped) == paths
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_name_that_is_no_text(whole, tmp_path):
+    root = tmp_path / "d"
+    shutil.copytree(whole, root)
+    path = os.fsdecode(os.path.join(os.fsencode(root / name(8)), b"..", b"\xff.jpg"))
+    os.rename(root / name(8), os.path.normpath(path))
+    with pytest.raises(InputError, match=r"has a name that is not UTF-8.*: remove it"):
+        ImageNetLoader(root, BATCH, **SETTINGS)
+    with skipping(root) as loader:
+        assert loader.skipped == (os.path.normpath(path),)
+        assert sorted(itertools.chain(*epoch_of(loader))) == [i for i in range(COUNT) if i != 8]
+
+
+@pytest.mark.filterwarnings("ignore:left out")
 def test_shards_have_the_same_number_of_batches(spoil):
     root, _ = spoil(0, 1, 2, 3, 4, 5, 6, 7, 8)
     loaders = [skipping(root, shard=(rank, 2)) for rank in range(2)]
@@ -142,10 +168,7 @@ def test_stand_ins_are_the_next_whole_images(whole):
         with_stand_ins(images, images.files)
 
 
-def test_what_cannot_be_skipped_is_refused(tmp_path, whole):
-    write_sample(tmp_path / "tars", "webdataset")
-    with pytest.raises(InputError, match="needs image files"):
-        skipping(tmp_path / "tars" / "train")
+def test_what_is_no_choice_is_refused(whole):
     with pytest.raises(InputError, match="on_error must be one of raise, skip"):
         ImageNetLoader(whole, BATCH, on_error="ignore", **SETTINGS)
 

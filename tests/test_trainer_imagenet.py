@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from processes import ENVIRONMENT, torchrun, train_in_two
+from tar_files import folder_of
 
 from apr_dali.training.command import run
 
@@ -403,6 +404,34 @@ def test_file_list_in_place_of_the_folder(tree, train):
     status, told, errors = train("--data", "list.txt", "--epochs", 1, "--output", "run")
     assert status == 0, errors
     assert f"{len(CLASSES) * TRAINING - 1} training images, {len(CLASSES) * VALIDATION} for validation" in told
+
+
+def test_tars_in_place_of_the_folder(tree, train):
+    """With two images and a description a sample, one of which is broken."""
+    for split in ("train", "val"):
+        members = []
+        for number, path in enumerate(sorted(tree.glob(f"{split}/*/*.jpg"))):
+            content = path.read_bytes()[: -300 if (split, number) == ("train", 7) else None]
+            label = str(CLASSES.index(path.parent.name)).encode()
+            members += [
+                (f"{number}.{ext}", content) for ext, content in (("cls", label), ("json", b"{}"), ("x.jpg", content))
+            ]
+            members.append((f"{number}.mask.png", b"no image at all"))
+        folder_of(Path("tars") / split, members, classes="\n".join(CLASSES))
+    options = ["--data", "tars", "--epochs", 1, "--output", "run"]
+    for given, told in (
+        ([], "the sample 0 of .*/train/0.tar has several images: x.jpg, mask.png; .*--tar-image"),
+        (["--tar-image", "x.jpg"], "1 of 57 images cannot be read:\n.*/train/0.tar/7: truncated"),
+    ):
+        status, _, errors = train(*options, *given)
+        assert status == 2
+        assert re.search(told, errors), errors
+    with pytest.warns(UserWarning, match=r"left out .*/train/0\.tar/7, which cannot be decoded"):
+        status, told, errors = train(*options, "--tar-image", "x.jpg", "--on-error", "skip")
+    assert status == 0, errors
+    assert f"{len(CLASSES) * TRAINING} training images, {len(CLASSES) * VALIDATION} for validation" in told
+    assert "1 images were left out" in told
+    assert Path("run/samples.png").is_file()
 
 
 def test_a_finished_run_started_again_only_validates(tree, train, whole):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.data.folders import images_below
+from apr_dali.data.folders import images_below, listing
 from apr_dali.errors import InputError
 
 SEVERITIES = 5
@@ -50,8 +50,8 @@ def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size
     generated = _is_generated(root)
     numbers = [str(number) for number in range(1, SEVERITIES + 1)]
     folders = {}
-    for name in sorted(_folders(root)):
-        held = set(_folders(os.path.join(root, name)))
+    for name in listing(root)[1]:
+        held = set(listing(os.path.join(root, name))[1])
         if not held & set(numbers):
             continue
         missing = [number for number in numbers if number not in held]
@@ -61,7 +61,7 @@ def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size
     if not folders:
         raise InputError(
             f"{root} holds no corruption: expected <corruption>/<1-5>/<class>/<image>, "
-            f"got {', '.join(sorted(_folders(root))[:5]) or 'nothing'}"
+            f"got {', '.join(listing(root)[1][:5]) or 'nothing'}"
         )
     for severities in folders.values():
         for folder in severities:
@@ -137,13 +137,8 @@ def _described(array: NDArray[Any]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def _folders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-
-
 def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> None:
-    held, wanted = set(_folders(folder)), set(classes)
+    held, wanted = set(listing(folder)[1]), set(classes)
     for kind, names in (("lacks", wanted - held), ("has more than the network's classes:", held - wanted)):
         if names:
             raise InputError(

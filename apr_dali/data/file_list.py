@@ -99,7 +99,8 @@ def write_file_list(path: str | Path, listing: FileList) -> None:
 
 def read_file_list(path: str | Path) -> FileList:
     """Read the file list `path`. Raises InputError where it is none or its root is no longer there."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    # With or without the mark that some editors put at the beginning.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
         if file.readline(len(MAGIC) + 2).rstrip() != MAGIC:
             raise InputError(
                 f"{path} is a file, but not a file list (its first line must be {MAGIC!r}): "

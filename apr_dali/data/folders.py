@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.data.file_list import read_file_list
+from apr_dali.data.hidden import is_hidden
+from apr_dali.data.tars import Components, TarSet
 from apr_dali.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "val")
 
+NOT_UTF8 = "has a name that is not UTF-8, which DALI cannot open (rename it)"
+"""The reason that is given for such a file."""
+
+_DEFAULT = Components()
 _NAMED = 5
 """How many of a long list of names an error message gives."""
 
@@ -37,51 +42,47 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.files)
 
+    def faults(self) -> list[tuple[str, str]]:
+        """(path, reason) of the files that no pipeline can open, whatever is in them."""
+        return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
 
-@dataclass(frozen=True)
-class TarSet:
-    """WebDataset tar files: samples of `.jpg` and `.cls`, the label in decimal digits.
 
-    tars: absolute paths.
-    indices: absolute path of DALI's index of each.
-    classes: names.
-    """
-
-    tars: tuple[str, ...]
-    indices: tuple[str, ...]
-    classes: tuple[str, ...]
-
-    @cached_property
-    def counts(self) -> tuple[int, ...]:
-        """Samples in each tar; reads one line of each index."""
-        return tuple(count_samples(index) for index in self.indices)
-
-    def __len__(self) -> int:
-        return sum(self.counts)
+def is_utf8(name: str) -> bool:
+    """Whether a name from the file system is text; Python has lone surrogates for the bytes that are not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def open_set(
     source: str | Path | Sequence[str | Path],
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    *,
     allow_missing_classes: bool = False,
+    components: Components = _DEFAULT,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
     Args:
-        source: a folder of class folders, a folder of .tar and .idx files with classes.txt in it or above it, or a
-            file list. Or several folders of class folders and lists, whose images are put one after the other.
+        source: a folder of class folders, a folder of .tar files with classes.txt in it or above it, or a file list.
+            DALI's indices of the tars are made where they are missing. Or several folders of class folders and lists,
+            whose images are put one after the other.
         split: take the folder `split` of the source ("train" or "val"); of a list, the entries below it. After the
             first of several sources, a folder without that split is taken as it is: extra training images.
         classes: the names that labels must refer to, in their order: those of the training set. Without it, the
             sorted names of the class folders, the list's or classes.txt's.
         allow_missing_classes: image files of some of the `classes` will do; labels stay those of all of them. Other
             classes are refused as ever, and a classes.txt of tars must name them all.
+        components: which members of a tar's samples are image and label; of tars only.
 
     Raises:
         InputError: for whatever is missing, empty, or has other classes than asked for.
 
-    Hidden files and folders (`.ipynb_checkpoints`, `._x.jpg`) are not looked at. An image's class is the folder
+    Hidden files and folders (`.ipynb_checkpoints`, `._x.jpg`) and those of operating systems (`__MACOSX`, `@eaDir`) are
+    not looked at, nor are tars beside the class folders that they were unpacked to. An image's class is the folder
     right below the split, however deep it lies.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
@@ -89,12 +90,25 @@ def open_set(
         raise InputError("expected at least one folder or file list of images, got none")
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
-    first = _open_one(sources[0], split, classes, allow_missing_classes)
+    first = _open_one(sources[0], split, classes, allow_missing_classes, components)
     sets = [first]
     for extra in sources[1:]:
         nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
-        sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes))
+        sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes, components))
     return join(sets)
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """The names that a classes.txt holds, UTF-8, one a line. Raises InputError unless each is there once."""
+    try:
+        # With or without the mark that some editors put at the beginning.
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
+    classes = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not classes or len(set(classes)) != len(classes):
+        raise InputError(f"{path} must name each class once, one a line, got {len(classes)} lines")
+    return classes
 
 
 def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
@@ -111,13 +125,16 @@ def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
     )
 
 
-def with_stand_ins(images: ImageSet, broken: Sequence[str]) -> ImageSet:
+def with_stand_ins(images: ImageSet | TarSet, broken: Sequence[str]) -> ImageSet | TarSet:
     """`images` with the next whole one, labelled -1 - its label, in the place of each that is `broken`.
 
-    As many images in the same order: the epochs of a reader stay what they were. Raises InputError if none is whole.
+    As many images in the same order: the epochs of a reader stay what they were. Raises InputError if none is whole;
+    for tars when they are read.
     """
     if not broken:
         return images
+    if isinstance(images, TarSet):
+        return images.without(broken)
     known = set(broken)
     bad = np.fromiter((file in known for file in images.files), dtype=bool, count=len(images))
     if bad.all():
@@ -133,37 +150,35 @@ def with_stand_ins(images: ImageSet, broken: Sequence[str]) -> ImageSet:
     )
 
 
-def count_samples(index: str | Path) -> int:
-    """The number of samples that DALI's index of a tar file states in its first line."""
-    try:
-        with open(index, encoding="ascii", errors="replace") as file:
-            version, count = file.readline(64).split()
-        if not version.startswith("v1."):
-            raise ValueError(version)
-        return int(count)
-    except ValueError:
-        tar = os.path.splitext(index)[0] + ".tar"
-        raise InputError(
-            f"{index} is not an index of DALI: its first line must read 'v1.2 N'; make it with: wds2idx {tar} {index}"
-        ) from None
-
-
 def _open_one(
-    source: str | Path, split: str | None, classes: Sequence[str] | None, allow_missing: bool
+    source: str | Path,
+    split: str | None,
+    classes: Sequence[str] | None,
+    allow_missing: bool,
+    components: Components,
 ) -> ImageSet | TarSet:
     path = os.path.abspath(source)
     if os.path.isfile(path):
-        listing = read_file_list(path)
-        return _labelled(path, listing.below(split), listing.classes, classes, allow_missing)
+        entries = read_file_list(path)
+        _check_no_components(path, components)
+        return _labelled(path, entries.below(split), entries.classes, classes, allow_missing)
     folder = _split_folder(path, split)
-    names, directories = _listing(folder)
+    names, directories = listing(folder)
     tars = [name for name in names if name.endswith(".tar")]
-    if tars:
-        return _open_tars(folder, tars, classes)
-    _check_class_folders(folder, names, directories)
+    if directories or not tars:
+        _check_class_folders(folder, names, directories)
     found = [(name, file) for name in directories for file in images_below(os.path.join(folder, name))]
+    if tars and not found:
+        return _open_tars(folder, tars, classes, components)
+    _check_no_components(folder, components)
+    _check_unpacked(folder, tars, directories)
     _check_none_empty(folder, directories, {name for name, _ in found})
     return _labelled(folder, found, directories, classes, allow_missing)
+
+
+def _check_no_components(path: str, components: Components) -> None:
+    if components != _DEFAULT:
+        raise InputError(f"components (--tar-image, --tar-label) have no effect on {path}: it holds no tars of samples")
 
 
 def _split_folder(path: str, split: str | None) -> str:
@@ -174,51 +189,92 @@ def _split_folder(path: str, split: str | None) -> str:
         )
     folder = path if split is None else os.path.join(path, split)
     if not os.path.isdir(folder):
-        held = _listing(path)[1]
+        held = listing(path)[1]
         raise InputError(
             f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {_some(held) or 'nothing'}"
         )
     return folder
 
 
-def _listing(folder: str) -> tuple[list[str], list[str]]:
-    """The names of the files and of the folders in `folder`, each sorted, without hidden ones."""
+def listing(folder: str) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in `folder`, each sorted, without hidden ones.
+
+    Raises InputError if it cannot be listed, or for a link in it that leads nowhere.
+    """
     files: list[str] = []
     directories: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                (directories if entry.is_dir() else files).append(entry.name)
+    for entry in _entries(folder):
+        (directories if _is_folder(entry) else files).append(entry.name)
     return sorted(files), sorted(directories)
 
 
 def images_below(folder: str) -> list[str]:
-    """The paths of the images in `folder` and its subfolders, sorted, without hidden ones."""
+    """The paths of the images in `folder` and its subfolders, sorted, without hidden ones.
+
+    Raises InputError for what cannot be listed, and for links that lead nowhere or back to a folder above them.
+    """
     found = []
     waiting = [folder]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                # The extension first: for the million images it saves asking what kind of entry it is.
-                if name.lower().endswith(EXTENSIONS):
-                    found.append(entry.path)
-                elif entry.is_dir():
-                    waiting.append(entry.path)
+        for entry in _entries(waiting.pop()):
+            # The extension first: for the million images it saves asking what kind of entry it is.
+            if entry.name.lower().endswith(EXTENSIONS):
+                found.append(entry.path)
+            elif _is_folder(entry):
+                if entry.is_symlink() and _leads_back(entry.path):
+                    raise InputError(
+                        f"{entry.path} is a link to a folder above it: its images would come again; remove it"
+                    )
+                waiting.append(entry.path)
     return sorted(found)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not is_hidden(entry.name)]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder. Raises InputError for a link that leads nowhere: it may have been a class."""
+    try:
+        if entry.is_symlink():
+            os.stat(entry.path)
+        return entry.is_dir()
+    except OSError as error:
+        raise InputError(
+            f"{entry.path} is a link that cannot be followed ({error.strerror}): mend or remove it"
+        ) from error
+
+
+def _leads_back(link: str) -> bool:
+    target = os.path.realpath(link)
+    return os.path.commonpath([target, os.path.realpath(os.path.dirname(link))]) == target
 
 
 def _check_class_folders(folder: str, names: Sequence[str], directories: Sequence[str]) -> None:
     if not directories:
+        compressed = [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))]
+        told = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
         raise InputError(
-            f"{folder} has {f'{len(names)} files but no class folders' if names else 'nothing in it'}: "
-            f"expected {folder}/CLASS/IMAGE"
+            f"{folder} has "
+            + (told if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
+            + f"; expected {folder}/CLASS/IMAGE"
         )
     if set(directories) <= {*SPLITS, "test"}:
         raise InputError(
             f"{folder} holds the splits {', '.join(directories)}, not class folders: give {folder}/{directories[-1]}"
+        )
+
+
+def _check_unpacked(folder: str, tars: Sequence[str], directories: Sequence[str]) -> None:
+    packed = [name for name in tars if name.removesuffix(".tar") not in directories]
+    if packed:
+        raise InputError(
+            f"{folder} holds class folders ({_some(directories)}) and also tar files ({_some(packed)}): unpack these "
+            "to class folders of their names, or move them or the folders elsewhere"
         )
 
 
@@ -256,20 +312,25 @@ def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | Non
     raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told})")
 
 
-def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None) -> TarSet:
+def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:
     tars = tuple(os.path.join(folder, name) for name in names)
-    indices = tuple(tar.removesuffix(".tar") + ".idx" for tar in tars)
-    for tar, index in zip(tars, indices, strict=True):
-        if not os.path.isfile(index):
-            raise InputError(f"{tar} has no index; make it with DALI's tool: wds2idx {tar} {index}")
     classes = _tar_classes(folder)
     _check_classes(folder, classes, expected)
     if expected is not None and tuple(expected) != classes:
         # A tar holds numbers, not names: they cannot be turned into another order.
         raise InputError(f"{folder}: classes.txt must name the classes in the order of the training set's")
-    found = TarSet(tars, indices, classes)
+    if not all(map(is_utf8, tars)):
+        raise InputError(f"{next(tar for tar in tars if not is_utf8(tar))} {NOT_UTF8}")
+    found = TarSet(tars, tuple(tar.removesuffix(".tar") + ".idx" for tar in tars), classes, components)
     if not len(found):
-        raise InputError(f"{folder}: its tar files hold no samples, by their indices")
+        raise InputError(f"{folder}: its tar files hold no samples, which are an image and a label of the same key")
+    faults = found.faults()
+    if len(faults) == len(found):
+        raise InputError(
+            f"{folder}: of {len(found)} samples in its tar files none has both image and label: {faults[0][0]} "
+            f"{faults[0][1]}; name the components (the trainer's --tar-image and --tar-label, or components=... of "
+            "open_set), or unpack tars of images without labels into class folders"
+        )
     return found
 
 
@@ -279,12 +340,10 @@ def _tar_classes(folder: str) -> tuple[str, ...]:
     if path is None:
         raise InputError(
             f"{folder} has tar files but no classes.txt: write {os.path.join(folder, 'classes.txt')} (or one above it) "
-            "with the name of one class a line, in the order of the labels"
+            "with the name of one class a line, in the order of the labels; or, if the tars hold the images of one "
+            "class each, unpack each to a folder of its name"
         )
-    classes = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())
-    if not classes or len(set(classes)) != len(classes):
-        raise InputError(f"{path} must name each class once, one a line, got {len(classes)} lines")
-    return classes
+    return read_classes(path)
 
 
 def _some(names: Sequence[str]) -> str:

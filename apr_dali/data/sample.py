@@ -21,6 +21,7 @@ from PIL import Image
 from apr_dali.config import check_choice
 from apr_dali.data.folders import SPLITS
 from apr_dali.data.image_file import open_image
+from apr_dali.data.tar_index import format_index, scan
 from apr_dali.errors import InputError
 
 FORMATS = ("folder", "webdataset")
@@ -179,19 +180,8 @@ def _write_tars(root: Path, seed: int) -> None:
                     class_name, name, jpeg = samples[index]
                     _add(archive, f"{name}.jpg", jpeg)
                     _add(archive, f"{name}.cls", str(classes.index(class_name)).encode("ascii"))
-            _write_index(tar)
+            tar.with_suffix(".idx").write_bytes(format_index(scan(str(tar))))
     (root / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
-
-
-def _write_index(tar: Path) -> None:
-    """Write the index that DALI's `readers.webdataset` wants beside `tar`, in the format v1.2 of its `wds2idx`."""
-    samples: dict[str, list[str]] = {}
-    with tarfile.open(tar) as archive:
-        for member in archive:
-            key, _, extension = member.name.partition(".")
-            samples.setdefault(key, []).append(f"{extension} {member.offset_data} {member.size} {member.name}")
-    lines = [f"v1.2 {len(samples)}", *(" ".join(components) for components in samples.values())]
-    tar.with_suffix(".idx").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
+from tarfile import TarError
 from typing import BinaryIO
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from apr_dali.data.folders import ImageSet
+from apr_dali.data.folders import NOT_UTF8, ImageSet, is_utf8
 from apr_dali.data.image_file import to_rgb
+from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -38,26 +40,29 @@ _CHUNK = 128
 """Files that a worker takes at a time."""
 
 Bad = tuple[str, str]
-"""A path and the reason why it cannot be read."""
+"""A path, or a tar's path and a key, and the reason why it cannot be read."""
+
+Files = Sequence["str | Part"]
 
 
-def quick_check(files: Sequence[str], threads: int) -> list[Bad]:
+def quick_check(files: Files, threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
-    Finds what is missing, empty, of no format that DALI decodes, or a JPEG or PNG cut off before its end marker. The
-    format is told by the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
+    files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, or a JPEG or PNG cut
+    off before its end marker. The format is told by the content: ImageNet has a PNG named .JPEG, and decoders do not
+    mind.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
 
 
-def header_check(files: Sequence[str], threads: int) -> list[Bad]:
+def header_check(files: Files, threads: int) -> list[Bad]:
     """As `quick_check`, and also the JPEGs whose segments do not lead to a picture; reads the whole files."""
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_headless, _chunks(files))))
 
 
-def full_check(files: Sequence[str], processes: int) -> list[Bad]:
+def full_check(files: Files, processes: int) -> list[Bad]:
     """(path, reason) of the files that `quick_check` finds or that Pillow cannot decode, in the order of `files`.
 
     Shows a progress bar where stderr is a terminal. Raises InputError if a process dies.
@@ -87,11 +92,11 @@ def count_per_class(images: ImageSet, without: Iterable[str] = ()) -> NDArray[np
     return np.bincount(images.labels[kept], minlength=len(images.classes)).astype(np.int64)
 
 
-def _chunks(files: Sequence[str]) -> list[Sequence[str]]:
+def _chunks(files: Files) -> list[Files]:
     return [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
 
 
-def _collect(results: Iterable[list[Bad]], chunks: Iterable[Sequence[str]], bar: tqdm) -> list[Bad]:
+def _collect(results: Iterable[list[Bad]], chunks: Iterable[Files], bar: tqdm) -> list[Bad]:
     bad = []
     for found, chunk in zip(results, chunks, strict=True):
         bad += found
@@ -104,39 +109,49 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _not_images(files: Sequence[str]) -> list[Bad]:
-    return [(file, reason) for file in files if (reason := _why_no_image(file)) is not None]
+def _not_images(files: Files) -> list[Bad]:
+    return [(str(file), reason) for file in files if (reason := _why(file, why_no_image)) is not None]
 
 
-def _headless(files: Sequence[str]) -> list[Bad]:
-    return [(file, reason) for file in files if (reason := _why_no_image(file) or _why_headless(file)) is not None]
+def _headless(files: Files) -> list[Bad]:
+    return [(str(file), reason) for file in files if (reason := _why(file, why_headless)) is not None]
 
 
-def _why_headless(path: str) -> str | None:
-    with open(path, "rb") as file:
-        content = file.read()
-    return "broken header" if content.startswith(_JPEG) and not _jpeg_has_end(content) else None
-
-
-def _why_no_image(path: str) -> str | None:
+def _why(image: str | Part, look: Callable[[BinaryIO], str | None]) -> str | None:
+    if isinstance(image, str) and not is_utf8(image):
+        return NOT_UTF8
     try:
-        with open(path, "rb") as file:
-            start = file.read(16)
-            if not start:
-                return "empty file"
-            if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-                return f"not an image: it starts with {start[:8]!r}"
-            if start.startswith(_JPEG) and not (_END_OF_IMAGE in _tail(file) or _jpeg_has_end(_whole(file))):
-                return "truncated: no end marker"
-            if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
-                return "truncated: no end marker"
-    except OSError as error:
-        return error.strerror or str(error)
+        with opened(image) as file:
+            return look(file)
+    except (OSError, TarError) as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+def why_no_image(file: BinaryIO) -> str | None:
+    """Why the content of a file cannot be an image, by its beginning and its end."""
+    start = file.read(16)
+    if not start:
+        return "empty file"
+    if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return f"not an image: it starts with {start[:8]!r}"
+    if start.startswith(_JPEG) and not (_END_OF_IMAGE in _tail(file) or _jpeg_has_end(_whole(file))):
+        return "truncated: no end marker"
+    if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
+        return "truncated: no end marker"
     return None
 
 
+def why_headless(file: BinaryIO) -> str | None:
+    """As `why_no_image`, and also whether a JPEG's segments lead to a picture."""
+    reason = why_no_image(file)
+    if reason is not None:
+        return reason
+    content = _whole(file)
+    return "broken header" if content.startswith(_JPEG) and not _jpeg_has_end(content) else None
+
+
 def _tail(file: BinaryIO) -> bytes:
-    file.seek(-min(_TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
+    file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
     return file.read()
 
 
@@ -162,12 +177,17 @@ def _jpeg_has_end(content: bytes) -> bool:
     return False
 
 
-def _undecodable(files: Sequence[str]) -> list[Bad]:
-    return [(file, reason) for file in files if (reason := _why_undecodable(file)) is not None]
+def _undecodable(files: Files) -> list[Bad]:
+    # DALI decodes images of any size; Pillow's limit is against pictures that a stranger has sent.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return [(str(file), reason) for file in files if (reason := _why_undecodable(file)) is not None]
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
-def _why_undecodable(path: str) -> str | None:
-    reason = _why_no_image(path)
+def _why_undecodable(path: str | Part) -> str | None:
+    reason = _why(path, why_no_image)
     if reason is not None:
         return reason
     try:
@@ -175,7 +195,7 @@ def _why_undecodable(path: str) -> str | None:
             # Others, of broken EXIF data or of a large size, are about pictures that can be read.
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*[Tt]runcated")
-            with Image.open(path) as image:
+            with opened(path) as file, Image.open(file) as image:
                 to_rgb(image)  # decodes it, and refuses levels of no known range
     except Image.UnidentifiedImageError:
         return "not an image, though it starts like one"

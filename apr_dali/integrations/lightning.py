@@ -101,7 +101,7 @@ class AprDataModule(LightningDataModule):
             self._classes = trained.classes
             if split == "train":
                 return trained
-        return open_set(self._path, split, self._classes, self._allow_missing)
+        return open_set(self._path, split, self._classes, allow_missing_classes=self._allow_missing)
 
 
 class RankLoader:

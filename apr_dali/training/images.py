@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 
 from PIL import Image
 
@@ -13,6 +12,7 @@ from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.data.image_file import open_image
+from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.training.distributed import Group, cores, gather, on_main
 
@@ -34,15 +34,16 @@ def open_parts(options: ImageNetOptions, group: Group) -> tuple[Images | None, I
     if options.data == SAMPLE:
         on_main(group, _write_sample)
     trained = classes = None
+    components = Components(options.tar_image or None, options.tar_label)
     if not options.eval_only:
-        sets = [open_set(options.data, "train")] if options.data else []
+        sets = [open_set(options.data, "train", components=components)] if options.data else []
         for source in options.train:
-            sets.append(_open_extra(source, "train", sets[0].classes if sets else None))
+            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, components))
         trained = join(sets)
         classes = trained.classes
     if options.val:
-        return trained, _open_extra(options.val, "val", classes)
-    return trained, open_set(options.data, "val", classes)
+        return trained, _open_extra(options.val, "val", classes, components)
+    return trained, open_set(options.data, "val", classes, components=components)
 
 
 def _write_sample() -> None:
@@ -53,57 +54,54 @@ def _write_sample() -> None:
         write_sample(SAMPLE)
 
 
-def _open_extra(source: str, split: str, classes: tuple[str, ...] | None) -> Images:
+def _open_extra(source: str, split: str, classes: tuple[str, ...] | None, components: Components) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
     if os.path.isfile(source):
-        return open_set(source, split if read_file_list(source).splits else None, classes)
-    return open_set(source, split if os.path.isdir(os.path.join(source, split)) else None, classes)
+        return open_set(source, split if read_file_list(source).splits else None, classes, components=components)
+    return open_set(
+        source, split if os.path.isdir(os.path.join(source, split)) else None, classes, components=components
+    )
 
 
 def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
     """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
 
-    Tar files are not looked into: a broken image in one is found when its batch is reached. With --on-error skip
-    nothing is looked at: the loaders leave broken images out.
+    With --on-error skip nothing is looked at: the loaders leave broken images out.
     """
     if options.check == "off" or options.on_error == "skip":
         return
     from apr_dali.data.scan import full_check, quick_check
 
-    files = [file for part in parts if isinstance(part, ImageSet) for file in part.files]
+    opened_parts = [part for part in parts if part is not None]
+    files = chain.from_iterable(map(_files, opened_parts))
     look = quick_check if options.check == "quick" else full_check
-    broken = look(files[group.rank :: group.world], options.threads or cores())
+    broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cores())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in everywhere[:_NAMED])
         more = f"\n  and {len(everywhere) - _NAMED} more" if len(everywhere) > _NAMED else ""
         raise InputError(
-            f"{len(everywhere)} of {len(files)} images cannot be read:{listed}{more}\nRemove them, or train on the "
-            "list that `apr-dali check-data DIR --write-file-list FILE` writes, with --data FILE"
+            f"{len(everywhere)} of {sum(map(len, opened_parts))} images cannot be read:{listed}{more}\nRemove them, "
+            "leave them out with --on-error skip, or train on the list that `apr-dali check-data DIR --write-file-list "
+            "FILE` writes of image files, with --data FILE"
         )
 
 
-def some_images(opened: Images, count: int) -> list[tuple[Image.Image, str]]:
+def _files(part: Images) -> Iterable[str | Part]:
+    return part.files if isinstance(part, ImageSet) else part.parts()
+
+
+def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
     """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones."""
-    if isinstance(opened, TarSet):
-        return _first_of_tar(opened, count)
-    chosen = [n * len(opened) // count for n in range(min(count, len(opened)))]
-    return [(open_image(opened.files[n]), opened.classes[opened.labels[n]]) for n in chosen]
+    if isinstance(source, TarSet):
+        return _first_of_tars(source, count)
+    chosen = [n * len(source) // count for n in range(min(count, len(source)))]
+    return [(open_image(source.files[n]), source.classes[source.labels[n]]) for n in chosen]
 
 
-def _first_of_tar(opened: TarSet, count: int) -> list[tuple[Image.Image, str]]:
-    found: list[tuple[Image.Image, str]] = []
-    with tarfile.open(opened.tars[0]) as tar:
-        image = None
-        for member in tar:
-            content = tar.extractfile(member)
-            if content is None:
-                continue
-            if member.name.endswith(".cls") and image is not None:
-                found.append((image, opened.classes[int(content.read())]))
-                image = None
-            elif not member.name.endswith(".cls"):
-                image = open_image(io.BytesIO(content.read()))
-            if len(found) == count:
-                break
+def _first_of_tars(source: TarSet, count: int) -> list[tuple[Image.Image, str]]:
+    found = []
+    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
+        with opened(part) as file:
+            found.append((open_image(file), source.classes[label] if isinstance(label, int) else label))
     return found

@@ -1,0 +1,202 @@
+"""DALI's indices of tar files (`wds2idx`): reading them, noticing those that do not fit, and making them.
+
+The first line says `v1.2 N`, each of the N lines after it names the members of a sample: component, offset of the
+content, size, and path. Where a path has blanks, which would end it, the first line ends with `quoted` and the paths
+are percent-encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from apr_dali.data.atomic import write_whole
+from apr_dali.data.hidden import is_hidden
+from apr_dali.errors import InputError
+
+_BLOCK = 512
+_QUOTED = "quoted"
+_FIELDS = {"v1.0": 3, "v1.1": 3, "v1.2": 4}
+
+
+class Member(NamedTuple):
+    """A file within a tar: its path, and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """The key and the component of a member; both empty where it belongs to no sample, as hidden ones do not."""
+    path = path.removeprefix("./")
+    folder, slash, name = path.rpartition("/")
+    stem, _, component = name.partition(".")
+    if not stem or not component or (folder and _is_hidden(folder)):
+        return "", ""
+    return folder + slash + stem, component
+
+
+@lru_cache(maxsize=1024)  # one for each member would be half the time of opening a set
+def _is_hidden(folder: str) -> bool:
+    names = folder.split("/")
+    # As WebDataset has it, `__name__` is about the whole set.
+    return any(map(is_hidden, names)) or (names[0].startswith("__") and names[0].endswith("__"))
+
+
+def is_remote(tar: str) -> bool:
+    """Whether DALI opens it from object storage."""
+    return "://" in tar
+
+
+def members_of(tar: str, index: str) -> list[Member]:
+    """The members of a tar, by its index where there is one that fits; otherwise one is made.
+
+    Raises InputError for a tar or an index that cannot be read, and for a remote tar without an index.
+    """
+    if is_remote(tar):
+        if not os.path.isfile(index):
+            raise InputError(f"{tar} needs its index on this machine, and {index} is not there: make it with wds2idx")
+        return read_index(index)
+    if not os.path.isfile(tar):
+        raise InputError(f"{tar} is not there, or no file")
+    if not os.path.isfile(index):
+        return _made(tar, [index, _cached(tar)])
+    found, reason = _fitting(tar, index)
+    if reason is None:
+        return found
+    fresh = _made(tar, [_cached(tar)])
+    # A copied set is often older by its times alone; wds2idx has other words for names that are not ASCII.
+    if {member[1:] for member in fresh} != {member[1:] for member in found if split_name(member.name)[0]}:
+        warnings.warn(
+            f"{index} {reason}: took another index, made of {tar} now; make it anew (wds2idx) or remove it",
+            stacklevel=2,
+        )
+    return fresh
+
+
+def read_index(path: str) -> list[Member]:
+    """The members that an index names. Raises InputError where it is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            version, count, *quoted = file.readline().split()
+            lines = [file.readline().split() for _ in range(int(count))]
+        members = _members(lines, _FIELDS[version])
+    except (ValueError, KeyError, OSError):
+        raise InputError(
+            f"{path} is not an index of DALI: its first line must read 'v1.2 N', and the N lines after it name the "
+            "members of a sample each: component, offset, size and path; make it anew with wds2idx, or remove it"
+        ) from None
+    return [Member(unquote(name, errors="surrogateescape"), *rest) for name, *rest in members] if quoted else members
+
+
+def _members(lines: Sequence[Sequence[str]], fields: int) -> list[Member]:
+    if not all(lines) or any(len(words) % fields for words in lines):
+        raise ValueError("a line is cut off")
+    components = [word for words in lines for word in words[0::fields]]
+    offsets = [int(word) for words in lines for word in words[1::fields]]
+    sizes = [int(word) for words in lines for word in words[2::fields]]
+    if fields == _FIELDS["v1.2"]:
+        names = [word for words in lines for word in words[3::fields]]
+    else:  # there are no paths, but a line is a sample
+        names = [f"{number}.{word}" for number, words in enumerate(lines) for word in words[0::fields]]
+    if any(offset % _BLOCK for offset in offsets) or not all(map(str.endswith, names, components)):
+        raise ValueError("a line is not in order")
+    return list(map(Member, names, offsets, sizes))
+
+
+def _fitting(tar: str, index: str) -> tuple[list[Member], str | None]:
+    """The members by the index, and why it does not belong to the tar as it is now, if so."""
+    try:
+        found = read_index(index)
+    except InputError:
+        return [], "is not an index of DALI"
+    state = os.stat(tar)
+    if any(member.offset + member.size > state.st_size for member in found):
+        return found, "reaches beyond the end of its tar"
+    with open(tar, "rb") as file:
+        for member in found[:1] + found[-1:]:
+            file.seek(member.offset - _BLOCK)
+            if _size_in(file.read(_BLOCK)) != member.size:
+                return found, "does not fit its tar"
+    return found, "is older than its tar" if os.stat(index).st_mtime_ns < state.st_mtime_ns else None
+
+
+def _size_in(header: bytes) -> int | None:
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").size
+    except tarfile.HeaderError:
+        return None
+
+
+def _made(tar: str, places: Sequence[str]) -> list[Member]:
+    """The members by the tar's headers, for which an index is written in the first of the places that allows it."""
+    cached = places[-1]
+    if os.path.isfile(cached):
+        return read_index(cached)
+    members = [member for member in scan(tar) if split_name(member.name)[0]]
+    content = format_index(members)
+    for place in places:
+        try:
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            write_whole(place, content)
+            return members
+        except OSError:
+            continue
+    # It is right without one; the next start reads all headers again.
+    return members
+
+
+def _cached(tar: str) -> str:
+    """Where the index of the tar as it is now lies in the cache folder; another place once the tar changes."""
+    state = os.stat(tar)
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    of = f"{os.path.abspath(tar)}\0{state.st_size}\0{state.st_mtime_ns}"
+    name = hashlib.sha256(os.fsencode(of)).hexdigest()[:32]
+    return os.path.join(root, "apr_dali", "indices", f"{name}.idx")
+
+
+def scan(tar: str) -> list[Member]:
+    """The members of a tar by its headers, hard links as what they lead to. Raises InputError for a damaged one."""
+    found: dict[str, Member] = {}
+    members = []
+    try:
+        with tarfile.open(tar, "r:", errors="surrogateescape") as archive:
+            for member in archive:
+                if member.issparse():
+                    raise tarfile.ReadError(f"{member.name} is stored with holes, as by tar --sparse")
+                if member.isreg():
+                    found[member.name] = Member(member.name, member.offset_data, member.size)
+                    members.append(found[member.name])
+                elif member.islnk() and member.linkname in found:
+                    members.append(found[member.linkname]._replace(name=member.name))
+            end = archive.offset
+    except (tarfile.TarError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{tar} is cut off, damaged, sparse or compressed ({reason}): tars must be whole and plain"
+        ) from error
+    with open(tar, "rb") as file:
+        file.seek(end)
+        # The module takes a damaged header for the end.
+        if file.read(_BLOCK).strip(b"\0"):
+            raise InputError(f"{tar} is damaged: what stands at byte {end} is neither a member nor the end")
+    return members
+
+
+def format_index(members: Sequence[Member]) -> bytes:
+    """An index in DALI's format of members that belong to samples: a line a key, in the order of their first ones."""
+    lines: dict[str, list[str]] = {}
+    blanks = any(len(member.name.split()) != 1 for member in members)
+    for name, offset, size in members:
+        key, component = split_name(name)
+        shown = [quote(text, errors="surrogateescape") if blanks else text for text in (component, name)]
+        lines.setdefault(key, []).append(f"{shown[0]} {offset} {size} {shown[1]}")
+    text = [f"v1.2 {len(lines)}" + f" {_QUOTED}" * blanks, *(" ".join(line) for line in lines.values())]
+    return ("\n".join(text) + "\n").encode("utf-8", "surrogateescape")

@@ -1,0 +1,134 @@
+"""What DALI's reader is told of tar files, and which sample its words are about.
+
+Each tar gets an index with nothing but an image and a label a line, as IMAGE and LABEL. The paths in it are
+`3.17` for sample 17 of tar 3, which DALI repeats in its errors; `s3.17` where it stands in for a broken sample.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.data.tars import TarSet, parse_label
+from apr_dali.errors import InputError
+
+IMAGE, LABEL = "image", "label"
+_SOURCE = r".*:(s?)(\d+)\.(\d+)"
+_FAULTS = (
+    rf"Failed to decode sample #\d+ : (?P<origin>{_SOURCE})",
+    rf"the label of (?P<origin>{_SOURCE})\n(?P<why>.*)",
+)
+_BEYOND = r'Malformed index file at "[^\n]*/(\d+)\.idx" line (\d+) - offset is outside'
+_READING = r"nvidia\.dali\.fn\.readers\.webdataset`.*?encountered:\n\n(.*?)\n(?:C\+\+|Current)"
+
+
+@dataclass(frozen=True)
+class ReaderFiles:
+    """What `nvidia.dali.fn.readers.webdataset` reads: tars and their indices; so many samples, of so many classes."""
+
+    tars: tuple[str, ...]
+    indices: tuple[str, ...]
+    samples: int
+    classes: int
+
+
+def write(source: TarSet, folder: str) -> ReaderFiles:
+    """Write the indices of a set into `folder`, which the reader needs until its pipeline is built.
+
+    Raises InputError if no sample of the set can be used.
+    """
+    tars, written = [], []
+    for number, tar, content in _indices(source):
+        path = os.path.join(folder, f"{number}.idx")
+        Path(path).write_text(content, encoding="ascii")
+        tars.append(tar)
+        written.append(path)
+    return ReaderFiles(tuple(tars), tuple(written), len(source), len(source.classes))
+
+
+def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
+    """(number of the tar, path of the tar to read in its place, index) of each tar that has samples.
+
+    Other samples stand in for those of `source.left_out`, as in `apr_dali.data.folders.with_stand_ins`: the next one
+    of their tar, or where none of it is left the first one of the next tar.
+    """
+    left_out = [_left_out(source, number) for number in range(len(source.tars))]
+    whole = [np.flatnonzero(~bad) for bad in left_out]
+    usable = [number for number, left in enumerate(whole) if len(left)]
+    if not usable:
+        raise InputError(f"none of the {len(source)} samples of the tars can be used")
+    for number, bad in enumerate(left_out):
+        if not len(bad):
+            continue
+        at, taken = number, np.arange(len(bad))
+        if len(whole[number]):
+            taken[bad] = whole[number][np.searchsorted(whole[number], taken[bad]) % len(whole[number])]
+        else:
+            at = next((other for other in usable if other > number), usable[0])
+            taken[:] = whole[at][0]
+        lines = (_line(source, at, int(n), bool(b)) for n, b in zip(taken, bad, strict=True))
+        yield number, source.tars[at], "\n".join([f"v1.2 {len(taken)}", *lines]) + "\n"
+
+
+def _left_out(source: TarSet, number: int) -> NDArray[np.bool_]:
+    prefix = f"{source.tars[number]}/"
+    keys = {name.removeprefix(prefix) for name in source.left_out if name.startswith(prefix)}
+    samples = source.samples[number]
+    return np.fromiter((key in keys for key in samples.keys), dtype=bool, count=len(samples.keys))
+
+
+def _line(source: TarSet, tar: int, number: int, stands_in: bool) -> str:
+    samples = source.samples[tar]
+    (image, image_size), (label, label_size) = samples.images[number].tolist(), samples.labels[number].tolist()
+    path = f"{'s' * stands_in}{tar}.{number}"
+    return f"{IMAGE} {image} {image_size} {path} {LABEL} {label} {label_size} {path}"
+
+
+def read_label(content: bytes, origin: str, classes: int) -> int:
+    """The label in a member that DALI read from `origin`; -1 - label where it stands in for another.
+
+    Raises ValueError, by which `fault` finds the sample, if it is none.
+    """
+    try:
+        label = parse_label(content, classes)
+    except ValueError as error:
+        raise ValueError(f"the label of {origin}\n{error}") from None
+    found = re.fullmatch(_SOURCE, origin)
+    return -1 - label if found and found[1] else label
+
+
+def name_of(source: TarSet, origin: str) -> str:
+    """The name of the sample that DALI read from `origin`."""
+    found = re.fullmatch(_SOURCE, origin)
+    assert found, origin
+    tar, number = int(found[2]), int(found[3])
+    return f"{source.tars[tar]}/{source.samples[tar].keys[number]}"
+
+
+def fault(source: TarSet, message: str) -> tuple[str, str] | None:
+    """(name, reason) of the sample that an error of DALI is about, as far as it says so."""
+    for pattern in _FAULTS:
+        found = re.search(pattern, message)
+        if found:
+            return name_of(source, found["origin"]), found.groupdict().get("why", "cannot be decoded")
+    return None
+
+
+def refuse_unreadable(source: TarSet, message: str) -> None:
+    """Raise InputError if an error of DALI is that a tar cannot be opened or read, or does not fit its index."""
+    beyond = re.search(_BEYOND, message)
+    if beyond:
+        number, line = int(beyond[1]), int(beyond[2])
+        raise InputError(
+            f"{source.tars[number]} does not fit its index {source.indices[number]}: the sample "
+            f"{source.samples[number].keys[line - 1]} lies beyond its end; make the index anew with wds2idx"
+        )
+    failed = re.search(_READING, message, re.DOTALL)
+    if failed:
+        raise InputError(f"the tars cannot be read: {failed[1].strip()}")

@@ -1,0 +1,240 @@
+"""Tar files as WebDataset's writers make them: which members make up a sample, and where they lie.
+
+The members of a sample share a key: their path up to the first dot of the file name; the rest is the component, as
+`jpg` in `a/0001.jpg` and `seg.png` in `a/0001.seg.png`. They may come in any order and apart from each other.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from apr_dali.data.tar_index import Member, is_remote, members_of, split_name
+from apr_dali.errors import InputError
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
+
+_NONE = (-1, -1)
+_NAMED = 9
+"""How many components a message lists."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Which members of a sample are its image and its label.
+
+    image: the component, or several with `;` between them, of which a sample's first is taken: `jpg;png`. None: the
+        one that is an image by its name; InputError where a sample has several.
+    label: the same of the label, decimal digits.
+
+    Capital and small letters are the same.
+    """
+
+    image: str | None = None
+    label: str = "cls"
+
+
+class Part(NamedTuple):
+    """An image within a tar: `size` bytes from `offset`; name: the tar's path and the key."""
+
+    name: str
+    tar: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a tar, in its order.
+
+    keys: one a sample.
+    images, labels: int64 (N, 2), where in the tar each begins and how many bytes it has; -1 where there is none.
+    faults: the number of each sample that lacks one of them, and what it has instead.
+    """
+
+    keys: tuple[str, ...]
+    images: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    faults: dict[int, str]
+
+
+@dataclass(frozen=True)
+class TarSet:
+    """WebDataset tar files with labels in decimal digits.
+
+    tars: absolute paths, or `s3://` and `gs://` addresses that DALI opens.
+    indices: path of DALI's index of each (`wds2idx`). One that is not there, or does not fit its tar, is made anew: in
+        its place or, where something is there or nothing can be written, in the cache folder. Of tars that are not on
+        this machine's file systems the indices must be there.
+    classes: names.
+    components: which members are images and labels.
+    left_out: names of samples that others stand in for, see `with_stand_ins`.
+    """
+
+    tars: tuple[str, ...]
+    indices: tuple[str, ...]
+    classes: tuple[str, ...]
+    components: Components = Components()
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @cached_property
+    def samples(self) -> tuple[Samples, ...]:
+        """Those of each tar. Reads the indices, or the tars' headers; raises InputError for what cannot be read."""
+        pairs = tqdm(zip(self.tars, self.indices, strict=True), "indices", len(self.tars), delay=2, disable=None)
+        return tuple(_choose(tar, members_of(tar, index), self.components) for tar, index in pairs)
+
+    @property
+    def remote(self) -> bool:
+        """Whether any of the tars is not on this machine's file systems."""
+        return any(map(is_remote, self.tars))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples in each tar."""
+        return tuple(len(samples.keys) for samples in self.samples)
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A name for each sample: the tar's path and the sample's key, with / between them."""
+        pairs = zip(self.tars, self.samples, strict=True)
+        return tuple(f"{tar}/{key}" for tar, samples in pairs for key in samples.keys)
+
+    def faults(self) -> list[tuple[str, str]]:
+        """(name, reason) of the samples without an image or a label."""
+        pairs = zip(self.tars, self.samples, strict=True)
+        return [(f"{tar}/{samples.keys[n]}", why) for tar, samples in pairs for n, why in samples.faults.items()]
+
+    def parts(self) -> Iterator[Part]:
+        """The images of the samples without a fault; none of tars that are not on this machine's file systems."""
+        for tar, samples in self._local():
+            for number, key in enumerate(samples.keys):
+                if number not in samples.faults:
+                    offset, size = samples.images[number].tolist()
+                    yield Part(f"{tar}/{key}", tar, offset, size)
+
+    def read_labels(self) -> Iterator[tuple[str, int | str]]:
+        """(name, label or the reason why it has none) for each of `parts`."""
+        for tar, samples in self._local():
+            with open(tar, "rb") as file:
+                for number, key in enumerate(samples.keys):
+                    if number not in samples.faults:
+                        offset, size = samples.labels[number].tolist()
+                        file.seek(offset)
+                        yield f"{tar}/{key}", _label_or_reason(file.read(size), len(self.classes))
+
+    def _local(self) -> Iterator[tuple[str, Samples]]:
+        for tar, samples in zip(self.tars, self.samples, strict=True):
+            if not is_remote(tar):
+                yield tar, samples
+
+    def without(self, broken: Iterable[str]) -> TarSet:
+        """The same set with the samples of these names left out: see `with_stand_ins`."""
+        made = replace(self, left_out=frozenset(broken))
+        # Not read again: where cached_property keeps it.
+        made.__dict__["samples"] = self.samples
+        return made
+
+
+def _label_or_reason(content: bytes, classes: int) -> int | str:
+    try:
+        return parse_label(content, classes)
+    except ValueError as error:
+        return str(error)
+
+
+def parse_label(content: bytes, classes: int) -> int:
+    """The label that a member holds: decimal digits, with blanks and line breaks around them.
+
+    Raises ValueError with the reason if it is no number, or none of 0..classes-1.
+    """
+    if not re.fullmatch(rb"\s*[0-9]+\s*", content):
+        raise ValueError(f"has a label that is no number: {content[:20]!r}")
+    label = int(content)
+    if label >= classes:
+        raise ValueError(f"has the label {label}: expected 0..{classes - 1}, one of {classes} classes")
+    return label
+
+
+@contextmanager
+def opened(image: str | Part) -> Iterator[BinaryIO]:
+    """The file of an image, or what looks like a file of one within a tar."""
+    if isinstance(image, str):
+        with open(image, "rb") as file:
+            yield file
+        return
+    member = tarfile.TarInfo(image.name)
+    member.offset_data, member.size = image.offset, image.size
+    with tarfile.open(image.tar, "r:") as archive:
+        content = archive.extractfile(member)
+        assert content is not None
+        with content:
+            yield content  # type: ignore[misc]
+
+
+def _choose(tar: str, members: Sequence[Member], components: Components) -> Samples:
+    """The samples of a tar. Raises InputError for a member that is there twice, or several images of a sample."""
+    groups = _grouped(tar, members)
+    wanted = components.image.lower().split(";") if components.image else _images_in(groups.values())
+    label = components.label.lower().split(";")
+    keys: list[str] = []
+    images: list[tuple[int, int]] = []
+    labels: list[tuple[int, int]] = []
+    faults: dict[int, str] = {}
+    for key, found in groups.items():
+        image = [found[name] for name in wanted if name in found]
+        digits = [found[name] for name in label if name in found]
+        if not image and not digits:
+            continue  # a README, or the description of the set
+        if len(image) > 1 and not components.image:
+            raise InputError(
+                f"the sample {key} of {tar} has several images: {', '.join(n for n in wanted if n in found)}; say "
+                "which one to take (the trainer's --tar-image, or components=Components(image=...) of open_set)"
+            )
+        if not image or not digits:
+            lacking = "image" if not image else f"label ({components.label})"
+            faults[len(keys)] = f"has no {lacking}, only {', '.join(list(found)[:_NAMED])}"
+        keys.append(key)
+        images.append(image[0][1:] if image else _NONE)
+        labels.append(digits[0][1:] if digits else _NONE)
+    return Samples(tuple(keys), _places(images), _places(labels), faults)
+
+
+def _places(members: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(members, np.int64).reshape(-1, 2)
+
+
+def _grouped(tar: str, members: Iterable[Member]) -> dict[str, dict[str, Member]]:
+    """The members of each key by their component, without hidden ones."""
+    groups: dict[str, dict[str, Member]] = {}
+    for member in members:
+        key, component = split_name(member.name)
+        if key:
+            component = component.lower()
+            found = groups.setdefault(key, {})
+            if component in found:
+                raise InputError(f"{tar} has the component {component} of the sample {key} twice: pack it anew")
+            found[component] = member
+    return groups
+
+
+def _images_in(samples: Iterable[dict[str, Member]]) -> list[str]:
+    """The components of a tar that are images by their name: `seg.png` only where no sample has a plain `png`."""
+    counted = Counter(component for found in samples for component in found)
+    plain = [name for name in IMAGES if name in counted]
+    return plain or [name for name in counted if name.rpartition(".")[2] in IMAGES]
