@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import ceil
@@ -15,6 +14,7 @@ from nvidia.dali.plugin.pytorch import feed_ndarray, to_torch_type
 from torch import Tensor
 
 from apr_dali import backend as operators
+from apr_dali import cpus
 from apr_dali.config import check_choice
 from apr_dali.errors import InputError
 
@@ -270,6 +270,4 @@ def check_arguments(
 
 def default_threads(device: str) -> int:
     """The CPUs that this process may use, shared out among the processes of the machine; at most 4 with a GPU."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cpus = max(1, len(os.sched_getaffinity(0)) // local_world)
-    return min(cpus, _THREADS_PER_GPU) if device == "gpu" else cpus
+    return min(cpus.share(), _THREADS_PER_GPU) if device == "gpu" else cpus.share()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from apr_dali import pillow_ops, spectral
+from apr_dali import cpus, pillow_ops, spectral
 from apr_dali.bench import checks, feeds, measure, processes, published, report, rows, simulate, stages
 from apr_dali.bench.images import Places
 from apr_dali.bench.rows import Row, select
@@ -499,7 +499,7 @@ def test_the_command_from_end_to_end(tmp_path, capsys):
     assert none["threads"] == 1
     assert none["cpu_ms"] > 0
     assert result["settings"]["rounds"] == 1
-    assert result["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert result["machine"]["cores"] == cpus.usable()
     assert result["versions"]["torch"]
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert out.startswith("Time over none (CPU time)")

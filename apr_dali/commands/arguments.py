@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
 
+from apr_dali import cpus
 from apr_dali.commands import analyses
 
 Parsers = Any
@@ -77,7 +77,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
         type=positive,
-        default=len(os.sched_getaffinity(0)),
+        default=cpus.usable(),
         metavar="N",
         help="(default: the %(default)s usable cores)",
     )

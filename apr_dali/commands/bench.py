@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apr_dali import cpus
 from apr_dali.bench.processes import in_own_process
 from apr_dali.bench.rows import APR, QUICK, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
@@ -144,7 +144,7 @@ def _about(args: argparse.Namespace, settings: Settings, places: Places, gpu: st
     from apr_dali.training.folder import versions
 
     given = {"rounds": settings.rounds, "seconds": settings.seconds, "threads": settings.threads, "quick": args.quick}
-    machine = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu}
+    machine = {"cpu": _cpu(), "cores": cpus.usable(), "gpu": gpu}
     return {"machine": machine, "versions": versions(), "settings": given | {"data": places.folder}}
 
 

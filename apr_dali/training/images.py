@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from apr_dali import cpus
 from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.errors import InputError
-from apr_dali.training.distributed import Group, cores, gather, on_main
+from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
 _NAMED = 10  # broken images that an error lists
@@ -71,7 +72,7 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
 
     files = [file for part in parts if isinstance(part, ImageSet) for file in part.files]
     look = quick_check if options.check == "quick" else full_check
-    broken = look(files[group.rank :: group.world], options.threads or cores())
+    broken = look(files[group.rank :: group.world], options.threads or cpus.share())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in everywhere[:_NAMED])
