@@ -29,7 +29,7 @@ from apr_dali.models import canonical_name, check_input, create_model
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
 from apr_dali.training.command import run
-from apr_dali.training.distributed import Group, gather, on_main, start
+from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
@@ -73,7 +73,7 @@ def train(options: ImageNetOptions, group: Group) -> None:
         )
     with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
         result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
-    left_out = sum(gather(group, len(loader.skipped) + len(val_loader.skipped)))
+    left_out = images.left_out(group, loader, val_loader)
     if group.main:
         if left_out:
             print(f"{left_out} images were left out because they cannot be decoded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -18,6 +19,25 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+SEEDS = 2**63 - 1
+"""The greatest seed."""
+
+
+def check_whole(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise InputError unless `value` is a whole number in low..high, both included."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    # True is a number to Python, and a mistake here.
+    if number is None or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if number < low:
+        raise InputError(f"{name} must be at least {low}, got {number}")
+    if high is not None and number > high:
+        raise InputError(f"{name} must be at most {high}, got {number}")
 
 
 def uses_single(aug: str) -> bool:

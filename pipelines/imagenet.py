@@ -14,7 +14,7 @@ from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import STANDARD, AprRecipe, Scaling, uses_pair, uses_single
+from apr_dali.config import SEEDS, STANDARD, AprRecipe, Scaling, uses_pair, uses_single
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.pipelines import operators
 
@@ -27,6 +27,8 @@ _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
 _TAR_IMAGES = "jpg;jpeg;png;JPEG;JPG;PNG"
+# Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
+_STRIDE = 15_485_863
 # DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
 _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
@@ -186,6 +188,11 @@ def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, 
     )
 
 
+def draws_seed(seed: int, rank: int, stream: int) -> int:
+    """The seed of all draws in a pipeline."""
+    return (seed * 1_000_003 + rank + stream * _STRIDE) % 2**31
+
+
 def build(
     source: ImageSet | TarSet,
     graph: Graph,
@@ -194,20 +201,24 @@ def build(
     batch_size: int,
     device_id: int | None,
     seed: int,
+    stream: int = 0,
     checkpoint: bytes | None = None,
 ) -> Pipeline:
-    """A built pipeline, at its beginning or where `checkpoint` was taken."""
-    rank = graph.shard[0]
+    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken."""
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_threads": graph.threads,
         "device_id": device_id,
         # The order of the images is one for all ranks, what happens to them is each rank's own.
-        "seed": (seed * 1_000_003 + rank) % 2**31,
+        "seed": draws_seed(seed, graph.shard[0], stream),
         "prefetch_queue_depth": 2,
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    made = train_pipeline(source, graph, seed, **options) if train else eval_pipeline(source, graph, **options)
+    made = (
+        train_pipeline(source, graph, (seed + stream * _STRIDE) % (SEEDS + 1), **options)
+        if train
+        else eval_pipeline(source, graph, **options)
+    )
     made.build()
     return made

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nvidia.dali.pipeline import Pipeline
+from PIL import Image
 from torch import Tensor
 
 from apr_dali.backend import VIEWS
@@ -28,6 +30,7 @@ from apr_dali.config import (
     uses_pair,
 )
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
 from apr_dali.data.scan import header_check, quick_check
 from apr_dali.errors import InputError
@@ -50,8 +53,10 @@ class ImageNetLoader(EpochLoader):
       others', it repeats its last image.
     - Each training epoch has another order, the same for the same seed.
 
-    `state_dict` and `load_state_dict` continue in mid-epoch with the same batches, bit for bit on the CPU. A loop
-    that was left in mid-epoch starts that epoch again from its beginning.
+    `state_dict` and `load_state_dict` continue in mid-epoch with the same batches, bit for bit on the CPU.
+
+    An epoch that a loop leaves early is not repeated: the next iteration is the next epoch, or with
+    `on_break="resume"` the rest of the one that was left.
 
     Args:
         path: a folder of class folders, a folder of tars with their indices, a file list, or several of
@@ -76,6 +81,8 @@ class ImageNetLoader(EpochLoader):
         on_error: what an image file does that cannot be decoded: "raise" ends the epoch with its path; "skip" leaves
             it out, warns, and adds the path to `loader.skipped`. All other images keep their order and their batches,
             which are then smaller; where nothing is left of a training batch, it is made of the images after those.
+        with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
+        on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
 
     Raises:
@@ -104,6 +111,8 @@ class ImageNetLoader(EpochLoader):
         recipe: AprRecipe = IMAGENET,
         classes: Sequence[str] | None = None,
         on_error: str = "raise",
+        with_index: bool = False,
+        on_break: str = "new",
         backend: str = "auto",
     ) -> None:
         check_choice("aug", aug, AUGMENTATIONS)
@@ -116,10 +125,14 @@ class ImageNetLoader(EpochLoader):
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
         check_arguments(
             device=device,
+            device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             shard=shard,
-            at_least_one={"batch_size": batch_size, "image_size": image_size, "threads": threads},
+            seed=seed,
+            on_break=on_break,
+            threads=threads,
+            at_least_one={"batch_size": batch_size, "image_size": image_size},
         )
         if isinstance(path, (ImageSet, TarSet)):
             if classes is not None:
@@ -129,12 +142,15 @@ class ImageNetLoader(EpochLoader):
             self._set = open_set(path, classes=classes)
         if on_error == "skip" and not isinstance(self._set, ImageSet):
             raise InputError("on_error='skip' needs image files: look for broken ones before they are packed into tars")
+        if with_index and not isinstance(self._set, ImageSet):
+            raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
         self._on_error = on_error
         threads = threads or default_threads(device)
         self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling, views)
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),
+            labels=self._set.labels if isinstance(self._set, ImageSet) else None,
             batch_size=batch_size,
             shard=shard,
             train=train,
@@ -145,23 +161,43 @@ class ImageNetLoader(EpochLoader):
             dtype=dtype,
             memory_format=memory_format,
             drop_last=drop_last,
+            with_index=with_index,
+            on_break=on_break,
         )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the images, by their numbers; of tars none."""
+        return self._set.files if isinstance(self._set, ImageSet) else ()
+
+    def _source(self) -> ImageSet | TarSet:
+        """What the pipeline reads: image files with their numbers in the place of labels."""
+        if not isinstance(self._set, ImageSet):
+            return self._set
+        return with_stand_ins(replace(self._set, labels=np.arange(len(self._set))), self.skipped)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         return imagenet.build(
-            with_stand_ins(self._set, self.skipped) if isinstance(self._set, ImageSet) else self._set,
+            self._source(),
             self._graph,
             train=self.train,
             batch_size=self.batch_size,
             device_id=self._device.index,
             seed=self._seed,
+            stream=self._stream,
             checkpoint=checkpoint,
         )
 
+    @cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self._set)
+
     def _settings(self) -> dict[str, Any]:
-        return _graph_settings(self._graph)
+        return _graph_settings(self._graph) | {"names": self._fingerprint}
 
     def _recover(self, error: RuntimeError) -> None:
+        if self._graph.scaling is None and "out of bounds" in str(error):
+            raise InputError(self._too_small()) from error
         broken = [path for path in self._broken(error) if path not in self.skipped]
         if not broken:
             raise error
@@ -173,6 +209,19 @@ class ImageNetLoader(EpochLoader):
         for path in broken:
             warnings.warn(f"left out {path}, which cannot be decoded", stacklevel=2)
         self.skipped += tuple(broken)
+
+    def _too_small(self) -> str:
+        """What to say of the first image, from this batch on, that is smaller than its crop."""
+        side = self._graph.image_size
+        first = self.num_images * self.shard[0] // self.shard[1] + self._batch * self.batch_size
+        for path in self.files[first:]:
+            with Image.open(path) as image:
+                if min(image.size) < side:
+                    found = f"the image {path} has {image.width}×{image.height} pixels"
+                    break
+        else:
+            found = "an image is smaller"
+        return f"{found}: scaling=None cuts {side}×{side} out of the image as it is; leave scaling out or crop less"
 
     def _broken(self, error: RuntimeError) -> list[str]:
         """The paths of the images that caused the error, as far as they can be found out."""
@@ -224,6 +273,8 @@ class CifarLoader(EpochLoader):
         threads: int | None = None,
         drop_last: bool = False,
         recipe: AprRecipe = CIFAR,
+        with_index: bool = False,
+        on_break: str = "new",
         backend: str = "auto",
         flip: bool = True,
         fill: int = 128,
@@ -234,10 +285,14 @@ class CifarLoader(EpochLoader):
         _check_train(aug, train)
         check_arguments(
             device=device,
+            device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             shard=shard,
-            at_least_one={"batch_size": batch_size, "threads": threads},
+            seed=seed,
+            on_break=on_break,
+            threads=threads,
+            at_least_one={"batch_size": batch_size},
         )
         if amplitude_labels and not uses_pair(aug):
             raise InputError(
@@ -260,6 +315,7 @@ class CifarLoader(EpochLoader):
         super().__init__(
             classes=data.classes,
             num_images=len(data),
+            labels=data.labels,
             batch_size=batch_size,
             shard=shard,
             train=train,
@@ -270,6 +326,8 @@ class CifarLoader(EpochLoader):
             dtype=dtype,
             memory_format=memory_format,
             drop_last=drop_last,
+            with_index=with_index,
+            on_break=on_break,
         )
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
@@ -280,12 +338,16 @@ class CifarLoader(EpochLoader):
             batch_size=self.batch_size,
             device_id=self._device.index,
             seed=self._seed,
+            stream=self._stream,
             checkpoint=checkpoint,
         )
 
+    @cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self._data)
+
     def _settings(self) -> dict[str, Any]:
-        # Other images of the same number would be other batches.
-        return _graph_settings(self._graph) | {"labels": zlib.crc32(self._data.labels.tobytes())}
+        return _graph_settings(self._graph) | {"data": self._fingerprint}
 
     def _targets(self, labels: Tensor) -> Tensor:
         if not self._amplitude_labels:
@@ -300,6 +362,6 @@ def _check_train(aug: str, train: bool) -> None:
 
 
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:
-    settings = asdict(graph) | {"recipe": repr(graph.recipe), "shard": list(graph.shard)}
+    settings = asdict(graph) | {"recipe": repr(graph.recipe)}
     # How it is computed may change: on another machine, say.
     return {key: value for key, value in settings.items() if key not in ("backend", "threads")}

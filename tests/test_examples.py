@@ -118,23 +118,43 @@ def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, t
     assert fit(tmp_path / "step=6.ckpt") == expected[6:]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{"limit_train_batches": 2}, {"reload_dataloaders_every_n_epochs": 1}])
+def test_lightning_never_repeats_an_epoch(sample, quiet, options):
+    """Neither where it leaves each epoch early nor where it asks for another loader."""
+    from apr_dali.integrations.lightning import AprDataModule
+
+    module, seen = example("lightning_module"), []
+
+    class Recording(module.Classifier):
+        def training_step(self, batch, index):
+            seen.append(batch[0].numpy().tobytes())
+            return super().training_step(batch, index)
+
+        def on_train_epoch_end(self):
+            held.append(len(os.listdir("/proc/self/task")))
+
+    held = []
+    trainer = module.Trainer(max_epochs=3, logger=False, enable_checkpointing=False, **quiet | options)
+    trainer.fit(Recording(16, 2), AprDataModule(sample, 32, "apr-sp", image_size=SIZE, threads=1))
+    assert len(seen) == 3 * options.get("limit_train_batches", 4)
+    assert len(set(seen)) == len(seen)
+    assert held[2] <= held[0]
+
+
 def test_lightning_state_is_that_of_all_processes(sample):
     from apr_dali.integrations.lightning import RankLoader
 
     loaders = [ImageNetLoader(f"{sample}/train", 8, shard=(rank, 2), image_size=16, threads=1) for rank in range(2)]
-    states = []
-    for loader in loaders:
-        batches = iter(loader)
+    epochs = [iter(loader) for loader in loaders]
+    for batches in epochs:
         next(batches)
-        states.append(RankLoader(loader))
-    from apr_dali.training.checkpoint import without_bytes
-
-    together = {"ranks": [without_bytes(loader.state_dict()) for loader in loaders]}
-    for rank, loader in enumerate(loaders):
-        expected = [targets.tolist() for _, targets in list(loader)]
+    together = {"ranks": [loader.state_dict() for loader in loaders]}
+    for rank, batches in enumerate(epochs):
+        expected = [targets.tolist() for _, targets in batches]
         with ImageNetLoader(f"{sample}/train", 8, shard=(rank, 2), image_size=16, threads=1) as again:
             RankLoader(again).load_state_dict(together)
-            assert [targets.tolist() for _, targets in again] == expected[1:]
+            assert [targets.tolist() for _, targets in again] == expected
     with pytest.raises(InputError, match="saved by 2 processes, now there are 1"):
         RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1)).load_state_dict(together)
 

@@ -116,10 +116,11 @@ class _PolicyImageNetLoader(ImageNetLoader):
         super().__init__(*args, **options)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
-        assert isinstance(self._set, ImageSet)
+        images = self._source()
+        assert isinstance(images, ImageSet)
         options = measured.options(self.batch_size, self._graph.threads, self._device.index)
         with _without_dalis_own_warnings():
-            made = measured.policy_pipeline(self._set, self._graph, self._policy, **options, checkpoint=checkpoint)
+            made = measured.policy_pipeline(images, self._graph, self._policy, **options, checkpoint=checkpoint)
             made.build()
         return made
 

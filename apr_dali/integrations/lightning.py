@@ -12,7 +12,6 @@ from torch import Tensor
 
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import checkpoint
 from apr_dali.transforms import AprPair
 
 
@@ -37,7 +36,7 @@ class AprDataModule(LightningDataModule):
         super().__init__()
         self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
         self._options = options
-        self._open: list[ImageNetLoader] = []
+        self._open: dict[str, ImageNetLoader] = {}
 
     def train_dataloader(self) -> RankLoader:
         loader = self._loader("train", aug=self._aug, views=self._views, drop_last=True)
@@ -48,9 +47,12 @@ class AprDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         while self._open:
-            self._open.pop().close()
+            self._open.popitem()[1].close()
 
     def _loader(self, split: str, **options: Any) -> ImageNetLoader:
+        if split in self._open:
+            # Lightning asks anew with reload_dataloaders_every_n_epochs: another one would begin with epoch 0 again.
+            return self._open[split]
         trainer = self.trainer
         if trainer is None:
             raise InputError("AprDataModule needs a Trainer, which knows the processes: give it to Trainer.fit")
@@ -64,7 +66,7 @@ class AprDataModule(LightningDataModule):
             **options,
             **self._options,
         )
-        self._open.append(loader)
+        self._open[split] = loader
         return loader
 
 
@@ -82,7 +84,7 @@ class RankLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Called by all processes together."""
-        mine = checkpoint.without_bytes(self.loader.state_dict())
+        mine = self.loader.state_dict()
         states = [mine] * self.loader.shard[1]
         if self.loader.shard[1] > 1:
             dist.all_gather_object(states, mine)
@@ -92,7 +94,7 @@ class RankLoader:
         rank, world = self.loader.shard
         if len(state["ranks"]) != world:
             raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
-        self.loader.load_state_dict(checkpoint.with_bytes(state["ranks"][rank]))
+        self.loader.load_state_dict(state["ranks"][rank])
 
 
 class AprPairCallback(Callback):

@@ -14,6 +14,7 @@ from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.errors import InputError
+from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
@@ -81,6 +82,12 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
             f"{len(everywhere)} of {len(files)} images cannot be read:{listed}{more}\nRemove them, or train on the "
             "list that `apr-dali check-data DIR --write-file-list FILE` writes, with --data FILE"
         )
+
+
+def left_out(group: Group, *loaders: ImageNetLoader) -> int:
+    """Images that the loaders of all processes have left out because they cannot be decoded, each counted once."""
+    # In each epoch an image comes to another process.
+    return len(set[str]().union(*gather(group, [path for loader in loaders for path in loader.skipped])))
 
 
 def some_images(opened: Images, count: int) -> list[tuple[Image.Image, str]]:
