@@ -100,7 +100,15 @@ def recipe(options: ImageNetOptions) -> AprRecipe:
 def train_loader(options: ImageNetOptions, group: Group, part: images.Images, seed: int) -> ImageNetLoader:
     """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
     return ImageNetLoader(
-        part, aug=options.aug, seed=seed, drop_last=True, recipe=recipe(options), **common(options, group)
+        part,
+        aug=options.aug,
+        seed=seed,
+        drop_last=True,
+        recipe=recipe(options),
+        scale=options.scale,
+        ratio=options.ratio,
+        hflip=options.hflip,
+        **common(options, group),
     )
 
 
@@ -121,6 +129,7 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
         "image_size": options.image_size,
         "threads": options.threads or None,
         "on_error": options.on_error,
+        "hw_decoder_load": options.hw_decoder_load,
     }
 
 

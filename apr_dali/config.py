@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -108,6 +110,35 @@ class Scaling:
 STANDARD = Scaling()
 """torchvision's recipe for ImageNet, and that of the released code."""
 
+# What torchvision's RandomResizedCrop draws from.
+CROP_SCALE = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+
+HW_DECODER_LOAD = 0.65
+"""Share of JPEGs for a GPU's hardware decoder: DALI's default, to which its maintainers returned from 0.9."""
+
+
+def check_crop(scale: Sequence[float], ratio: Sequence[float], hflip: float, prefix: str = "") -> None:
+    """Raise InputError unless training crops can be drawn so. prefix: before the names in messages."""
+    for name, values in (("scale", scale), ("ratio", ratio)):
+        # "not (0 < ...)": it also refuses nan.
+        if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
+            raise InputError(f"{prefix}{name} must be two positive numbers, the smaller first, got {_shown(values)}")
+    if scale[1] > 1:
+        raise InputError(f"{prefix}scale must be at most 1, the whole image, got {_shown(scale)}")
+    check_share(f"{prefix}hflip", hflip)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless `value` is in 0..1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must be in 0..1, got {value}")
+
+
+def _shown(values: Sequence[float]) -> str:
+    return " ".join(map(str, values))
+
+
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
@@ -189,7 +220,8 @@ class TrainingOptions:
     momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
     weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
     label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
-    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0)
+    # Epochs and processes are added to it.
+    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0, high=SEEDS // 2)
 
     device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
     threads: int = option("machine", 0, "data threads of a process; 0 chooses", low=0)
@@ -235,6 +267,20 @@ class ImageNetOptions(TrainingOptions):
     )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     image_size: int = option("data", 224, "height and width that the network sees", low=8)
+    scale: tuple[float, ...] = option(
+        "augmentation",
+        CROP_SCALE,
+        "share of a photograph that a training crop takes, from and to",
+        low=0,
+        high=1,
+    )
+    ratio: tuple[float, ...] = option(
+        "augmentation", CROP_RATIO, "width by height of a training crop, from and to", low=0
+    )
+    hflip: float = option("augmentation", 0.5, "share of training images that are mirrored", low=0, high=1)
+    hw_decoder_load: float = option(
+        "machine", HW_DECODER_LOAD, "share of JPEGs for the GPU's hardware decoder, where it has one", low=0, high=1
+    )
     check: str = option(
         "data", "quick", "look for broken images first: ends of the files, full decode, or not", choices=CHECKS
     )
@@ -244,6 +290,7 @@ class ImageNetOptions(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
         if self.on_error == "skip" and self.check == "full":

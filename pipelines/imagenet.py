@@ -14,13 +14,19 @@ from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import SEEDS, STANDARD, AprRecipe, Scaling, uses_pair, uses_single
+from apr_dali.config import (
+    CROP_RATIO,
+    CROP_SCALE,
+    HW_DECODER_LOAD,
+    SEEDS,
+    STANDARD,
+    AprRecipe,
+    Scaling,
+    uses_pair,
+    uses_single,
+)
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.pipelines import operators
-
-# What torchvision's RandomResizedCrop draws from.
-CROP_AREA = (0.08, 1.0)
-CROP_RATIO = (3 / 4, 4 / 3)
 
 _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
@@ -47,6 +53,10 @@ class Graph:
     shard: tuple[int, int]
     scaling: Scaling | None = STANDARD
     views: str = "both"
+    scale: tuple[float, float] = CROP_SCALE
+    ratio: tuple[float, float] = CROP_RATIO
+    hflip: float = 0.5
+    hw_decoder_load: float = HW_DECODER_LOAD
 
     @property
     def operator_threads(self) -> int | None:
@@ -86,10 +96,10 @@ def _parse_labels(digits: list[np.ndarray]) -> list[np.ndarray]:
     return [np.array([int(bytes(sample))], np.int32) for sample in digits]
 
 
-def random_crop(encoded: DataNode, device: str) -> DataNode:
+def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
     """A random part of each encoded image, uint8 HWC; only that part is decoded where the decoder can do so."""
     return fn.decoders.image_random_crop(
-        encoded, random_area=list(CROP_AREA), random_aspect_ratio=list(CROP_RATIO), **_decoder(device)
+        encoded, random_area=list(graph.scale), random_aspect_ratio=list(graph.ratio), **_decoder(graph)
     )
 
 
@@ -97,11 +107,11 @@ def random_crop(encoded: DataNode, device: str) -> DataNode:
 def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
-    images = resize(random_crop(encoded, graph.device), (graph.image_size, graph.image_size))
+    images = resize(random_crop(encoded, graph), (graph.image_size, graph.image_size))
     recipe = graph.recipe
     if uses_single(graph.aug):
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
-    mirror = fn.random.coin_flip(probability=0.5)
+    mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
         return normalise(images, recipe, graph.dtype, mirror), labels
     images = operators.apr_pair(
@@ -124,7 +134,7 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
-    images = fn.decoders.image(encoded, **_decoder(graph.device))
+    images = fn.decoders.image(encoded, **_decoder(graph))
     if graph.scaling is not None:
         resized = round(graph.image_size * graph.scaling.over_crop)
         # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
@@ -152,17 +162,18 @@ def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
     return {"in_scale": (1 / 255,) * 3, "out_scale": scale, "out_bias": bias}
 
 
-def _decoder(device: str) -> dict[str, Any]:
+def _decoder(graph: Graph) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "device": "mixed" if device == "gpu" else "cpu",
+        "device": "mixed" if graph.device == "gpu" else "cpu",
         "output_type": types.RGB,
         # As torchvision's folder loader, which does not look at the EXIF orientation either.
         "adjust_orientation": False,
         # The GPU's plain upsampling of the colour planes differs visibly from every CPU decoder's.
         "jpeg_fancy_upsampling": True,
     }
-    if device == "gpu":
-        options.update(hw_decoder_load=0.9, preallocate_width_hint=_WIDTH_HINT, preallocate_height_hint=_HEIGHT_HINT)
+    if graph.device == "gpu":
+        options.update(hw_decoder_load=graph.hw_decoder_load)
+        options.update(preallocate_width_hint=_WIDTH_HINT, preallocate_height_hint=_HEIGHT_HINT)
     return options
 
 

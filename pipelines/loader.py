@@ -21,12 +21,17 @@ from apr_dali.config import (
     AUGMENTATIONS,
     CIFAR,
     CIFAR_AUGMENTATIONS,
+    CROP_RATIO,
+    CROP_SCALE,
+    HW_DECODER_LOAD,
     IMAGENET,
     ON_ERROR,
     STANDARD,
     AprRecipe,
     Scaling,
     check_choice,
+    check_crop,
+    check_share,
     uses_pair,
 )
 from apr_dali.data.arrays import ArraySet
@@ -81,6 +86,9 @@ class ImageNetLoader(EpochLoader):
         on_error: what an image file does that cannot be decoded: "raise" ends the epoch with its path; "skip" leaves
             it out, warns, and adds the path to `loader.skipped`. All other images keep their order and their batches,
             which are then smaller; where nothing is left of a training batch, it is made of the images after those.
+        scale, ratio, hflip: of training crops: share of the image's area and width by height, each from and to, and
+            share of images that are mirrored.
+        hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
         with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
@@ -111,6 +119,10 @@ class ImageNetLoader(EpochLoader):
         recipe: AprRecipe = IMAGENET,
         classes: Sequence[str] | None = None,
         on_error: str = "raise",
+        scale: tuple[float, float] = CROP_SCALE,
+        ratio: tuple[float, float] = CROP_RATIO,
+        hflip: float = 0.5,
+        hw_decoder_load: float = HW_DECODER_LOAD,
         with_index: bool = False,
         on_break: str = "new",
         backend: str = "auto",
@@ -123,6 +135,12 @@ class ImageNetLoader(EpochLoader):
             raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
         if train and scaling != STANDARD:
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+        check_crop(scale, ratio, hflip)
+        check_share("hw_decoder_load", hw_decoder_load)
+        if not train and (tuple(scale), tuple(ratio), hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
+            raise InputError("scale, ratio and hflip have no effect with train=False: they are of training crops")
+        if device == "cpu" and hw_decoder_load != HW_DECODER_LOAD:
+            raise InputError("hw_decoder_load has no effect with device='cpu': it is for a GPU's decoder")
         check_arguments(
             device=device,
             device_id=device_id,
@@ -146,7 +164,22 @@ class ImageNetLoader(EpochLoader):
             raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
         self._on_error = on_error
         threads = threads or default_threads(device)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling, views)
+        self._graph = imagenet.Graph(
+            device,
+            int(image_size),
+            aug,
+            recipe,
+            dtype,
+            backend,
+            threads,
+            shard,
+            scaling,
+            views,
+            (float(scale[0]), float(scale[1])),
+            (float(ratio[0]), float(ratio[1])),
+            float(hflip),
+            float(hw_decoder_load),
+        )
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),
@@ -364,4 +397,4 @@ def _check_train(aug: str, train: bool) -> None:
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:
     settings = asdict(graph) | {"recipe": repr(graph.recipe)}
     # How it is computed may change: on another machine, say.
-    return {key: value for key, value in settings.items() if key not in ("backend", "threads")}
+    return {key: value for key, value in settings.items() if key not in ("backend", "threads", "hw_decoder_load")}

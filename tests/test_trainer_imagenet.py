@@ -18,7 +18,12 @@ import torch
 from PIL import Image
 from processes import ENVIRONMENT, torchrun, train_in_two
 
+from apr_dali.config import ImageNetOptions
+from apr_dali.data.folders import open_set
+from apr_dali.errors import InputError
 from apr_dali.training.command import run
+from apr_dali.training.distributed import Group
+from apr_dali.training.options import parse
 
 SCRIPT = Path(__file__).parents[1] / "train_imagenet.py"
 # The smallest of torchvision's networks that has batch norm.
@@ -339,6 +344,18 @@ def test_bad_input(given, told, tree, train):
     assert re.match(r"error: .*\n$", errors, re.DOTALL)
     assert told in errors
     assert not Path("run").exists()
+
+
+def test_the_loaders_follow_the_options(tree, trainer):
+    given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
+    options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0) as loader:
+        assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
+    with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
+        assert len(loader) > 0
+    options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
+    with pytest.raises(InputError, match="hw_decoder_load has no effect"):
+        trainer.train_loader(options, group, open_set(tree / "train"), 0)
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):
