@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from apr_dali.bands import RADII, Spectrum
@@ -80,6 +80,11 @@ class AprRecipe:
         check_choice("overflow", self.overflow, OVERFLOWS)
         check_choice("axes", self.axes, AXES)
 
+    def grey(self) -> AprRecipe:
+        """This recipe for grey images, whose channels are one: mean and std are those of the three on average."""
+        mean, std = (values[0] if len(set(values)) == 1 else sum(values) / 3 for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * 3, std=(std,) * 3)
+
 
 # The released code (iCGY96/APR): main_imagenet's and main's settings.
 IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -143,6 +148,7 @@ AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
+CHANNELS = (1, 3)
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -200,6 +206,8 @@ class TrainingOptions:
     amp: str = option("network", "none", "autocast: 16-bit arithmetic where it is safe", choices=AMP_MODES)
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
     compile: bool = option("network", False, "compile the network (torch.compile)")
+
+    in_chans: int = option("network", 3, "channels of the images: 1 is for networks of grey images", choices=CHANNELS)
 
     aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
     overflow: str = option(
@@ -410,6 +418,8 @@ class CifarOptions(TrainingOptions):
         self._refuse("--radii", "radii", bool(self.spectrum), "--spectrum")
         if self.spectrum:
             Spectrum.parse(self.spectrum, self.radii)
+        if self.in_chans == 1 and (self.spectrum or self.adversarial != "none"):
+            raise InputError("--in-chans 1 does not go with --spectrum nor --adversarial, which work on colour images")
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")

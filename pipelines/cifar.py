@@ -23,6 +23,7 @@ from nvidia.dali.pipeline import Pipeline
 from apr_dali.config import AprRecipe, uses_pair, uses_single
 from apr_dali.data.arrays import ArraySet
 from apr_dali.errors import InputError
+from apr_dali.pillow_ops import grey_levels
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.imagenet import draws_seed, normalise, pair_scales, stored
 
@@ -49,6 +50,7 @@ class Graph:
     fill: int
     single_probability: float
     amplitude_labels: bool
+    in_chans: int = 3
 
     @property
     def operator_threads(self) -> int | None:
@@ -82,14 +84,16 @@ class Batches:
         shuffle: bool,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
         first_epoch: int = 0,
+        grey: bool = False,
     ) -> None:
         """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator.
 
-        first_epoch: that of batch 0.
+        first_epoch: that of batch 0. grey: all three channels of an image are its grey levels.
         """
         self._data, self._shard, self._batch_size = data, shard, batch_size
         self._seed, self._shuffle, self._change = order_seed, shuffle, change
         self._in_epoch = ceil(ceil(len(data) / shard[1]) / batch_size)
+        self._grey = grey
         self._first = first_epoch * self._in_epoch
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -101,6 +105,8 @@ class Batches:
         places = np.arange(batch * self._batch_size, (batch + 1) * self._batch_size)
         chosen = self._order[np.minimum(places, len(self._order) - 1)]
         images = self._data.images[chosen]
+        if self._grey:
+            images = grey_levels(images)
         if self._change is not None:
             with _torch_seeded([self._seed, self._shard[0], number]):
                 images = np.stack([self._change(image) for image in images])
@@ -256,7 +262,7 @@ def build(
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream)
+    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1)
     size = (data.images.shape[1], data.images.shape[2])
     made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)
     made.build()

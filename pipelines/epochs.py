@@ -56,6 +56,7 @@ class EpochLoader(ABC):
         shard: tuple[int, int],
         train: bool,
         views: int,
+        in_chans: int,
         seed: int,
         device: str,
         device_id: int,
@@ -69,7 +70,7 @@ class EpochLoader(ABC):
         """labels: by the number of the image; None where the pipeline gives labels. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
         self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
-        self.views, self.drop_last = views, drop_last
+        self.views, self.in_chans, self.drop_last = views, in_chans, drop_last
         self.with_index, self.on_break = with_index, on_break
         self.epoch = 0
         self._labels = None if labels is None else torch.from_numpy(labels)
@@ -163,6 +164,8 @@ class EpochLoader(ABC):
             images, numbers = self._without_stand_ins(images, numbers)
         if self.views > 1:
             images = images.flatten(0, 1)
+        # The channels of a grey image are the same three times.
+        images = images[:, : self.in_chans]
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)
         targets = self._targets(numbers if self._labels is None else self._labels[numbers]).to(self._device)

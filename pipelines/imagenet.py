@@ -57,6 +57,7 @@ class Graph:
     ratio: tuple[float, float] = CROP_RATIO
     hflip: float = 0.5
     hw_decoder_load: float = HW_DECODER_LOAD
+    in_chans: int = 3
 
     @property
     def operator_threads(self) -> int | None:
@@ -107,7 +108,7 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
     encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
-    images = resize(random_crop(encoded, graph), (graph.image_size, graph.image_size))
+    images = in_colour(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
@@ -143,7 +144,12 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
-    return normalise(images, graph.recipe, graph.dtype), labels
+    return normalise(in_colour(images, graph), graph.recipe, graph.dtype), labels
+
+
+def in_colour(images: DataNode, graph: Graph) -> DataNode:
+    """HWC images with the three channels that all that follows works on: those of grey images are one and the same."""
+    return fn.cat(images, images, images, axis=2) if graph.in_chans == 1 else images
 
 
 def _centre(margin: DataNode) -> DataNode:
@@ -165,7 +171,7 @@ def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
 def _decoder(graph: Graph) -> dict[str, Any]:
     options: dict[str, Any] = {
         "device": "mixed" if graph.device == "gpu" else "cpu",
-        "output_type": types.RGB,
+        "output_type": types.GRAY if graph.in_chans == 1 else types.RGB,
         # As torchvision's folder loader, which does not look at the EXIF orientation either.
         "adjust_orientation": False,
         # The GPU's plain upsampling of the colour planes differs visibly from every CPU decoder's.

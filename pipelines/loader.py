@@ -19,6 +19,7 @@ from torch import Tensor
 from apr_dali.backend import VIEWS
 from apr_dali.config import (
     AUGMENTATIONS,
+    CHANNELS,
     CIFAR,
     CIFAR_AUGMENTATIONS,
     CROP_RATIO,
@@ -89,6 +90,7 @@ class ImageNetLoader(EpochLoader):
         scale, ratio, hflip: of training crops: share of the image's area and width by height, each from and to, and
             share of images that are mirrored.
         hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
+        in_chans: 3, or 1 for grey images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
         with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
@@ -123,6 +125,7 @@ class ImageNetLoader(EpochLoader):
         ratio: tuple[float, float] = CROP_RATIO,
         hflip: float = 0.5,
         hw_decoder_load: float = HW_DECODER_LOAD,
+        in_chans: int = 3,
         with_index: bool = False,
         on_break: str = "new",
         backend: str = "auto",
@@ -130,6 +133,7 @@ class ImageNetLoader(EpochLoader):
         check_choice("aug", aug, AUGMENTATIONS)
         check_choice("views", views, VIEWS)
         check_choice("on_error", on_error, ON_ERROR)
+        check_choice("in_chans", in_chans, CHANNELS)
         _check_train(aug, train)
         if views == "mixed" and not uses_pair(aug):
             raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
@@ -168,7 +172,7 @@ class ImageNetLoader(EpochLoader):
             device,
             int(image_size),
             aug,
-            recipe,
+            recipe.grey() if in_chans == 1 else recipe,
             dtype,
             backend,
             threads,
@@ -179,6 +183,7 @@ class ImageNetLoader(EpochLoader):
             (float(ratio[0]), float(ratio[1])),
             float(hflip),
             float(hw_decoder_load),
+            in_chans,
         )
         super().__init__(
             classes=self._set.classes,
@@ -188,6 +193,7 @@ class ImageNetLoader(EpochLoader):
             shard=shard,
             train=train,
             views=2 if uses_pair(aug) and views == "both" else 1,
+            in_chans=in_chans,
             seed=seed,
             device=device,
             device_id=device_id,
@@ -306,6 +312,7 @@ class CifarLoader(EpochLoader):
         threads: int | None = None,
         drop_last: bool = False,
         recipe: AprRecipe = CIFAR,
+        in_chans: int = 3,
         with_index: bool = False,
         on_break: str = "new",
         backend: str = "auto",
@@ -315,6 +322,7 @@ class CifarLoader(EpochLoader):
         amplitude_labels: bool = False,
     ) -> None:
         check_choice("aug", aug, CIFAR_AUGMENTATIONS)
+        check_choice("in_chans", in_chans, CHANNELS)
         _check_train(aug, train)
         check_arguments(
             device=device,
@@ -335,7 +343,7 @@ class CifarLoader(EpochLoader):
         self._graph = cifar.Graph(
             device,
             aug,
-            recipe,
+            recipe.grey() if in_chans == 1 else recipe,
             dtype,
             backend,
             threads or default_threads(device),
@@ -344,6 +352,7 @@ class CifarLoader(EpochLoader):
             fill,
             single_probability,
             amplitude_labels,
+            in_chans,
         )
         super().__init__(
             classes=data.classes,
@@ -353,6 +362,7 @@ class CifarLoader(EpochLoader):
             shard=shard,
             train=train,
             views=cifar.views(aug),
+            in_chans=in_chans,
             seed=seed,
             device=device,
             device_id=device_id,

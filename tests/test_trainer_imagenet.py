@@ -18,9 +18,11 @@ import torch
 from PIL import Image
 from processes import ENVIRONMENT, torchrun, train_in_two
 
+from apr_dali.commands.networks import load_network
 from apr_dali.config import ImageNetOptions
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
+from apr_dali.models import create_model
 from apr_dali.training.command import run
 from apr_dali.training.distributed import Group
 from apr_dali.training.options import parse
@@ -356,6 +358,26 @@ def test_the_loaders_follow_the_options(tree, trainer):
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
         trainer.train_loader(options, group, open_set(tree / "train"), 0)
+
+
+def test_a_grey_network_is_trained_and_evaluated(tree, train):
+    status, told, errors = train("--data", tree, "--in-chans", 1, "--epochs", 1, "--aug", "apr-sp", "--output", "run")
+    assert status == 0, errors
+    assert "shufflenet_v2_x0_5 of grey images: 48 training images" in told
+    result = told[told.index("\ntop-1") :].split()[1]
+    status, told, errors = train("--data", tree, "--in-chans", 1, "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    assert f"top-1 {result}" in told
+    network = load_network("run/latest.pt")
+    assert network.mean == (network.mean[0],) * 3
+    images = torch.randn(4, 1, 32, 32)
+    weights = state_of(Path("run/latest.pt"))["model"]
+    model = create_model("shufflenet_v2_x0_5", 3, in_chans=1).eval()
+    model.load_state_dict(weights)
+    torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
+    status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    assert status == 2
+    assert "is a checkpoint of shufflenet_v2_x0_5 of grey images, not of shufflenet_v2_x0_5" in errors
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):
