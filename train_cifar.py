@@ -161,6 +161,7 @@ def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: i
         fill=128 if options.adversarial == "none" else 0,
         single_probability=options.single_probability,
         amplitude_labels=options.phase_weight != 1,
+        sampler=options.sampler,
         **common(options, group),
     )
 

@@ -72,7 +72,7 @@ def train(options: ImageNetOptions, group: Group) -> None:
         print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
     with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
         result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
-    left_out = images.left_out(group, loader, val_loader)
+    left_out = images.left_out(group, loader.skipped + val_loader.skipped)
     if group.main:
         if left_out:
             print(f"{left_out} images were left out because they cannot be decoded")
@@ -112,6 +112,7 @@ def train_loader(options: ImageNetOptions, group: Group, part: images.Images, se
         scale=options.scale,
         ratio=options.ratio,
         hflip=options.hflip,
+        sampler=options.sampler,
         **common(options, group),
     )
 

@@ -149,6 +149,7 @@ MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
 CHANNELS = (1, 3)
+SAMPLERS = ("shuffle", "balanced")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -208,6 +209,10 @@ class TrainingOptions:
     compile: bool = option("network", False, "compile the network (torch.compile)")
 
     in_chans: int = option("network", 3, "channels of the images: 1 is for networks of grey images", choices=CHANNELS)
+
+    sampler: str = option(
+        "data", "shuffle", "each training image once an epoch, or drawn so that classes come alike", choices=SAMPLERS
+    )
 
     aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
     overflow: str = option(

@@ -22,6 +22,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from apr_dali.config import AprRecipe, uses_pair, uses_single
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import grey_levels
 from apr_dali.pipelines import operators
@@ -85,15 +86,17 @@ class Batches:
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
         first_epoch: int = 0,
         grey: bool = False,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator.
 
-        first_epoch: that of batch 0. grey: all three channels of an image are its grey levels.
+        first_epoch: that of batch 0. grey: all three channels of an image are its grey levels. weights: (N,), with
+        which images are drawn instead of each coming once.
         """
         self._data, self._shard, self._batch_size = data, shard, batch_size
         self._seed, self._shuffle, self._change = order_seed, shuffle, change
         self._in_epoch = ceil(ceil(len(data) / shard[1]) / batch_size)
-        self._grey = grey
+        self._grey, self._weights = grey, weights
         self._first = first_epoch * self._in_epoch
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -116,7 +119,9 @@ class Batches:
         """The images of this shard in the order of the epoch."""
         count, (rank, world) = len(self._data), self._shard
         order = np.arange(count)
-        if self._shuffle:
+        if self._weights is not None:
+            order = draw(self._weights, self._seed, epoch)
+        elif self._shuffle:
             order = np.random.default_rng([self._seed, epoch]).permutation(count)
         return order[count * rank // world : count * (rank + 1) // world]
 
@@ -249,9 +254,13 @@ def build(
     device_id: int | None,
     seed: int,
     stream: int = 0,
+    weights: NDArray[np.float64] | None = None,
     checkpoint: bytes | None = None,
 ) -> Pipeline:
-    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken."""
+    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
+
+    weights: (N,), of training images that are drawn instead of each coming once.
+    """
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_threads": graph.threads,
@@ -262,7 +271,7 @@ def build(
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1)
+    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)
     made.build()

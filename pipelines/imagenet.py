@@ -105,9 +105,12 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 
 @pipeline_def(enable_checkpointing=True)
-def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
-    encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
+def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,).
+
+    order_seed: None takes the images in the order of the set.
+    """
+    encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
     images = in_colour(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
@@ -219,9 +222,13 @@ def build(
     device_id: int | None,
     seed: int,
     stream: int = 0,
+    shuffle: bool = True,
     checkpoint: bytes | None = None,
 ) -> Pipeline:
-    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken."""
+    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
+
+    shuffle: training images; False where they lie in the order in which they are to come.
+    """
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_threads": graph.threads,
@@ -232,10 +239,10 @@ def build(
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    made = (
-        train_pipeline(source, graph, (seed + stream * _STRIDE) % (SEEDS + 1), **options)
-        if train
-        else eval_pipeline(source, graph, **options)
-    )
+    if train:
+        order_seed = (seed + stream * _STRIDE) % (SEEDS + 1) if shuffle else None
+        made = train_pipeline(source, graph, order_seed, **options)
+    else:
+        made = eval_pipeline(source, graph, **options)
     made.build()
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torch import Tensor
@@ -38,6 +40,7 @@ from apr_dali.config import (
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
+from apr_dali.data.sampling import Sampler, draw, weights_of
 from apr_dali.data.scan import header_check, quick_check
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
@@ -89,6 +92,9 @@ class ImageNetLoader(EpochLoader):
             which are then smaller; where nothing is left of a training batch, it is made of the images after those.
         scale, ratio, hflip: of training crops: share of the image's area and width by height, each from and to, and
             share of images that are mirrored.
+        sampler: "shuffle": every image once an epoch. "balanced" draws as many images as there are, with replacement,
+            so that all classes come alike often; a dict from class names to the weight of each of their images, or one
+            weight an image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
         hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
         in_chans: 3, or 1 for grey images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
         with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
@@ -124,6 +130,7 @@ class ImageNetLoader(EpochLoader):
         scale: tuple[float, float] = CROP_SCALE,
         ratio: tuple[float, float] = CROP_RATIO,
         hflip: float = 0.5,
+        sampler: Sampler = "shuffle",
         hw_decoder_load: float = HW_DECODER_LOAD,
         in_chans: int = 3,
         with_index: bool = False,
@@ -166,6 +173,7 @@ class ImageNetLoader(EpochLoader):
             raise InputError("on_error='skip' needs image files: look for broken ones before they are packed into tars")
         if with_index and not isinstance(self._set, ImageSet):
             raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
+        self._weights = _weights(sampler, train, self._set)
         self._on_error = on_error
         threads = threads or default_threads(device)
         self._graph = imagenet.Graph(
@@ -202,6 +210,7 @@ class ImageNetLoader(EpochLoader):
             drop_last=drop_last,
             with_index=with_index,
             on_break=on_break,
+            anew=self._weights is not None,
         )
 
     @property
@@ -213,7 +222,11 @@ class ImageNetLoader(EpochLoader):
         """What the pipeline reads: image files with their numbers in the place of labels."""
         if not isinstance(self._set, ImageSet):
             return self._set
-        return with_stand_ins(replace(self._set, labels=np.arange(len(self._set))), self.skipped)
+        images = replace(self._set, labels=np.arange(len(self._set)))
+        if self._weights is not None:
+            drawn = draw(self._weights, self._seed, self._stream)
+            images = replace(images, files=tuple(self._set.files[number] for number in drawn), labels=drawn)
+        return with_stand_ins(images, self.skipped)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         return imagenet.build(
@@ -224,6 +237,7 @@ class ImageNetLoader(EpochLoader):
             device_id=self._device.index,
             seed=self._seed,
             stream=self._stream,
+            shuffle=self._weights is None,
             checkpoint=checkpoint,
         )
 
@@ -232,7 +246,7 @@ class ImageNetLoader(EpochLoader):
         return fingerprint(self._set)
 
     def _settings(self) -> dict[str, Any]:
-        return _graph_settings(self._graph) | {"names": self._fingerprint}
+        return _graph_settings(self._graph) | {"names": self._fingerprint, "sampler": _checksum(self._weights)}
 
     def _recover(self, error: RuntimeError) -> None:
         if self._graph.scaling is None and "out of bounds" in str(error):
@@ -320,6 +334,7 @@ class CifarLoader(EpochLoader):
         fill: int = 128,
         single_probability: float = 1.0,
         amplitude_labels: bool = False,
+        sampler: Sampler = "shuffle",
     ) -> None:
         check_choice("aug", aug, CIFAR_AUGMENTATIONS)
         check_choice("in_chans", in_chans, CHANNELS)
@@ -340,6 +355,7 @@ class CifarLoader(EpochLoader):
                 f"amplitude_labels needs APR-P, whose views have an amplitude of another image: aug={aug!r}"
             )
         self._data, self._amplitude_labels = data, amplitude_labels
+        self._weights = _weights(sampler, train, data)
         self._graph = cifar.Graph(
             device,
             aug,
@@ -382,6 +398,7 @@ class CifarLoader(EpochLoader):
             device_id=self._device.index,
             seed=self._seed,
             stream=self._stream,
+            weights=self._weights,
             checkpoint=checkpoint,
         )
 
@@ -390,7 +407,7 @@ class CifarLoader(EpochLoader):
         return fingerprint(self._data)
 
     def _settings(self) -> dict[str, Any]:
-        return _graph_settings(self._graph) | {"data": self._fingerprint}
+        return _graph_settings(self._graph) | {"data": self._fingerprint, "sampler": _checksum(self._weights)}
 
     def _targets(self, labels: Tensor) -> Tensor:
         if not self._amplitude_labels:
@@ -402,6 +419,21 @@ class CifarLoader(EpochLoader):
 def _check_train(aug: str, train: bool) -> None:
     if not train and aug != "none":
         raise InputError(f"aug={aug!r} has no effect with train=False: evaluation takes aug='none'")
+
+
+def _weights(sampler: Sampler, train: bool, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:
+    """The weight of each image; None where each is to come once an epoch."""
+    if isinstance(sampler, str) and sampler == "shuffle":
+        return None
+    if not train:
+        raise InputError("sampler has no effect with train=False: evaluation takes each image once")
+    if isinstance(data, TarSet):
+        raise InputError("sampler needs image files: tars are read from their beginning to their end")
+    return weights_of(sampler, data.labels, data.classes)
+
+
+def _checksum(weights: NDArray[np.float64] | None) -> int | None:
+    return None if weights is None else zlib.crc32(weights.tobytes())
 
 
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:

@@ -175,5 +175,5 @@ def test_an_image_that_several_processes_left_out_counts_once(spoil, monkeypatch
     lists = [[path for loader in loaders for path in loader.skipped] for loaders in ranks]
     assert sum(map(len, lists)) > len(paths), "an image came to both processes"
     monkeypatch.setattr(parts, "gather", lambda *_: lists)
-    for rank, loaders in enumerate(ranks):
-        assert parts.left_out(Group(rank, 2, rank, torch.device("cpu")), *loaders) == len(paths)
+    for rank, mine in enumerate(lists):
+        assert parts.left_out(Group(rank, 2, rank, torch.device("cpu")), mine) == len(paths)

@@ -14,7 +14,6 @@ from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.errors import InputError
-from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
@@ -84,10 +83,10 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
         )
 
 
-def left_out(group: Group, *loaders: ImageNetLoader) -> int:
-    """Images that the loaders of all processes have left out because they cannot be decoded, each counted once."""
+def left_out(group: Group, skipped: Sequence[str]) -> int:
+    """Images that the processes have left out, each counted once; skipped: the paths of those of this process."""
     # In each epoch an image comes to another process.
-    return len(set[str]().union(*gather(group, [path for loader in loaders for path in loader.skipped])))
+    return len(set[str]().union(*gather(group, list(skipped))))
 
 
 def some_images(opened: Images, count: int) -> list[tuple[Image.Image, str]]:
