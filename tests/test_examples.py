@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import torchrun
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
@@ -74,6 +75,46 @@ def test_accelerate_and_datasets(sample, columns, monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     losses = example("accelerate_datasets").train(sample, columns, epochs=4, image_size=SIZE)
     assert losses[-1] < losses[0] < np.log(16) + 0.1
+
+
+# Processes of their own: accelerate keeps one group of processes for good.
+STOPPED = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from accelerate import Accelerator
+import accelerate_datasets
+
+torch.set_num_threads(1)
+sample, folder = sys.argv[2:]
+expected = accelerate_datasets.train(sample, epochs=2, image_size=32)
+
+class Stopped(Exception):
+    pass
+
+save = Accelerator.save_state
+def save_once(self, *given, **options):
+    save(self, *given, **options)
+    raise Stopped
+
+Accelerator.save_state = save_once
+try:
+    accelerate_datasets.train(sample, epochs=2, image_size=32, checkpoint=folder, every=1)
+except Stopped:
+    pass
+Accelerator.save_state = save
+rest = accelerate_datasets.train(sample, epochs=2, image_size=32, checkpoint=folder, every=1)
+assert len(rest) == 2, "the first step was saved, its epoch went on"
+assert rest[1] == expected[1], (rest, expected)
+"""
+
+
+def test_accelerate_goes_on_in_every_process(sample, tmp_path):
+    """The second epoch is the same to the bit only if each process went on with its own batches of the first."""
+    (tmp_path / "stopped.py").write_text(STOPPED)
+    variables = {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    run = torchrun("stopped.py", ROOT / "examples", sample, "checkpoint", cwd=tmp_path, **variables)
+    assert run.returncode == 0, run.stderr[-3000:]
 
 
 # ---- Lightning -------------------------------------------------------------------------------------------------------
