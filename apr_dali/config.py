@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from apr_dali.bands import RADII, Spectrum
@@ -126,22 +127,22 @@ HW_DECODER_LOAD = 0.65
 def check_crop(scale: Sequence[float], ratio: Sequence[float], hflip: float, prefix: str = "") -> None:
     """Raise InputError unless training crops can be drawn so. prefix: before the names in messages."""
     for name, values in (("scale", scale), ("ratio", ratio)):
+        try:
+            low, high = map(float, values)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
         # "not (0 < ...)": it also refuses nan.
-        if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
-            raise InputError(f"{prefix}{name} must be two positive numbers, the smaller first, got {_shown(values)}")
+        if not 0 < low <= high < math.inf:
+            raise InputError(f"{prefix}{name} must be two positive numbers, the smaller first, got {values}")
     if scale[1] > 1:
-        raise InputError(f"{prefix}scale must be at most 1, the whole image, got {_shown(scale)}")
+        raise InputError(f"{prefix}scale must be at most 1, the whole image, got {scale}")
     check_share(f"{prefix}hflip", hflip)
 
 
 def check_share(name: str, value: float) -> None:
     """Raise InputError unless `value` is in 0..1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must be in 0..1, got {value}")
-
-
-def _shown(values: Sequence[float]) -> str:
-    return " ".join(map(str, values))
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be in 0..1, got {value!r}")
 
 
 AMP_MODES = ("none", "bf16", "fp16")

@@ -70,10 +70,10 @@ class EpochLoader(ABC):
         """labels: by the number of the image; None where the pipeline gives labels. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
         self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
-        self.views, self.in_chans, self.drop_last = views, in_chans, drop_last
+        self.views, self.in_chans, self.drop_last = views, int(in_chans), drop_last
         self.with_index, self.on_break = with_index, on_break
         self.epoch = 0
-        self._labels = None if labels is None else torch.from_numpy(labels)
+        self._labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
         self._seed, self._dtype = int(seed), getattr(torch, dtype)
         self._memory_format = _MEMORY_FORMATS[memory_format]
         self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
@@ -117,7 +117,7 @@ class EpochLoader(ABC):
     def __iter__(self) -> Iterator[Any]:
         if self._closed:
             raise RuntimeError("the loader is closed")
-        if self._under_way and self._batch == len(self):
+        if self._under_way and self._batch >= len(self):
             self._finish()
         elif self._under_way and self.on_break == "new":
             self._begin(self.epoch + 1)
@@ -132,7 +132,7 @@ class EpochLoader(ABC):
         while True:
             if turn != self._turn or self._closed:
                 raise RuntimeError("this iterator has ended: its loader was closed or iterated anew")
-            if self._batch == len(self):
+            if self._batch >= len(self):
                 break
             batch = self._next()
             self._batch, self._under_way = self._batch + 1, True

@@ -156,10 +156,13 @@ def test_crops_and_flips_are_drawn_as_asked(tmp_path, share, mirrored):
 
 
 @pytest.mark.parametrize(("options", "told"), [
-    ({"scale": (0.5, 0.2)}, "scale must be two positive numbers, the smaller first, got 0.5 0.2"),
-    ({"scale": (0.5,)}, "scale must be two positive numbers, the smaller first, got 0.5"),
+    ({"scale": (0.5, 0.2)}, "scale must be two positive numbers, the smaller first, got \\(0.5, 0.2\\)"),
+    ({"scale": (0.5,)}, "scale must be two positive numbers, the smaller first, got \\(0.5,\\)"),
+    ({"scale": 0.5}, "scale must be two positive numbers, the smaller first, got 0.5"),
+    ({"ratio": ("1", None)}, "ratio must be two positive numbers"),
+    ({"hflip": "half"}, "hflip must be in 0..1, got 'half'"),
     ({"scale": (0.0, 1.0)}, "scale must be two positive numbers"),
-    ({"scale": (0.5, 1.5)}, "scale must be at most 1, the whole image, got 0.5 1.5"),
+    ({"scale": (0.5, 1.5)}, "scale must be at most 1, the whole image, got \\(0.5, 1.5\\)"),
     ({"ratio": (0.75, float("nan"))}, "ratio must be two positive numbers"),
     ({"hflip": 1.5}, r"hflip must be in 0\.\.1, got 1.5"),
     ({"hflip": 0.0, "train": False}, "scale, ratio and hflip have no effect with train=False"),
