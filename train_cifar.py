@@ -31,7 +31,7 @@ from apr_dali.models import check_input, cifar_first, create_model, name_of_chan
 from apr_dali.models.banded import behind, name_behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
-from apr_dali.pillow_ops import grey_levels
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
@@ -190,7 +190,7 @@ def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None
     """samples.png: what APR makes of a few training images."""
     chosen = [n * len(trained) // _SHOWN for n in range(_SHOWN)]
     names = [trained.classes[trained.labels[n]] for n in chosen]
-    shown = grey_levels(trained.images[chosen]) if options.in_chans == 1 else trained.images[chosen]
+    shown = gray_levels(trained.images[chosen]) if options.in_chans == 1 else trained.images[chosen]
     pictures.draw_samples(output / pictures.SAMPLES, shown, names, options, recipe(options))
 
 

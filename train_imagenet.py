@@ -26,7 +26,7 @@ import torch
 from apr_dali.config import IMAGENET, AprRecipe, ImageNetOptions
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import canonical_name, check_input, create_model, name_of_channels
-from apr_dali.pillow_ops import grey_levels
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
 from apr_dali.training.command import run
@@ -144,7 +144,7 @@ def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) ->
     chosen = images.some_images(part, _SHOWN)
     crops = np.stack([pictures.centre_crop(image, options.image_size) for image, _ in chosen])
     if options.in_chans == 1:
-        crops = grey_levels(crops)
+        crops = gray_levels(crops)
     pictures.draw_samples(output / pictures.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
 
 

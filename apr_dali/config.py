@@ -81,8 +81,8 @@ class AprRecipe:
         check_choice("overflow", self.overflow, OVERFLOWS)
         check_choice("axes", self.axes, AXES)
 
-    def grey(self) -> AprRecipe:
-        """This recipe for grey images, whose channels are one: mean and std are those of the three on average."""
+    def gray(self) -> AprRecipe:
+        """This recipe for gray images, whose channels are one: mean and std are those of the three on average."""
         mean, std = (values[0] if len(set(values)) == 1 else sum(values) / 3 for values in (self.mean, self.std))
         return replace(self, mean=(mean,) * 3, std=(std,) * 3)
 
@@ -209,7 +209,7 @@ class TrainingOptions:
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
     compile: bool = option("network", False, "compile the network (torch.compile)")
 
-    in_chans: int = option("network", 3, "channels of the images: 1 is for networks of grey images", choices=CHANNELS)
+    in_chans: int = option("network", 3, "channels of the images: 1 is for networks of gray images", choices=CHANNELS)
 
     sampler: str = option(
         "data", "shuffle", "each training image once an epoch, or drawn so that classes come alike", choices=SAMPLERS

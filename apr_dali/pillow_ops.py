@@ -104,8 +104,8 @@ def single(images: Image, draws: SingleDraws, overflow: str = "wrap", axes: str 
     return out
 
 
-def grey_levels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images (N, H, W, 3) whose three channels are the grey levels that Pillow makes of them."""
+def gray_levels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) whose three channels are the gray levels that Pillow makes of them."""
     red, green, blue = np.moveaxis(images.astype(np.uint32), -1, 0)
-    grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+    gray = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)

@@ -24,7 +24,7 @@ from apr_dali.config import AprRecipe, uses_pair, uses_single
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
-from apr_dali.pillow_ops import grey_levels
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.imagenet import draws_seed, normalise, pair_scales, stored
 
@@ -85,18 +85,18 @@ class Batches:
         shuffle: bool,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
         first_epoch: int = 0,
-        grey: bool = False,
+        gray: bool = False,
         weights: NDArray[np.float64] | None = None,
     ) -> None:
         """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator.
 
-        first_epoch: that of batch 0. grey: all three channels of an image are its grey levels. weights: (N,), with
+        first_epoch: that of batch 0. gray: all three channels of an image are its gray levels. weights: (N,), with
         which images are drawn instead of each coming once.
         """
         self._data, self._shard, self._batch_size = data, shard, batch_size
         self._seed, self._shuffle, self._change = order_seed, shuffle, change
         self._in_epoch = ceil(ceil(len(data) / shard[1]) / batch_size)
-        self._grey, self._weights = grey, weights
+        self._gray, self._weights = gray, weights
         self._first = first_epoch * self._in_epoch
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -108,8 +108,8 @@ class Batches:
         places = np.arange(batch * self._batch_size, (batch + 1) * self._batch_size)
         chosen = self._order[np.minimum(places, len(self._order) - 1)]
         images = self._data.images[chosen]
-        if self._grey:
-            images = grey_levels(images)
+        if self._gray:
+            images = gray_levels(images)
         if self._change is not None:
             with _torch_seeded([self._seed, self._shard[0], number]):
                 images = np.stack([self._change(image) for image in images])

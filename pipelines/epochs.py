@@ -164,7 +164,7 @@ class EpochLoader(ABC):
             images, numbers = self._without_stand_ins(images, numbers)
         if self.views > 1:
             images = images.flatten(0, 1)
-        # The channels of a grey image are the same three times.
+        # The channels of a gray image are the same three times.
         images = images[:, : self.in_chans]
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)

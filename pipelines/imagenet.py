@@ -151,7 +151,7 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
 
 
 def in_colour(images: DataNode, graph: Graph) -> DataNode:
-    """HWC images with the three channels that all that follows works on: those of grey images are one and the same."""
+    """HWC images with the three channels that all that follows works on: those of gray images are one and the same."""
     return fn.cat(images, images, images, axis=2) if graph.in_chans == 1 else images
 
 

@@ -96,7 +96,7 @@ class ImageNetLoader(EpochLoader):
             so that all classes come alike often; a dict from class names to the weight of each of their images, or one
             weight an image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
         hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
-        in_chans: 3, or 1 for grey images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
+        in_chans: 3, or 1 for gray images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
         with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
@@ -180,7 +180,7 @@ class ImageNetLoader(EpochLoader):
             device=device,
             image_size=int(image_size),
             aug=aug,
-            recipe=recipe.grey() if in_chans == 1 else recipe,
+            recipe=recipe.gray() if in_chans == 1 else recipe,
             dtype=dtype,
             backend=backend,
             threads=threads,
@@ -359,7 +359,7 @@ class CifarLoader(EpochLoader):
         self._graph = cifar.Graph(
             device,
             aug,
-            recipe.grey() if in_chans == 1 else recipe,
+            recipe.gray() if in_chans == 1 else recipe,
             dtype,
             backend,
             threads or default_threads(device),

@@ -25,7 +25,7 @@ BATCHES = 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Images of one grey level each, which tells which one it is; those of odd numbers are of another class."""
+    """Images of one gray level each, which tells which one it is; those of odd numbers are of another class."""
     root = tmp_path_factory.mktemp("folder")
     for index in range(COUNT):
         (root / f"class{index % 2}").mkdir(exist_ok=True)

@@ -74,6 +74,17 @@ def test_a_loader_abandoned_in_mid_epoch_gives_them_back(folder, before):
     assert_given_back(before)
 
 
+@pytest.mark.parametrize("options", [{}, {"on_break": "resume"}, {"sampler": "balanced"}])
+def test_epochs_that_are_left_leave_nothing_behind(folder, before, options):
+    with make(folder, **options) as loader:
+        next(iter(loader))
+        running = held()
+        for _ in range(4):
+            next(iter(loader))
+        assert_given_back(running)
+    assert_given_back(before)
+
+
 def break_off(loader) -> None:
     for number, _ in enumerate(loader):
         1 / (2 - number)

@@ -360,10 +360,10 @@ def test_the_loaders_follow_the_options(tree, trainer):
         trainer.train_loader(options, group, open_set(tree / "train"), 0)
 
 
-def test_a_grey_network_is_trained_and_evaluated(tree, train):
+def test_a_gray_network_is_trained_and_evaluated(tree, train):
     status, told, errors = train("--data", tree, "--in-chans", 1, "--epochs", 1, "--aug", "apr-sp", "--output", "run")
     assert status == 0, errors
-    assert "shufflenet_v2_x0_5 of grey images: 48 training images" in told
+    assert "shufflenet_v2_x0_5 of gray images: 48 training images" in told
     result = told[told.index("\ntop-1") :].split()[1]
     status, told, errors = train("--data", tree, "--in-chans", 1, "--eval-only", "run/latest.pt")
     assert status == 0, errors
@@ -377,7 +377,7 @@ def test_a_grey_network_is_trained_and_evaluated(tree, train):
     torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
     status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
     assert status == 2
-    assert "is a checkpoint of shufflenet_v2_x0_5 of grey images, not of shufflenet_v2_x0_5" in errors
+    assert "is a checkpoint of shufflenet_v2_x0_5 of gray images, not of shufflenet_v2_x0_5" in errors
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):

@@ -19,7 +19,7 @@ from apr_dali.errors import InputError, install_command
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
-from apr_dali.models.grey import GREY, SeesGrey
+from apr_dali.models.gray import GRAY, SeesGray
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
@@ -119,8 +119,8 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     plain, options = architecture.partition(SEEING)[0], state["options"]
     single = plain.removesuffix(TWO_HEADS)
     base = single.removesuffix(MODULATED)
-    in_chans = 1 if base.endswith(GREY) else 3
-    made = create_model(base.removesuffix(GREY), len(classes), in_chans)
+    in_chans = 1 if base.endswith(GRAY) else 3
+    made = create_model(base.removesuffix(GRAY), len(classes), in_chans)
     if single.endswith(MODULATED):
         modulate_first(made)
     if plain.endswith(TWO_HEADS):
@@ -132,8 +132,8 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     export_plain(made)
     if in_chans == 1:
         # Whatever reads images for it gives three channels.
-        recipe = recipe.grey()
-        made = SeesGrey(made, recipe)
+        recipe = recipe.gray()
+        made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
     return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))

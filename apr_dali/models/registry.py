@@ -16,7 +16,7 @@ from torch import nn
 
 from apr_dali.errors import InputError
 from apr_dali.models.cifar import CIFAR_MODELS
-from apr_dali.models.grey import make_grey
+from apr_dali.models.gray import make_gray
 
 TIMM, CIFAR = "timm/", "cifar/"
 # These two return extra heads in training mode unless told not to, and a loss takes one.
@@ -46,7 +46,7 @@ def create_model(name: str, num_classes: int, in_chans: int = 3) -> nn.Module:
         extra = _TORCHVISION_ARGUMENTS.get(name, {})
         model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extra)
     if in_chans == 1:
-        make_grey(model)
+        make_gray(model)
     return model.train()
 
 

@@ -1,4 +1,4 @@
-"""Networks of grey images, which have one channel."""
+"""Networks of gray images, which have one channel."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from apr_dali.config import AprRecipe
 from apr_dali.models.filter_bands import first_convolution, replace_layer
 
-GREY = " of grey images"
+GRAY = " of gray images"
 """What checkpoints add to the name of a network whose images have one channel."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey level (ITU-R BT.601), as decoders and Pillow take them."""
+"""Weights of red, green and blue in a gray level (ITU-R BT.601), as decoders and Pillow take them."""
 
 
 def name_of_channels(name: str, in_chans: int) -> str:
     """The name that checkpoints keep of a network `name` whose images have so many channels: 1 or 3."""
-    return name + GREY if in_chans == 1 else name
+    return name + GRAY if in_chans == 1 else name
 
 
-def make_grey(model: nn.Module) -> None:
+def make_gray(model: nn.Module) -> None:
     """Let the first convolution take one channel in place of three.
 
-    Its weights are their sum over the channels: a grey image gives what its colour image gave.
+    Its weights are their sum over the channels: a gray image gives what its colour image gave.
     """
     name, layer = first_convolution(model)
     made = nn.Conv2d(
@@ -43,13 +43,13 @@ def make_grey(model: nn.Module) -> None:
     replace_layer(model, name, made)
 
 
-class SeesGrey(nn.Module):
-    """A network of grey images for colour ones: (N, 3, H, W), normalised with `recipe`, which has one level for all."""
+class SeesGray(nn.Module):
+    """A network of gray images for colour ones: (N, 3, H, W), normalised with `recipe`, which has one level for all."""
 
     def __init__(self, network: nn.Module, recipe: AprRecipe) -> None:
         super().__init__()
         self.network = network
-        assert recipe == recipe.grey(), recipe  # then the weights' sum of 1 keeps normalised images normalised
+        assert recipe == recipe.gray(), recipe  # then the weights' sum of 1 keeps normalised images normalised
         self.luma: Tensor
         self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
 
