@@ -114,12 +114,9 @@ def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]
 def architecture(options: CifarOptions) -> str:
     """The name that checkpoints keep."""
     first = MODULATED if options.first_layer == "modulated" else ""
-    name = (
-        name_of_channels(cifar_first(options.model), options.in_chans)
-        + first
-        + (TWO_HEADS if options.phase_weight != 1 else "")
-    )
-    return name_behind(name, options.spectrum, options.radii)
+    heads = TWO_HEADS if options.phase_weight != 1 else ""
+    name = name_of_channels(cifar_first(options.model), options.in_chans)
+    return name_behind(name + first + heads, options.spectrum, options.radii)
 
 
 def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:

@@ -111,7 +111,7 @@ def train_pipeline(source: ImageSet | TarSet, graph: Graph, order_seed: int | No
     order_seed: None takes the images in the order of the set.
     """
     encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
-    images = in_colour(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
+    images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
@@ -147,10 +147,10 @@ def eval_pipeline(source: ImageSet | TarSet, graph: Graph) -> tuple[DataNode, Da
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
-    return normalise(in_colour(images, graph), graph.recipe, graph.dtype), labels
+    return normalise(in_color(images, graph), graph.recipe, graph.dtype), labels
 
 
-def in_colour(images: DataNode, graph: Graph) -> DataNode:
+def in_color(images: DataNode, graph: Graph) -> DataNode:
     """HWC images with the three channels that all that follows works on: those of gray images are one and the same."""
     return fn.cat(images, images, images, axis=2) if graph.in_chans == 1 else images
 
