@@ -30,7 +30,8 @@ def quota(process: Path = Path("/proc/self")) -> float | None:
     """CPUs that the cgroups of a process allow it, in CPU seconds a second; None without a limit."""
     try:
         groups = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
-        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+        # One blank between two fields, of which the source may be empty.
+        mounts = [line.split(" ") for line in (process / "mountinfo").read_text().splitlines()]
     except OSError:  # no Linux
         return None
     paths = {kind: path for _, kinds, path in groups for kind in kinds.split(",")}

@@ -279,11 +279,15 @@ class EpochLoader(ABC):
         ]
         if differing:
             raise InputError(f"the state was taken with other settings: {'; '.join(differing)}")
+        try:
+            place = base64.b64decode(state["pipeline"], validate=True)
+        except ValueError as error:
+            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
         self._turn += 1
         self._begin(state["stream"])
         self.epoch, self._batch = state["epoch"], state["batch"]
         self.skipped = tuple(state["skipped"])
-        self._checkpoint = base64.b64decode(state["pipeline"])
+        self._checkpoint = place
 
     def __getstate__(self) -> dict[str, Any]:
         if self._pipeline is not None:

@@ -21,7 +21,8 @@ def process(tmp_path):
     def make(mounts: str, group: str, root: str = "/", **limits: str) -> Path:
         (tmp_path / "self").mkdir()
         (tmp_path / "self" / "mountinfo").write_text(
-            "22 1 0:21 / /proc rw - proc proc rw\n" + mounts.format(root=root, top=tmp_path / "top")
+            "22 1 0:21 / /proc rw - proc proc rw\n23 1 0:22 / /tmp rw - tmpfs  rw\n"
+            + mounts.format(root=root, top=tmp_path / "top")
         )
         (tmp_path / "self" / "cgroup").write_text(group)
         for path, limit in limits.items():

@@ -255,6 +255,8 @@ def test_states_of_other_versions_and_other_things_are_refused(make):
             loader.load_state_dict({"version": version, "epoch_start": b""})
     with pytest.raises(InputError, match="lacks batch, epoch, pipeline, signature, skipped, stream"):
         loader.load_state_dict({"version": 2})
+    with pytest.raises(InputError, match="is damaged: its pipeline is no base64 text"):
+        loader.load_state_dict(loader.state_dict() | {"pipeline": "AP8A*"})
 
 
 @pytest.mark.parametrize("change", ["renamed", "relabeled", "moved"])
