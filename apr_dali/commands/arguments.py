@@ -14,6 +14,7 @@ from apr_dali.commands import analyses
 
 Parsers = Any
 """What argparse's add_subparsers returns."""
+_SEEDS = 2**32  # scikit-learn's
 
 
 def add_eval(commands: Parsers) -> None:
@@ -91,9 +92,9 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A whole number of 32 bits, which is what NumPy's and scikit-learn's generators begin with."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be a whole number in 0..{2**32 - 1}, got {text!r}")
+    """A whole number that every generator takes: those of torch, NumPy and scikit-learn."""
+    if not text.isdecimal() or int(text) >= _SEEDS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_SEEDS - 1}, got {text!r}")
     return int(text)
 
 
