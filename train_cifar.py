@@ -27,10 +27,11 @@ from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, CIFAR_RECIPES, AprRecipe, 
 from apr_dali.data.arrays import ArraySet, download, load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
-from apr_dali.models import check_input, cifar_first, create_model
+from apr_dali.models import check_input, cifar_first, create_model, name_of_channels
 from apr_dali.models.banded import behind, name_behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
@@ -113,16 +114,17 @@ def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]
 def architecture(options: CifarOptions) -> str:
     """The name that checkpoints keep."""
     first = MODULATED if options.first_layer == "modulated" else ""
-    name = cifar_first(options.model) + first + (TWO_HEADS if options.phase_weight != 1 else "")
-    return name_behind(name, options.spectrum, options.radii)
+    heads = TWO_HEADS if options.phase_weight != 1 else ""
+    name = name_of_channels(cifar_first(options.model), options.in_chans)
+    return name_behind(name + first + heads, options.spectrum, options.radii)
 
 
 def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
     """The network with weights from the seed, once it has shown that it takes these images, and its loss."""
     classes = len(trained.classes)
     torch.manual_seed(options.seed)
-    model = create_model(cifar_first(options.model), classes)
-    check_input(model, trained.images.shape[1], classes)
+    model = create_model(cifar_first(options.model), classes, options.in_chans)
+    check_input(model, trained.images.shape[1], classes, options.in_chans)
     if options.first_layer == "modulated":
         modulate_first(model, options.modulation_noise, options.seed)
     if options.phase_weight != 1:
@@ -156,6 +158,7 @@ def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: i
         fill=128 if options.adversarial == "none" else 0,
         single_probability=options.single_probability,
         amplitude_labels=options.phase_weight != 1,
+        sampler=options.sampler,
         **common(options, group),
     )
 
@@ -176,6 +179,7 @@ def common(options: CifarOptions, group: Group) -> dict[str, Any]:
         "memory_format": options.memory_format,
         "threads": options.threads or None,
         "recipe": recipe(options),
+        "in_chans": options.in_chans,
     }
 
 
@@ -183,7 +187,8 @@ def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None
     """samples.png: what APR makes of a few training images."""
     chosen = [n * len(trained) // _SHOWN for n in range(_SHOWN)]
     names = [trained.classes[trained.labels[n]] for n in chosen]
-    pictures.draw_samples(output / pictures.SAMPLES, trained.images[chosen], names, options, recipe(options))
+    shown = gray_levels(trained.images[chosen]) if options.in_chans == 1 else trained.images[chosen]
+    pictures.draw_samples(output / pictures.SAMPLES, shown, names, options, recipe(options))
 
 
 # ---- validation alone ------------------------------------------------------------------------------------------------

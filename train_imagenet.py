@@ -25,11 +25,12 @@ import torch
 
 from apr_dali.config import IMAGENET, AprRecipe, ImageNetOptions
 from apr_dali.eval.clean import evaluate
-from apr_dali.models import canonical_name, check_input, create_model
+from apr_dali.models import canonical_name, check_input, create_model, name_of_channels
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
 from apr_dali.training.command import run
-from apr_dali.training.distributed import Group, gather, on_main, start
+from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
@@ -54,12 +55,12 @@ def main() -> None:
 
 def train(options: ImageNetOptions, group: Group) -> None:
     """The whole run. What can be wrong is looked at first, before the run folder is made."""
-    architecture = canonical_name(options.model)
-    output, source = on_main(group, lambda: folder.choose(options, architecture))
+    name = architecture(options)
+    output, source = on_main(group, lambda: folder.choose(options, name))
     trained, validated = images.open_parts(options, group)
     assert trained is not None
-    state = checkpoint.load(source, architecture, trained.classes) if source else None
-    trainer = Trainer(new_model(options, len(trained.classes)), options, group, architecture)
+    state = checkpoint.load(source, name, trained.classes) if source else None
+    trainer = Trainer(new_model(options, len(trained.classes)), options, group, name)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     val_loader = validation_loader(options, group, validated)
     images.check([trained, validated], options, group)
@@ -68,12 +69,10 @@ def train(options: ImageNetOptions, group: Group) -> None:
     records = Records(output, group.main, options.epochs, trainer.position)
     if group.main:
         draw_samples(output, trained, options)
-        print(
-            f"{architecture}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}"
-        )
+        print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
     with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
         result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
-    left_out = sum(gather(group, len(loader.skipped) + len(val_loader.skipped)))
+    left_out = images.left_out(group, loader.skipped + val_loader.skipped)
     if group.main:
         if left_out:
             print(f"{left_out} images were left out because they cannot be decoded")
@@ -84,11 +83,16 @@ def train(options: ImageNetOptions, group: Group) -> None:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
+def architecture(options: ImageNetOptions) -> str:
+    """The name that checkpoints keep."""
+    return name_of_channels(canonical_name(options.model), options.in_chans)
+
+
 def new_model(options: ImageNetOptions, classes: int) -> torch.nn.Module:
     """The network with weights from the seed, once it has shown that it takes images of this size."""
     torch.manual_seed(options.seed)
-    model = create_model(options.model, classes)
-    check_input(model, options.image_size, classes)
+    model = create_model(options.model, classes, options.in_chans)
+    check_input(model, options.image_size, classes, options.in_chans)
     return model
 
 
@@ -100,7 +104,16 @@ def recipe(options: ImageNetOptions) -> AprRecipe:
 def train_loader(options: ImageNetOptions, group: Group, part: images.Images, seed: int) -> ImageNetLoader:
     """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
     return ImageNetLoader(
-        part, aug=options.aug, seed=seed, drop_last=True, recipe=recipe(options), **common(options, group)
+        part,
+        aug=options.aug,
+        seed=seed,
+        drop_last=True,
+        recipe=recipe(options),
+        scale=options.scale,
+        ratio=options.ratio,
+        hflip=options.hflip,
+        sampler=options.sampler,
+        **common(options, group),
     )
 
 
@@ -121,6 +134,8 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
         "image_size": options.image_size,
         "threads": options.threads or None,
         "on_error": options.on_error,
+        "hw_decoder_load": options.hw_decoder_load,
+        "in_chans": options.in_chans,
     }
 
 
@@ -128,6 +143,8 @@ def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) ->
     """samples.png: what the recipe makes of a few training photographs."""
     chosen = images.some_images(part, _SHOWN)
     crops = np.stack([pictures.centre_crop(image, options.image_size) for image, _ in chosen])
+    if options.in_chans == 1:
+        crops = gray_levels(crops)
     pictures.draw_samples(output / pictures.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
 
 
@@ -138,7 +155,7 @@ def evaluate_only(options: ImageNetOptions, group: Group) -> None:
     """Validate a checkpoint and print the result."""
     _, validated = images.open_parts(options, group)
     classes = validated.classes
-    state = checkpoint.load(Path(options.eval_only), canonical_name(options.model), classes)
+    state = checkpoint.load(Path(options.eval_only), architecture(options), classes)
     images.check([validated], options, group)
     trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
     trainer.load(state)

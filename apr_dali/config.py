@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from apr_dali.bands import RADII, Spectrum
@@ -18,6 +22,25 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+SEEDS = 2**63 - 1
+"""The greatest seed."""
+
+
+def check_whole(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise InputError unless `value` is a whole number in low..high, both included."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    # True is a number to Python, and a mistake here.
+    if number is None or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if number < low:
+        raise InputError(f"{name} must be at least {low}, got {number}")
+    if high is not None and number > high:
+        raise InputError(f"{name} must be at most {high}, got {number}")
 
 
 def uses_single(aug: str) -> bool:
@@ -58,6 +81,11 @@ class AprRecipe:
         check_choice("overflow", self.overflow, OVERFLOWS)
         check_choice("axes", self.axes, AXES)
 
+    def gray(self) -> AprRecipe:
+        """This recipe for gray images, whose channels are one: mean and std are those of the three on average."""
+        mean, std = (values[0] if len(set(values)) == 1 else sum(values) / 3 for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * 3, std=(std,) * 3)
+
 
 # The released code (iCGY96/APR): main_imagenet's and main's settings.
 IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -88,10 +116,41 @@ class Scaling:
 STANDARD = Scaling()
 """torchvision's recipe for ImageNet, and that of the released code."""
 
+# What torchvision's RandomResizedCrop draws from.
+CROP_SCALE = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+
+HW_DECODER_LOAD = 0.65
+"""Share of JPEGs for a GPU's hardware decoder: DALI's default, to which its maintainers returned from 0.9."""
+
+
+def check_crop(scale: Sequence[float], ratio: Sequence[float], hflip: float, prefix: str = "") -> None:
+    """Raise InputError unless training crops can be drawn so. prefix: before the names in messages."""
+    for name, values in (("scale", scale), ("ratio", ratio)):
+        try:
+            low, high = map(float, values)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        # "not (0 < ...)": it also refuses nan.
+        if not 0 < low <= high < math.inf:
+            raise InputError(f"{prefix}{name} must be two positive numbers, the smaller first, got {values}")
+    if scale[1] > 1:
+        raise InputError(f"{prefix}scale must be at most 1, the whole image, got {scale}")
+    check_share(f"{prefix}hflip", hflip)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless `value` is in 0..1."""
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be in 0..1, got {value!r}")
+
+
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
+CHANNELS = (1, 3)
+SAMPLERS = ("shuffle", "balanced")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -150,6 +209,12 @@ class TrainingOptions:
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
     compile: bool = option("network", False, "compile the network (torch.compile)")
 
+    in_chans: int = option("network", 3, "channels of the images: 1 is for networks of gray images", choices=CHANNELS)
+
+    sampler: str = option(
+        "data", "shuffle", "each training image once an epoch, or drawn so that classes come alike", choices=SAMPLERS
+    )
+
     aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
     overflow: str = option(
         "augmentation", "wrap", "APR-S: values outside 0..255 wrap, as published, or are clamped", choices=OVERFLOWS
@@ -169,7 +234,8 @@ class TrainingOptions:
     momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
     weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
     label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
-    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0)
+    # Epochs and processes are added to it.
+    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0, high=SEEDS // 2)
 
     device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
     threads: int = option("machine", 0, "data threads of a process; 0 chooses", low=0)
@@ -215,6 +281,20 @@ class ImageNetOptions(TrainingOptions):
     )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     image_size: int = option("data", 224, "height and width that the network sees", low=8)
+    scale: tuple[float, ...] = option(
+        "augmentation",
+        CROP_SCALE,
+        "share of a photograph that a training crop takes, from and to",
+        low=0,
+        high=1,
+    )
+    ratio: tuple[float, ...] = option(
+        "augmentation", CROP_RATIO, "width by height of a training crop, from and to", low=0
+    )
+    hflip: float = option("augmentation", 0.5, "share of training images that are mirrored", low=0, high=1)
+    hw_decoder_load: float = option(
+        "machine", HW_DECODER_LOAD, "share of JPEGs for the GPU's hardware decoder, where it has one", low=0, high=1
+    )
     check: str = option(
         "data", "quick", "look for broken images first: ends of the files, full decode, or not", choices=CHECKS
     )
@@ -228,6 +308,7 @@ class ImageNetOptions(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
         if self.on_error == "skip" and self.check == "full":
@@ -347,6 +428,8 @@ class CifarOptions(TrainingOptions):
         self._refuse("--radii", "radii", bool(self.spectrum), "--spectrum")
         if self.spectrum:
             Spectrum.parse(self.spectrum, self.radii)
+        if self.in_chans == 1 and (self.spectrum or self.adversarial != "none"):
+            raise InputError("--in-chans 1 does not go with --spectrum nor --adversarial, which work on colour images")
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from apr_dali import __version__
+from apr_dali import __version__, cpus
 from apr_dali.backend import BACKENDS, Availability, availability
 from apr_dali.errors import install_command
 
@@ -116,7 +116,7 @@ def gather() -> Facts:
             broken[title] = _words(error)
     return Facts(
         python=platform.python_version(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=cpus.usable(),
         versions=versions,
         broken=broken,
         builds=_builds(),

@@ -102,3 +102,10 @@ def single(images: Image, draws: SingleDraws, overflow: str = "wrap", axes: str 
         mixed = spectral.recombine(views[1 - giver], views[giver], axes)
         out[n] = np.moveaxis(spectral.to_levels(mixed, overflow), -3, -1)
     return out
+
+
+def gray_levels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) whose three channels are the gray levels that Pillow makes of them."""
+    red, green, blue = np.moveaxis(images.astype(np.uint32), -1, 0)
+    gray = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali import cpus
 from apr_dali.draws import SingleDraws
 from apr_dali.kernels.memory import Pool
 
@@ -63,15 +64,8 @@ def check() -> tuple[bool, str]:
     return True, f"C++, {_extension().__name__.rpartition('_native_')[2]}"
 
 
-def available_threads() -> int:
-    """The processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _threads(threads: int | None) -> int:
-    return available_threads() if threads is None else threads
+    return cpus.usable() if threads is None else threads
 
 
 def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw", threads: int | None = None) -> Array:

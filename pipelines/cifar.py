@@ -22,9 +22,11 @@ from nvidia.dali.pipeline import Pipeline
 
 from apr_dali.config import AprRecipe, uses_pair, uses_single
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
-from apr_dali.pipelines.imagenet import normalise, pair_scales, stored
+from apr_dali.pipelines.imagenet import draws_seed, normalise, pair_scales, stored
 
 BORDER = 4
 """Pixels round an image from which crops are taken."""
@@ -49,6 +51,7 @@ class Graph:
     fill: int
     single_probability: float
     amplitude_labels: bool
+    in_chans: int = 3
 
     @property
     def operator_threads(self) -> int | None:
@@ -70,7 +73,7 @@ def views(aug: str) -> int:
 class Batches:
     """Batch n of one shard as a function of n, counted on through all epochs; every one is full, by repetition.
 
-    Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), labels int32 (B, 1)).
+    Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), their numbers in the set, int32 (B, 1)).
     """
 
     def __init__(
@@ -81,30 +84,44 @@ class Batches:
         order_seed: int,
         shuffle: bool,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        first_epoch: int = 0,
+        gray: bool = False,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
-        """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator."""
+        """order_seed: one for all ranks. change: what is made of an image, drawing from torch's global generator.
+
+        first_epoch: that of batch 0. gray: all three channels of an image are its gray levels. weights: (N,), with
+        which images are drawn instead of each coming once.
+        """
         self._data, self._shard, self._batch_size = data, shard, batch_size
         self._seed, self._shuffle, self._change = order_seed, shuffle, change
         self._in_epoch = ceil(ceil(len(data) / shard[1]) / batch_size)
+        self._gray, self._weights = gray, weights
+        self._first = first_epoch * self._in_epoch
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def __call__(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        number += self._first
         epoch, batch = divmod(number, self._in_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._order_of(epoch)
         places = np.arange(batch * self._batch_size, (batch + 1) * self._batch_size)
         chosen = self._order[np.minimum(places, len(self._order) - 1)]
         images = self._data.images[chosen]
+        if self._gray:
+            images = gray_levels(images)
         if self._change is not None:
             with _torch_seeded([self._seed, self._shard[0], number]):
                 images = np.stack([self._change(image) for image in images])
-        return images, self._data.labels[chosen, None].astype(np.int32)
+        return images, chosen[:, None].astype(np.int32)
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         """The images of this shard in the order of the epoch."""
         count, (rank, world) = len(self._data), self._shard
         order = np.arange(count)
-        if self._shuffle:
+        if self._weights is not None:
+            order = draw(self._weights, self._seed, epoch)
+        elif self._shuffle:
             order = np.random.default_rng([self._seed, epoch]).permutation(count)
         return order[count * rank // world : count * (rank + 1) // world]
 
@@ -142,23 +159,23 @@ def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image or (V, C, H, W), the clean view first; and labels (1,).
+    """Training batches: (C, H, W) an image or (V, C, H, W), the clean view first; and its number (1,).
 
-    size: (H, W). With graph.amplitude_labels the labels are (2,): the image's and its mixed view's amplitude's.
+    size: (H, W). With graph.amplitude_labels the numbers are (2,): the image's and its mixed view's amplitude's.
     """
     recipe = graph.recipe
     if graph.aug in _ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
-        images, labels = read(source, graph, frames + "HWC")
-        return normalise(images, recipe, graph.dtype, layout=frames + "CHW"), labels
-    images, labels = read(source, graph, "HWC")
+        images, numbers = read(source, graph, frames + "HWC")
+        return normalise(images, recipe, graph.dtype, layout=frames + "CHW"), numbers
+    images, numbers = read(source, graph, "HWC")
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
         images = normalise(images, recipe, graph.dtype, mirror)
-        return (_cutout(images, size) if graph.aug == "cutout" else images), labels
+        return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair()
     images = operators.apr_pair(
@@ -172,27 +189,27 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
         draws=draws,
     )
     if graph.amplitude_labels:
-        labels = fn.cat(labels, operators.amplitude_labels(labels, draws, recipe.pair_probability))
-    return images, labels
+        numbers = fn.cat(numbers, operators.amplitudes_of(numbers, draws, recipe.pair_probability))
+    return images, numbers
 
 
 @pipeline_def(enable_checkpointing=True)
 def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
-    images, labels = read(source, graph, "HWC")
-    return normalise(images, graph.recipe, graph.dtype), labels
+    """Evaluation batches (C, H, W) an image, in the order of the set, and its number (1,)."""
+    images, numbers = read(source, graph, "HWC")
+    return normalise(images, graph.recipe, graph.dtype), numbers
 
 
 def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
-    """Images uint8 on the graph's device and labels int32 (1,)."""
-    images, labels = fn.external_source(
+    """Images uint8 on the graph's device and their numbers int32 (1,)."""
+    images, numbers = fn.external_source(
         source=source,
         num_outputs=2,
         batch=True,
         dtype=[types.UINT8, types.INT32],
         layout=[layout, ""],
     )
-    return (images.gpu() if graph.device == "gpu" else images), labels
+    return (images.gpu() if graph.device == "gpu" else images), numbers
 
 
 def _some_single(images: DataNode, graph: Graph) -> DataNode:
@@ -236,20 +253,25 @@ def build(
     batch_size: int,
     device_id: int | None,
     seed: int,
+    stream: int = 0,
+    weights: NDArray[np.float64] | None = None,
     checkpoint: bytes | None = None,
 ) -> Pipeline:
-    """A built pipeline, at its beginning or where `checkpoint` was taken."""
+    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
+
+    weights: (N,), of training images that are drawn instead of each coming once.
+    """
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_threads": graph.threads,
         "device_id": device_id,
         # The order of the images is one for all ranks, what happens to them is each rank's own.
-        "seed": (seed * 1_000_003 + graph.shard[0]) % 2**31,
+        "seed": draws_seed(seed, graph.shard[0], stream),
         "prefetch_queue_depth": 2,
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph))
+    source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)
     made.build()

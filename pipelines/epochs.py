@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from nvidia.dali.backend import TensorGPU
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import feed_ndarray, to_torch_type
 from torch import Tensor
 
 from apr_dali import backend as operators
-from apr_dali.config import check_choice
+from apr_dali import cpus
+from apr_dali.config import SEEDS, check_choice, check_whole
 from apr_dali.errors import InputError
 
 # DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
 _THREADS_PER_GPU = 4
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+ON_BREAK = ("new", "resume")
+_STATE = 2
+_STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
 Self = TypeVar("Self", bound="EpochLoader")
 
@@ -29,7 +37,8 @@ class EpochLoader(ABC):
     """One epoch of (images, targets) an iteration from a DALI pipeline whose epochs follow one another without end.
 
     A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
-    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integer labels (B, ...).
+    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, ...): the numbers of the
+    images, or their labels.
     """
 
     classes: tuple[str, ...]
@@ -42,36 +51,45 @@ class EpochLoader(ABC):
         *,
         classes: tuple[str, ...],
         num_images: int,
+        labels: NDArray[np.int64] | None,
         batch_size: int,
         shard: tuple[int, int],
         train: bool,
         views: int,
+        in_chans: int,
         seed: int,
         device: str,
         device_id: int,
         dtype: str,
         memory_format: str,
         drop_last: bool,
+        with_index: bool,
+        on_break: str,
+        anew: bool = False,
     ) -> None:
+        """labels: by the number of the image; None where the pipeline gives labels. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
-        self.batch_size, self.shard, self.train = batch_size, shard, train
-        self.views, self.drop_last = views, drop_last
+        self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
+        self.views, self.in_chans, self.drop_last = views, int(in_chans), drop_last
+        self.with_index, self.on_break = with_index, on_break
         self.epoch = 0
-        self._seed, self._dtype = seed, getattr(torch, dtype)
+        self._labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
+        self._seed, self._dtype = int(seed), getattr(torch, dtype)
         self._memory_format = _MEMORY_FORMATS[memory_format]
         self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
         self._batch = 0  # batches of this epoch given out
-        self._epoch_start: bytes | None = None  # DALI's checkpoint at the beginning of this epoch
-        self._resumed = True  # the next iteration goes on where the pipeline stands
+        self._under_way = False  # some of them since the loader was made or given a state
+        self._anew = anew
+        self._stream = 0  # the epoch with which the pipeline began
+        self._checkpoint = b""  # DALI's, with which the next pipeline begins; none at the beginning of a stream
         self._turn = 0  # tells an abandoned iterator from the current one
         self._pipeline: Pipeline | None = None
         self._closed = False
-        self._closed_at: bytes | None = None  # DALI's checkpoint then
         self._check_length()
 
     @abstractmethod
     def _build(self, checkpoint: bytes | None) -> Pipeline:
-        """A built pipeline, at its beginning or where `checkpoint` was taken."""
+        """A built pipeline, at the beginning of the epoch `_stream` or where `checkpoint` was taken."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
@@ -80,12 +98,12 @@ class EpochLoader(ABC):
     def _recover(self, error: RuntimeError) -> None:
         """After an error of the pipeline: see to it that the next one built does not meet it again, or raise.
 
-        What is left out is added to `skipped`; in its place comes another image with the label -1 - its label.
+        What is left out is added to `skipped`; in its place comes another image with the number -1 - its number.
         """
         raise error
 
     def _targets(self, labels: Tensor) -> Tensor:
-        """Labels (B, 1) of the pipeline as int64 (V·B,), a label a view."""
+        """Labels (B, 1) as int64 (V·B,), a label a view."""
         return labels.to(torch.int64).flatten().repeat_interleave(self.views)
 
     def __len__(self) -> int:
@@ -96,49 +114,74 @@ class EpochLoader(ABC):
         images = self._padded_images() if self.train else self._shard_images()
         return ceil(images / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         if self._closed:
             raise RuntimeError("the loader is closed")
-        if not self._resumed and self._batch:
-            self._rebuild(self._epoch_start)
-            self._batch = 0
-        self._resumed = False
+        if self._under_way and self._batch >= len(self):
+            self._finish()
+        elif self._under_way and self.on_break == "new":
+            self._begin(self.epoch + 1)
         self._turn += 1
         return self._epoch(self._turn)
 
-    def _epoch(self, turn: int) -> Iterator[tuple[Tensor, Tensor]]:
-        while self._batch < len(self):
+    def __getitem__(self, index: object) -> NoReturn:
+        # A DataLoader asks for items.
+        raise InputError("a loader gives whole batches, one after the other: iterate over it itself, in no DataLoader")
+
+    def _epoch(self, turn: int) -> Iterator[tuple[Tensor, ...]]:
+        while True:
             if turn != self._turn or self._closed:
                 raise RuntimeError("this iterator has ended: its loader was closed or iterated anew")
-            images, targets = self._next()
-            self._batch += 1
-            if len(targets):
-                yield images, targets
-        # The reader's epoch is longer than ours by what drop_last leaves out, and by other shards' last images.
+            if self._batch >= len(self):
+                break
+            batch = self._next()
+            self._batch, self._under_way = self._batch + 1, True
+            if len(batch[1]):
+                yield batch
+        self._finish()
+
+    def _finish(self) -> None:
+        """Pass over what the pipeline's epoch has beyond ours."""
+        if self._anew:
+            self._begin(self.epoch + 1)
+            return
+        # The reader's epoch is longer by what drop_last leaves out, and by other shards' last images.
         for _ in range(len(self), ceil(self._padded_images() / self.batch_size)):
             self._run()
-        self.epoch, self._batch = self.epoch + 1, 0
-        self._epoch_start = self._running().checkpoint()
+        self.epoch, self._batch, self._under_way = self.epoch + 1, 0, False
 
-    def _next(self) -> tuple[Tensor, Tensor]:
+    def _begin(self, epoch: int) -> None:
+        """Go to the beginning of an epoch, with a pipeline whose stream begins there."""
+        self.epoch = self._stream = epoch
+        self._batch, self._under_way = 0, False
+        self._pipeline, self._checkpoint = None, b""
+
+    def _next(self) -> tuple[Tensor, ...]:
         valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
-        images, labels = self._run()
-        images, labels = images[:valid], labels[:valid]
+        images, numbers = self._run()
+        images, numbers = images[:valid], numbers[:valid]
         if self.skipped:
-            images, labels = self._without_stand_ins(images, labels)
+            images, numbers = self._without_stand_ins(images, numbers)
         if self.views > 1:
             images = images.flatten(0, 1)
-        return images.to(self._dtype).contiguous(memory_format=self._memory_format), self._targets(labels)
+        # The channels of a gray image are the same three times.
+        images = images[:, : self.in_chans]
+        images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
+        numbers = numbers.to(torch.int64)
+        targets = self._targets(numbers if self._labels is None else self._labels[numbers]).to(self._device)
+        if not self.with_index:
+            return images, targets
+        return images, targets, numbers[:, 0].repeat_interleave(self.views).to(self._device)
 
-    def _without_stand_ins(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _without_stand_ins(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""
-        kept = labels[:, 0] >= 0
-        if not self.train or kept.any():  # synchronises
-            return images[kept], labels[kept]
-        return images, -1 - labels
+        kept = numbers[:, 0] >= 0
+        if not self.train or kept.any():
+            return images[kept.to(images.device)], numbers[kept]
+        return images, -1 - numbers
 
     def _run(self) -> tuple[Tensor, Tensor]:
-        """The pipeline's next batch, ours to keep, while it goes on with the ones after it."""
+        """The pipeline's next batch, ours to keep, while it goes on with the ones after it; numbers on the CPU."""
         before = self._running().checkpoint()
         while True:
             pipeline = self._running()
@@ -146,12 +189,13 @@ class EpochLoader(ABC):
                 outputs = [output.as_tensor() for output in pipeline.share_outputs()]
                 break
             except RuntimeError as error:
+                # A pipeline that has failed cannot go on.
+                self._pipeline, self._checkpoint = None, before
                 self._recover(error)
-                self._rebuild(before)
-        tensors = tuple(self._own(output) for output in outputs)
+        images, numbers = self._own(outputs[0]), torch.from_dlpack(outputs[1])
         pipeline.release_outputs()
         pipeline.schedule_run()
-        return tensors[0], tensors[1]
+        return images, numbers
 
     def _own(self, output: Any) -> Tensor:
         if isinstance(output, TensorGPU):
@@ -165,14 +209,9 @@ class EpochLoader(ABC):
         if self._closed:
             raise RuntimeError("the loader is closed")
         if self._pipeline is None:
-            self._rebuild(None)
-        assert self._pipeline is not None
+            self._pipeline = self._build(self._checkpoint or None)
+            self._pipeline.schedule_run()
         return self._pipeline
-
-    def _rebuild(self, checkpoint: bytes | None) -> None:
-        self._pipeline = None  # frees the old one before the new one takes memory
-        self._pipeline = self._build(checkpoint)
-        self._pipeline.schedule_run()
 
     def _shard_images(self) -> int:
         rank, world = self.shard
@@ -192,22 +231,29 @@ class EpochLoader(ABC):
 
     def _signature(self) -> dict[str, Any]:
         """What must be the same for a state to mean the same batches."""
-        return self._settings() | {
+        signature = self._settings() | {
             "images": self.num_images,
             "batch_size": self.batch_size,
+            "shard": self.shard,
             "train": self.train,
             "seed": self._seed,
             "drop_last": self.drop_last,
         }
+        # As it is read from a file: with lists for tuples.
+        return dict(json.loads(json.dumps(signature)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, after the last batch given out: plain numbers, strings and bytes."""
+        """Where the loader stands, after the last batch given out: numbers, text, and lists and dicts of these.
+
+        `json` and `torch.load(..., weights_only=True)` take it.
+        """
+        place = self._checkpoint if self._pipeline is None else self._pipeline.checkpoint()
         return {
-            "version": 1,
+            "version": _STATE,
             "epoch": self.epoch,
             "batch": self._batch,
-            "pipeline": self._closed_at or self._running().checkpoint(),
-            "epoch_start": self._epoch_start or b"",
+            "stream": self._stream,
+            "pipeline": base64.b64encode(place).decode("ascii"),
             "skipped": list(self.skipped),
             "signature": self._signature(),
         }
@@ -218,22 +264,38 @@ class EpochLoader(ABC):
         Raises:
             InputError: if the state belongs to another set or other settings, which it names.
         """
-        if state.get("version") != 1:
-            raise InputError(f"the loader's state must have version 1, got {state.get('version')!r}")
-        ours = self._signature()
+        if state.get("version") != _STATE:
+            raise InputError(
+                f"the loader's state must have version {_STATE}, got {state.get('version')!r}: "
+                "another version of apr_dali took it; begin the epoch anew"
+            )
+        if missing := sorted(_STATE_KEYS - state.keys()):
+            raise InputError(f"the loader's state lacks {', '.join(missing)}: it is no state_dict() of a loader")
+        ours, theirs = self._signature(), state["signature"]
         differing = [
-            f"{key} {state['signature'].get(key)!r}, now {ours[key]!r}"
-            for key in ours
-            if ours[key] != state["signature"].get(key)
+            f"{key} {theirs.get(key)!r}, now {ours.get(key)!r}"
+            for key in {**ours, **theirs}
+            if ours.get(key) != theirs.get(key)
         ]
         if differing:
             raise InputError(f"the state was taken with other settings: {'; '.join(differing)}")
+        try:
+            place = base64.b64decode(state["pipeline"], validate=True)
+        except ValueError as error:
+            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
         self._turn += 1
+        self._begin(state["stream"])
         self.epoch, self._batch = state["epoch"], state["batch"]
-        self._epoch_start = state["epoch_start"] or None
         self.skipped = tuple(state["skipped"])
-        self._rebuild(state["pipeline"])
-        self._resumed = True
+        self._checkpoint = place
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._pipeline is not None:
+            raise InputError(
+                "a loader that runs has threads and buffers, and cannot be pickled or copied: make one in the other "
+                "process, and give it this one's state_dict() to go on from here"
+            )
+        return self.__dict__
 
     def close(self) -> None:
         """Free the pipeline: its threads, buffers and device memory. Iterating is an error from here on.
@@ -241,7 +303,7 @@ class EpochLoader(ABC):
         Its state stays that of the last batch given out.
         """
         if self._pipeline is not None:
-            self._closed_at = self._pipeline.checkpoint()
+            self._checkpoint = self._pipeline.checkpoint()
         self._closed = True
         self._pipeline = None
 
@@ -253,15 +315,32 @@ class EpochLoader(ABC):
 
 
 def check_arguments(
-    *, device: str, dtype: str, memory_format: str, shard: tuple[int, int], at_least_one: dict[str, int | None]
+    *,
+    device: str,
+    device_id: int,
+    dtype: str,
+    memory_format: str,
+    shard: tuple[int, int],
+    seed: int,
+    on_break: str,
+    threads: int | None,
+    at_least_one: dict[str, int],
 ) -> None:
-    """Raise InputError unless a loader can be made from these; None stands for a number that is chosen later."""
+    """Raise InputError unless a loader can be made from these."""
     check_choice("device", device, ("cpu", "gpu"))
     check_choice("dtype", dtype, operators.DTYPES)
     check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
+    check_choice("on_break", on_break, ON_BREAK)
+    check_whole("device_id", device_id, 0)
+    check_whole("seed", seed, 0, SEEDS)
     for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+        check_whole(name, value, 1)
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    if not isinstance(shard, (tuple, list)) or len(shard) != 2:
+        raise InputError(f"shard must be (rank, world size), got {shard!r}")
+    for name, value in zip(("rank", "world size"), shard, strict=True):
+        check_whole(f"the {name} of shard", value, 0)
     if not 0 <= shard[0] < shard[1]:
         raise InputError(f"shard must be (rank, world size) with 0 <= rank < world size, got {shard}")
     if device == "gpu" and not torch.cuda.is_available():
@@ -270,6 +349,4 @@ def check_arguments(
 
 def default_threads(device: str) -> int:
     """The CPUs that this process may use, shared out among the processes of the machine; at most 4 with a GPU."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cpus = max(1, len(os.sched_getaffinity(0)) // local_world)
-    return min(cpus, _THREADS_PER_GPU) if device == "gpu" else cpus
+    return min(cpus.share(), _THREADS_PER_GPU) if device == "gpu" else cpus.share()

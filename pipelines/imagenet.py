@@ -18,21 +18,29 @@ from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import STANDARD, AprRecipe, Scaling, uses_pair, uses_single
+from apr_dali.config import (
+    CROP_RATIO,
+    CROP_SCALE,
+    HW_DECODER_LOAD,
+    SEEDS,
+    STANDARD,
+    AprRecipe,
+    Scaling,
+    uses_pair,
+    uses_single,
+)
 from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.pipelines import operators
-
-# What torchvision's RandomResizedCrop draws from.
-CROP_AREA = (0.08, 1.0)
-CROP_RATIO = (3 / 4, 4 / 3)
 
 _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
 _READ_AT_ONCE = 64
+# Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
+_STRIDE = 15_485_863
 # DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
 _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
@@ -51,6 +59,11 @@ class Graph:
     shard: tuple[int, int]
     scaling: Scaling | None = STANDARD
     views: str = "both"
+    scale: tuple[float, float] = CROP_SCALE
+    ratio: tuple[float, float] = CROP_RATIO
+    hflip: float = 0.5
+    hw_decoder_load: float = HW_DECODER_LOAD
+    in_chans: int = 3
 
     @property
     def operator_threads(self) -> int | None:
@@ -114,22 +127,25 @@ def stored_images(source: TarSet, shard: tuple[int, int]) -> Iterator[tuple[str,
             yield bytes(np.array(origin)).decode("utf-8", "surrogateescape"), bytes(np.array(image))
 
 
-def random_crop(encoded: DataNode, device: str) -> DataNode:
+def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
     """A random part of each encoded image, uint8 HWC; only that part is decoded where the decoder can do so."""
     return fn.decoders.image_random_crop(
-        encoded, random_area=list(CROP_AREA), random_aspect_ratio=list(CROP_RATIO), **_decoder(device)
+        encoded, random_area=list(graph.scale), random_aspect_ratio=list(graph.ratio), **_decoder(graph)
     )
 
 
 @pipeline_def(enable_checkpointing=True)
-def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,)."""
-    encoded, labels = read(source, graph.shard, order_seed, shuffle=True)
-    images = resize(random_crop(encoded, graph.device), (graph.image_size, graph.image_size))
+def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,).
+
+    order_seed: None takes the images in the order of the set.
+    """
+    encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
+    images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
         images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
-    mirror = fn.random.coin_flip(probability=0.5)
+    mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
         return normalise(images, recipe, graph.dtype, mirror), labels
     images = operators.apr_pair(
@@ -152,7 +168,7 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
-    images = fn.decoders.image(encoded, **_decoder(graph.device))
+    images = fn.decoders.image(encoded, **_decoder(graph))
     if graph.scaling is not None:
         resized = round(graph.image_size * graph.scaling.over_crop)
         # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
@@ -161,7 +177,12 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
-    return normalise(images, graph.recipe, graph.dtype), labels
+    return normalise(in_color(images, graph), graph.recipe, graph.dtype), labels
+
+
+def in_color(images: DataNode, graph: Graph) -> DataNode:
+    """HWC images with the three channels that all that follows works on: those of gray images are one and the same."""
+    return fn.cat(images, images, images, axis=2) if graph.in_chans == 1 else images
 
 
 def _centre(margin: DataNode) -> DataNode:
@@ -180,17 +201,18 @@ def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
     return {"in_scale": (1 / 255,) * 3, "out_scale": scale, "out_bias": bias}
 
 
-def _decoder(device: str) -> dict[str, Any]:
+def _decoder(graph: Graph) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "device": "mixed" if device == "gpu" else "cpu",
-        "output_type": types.RGB,
+        "device": "mixed" if graph.device == "gpu" else "cpu",
+        "output_type": types.GRAY if graph.in_chans == 1 else types.RGB,
         # As torchvision's folder loader, which does not look at the EXIF orientation either.
         "adjust_orientation": False,
         # The GPU's plain upsampling of the colour planes differs visibly from every CPU decoder's.
         "jpeg_fancy_upsampling": True,
     }
-    if device == "gpu":
-        options.update(hw_decoder_load=0.9, preallocate_width_hint=_WIDTH_HINT, preallocate_height_hint=_HEIGHT_HINT)
+    if graph.device == "gpu":
+        options.update(hw_decoder_load=graph.hw_decoder_load)
+        options.update(preallocate_width_hint=_WIDTH_HINT, preallocate_height_hint=_HEIGHT_HINT)
     return options
 
 
@@ -216,6 +238,11 @@ def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, 
     )
 
 
+def draws_seed(seed: int, rank: int, stream: int) -> int:
+    """The seed of all draws in a pipeline."""
+    return (seed * 1_000_003 + rank + stream * _STRIDE) % 2**31
+
+
 def build(
     source: ImageSet | TarSet,
     graph: Graph,
@@ -224,22 +251,27 @@ def build(
     batch_size: int,
     device_id: int | None,
     seed: int,
+    stream: int = 0,
+    shuffle: bool = True,
     checkpoint: bytes | None = None,
 ) -> Pipeline:
-    """A built pipeline, at its beginning or where `checkpoint` was taken."""
-    rank = graph.shard[0]
+    """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
+
+    shuffle: training images; False where they lie in the order in which they are to come.
+    """
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_threads": graph.threads,
         "device_id": device_id,
         # The order of the images is one for all ranks, what happens to them is each rank's own.
-        "seed": (seed * 1_000_003 + rank) % 2**31,
+        "seed": draws_seed(seed, graph.shard[0], stream),
         "prefetch_queue_depth": 2,
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
+    order_seed = (seed + stream * _STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
-        made = train_pipeline(files, graph, seed, **options) if train else eval_pipeline(files, graph, **options)
+        made = train_pipeline(files, graph, order_seed, **options) if train else eval_pipeline(files, graph, **options)
         made.build()  # reads the indices
     return made

@@ -6,31 +6,43 @@ import re
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
+from PIL import Image
 from torch import Tensor
 
 from apr_dali.backend import VIEWS
 from apr_dali.config import (
     AUGMENTATIONS,
+    CHANNELS,
     CIFAR,
     CIFAR_AUGMENTATIONS,
+    CROP_RATIO,
+    CROP_SCALE,
+    HW_DECODER_LOAD,
     IMAGENET,
     ON_ERROR,
     STANDARD,
     AprRecipe,
     Scaling,
     check_choice,
+    check_crop,
+    check_share,
     uses_pair,
 )
 from apr_dali.data import tar_reader
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
+from apr_dali.data.sampling import Sampler, draw, weights_of
 from apr_dali.data.scan import Bad, header_check, quick_check, why_headless
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
@@ -52,8 +64,10 @@ class ImageNetLoader(EpochLoader):
       others', it repeats its last image.
     - Each training epoch has another order, the same for the same seed.
 
-    `state_dict` and `load_state_dict` continue in mid-epoch with the same batches, bit for bit on the CPU. A loop
-    that was left in mid-epoch starts that epoch again from its beginning.
+    `state_dict` and `load_state_dict` continue in mid-epoch with the same batches, bit for bit on the CPU.
+
+    An epoch that a loop leaves early is not repeated: the next iteration is the next epoch, or with
+    `on_break="resume"` the rest of the one that was left.
 
     Args:
         path: a folder of class folders, a folder of tars, a file list, or several of these; or what
@@ -81,6 +95,15 @@ class ImageNetLoader(EpochLoader):
             the epoch with its path, or the tar's path and its key; "skip" leaves it out, warns, and adds that to
             `loader.skipped`. All other images keep their order and their batches, which are then smaller; where nothing
             is left of a training batch, it is made of the images after those.
+        scale, ratio, hflip: of training crops: share of the image's area and width by height, each from and to, and
+            share of images that are mirrored.
+        sampler: "shuffle": every image once an epoch. "balanced" draws as many images as there are, with replacement,
+            so that all classes come alike often; a dict from class names to the weight of each of their images, or one
+            weight an image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
+        hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
+        in_chans: 3, or 1 for gray images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
+        with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
+        on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
 
     Raises:
@@ -110,22 +133,41 @@ class ImageNetLoader(EpochLoader):
         classes: Sequence[str] | None = None,
         allow_missing_classes: bool = False,
         on_error: str = "raise",
+        scale: tuple[float, float] = CROP_SCALE,
+        ratio: tuple[float, float] = CROP_RATIO,
+        hflip: float = 0.5,
+        sampler: Sampler = "shuffle",
+        hw_decoder_load: float = HW_DECODER_LOAD,
+        in_chans: int = 3,
+        with_index: bool = False,
+        on_break: str = "new",
         backend: str = "auto",
     ) -> None:
         check_choice("aug", aug, AUGMENTATIONS)
         check_choice("views", views, VIEWS)
         check_choice("on_error", on_error, ON_ERROR)
+        check_choice("in_chans", in_chans, CHANNELS)
         _check_train(aug, train)
         if views == "mixed" and not uses_pair(aug):
             raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
         if train and scaling != STANDARD:
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+        check_crop(scale, ratio, hflip)
+        check_share("hw_decoder_load", hw_decoder_load)
+        if not train and (tuple(scale), tuple(ratio), hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
+            raise InputError("scale, ratio and hflip have no effect with train=False: they are of training crops")
+        if device == "cpu" and hw_decoder_load != HW_DECODER_LOAD:
+            raise InputError("hw_decoder_load has no effect with device='cpu': it is for a GPU's decoder")
         check_arguments(
             device=device,
+            device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             shard=shard,
-            at_least_one={"batch_size": batch_size, "image_size": image_size, "threads": threads},
+            seed=seed,
+            on_break=on_break,
+            threads=threads,
+            at_least_one={"batch_size": batch_size, "image_size": image_size},
         )
         if isinstance(path, (ImageSet, TarSet)):
             if classes is not None or allow_missing_classes:
@@ -133,34 +175,75 @@ class ImageNetLoader(EpochLoader):
             self._set = path
         else:
             self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
+        if with_index and not isinstance(self._set, ImageSet):
+            raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
+        self._weights = _weights(sampler, train, self._set)
         self._on_error = on_error
         self._leave_out(self._set.faults())
         threads = threads or default_threads(device)
-        self._graph = imagenet.Graph(device, image_size, aug, recipe, dtype, backend, threads, shard, scaling, views)
+        self._graph = imagenet.Graph(
+            device=device,
+            image_size=int(image_size),
+            aug=aug,
+            recipe=recipe.gray() if in_chans == 1 else recipe,
+            dtype=dtype,
+            backend=backend,
+            threads=threads,
+            shard=shard,
+            scaling=scaling,
+            views=views,
+            scale=(float(scale[0]), float(scale[1])),
+            ratio=(float(ratio[0]), float(ratio[1])),
+            hflip=float(hflip),
+            hw_decoder_load=float(hw_decoder_load),
+            in_chans=in_chans,
+        )
         super().__init__(
             classes=self._set.classes,
             num_images=len(self._set),
+            labels=self._set.labels if isinstance(self._set, ImageSet) else None,
             batch_size=batch_size,
             shard=shard,
             train=train,
             views=2 if uses_pair(aug) and views == "both" else 1,
+            in_chans=in_chans,
             seed=seed,
             device=device,
             device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             drop_last=drop_last,
+            with_index=with_index,
+            on_break=on_break,
+            anew=self._weights is not None,
         )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the images, by their numbers; of tars none."""
+        return self._set.files if isinstance(self._set, ImageSet) else ()
+
+    def _source(self) -> ImageSet | TarSet:
+        """What the pipeline reads: image files with their numbers in the place of labels."""
+        if not isinstance(self._set, ImageSet):
+            return with_stand_ins(self._set, self.skipped)
+        images = replace(self._set, labels=np.arange(len(self._set)))
+        if self._weights is not None:
+            drawn = draw(self._weights, self._seed, self._stream)
+            images = replace(images, files=tuple(self._set.files[number] for number in drawn), labels=drawn)
+        return with_stand_ins(images, self.skipped)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         try:
             return imagenet.build(
-                with_stand_ins(self._set, self.skipped),
+                self._source(),
                 self._graph,
                 train=self.train,
                 batch_size=self.batch_size,
                 device_id=self._device.index,
                 seed=self._seed,
+                stream=self._stream,
+                shuffle=self._weights is None,
                 checkpoint=checkpoint,
             )
         except RuntimeError as error:
@@ -168,10 +251,16 @@ class ImageNetLoader(EpochLoader):
                 tar_reader.refuse_unreadable(self._set, str(error))
             raise
 
+    @cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self._set)
+
     def _settings(self) -> dict[str, Any]:
-        return _graph_settings(self._graph)
+        return _graph_settings(self._graph) | {"names": self._fingerprint, "sampler": _checksum(self._weights)}
 
     def _recover(self, error: RuntimeError) -> None:
+        if self._graph.scaling is None and "out of bounds" in str(error):
+            raise InputError(self._too_small()) from error
         broken = [(path, reason) for path, reason in self._broken(error) if path not in self.skipped]
         if not broken:
             raise error
@@ -194,6 +283,19 @@ class ImageNetLoader(EpochLoader):
         for path, reason in broken:
             warnings.warn(f"left out {path}, which {reason}", stacklevel=3)
         self.skipped += tuple(path for path, _ in broken)
+
+    def _too_small(self) -> str:
+        """What to say of the first image, from this batch on, that is smaller than its crop."""
+        side = self._graph.image_size
+        first = self.num_images * self.shard[0] // self.shard[1] + self._batch * self.batch_size
+        for path in self.files[first:]:
+            with Image.open(path) as image:
+                if min(image.size) < side:
+                    found = f"the image {path} has {image.width}×{image.height} pixels"
+                    break
+        else:
+            found = "an image is smaller"
+        return f"{found}: scaling=None cuts {side}×{side} out of the image as it is; leave scaling out or crop less"
 
     def _broken(self, error: RuntimeError) -> list[Bad]:
         """The paths of the images that caused the error, as far as they can be found out, and what each is or has."""
@@ -263,30 +365,40 @@ class CifarLoader(EpochLoader):
         threads: int | None = None,
         drop_last: bool = False,
         recipe: AprRecipe = CIFAR,
+        in_chans: int = 3,
+        with_index: bool = False,
+        on_break: str = "new",
         backend: str = "auto",
         flip: bool = True,
         fill: int = 128,
         single_probability: float = 1.0,
         amplitude_labels: bool = False,
+        sampler: Sampler = "shuffle",
     ) -> None:
         check_choice("aug", aug, CIFAR_AUGMENTATIONS)
+        check_choice("in_chans", in_chans, CHANNELS)
         _check_train(aug, train)
         check_arguments(
             device=device,
+            device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             shard=shard,
-            at_least_one={"batch_size": batch_size, "threads": threads},
+            seed=seed,
+            on_break=on_break,
+            threads=threads,
+            at_least_one={"batch_size": batch_size},
         )
         if amplitude_labels and not uses_pair(aug):
             raise InputError(
                 f"amplitude_labels needs APR-P, whose views have an amplitude of another image: aug={aug!r}"
             )
         self._data, self._amplitude_labels = data, amplitude_labels
+        self._weights = _weights(sampler, train, data)
         self._graph = cifar.Graph(
             device,
             aug,
-            recipe,
+            recipe.gray() if in_chans == 1 else recipe,
             dtype,
             backend,
             threads or default_threads(device),
@@ -295,20 +407,25 @@ class CifarLoader(EpochLoader):
             fill,
             single_probability,
             amplitude_labels,
+            in_chans,
         )
         super().__init__(
             classes=data.classes,
             num_images=len(data),
+            labels=data.labels,
             batch_size=batch_size,
             shard=shard,
             train=train,
             views=cifar.views(aug),
+            in_chans=in_chans,
             seed=seed,
             device=device,
             device_id=device_id,
             dtype=dtype,
             memory_format=memory_format,
             drop_last=drop_last,
+            with_index=with_index,
+            on_break=on_break,
         )
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
@@ -319,12 +436,17 @@ class CifarLoader(EpochLoader):
             batch_size=self.batch_size,
             device_id=self._device.index,
             seed=self._seed,
+            stream=self._stream,
+            weights=self._weights,
             checkpoint=checkpoint,
         )
 
+    @cached_property
+    def _fingerprint(self) -> int:
+        return fingerprint(self._data)
+
     def _settings(self) -> dict[str, Any]:
-        # Other images of the same number would be other batches.
-        return _graph_settings(self._graph) | {"labels": zlib.crc32(self._data.labels.tobytes())}
+        return _graph_settings(self._graph) | {"data": self._fingerprint, "sampler": _checksum(self._weights)}
 
     def _targets(self, labels: Tensor) -> Tensor:
         if not self._amplitude_labels:
@@ -338,7 +460,22 @@ def _check_train(aug: str, train: bool) -> None:
         raise InputError(f"aug={aug!r} has no effect with train=False: evaluation takes aug='none'")
 
 
+def _weights(sampler: Sampler, train: bool, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:
+    """The weight of each image; None where each is to come once an epoch."""
+    if isinstance(sampler, str) and sampler == "shuffle":
+        return None
+    if not train:
+        raise InputError("sampler has no effect with train=False: evaluation takes each image once")
+    if isinstance(data, TarSet):
+        raise InputError("sampler needs image files: tars are read from their beginning to their end")
+    return weights_of(sampler, data.labels, data.classes)
+
+
+def _checksum(weights: NDArray[np.float64] | None) -> int | None:
+    return None if weights is None else zlib.crc32(weights.tobytes())
+
+
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:
-    settings = asdict(graph) | {"recipe": repr(graph.recipe), "shard": list(graph.shard)}
+    settings = asdict(graph) | {"recipe": repr(graph.recipe)}
     # How it is computed may change: on another machine, say.
-    return {key: value for key, value in settings.items() if key not in ("backend", "threads")}
+    return {key: value for key, value in settings.items() if key not in ("backend", "threads", "hw_decoder_load")}

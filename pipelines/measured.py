@@ -33,7 +33,7 @@ def stage_pipeline(source: ImageSet, graph: imagenet.Graph, last: str) -> tuple[
     """The ImageNet training graph as far as its stage `last`, one of STAGES."""
     images, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
     if last in ("decode", "resize"):
-        images = imagenet.random_crop(images, graph.device)
+        images = imagenet.random_crop(images, graph)
     if last == "resize":
         images = imagenet.resize(images, (graph.image_size, graph.image_size))
     return images, labels
@@ -43,7 +43,7 @@ def stage_pipeline(source: ImageSet, graph: imagenet.Graph, last: str) -> tuple[
 def policy_pipeline(source: ImageSet, graph: imagenet.Graph, policy: str) -> tuple[DataNode, DataNode]:
     """The ImageNet training graph with one of POLICIES in the place of APR."""
     encoded, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
-    images = imagenet.random_crop(encoded, graph.device)
+    images = imagenet.random_crop(encoded, graph)
     images = POLICIES[policy](imagenet.resize(images, (graph.image_size, graph.image_size)))
     return imagenet.normalise(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
 

@@ -94,15 +94,15 @@ def draw_pair() -> tuple[DataNode, DataNode]:
     return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
 
 
-def amplitude_labels(labels: DataNode, draws: tuple[DataNode, DataNode], probability: float) -> DataNode:
-    """Label of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
+def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], probability: float) -> DataNode:
+    """Number of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
 
-    labels: int32 (1,) an image, on the CPU. draws, probability: those that `apr_pair` was given.
+    numbers: int32 (1,) an image, on the CPU. draws, probability: those that `apr_pair` was given.
     """
     partner, coin = draws
     # As in _pair_batch, the first image's coin is the batch's.
     mixed = fn.cast(fn.permute_batch(coin, indices=0 * partner) < probability, dtype=types.INT32)
-    return mixed * fn.permute_batch(labels, indices=partner) + (1 - mixed) * labels
+    return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
 
 
 def _call(function: Callable[..., list[Any]], images: DataNode, *draws: DataNode, layout: str) -> DataNode:

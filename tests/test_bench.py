@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from apr_dali import pillow_ops, spectral
+from apr_dali import cpus, pillow_ops, spectral
 from apr_dali.bench import checks, feeds, measure, processes, published, report, rows, simulate, stages
 from apr_dali.bench.images import Places
 from apr_dali.bench.rows import Row, select
 from apr_dali.cli import main
 from apr_dali.commands import bench as command
 from apr_dali.config import CIFAR, IMAGENET
+from apr_dali.data.folders import ImageSet
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
 
@@ -499,7 +500,7 @@ def test_the_command_from_end_to_end(tmp_path, capsys):
     assert none["threads"] == 1
     assert none["cpu_ms"] > 0
     assert result["settings"]["rounds"] == 1
-    assert result["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert result["machine"]["cores"] == cpus.usable()
     assert result["versions"]["torch"]
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert out.startswith("Time over none (CPU time)")
@@ -531,6 +532,8 @@ def test_the_profile_from_end_to_end(tmp_path, capsys):
         (["--simulate", "gpus=1"], "--simulate needs step"),
         (["--only", "apr-x"], "there is no such row"),
         (["--rounds", "0"], "whole number from 1"),
+        (["--hw-decoder-load", "1.5"], "must be in 0..1, got '1.5'"),
+        (["--hw-decoder-load", "much"], "must be in 0..1, got 'much'"),
     ],
 )
 def test_wrong_commands_are_one_line(arguments, says, tmp_path, capsys):
@@ -538,3 +541,24 @@ def test_wrong_commands_are_one_line(arguments, says, tmp_path, capsys):
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--profile"]])
+def test_without_a_gpu_its_decoder_is_no_choice(more, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, "in_own_process", lambda *_: None)
+    assert main(["bench", "--output", str(tmp_path), "--hw-decoder-load", "0.9", *more]) == 2
+    assert "--hw-decoder-load changes nothing here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("way", "given"), [("dali-gpu", {"hw_decoder_load": 0.3}), ("dali-cpu", {})])
+def test_the_decoders_share_reaches_loaders_and_graphs(way, given, monkeypatch, tmp_path):
+    row, places = Row(way, "apr-s", 224), Places(None, str(tmp_path))
+    made = []
+    for room in (feeds, stages):
+        monkeypatch.setattr(room, "photographs", lambda _: ImageSet(("a.jpg",), np.zeros(1, np.int64), ("a",)))
+    monkeypatch.setattr(feeds, "ImageNetLoader", lambda *_, **options: made.append(options) or [])
+    monkeypatch.setattr(stages.imagenet, "train_pipeline", lambda _, graph, *__, **___: made.append(vars(graph)))
+    feeds.open_feed(row, places, 1, 0.3)
+    assert {name: value for name, value in made[0].items() if name == "hw_decoder_load"} == given
+    stages._pipeline("operator", row, places, measure.Settings(1, 1.0, 1, 0.3))
+    assert made[1]["hw_decoder_load"] == 0.3

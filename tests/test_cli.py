@@ -210,6 +210,12 @@ class TestMain:
         assert err.count("\n") == 1
         assert "--help" in err
 
+    @pytest.mark.parametrize("seed", ["-1", "1.5", str(2**64)])
+    @pytest.mark.parametrize("command", ["make-c a b", "eval autoattack net --data a", "analyze tsne", "analyze bands"])
+    def test_seeds_are_whole_numbers_of_32_bits(self, capsys, command, seed):
+        assert main([*command.split(), f"--seed={seed}"]) == 2
+        assert f"must be a whole number from 0 to {2**32 - 1}, got '{seed}'" in capsys.readouterr().err
+
     def test_an_error_of_the_system_is_one_line(self, capsys):
         assert main(["sample", "/proc/sample"]) == 2
         err = capsys.readouterr().err

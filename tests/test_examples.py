@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import torchrun
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
@@ -92,6 +93,46 @@ def test_accelerate_and_datasets(sample, columns, monkeypatch, tmp_path):
     assert losses[-1] < losses[0] < np.log(16) + 0.1
 
 
+# Processes of their own: accelerate keeps one group of processes for good.
+STOPPED = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from accelerate import Accelerator
+import accelerate_datasets
+
+torch.set_num_threads(1)
+sample, folder = sys.argv[2:]
+expected = accelerate_datasets.train(sample, epochs=2, image_size=32)
+
+class Stopped(Exception):
+    pass
+
+save = Accelerator.save_state
+def save_once(self, *given, **options):
+    save(self, *given, **options)
+    raise Stopped
+
+Accelerator.save_state = save_once
+try:
+    accelerate_datasets.train(sample, epochs=2, image_size=32, checkpoint=folder, every=1)
+except Stopped:
+    pass
+Accelerator.save_state = save
+rest = accelerate_datasets.train(sample, epochs=2, image_size=32, checkpoint=folder, every=1)
+assert len(rest) == 2, "the first step was saved, its epoch went on"
+assert rest[1] == expected[1], (rest, expected)
+"""
+
+
+def test_accelerate_goes_on_in_every_process(sample, tmp_path):
+    """The second epoch is the same to the bit only if each process went on with its own batches of the first."""
+    (tmp_path / "stopped.py").write_text(STOPPED)
+    variables = {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    run = torchrun("stopped.py", ROOT / "examples", sample, "checkpoint", cwd=tmp_path, **variables)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
 # ---- Lightning -------------------------------------------------------------------------------------------------------
 
 
@@ -134,23 +175,43 @@ def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, t
     assert fit(tmp_path / "step=6.ckpt") == expected[6:]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{"limit_train_batches": 2}, {"reload_dataloaders_every_n_epochs": 1}])
+def test_lightning_never_repeats_an_epoch(sample, quiet, options):
+    """Neither where it leaves each epoch early nor where it asks for another loader."""
+    from apr_dali.integrations.lightning import AprDataModule
+
+    module, seen = example("lightning_module"), []
+
+    class Recording(module.Classifier):
+        def training_step(self, batch, index):
+            seen.append(batch[0].numpy().tobytes())
+            return super().training_step(batch, index)
+
+        def on_train_epoch_end(self):
+            held.append(len(os.listdir("/proc/self/task")))
+
+    held = []
+    trainer = module.Trainer(max_epochs=3, logger=False, enable_checkpointing=False, **quiet | options)
+    trainer.fit(Recording(16, 2), AprDataModule(sample, 32, "apr-sp", image_size=SIZE, threads=1))
+    assert len(seen) == 3 * options.get("limit_train_batches", 4)
+    assert len(set(seen)) == len(seen)
+    assert held[2] <= held[0]
+
+
 def test_lightning_state_is_that_of_all_processes(sample):
     from apr_dali.integrations.lightning import RankLoader
 
     loaders = [ImageNetLoader(f"{sample}/train", 8, shard=(rank, 2), image_size=16, threads=1) for rank in range(2)]
-    states = []
-    for loader in loaders:
-        batches = iter(loader)
+    epochs = [iter(loader) for loader in loaders]
+    for batches in epochs:
         next(batches)
-        states.append(RankLoader(loader))
-    from apr_dali.training.checkpoint import without_bytes
-
-    together = {"ranks": [without_bytes(loader.state_dict()) for loader in loaders]}
-    for rank, loader in enumerate(loaders):
-        expected = [targets.tolist() for _, targets in list(loader)]
+    together = {"ranks": [loader.state_dict() for loader in loaders]}
+    for rank, batches in enumerate(epochs):
+        expected = [targets.tolist() for _, targets in batches]
         with ImageNetLoader(f"{sample}/train", 8, shard=(rank, 2), image_size=16, threads=1) as again:
             RankLoader(again).load_state_dict(together)
-            assert [targets.tolist() for _, targets in again] == expected[1:]
+            assert [targets.tolist() for _, targets in again] == expected
     with pytest.raises(InputError, match="saved by 2 processes, now there are 1"):
         RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1)).load_state_dict(together)
 
@@ -371,7 +432,7 @@ def test_every_option_of_timm_is_followed_or_refused():
 
 
 OTHER = {
-    "no_aug": True, "re_prob": 0.25, "train_crop_mode": "rkrc", "scale": (0.3, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0,
+    "no_aug": True, "re_prob": 0.25, "train_crop_mode": "rkrc",
     "vflip": 0.5, "color_jitter": 0.4, "grayscale_prob": 0.2, "gaussian_blur_prob": 0.1, "auto_augment": "rand-m9",
     "num_aug_repeats": 3, "num_aug_splits": 2, "interpolation": "random", "tf_preprocessing": True,
     "input_size_choices": [16, 32],
@@ -394,6 +455,15 @@ def test_timm_options_that_would_do_nothing_are_refused(timm_loader):
             timm_loader(input_size=size)
     with pytest.raises(InputError, match=r"three channels, got mean=\(0\.5,\)"):
         timm_loader(mean=(0.5,))
+
+
+def test_timm_crops_and_flips_are_followed(timm_loader):
+    # All of each image, scaled to a square, and never or always mirrored.
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+    (plain, _), (mirrored, _) = (next(iter(timm_loader(**whole, hflip=share)[1])) for share in (0.0, 1.0))
+    assert torch.equal(plain.flip(-1), mirrored)
+    other, _ = next(iter(timm_loader()[1]))
+    assert not torch.equal(plain, other)
 
 
 def test_timm_options_that_say_what_is_done_anyhow_are_taken(timm_loader):

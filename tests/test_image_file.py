@@ -149,6 +149,7 @@ def test_no_other_place_decodes_an_image_file():
         "apr_dali/data/corruption_sets.py",
         "apr_dali/data/small_corruptions.py",
         "eval/gallery.py",
+        "pipelines/loader.py",  # their sizes alone
     }
     places = [*ROOT.glob("*.py"), *ROOT.glob("examples/*.py")]
     for room in ("apr_dali", "eval", "pipelines", "kernels"):

@@ -162,16 +162,6 @@ def test_state_continues_in_mid_epoch_with_identical_batches(source, stop, drop_
     assert resumed.epoch == 2
 
 
-def test_a_loop_left_in_mid_epoch_starts_the_epoch_again(folder):
-    loader = ImageNetLoader(folder, 4, "apr-sp", seed=5, **SETTINGS)
-    list(loader)
-    expected = [images for images, _ in itertools.islice(loader, 3)]
-    again = [images for images, _ in loader]
-    assert len(again) == 5
-    assert all(torch.equal(a, b) for a, b in zip(again[:3], expected, strict=True))
-    assert loader.epoch == 2
-
-
 def test_an_iterator_ends_when_its_loader_is_iterated_anew(folder):
     loader = ImageNetLoader(folder, 4, **SETTINGS)
     old = iter(loader)

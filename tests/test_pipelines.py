@@ -142,6 +142,59 @@ def test_crops_have_torchvisions_distribution(cropped):
     assert len(np.unique(cropped.round(), axis=0)) > CROPS * 0.95
 
 
+@pytest.mark.parametrize(("share", "mirrored"), [(0.0, (0, 0)), (1.0, (1, 1)), (0.2, (0.1, 0.3))])
+def test_crops_and_flips_are_drawn_as_asked(tmp_path, share, mirrored):
+    write(tmp_path, [ramp(HEIGHT, WIDTH)] * 200, "{:04d}.png")
+    found = windows(load(tmp_path, 200, seed=3, scale=(0.3, 0.5), ratio=(1.4, 1.5), hflip=share))
+    width, height = np.abs(found[:, 2]), found[:, 3]
+    area = width * height / (WIDTH * HEIGHT)
+    # Windows are whole pixels, and their fit is good to one or two.
+    assert 0.28 < area.min() < 0.35
+    assert 0.45 < area.max() < 0.52
+    assert 1.33 < (width / height).min() < (width / height).max() < 1.57
+    assert mirrored[0] <= (found[:, 2] < 0).mean() <= mirrored[1]
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    ({"scale": (0.5, 0.2)}, "scale must be two positive numbers, the smaller first, got \\(0.5, 0.2\\)"),
+    ({"scale": (0.5,)}, "scale must be two positive numbers, the smaller first, got \\(0.5,\\)"),
+    ({"scale": 0.5}, "scale must be two positive numbers, the smaller first, got 0.5"),
+    ({"ratio": ("1", None)}, "ratio must be two positive numbers"),
+    ({"hflip": "half"}, "hflip must be in 0..1, got 'half'"),
+    ({"scale": (0.0, 1.0)}, "scale must be two positive numbers"),
+    ({"scale": (0.5, 1.5)}, "scale must be at most 1, the whole image, got \\(0.5, 1.5\\)"),
+    ({"ratio": (0.75, float("nan"))}, "ratio must be two positive numbers"),
+    ({"hflip": 1.5}, r"hflip must be in 0\.\.1, got 1.5"),
+    ({"hflip": 0.0, "train": False}, "scale, ratio and hflip have no effect with train=False"),
+    ({"scale": (0.5, 1.0), "train": False}, "scale, ratio and hflip have no effect with train=False"),
+    ({"hw_decoder_load": 0.9}, "hw_decoder_load has no effect with device='cpu'"),
+    ({"hw_decoder_load": -1}, r"hw_decoder_load must be in 0\.\.1, got -1"),
+])  # fmt: skip
+def test_crops_that_cannot_be_are_refused(tmp_path, options, told):
+    write(tmp_path, [ramp(HEIGHT, WIDTH)])
+    with pytest.raises(InputError, match=told):
+        ImageNetLoader(tmp_path, 1, **options)
+
+
+def test_a_state_is_of_the_crops_it_was_taken_with(tmp_path):
+    write(tmp_path, [ramp(HEIGHT, WIDTH)] * 2)
+    state = ImageNetLoader(tmp_path, 1, threads=1, scale=(0.5, 1)).state_dict()
+    ImageNetLoader(tmp_path, 1, threads=1, scale=[0.5, 1.0]).load_state_dict(state)
+    with pytest.raises(InputError, match=r"scale \[0.5, 1.0\], now \[0.08, 1.0\]"):
+        ImageNetLoader(tmp_path, 1, threads=1).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("given", "load"), [({}, 0.65), ({"hw_decoder_load": 0.4}, 0.4)])
+def test_the_share_of_the_hardware_decoder_reaches_it(tmp_path, monkeypatch, given, load):
+    write(tmp_path, [ramp(HEIGHT, WIDTH)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    loader = ImageNetLoader(tmp_path, 1, device="gpu", **given)
+    made = imagenet.train_pipeline(loader._set, loader._graph, 0, batch_size=1, num_threads=1, device_id=0)
+    made._build_graph()
+    (decoder,) = [op for op in made._ops if "ImageRandomCrop" in op.name]
+    assert f"hw_decoder_load: {load:f}" in str(decoder.spec)
+
+
 def crop_by_pillow(photo: np.ndarray, left: int, top: int, width: int, height: int, flipped: bool) -> np.ndarray:
     crop = Image.fromarray(photo).crop((left, top, left + width, top + height))
     image = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR))

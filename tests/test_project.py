@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room may import itself and the rooms on lower floors. apr_dali.errors and the package itself are the ground.
 FLOORS = [
-    {"errors"},
+    {"errors", "cpus"},
     {"spectral", "draws"},
     {"bands"},
     {"config", "pillow_ops"},

@@ -13,6 +13,8 @@ from PIL import Image
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set, with_stand_ins
 from apr_dali.errors import InputError
+from apr_dali.training import images as parts
+from apr_dali.training.distributed import Group
 
 COUNT, BATCH = 20, 4
 SETTINGS = {"image_size": 16, "threads": 1, "seed": 3}
@@ -184,3 +186,17 @@ def test_one_view_alone_is_the_mixed_one(whole):
         assert torch.equal(targets, labels)
     with pytest.raises(InputError, match="views='mixed' has no effect with aug='none'"):
         ImageNetLoader(whole, BATCH, views="mixed", **SETTINGS)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_an_image_that_several_processes_left_out_counts_once(spoil, monkeypatch):
+    root, paths = spoil(1, 8, 12, 18)
+    ranks = [(skipping(root, shard=(rank, 2)), skipping(root, train=False, shard=(rank, 2))) for rank in range(2)]
+    for _ in range(4):
+        for loader in itertools.chain(*ranks):
+            list(loader)
+    lists = [[path for loader in loaders for path in loader.skipped] for loaders in ranks]
+    assert sum(map(len, lists)) > len(paths), "an image came to both processes"
+    monkeypatch.setattr(parts, "gather", lambda *_: lists)
+    for rank, mine in enumerate(lists):
+        assert parts.left_out(Group(rank, 2, rank, torch.device("cpu")), mine) == len(paths)

@@ -70,10 +70,10 @@ def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
 METHODS = {
     "none": [],
     "cutout": [],
-    "mixup": [],
-    "cutmix": [],
+    "mixup": ["--in-chans", "1", "--low-filters", "0.5"],
+    "cutmix": ["--sampler", "balanced"],
     "autoaugment": [],
-    "augmix": [],
+    "augmix": ["--in-chans", "1"],
     "apr-p": ["--phase-weight", "0.5"],
     "apr-s": ["--adversarial", "n-fgsm"],
     "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
@@ -107,10 +107,11 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
     [
         ["--aug", "apr-sp"],
         ["--aug", "cutmix"],
+        ["--aug", "apr-s", "--sampler", "balanced", "--in-chans", "1"],
         ["--aug", "apr-p", "--adversarial", "fgsm"],
         ["--first-layer", "modulated", "--modulation-noise", "0.5"],
     ],
-    ids=["apr-sp", "cutmix", "fgsm", "modulated"],
+    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated"],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]

@@ -19,7 +19,14 @@ from PIL import Image
 from processes import ENVIRONMENT, torchrun, train_in_two
 from tar_files import folder_of
 
+from apr_dali.commands.networks import load_network
+from apr_dali.config import ImageNetOptions
+from apr_dali.data.folders import open_set
+from apr_dali.errors import InputError
+from apr_dali.models import create_model
 from apr_dali.training.command import run
+from apr_dali.training.distributed import Group
+from apr_dali.training.options import parse
 
 SCRIPT = Path(__file__).parents[1] / "train_imagenet.py"
 # The smallest of torchvision's networks that has batch norm.
@@ -340,6 +347,40 @@ def test_bad_input(given, told, tree, train):
     assert re.match(r"error: .*\n$", errors, re.DOTALL)
     assert told in errors
     assert not Path("run").exists()
+
+
+def test_the_loaders_follow_the_options(tree, trainer):
+    given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
+    given += ["--sampler", "balanced"]
+    options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0) as loader:
+        assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
+        np.testing.assert_allclose(loader._weights, 1 / TRAINING)
+    with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
+        assert len(loader) > 0
+    options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
+    with pytest.raises(InputError, match="hw_decoder_load has no effect"):
+        trainer.train_loader(options, group, open_set(tree / "train"), 0)
+
+
+def test_a_gray_network_is_trained_and_evaluated(tree, train):
+    status, told, errors = train("--data", tree, "--in-chans", 1, "--epochs", 1, "--aug", "apr-sp", "--output", "run")
+    assert status == 0, errors
+    assert "shufflenet_v2_x0_5 of gray images: 48 training images" in told
+    result = told[told.index("\ntop-1") :].split()[1]
+    status, told, errors = train("--data", tree, "--in-chans", 1, "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    assert f"top-1 {result}" in told
+    network = load_network("run/latest.pt")
+    assert network.mean == (network.mean[0],) * 3
+    images = torch.randn(4, 1, 32, 32)
+    weights = state_of(Path("run/latest.pt"))["model"]
+    model = create_model("shufflenet_v2_x0_5", 3, in_chans=1).eval()
+    model.load_state_dict(weights)
+    torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
+    status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    assert status == 2
+    assert "is a checkpoint of shufflenet_v2_x0_5 of gray images, not of shufflenet_v2_x0_5" in errors
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):

@@ -25,7 +25,7 @@ ALONE = Group(0, 1, 0, torch.device("cpu"))
 # ---- files written whole ---------------------------------------------------------------------------------------------
 
 
-LOADER_STATE = {"pipeline": b"\x00\xff" * 50, "none": b"", "batch": 3, "graph": {"device": "cpu", "shard": [0, 1]}}
+LOADER_STATE = {"pipeline": "AP8A/w==", "none": "", "batch": 3, "graph": {"device": "cpu", "shard": [0, 1]}}
 
 
 def _state(epoch: int = 0, **more) -> dict:
@@ -33,7 +33,7 @@ def _state(epoch: int = 0, **more) -> dict:
         "architecture": "net",
         "classes": ["a", "b"],
         "position": {"epoch": epoch, "step": 3, "trained": False},
-        "processes": [{"loader": checkpoint.without_bytes(LOADER_STATE)}],
+        "processes": [{"loader": LOADER_STATE}],
         "model": {"w": torch.full((1000,), float(epoch))},
     } | more
 
@@ -51,7 +51,7 @@ def test_checkpoints_round_trip_and_the_former_is_kept(tmp_path):
         "previous.pt": 1,
         "best.pt": 1,
     }
-    assert checkpoint.with_bytes(found["latest.pt"]["processes"][0]["loader"]) == LOADER_STATE
+    assert found["latest.pt"]["processes"][0]["loader"] == LOADER_STATE
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "latest.pt", "previous.pt"]
 
 

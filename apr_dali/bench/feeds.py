@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from apr_dali.bench import published
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import MIXTURES, POLICIES, Row
-from apr_dali.config import CIFAR, IMAGENET, AprRecipe
+from apr_dali.config import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
@@ -62,14 +62,14 @@ def views_of(row: Row) -> int:
     return {"apr-p": 2, "apr-sp": 2, "augmix": 3}.get(row.method, 1)
 
 
-def open_feed(row: Row, places: Places, threads: int | None) -> Feed:
+def open_feed(row: Row, places: Places, threads: int | None, hw_decoder_load: float = HW_DECODER_LOAD) -> Feed:
     """The endless batches of `row`, which begin with other images in every process."""
     count = threads_of(row, threads)
     images = photographs(places.folder) if row.size == 224 else small_images(places.small)
     classes = len(images.classes)
     if row.way.startswith("dali"):
         torch.set_num_threads(count)
-        loader: Iterable[Batch] = _dali(row, images, count)
+        loader: Iterable[Batch] = _dali(row, images, count, hw_decoder_load)
         if row.aug in MIXTURES:
             loader = _Mapped(loader, _mixture(row.aug, classes))
         return Feed(_forever(loader), views_of(row), classes, 1)
@@ -95,11 +95,13 @@ def _forever(loader: Iterable[Batch]) -> Iterator[Batch]:
 # ---- DALI ----
 
 
-def _dali(row: Row, images: ImageSet | ArraySet, threads: int) -> Iterable[Batch]:
+def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: float) -> Iterable[Batch]:
     device = "gpu" if row.way == "dali-gpu" else "cpu"
     common: dict[str, Any] = {"device": device, "threads": threads, "drop_last": True, "recipe": recipe_of(row)}
     if isinstance(images, ImageSet):
         common["image_size"] = row.size
+        if device == "gpu":
+            common["hw_decoder_load"] = hw_decoder_load
         if row.aug in POLICIES:
             return _PolicyImageNetLoader(row.aug, images, row.batch_size, **common)
         return ImageNetLoader(images, row.batch_size, "none" if row.aug in MIXTURES else row.aug, **common)
@@ -117,10 +119,11 @@ class _PolicyImageNetLoader(ImageNetLoader):
         super().__init__(*args, **options)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
-        assert isinstance(self._set, ImageSet)
+        images = self._source()
+        assert isinstance(images, ImageSet)
         options = measured.options(self.batch_size, self._graph.threads, self._device.index)
         with _without_dalis_own_warnings():
-            made = measured.policy_pipeline(self._set, self._graph, self._policy, **options, checkpoint=checkpoint)
+            made = measured.policy_pipeline(images, self._graph, self._policy, **options, checkpoint=checkpoint)
             made.build()
         return made
 

@@ -19,6 +19,7 @@ from apr_dali.bench.feeds import Feed, open_feed, threads_of
 from apr_dali.bench.images import Places
 from apr_dali.bench.processes import cpu_seconds, peak_mib
 from apr_dali.bench.rows import Row
+from apr_dali.config import HW_DECODER_LOAD
 
 Measurement = dict[str, float]
 """images_per_s; cpu_ms an image, of all threads and workers; peak_mib of host memory; gpu_mib in use, with a GPU."""
@@ -29,11 +30,16 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. seconds: of a window. threads: of DALI, workers of a DataLoader; None: chosen for each row."""
+    """How to measure.
+
+    seconds: of a window. threads: of DALI, workers of a DataLoader; None: chosen for each row. hw_decoder_load: share
+    of JPEGs for the GPU's hardware decoder.
+    """
 
     rounds: int
     seconds: float
     threads: int | None
+    hw_decoder_load: float = HW_DECODER_LOAD
 
 
 def gpu_name() -> str | None:
@@ -43,7 +49,7 @@ def gpu_name() -> str | None:
 
 def measure_row(row: Row, places: Places, settings: Settings) -> Measurement:
     """One measurement of `row`, in this process."""
-    feed = open_feed(row, places, settings.threads)
+    feed = open_feed(row, places, settings.threads, settings.hw_decoder_load)
     return timed(lambda: _next(feed), settings.seconds, feed.turn, row.on_gpu)
 
 

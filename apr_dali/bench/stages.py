@@ -23,7 +23,7 @@ def measure_stage(stage: str, row: Row, places: Places, settings: Settings) -> M
     """One measurement of the pipeline of `row` as far as `stage`, in this process."""
     if stage == "copy":
         return measure_row(row, places, settings)
-    pipeline = _pipeline(stage, row, places, threads_of(row, settings.threads))
+    pipeline = _pipeline(stage, row, places, settings)
     pipeline.build()
     pipeline.schedule_run()
 
@@ -34,10 +34,21 @@ def measure_stage(stage: str, row: Row, places: Places, settings: Settings) -> M
     return timed(advance, settings.seconds, on_gpu=row.on_gpu)
 
 
-def _pipeline(stage: str, row: Row, places: Places, threads: int) -> Pipeline:
+def _pipeline(stage: str, row: Row, places: Places, settings: Settings) -> Pipeline:
     device = "gpu" if row.on_gpu else "cpu"
     aug = row.aug if stage == "operator" else "none"
-    graph = imagenet.Graph(device, row.size, aug, recipe_of(row), "float32", "auto", threads, (0, 1))
+    threads = threads_of(row, settings.threads)
+    graph = imagenet.Graph(
+        device,
+        row.size,
+        aug,
+        recipe_of(row),
+        "float32",
+        "auto",
+        threads,
+        (0, 1),
+        hw_decoder_load=settings.hw_decoder_load,
+    )
     options = measured.options(row.batch_size, threads, 0 if row.on_gpu else None)
     images = photographs(places.folder)
     if stage in measured.STAGES:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from apr_dali import cpus
 from apr_dali.bench.processes import in_own_process
 from apr_dali.bench.rows import APR, QUICK, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
 from apr_dali.commands.arguments import Parsers, positive
+from apr_dali.config import HW_DECODER_LOAD
 from apr_dali.data.atomic import write_whole
 from apr_dali.errors import InputError
 
@@ -52,6 +54,13 @@ def add_bench(commands: Parsers) -> None:
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="of DALI, workers of DataLoaders (default: cores)"
     )
+    parser.add_argument(
+        "--hw-decoder-load",
+        type=_share,
+        default=HW_DECODER_LOAD,
+        metavar="SHARE",
+        help="of JPEGs for the GPU's hardware decoder (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=positive, metavar="N", help=f"(default: {_ROUNDS}; quick: {_QUICK_ROUNDS})")
     parser.add_argument(
         "--profile",
@@ -64,6 +73,16 @@ def add_bench(commands: Parsers) -> None:
     parser.add_argument("--simulate", nargs="+", metavar="KEY=VALUE", help="what keeps so many GPUs fed; see below")
     parser.add_argument("--from", dest="source", metavar="FILE", help="with --simulate: an earlier bench.json")
     parser.set_defaults(run=run)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be in 0..1, got {text!r}")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +109,7 @@ def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
     from apr_dali.bench import checks, measure, report
     from apr_dali.bench.images import prepare
 
-    gpu = in_own_process(measure.gpu_name)
+    gpu = _find_gpu(args)
     rows = select(patterns, gpu is not None)
     places, settings = prepare(output, args.data), _settings(args)
     for row in _progress(rows, "checking the outputs"):
@@ -107,12 +126,22 @@ def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
     print(f"\nwritten: {output / 'bench.json'}, {output / 'bench.png'}")
 
 
+def _find_gpu(args: argparse.Namespace) -> str | None:
+    """The name of the GPU, None without one."""
+    from apr_dali.bench import measure
+
+    gpu = in_own_process(measure.gpu_name)
+    if gpu is None and args.hw_decoder_load != HW_DECODER_LOAD:
+        raise InputError("--hw-decoder-load changes nothing here: it is for a GPU's decoder, and there is no GPU")
+    return gpu
+
+
 def _profile(args: argparse.Namespace, output: Path) -> None:
     from apr_dali.bench import checks, measure, report, stages
     from apr_dali.bench.feeds import threads_of
     from apr_dali.bench.images import prepare
 
-    gpu = in_own_process(measure.gpu_name)
+    gpu = _find_gpu(args)
     settings, places = _settings(args), prepare(output, args.data)
     row = Row("dali-cpu" if gpu is None else "dali-gpu", args.profile, 224)
     names = [stage for stage in stages.STAGES if stage != "operator" or row.aug != "none"]
@@ -136,7 +165,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     from apr_dali.bench.measure import Settings
 
     rounds, seconds = (_QUICK_ROUNDS, _QUICK_SECONDS) if args.quick else (_ROUNDS, _SECONDS)
-    return Settings(args.rounds or rounds, seconds, args.threads)
+    return Settings(args.rounds or rounds, seconds, args.threads, args.hw_decoder_load)
 
 
 def _about(args: argparse.Namespace, settings: Settings, places: Places, gpu: str | None) -> dict[str, Any]:
@@ -144,7 +173,9 @@ def _about(args: argparse.Namespace, settings: Settings, places: Places, gpu: st
     from apr_dali.training.folder import versions
 
     given = {"rounds": settings.rounds, "seconds": settings.seconds, "threads": settings.threads, "quick": args.quick}
-    machine = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu}
+    if gpu is not None:
+        given["hw_decoder_load"] = settings.hw_decoder_load
+    machine = {"cpu": _cpu(), "cores": cpus.usable(), "gpu": gpu}
     return {"machine": machine, "versions": versions(), "settings": given | {"data": places.folder}}
 
 

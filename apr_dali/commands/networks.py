@@ -19,6 +19,7 @@ from apr_dali.errors import InputError, install_command
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
+from apr_dali.models.gray import GRAY, SeesGray
 from apr_dali.models.registry import TIMM, canonical_name, create_model
 from apr_dali.training import checkpoint
 
@@ -117,7 +118,9 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     classes, architecture = tuple(state["classes"]), state["architecture"]
     plain, options = architecture.partition(SEEING)[0], state["options"]
     single = plain.removesuffix(TWO_HEADS)
-    made = create_model(single.removesuffix(MODULATED), len(classes))
+    base = single.removesuffix(MODULATED)
+    in_chans = 1 if base.endswith(GRAY) else 3
+    made = create_model(base.removesuffix(GRAY), len(classes), in_chans)
     if single.endswith(MODULATED):
         modulate_first(made)
     if plain.endswith(TWO_HEADS):
@@ -127,6 +130,10 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     made = behind(made, options.get("spectrum", ""), tuple(options.get("radii", RADII)), recipe)
     made.load_state_dict(state["model"])
     export_plain(made)
+    if in_chans == 1:
+        # Whatever reads images for it gives three channels.
+        recipe = recipe.gray()
+        made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
     return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))

@@ -14,8 +14,10 @@ from torch import Tensor
 from apr_dali.data.folders import ImageSet, TarSet, open_set
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import checkpoint
 from apr_dali.transforms import AprPair
+
+_OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break")
+"""Options of the loader that say how training images are drawn."""
 
 
 class AprDataModule(LightningDataModule):
@@ -85,6 +87,7 @@ class AprDataModule(LightningDataModule):
         if trainer is None:
             raise InputError("AprDataModule needs a Trainer, which knows the processes: give it to Trainer.fit")
         device = trainer.strategy.root_device
+        given = {name: value for name, value in self._options.items() if split == "train" or name not in _OF_TRAINING}
         return ImageNetLoader(
             self._images(split),
             self._batch_size,
@@ -92,7 +95,7 @@ class AprDataModule(LightningDataModule):
             device_id=device.index or 0,
             shard=(trainer.global_rank, trainer.world_size),
             **options,
-            **self._options,
+            **given,
         )
 
     def _images(self, split: str) -> ImageSet | TarSet:
@@ -118,7 +121,7 @@ class RankLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Called by all processes together."""
-        mine = checkpoint.without_bytes(self.loader.state_dict())
+        mine = self.loader.state_dict()
         states = [mine] * self.loader.shard[1]
         if self.loader.shard[1] > 1:
             dist.all_gather_object(states, mine)
@@ -128,7 +131,7 @@ class RankLoader:
         rank, world = self.loader.shard
         if len(state["ranks"]) != world:
             raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
-        self.loader.load_state_dict(checkpoint.with_bytes(state["ranks"][rank]))
+        self.loader.load_state_dict(state["ranks"][rank])
 
 
 class AprPairCallback(Callback):

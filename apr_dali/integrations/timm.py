@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from apr_dali.backend import VIEWS
-from apr_dali.config import AUGMENTATIONS, IMAGENET
+from apr_dali.config import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
 from apr_dali.integrations import timm_options
@@ -135,6 +135,9 @@ def create_loader(
         threads=given["num_workers"] or None,
         drop_last=True,
         recipe=replace(IMAGENET, mean=tuple(given["mean"]), std=tuple(given["std"])),
+        scale=given["scale"] or CROP_SCALE,
+        ratio=given["ratio"] or CROP_RATIO,
+        hflip=given["hflip"],
     )
     return TimmLoader(lambda epoch: loader(seed=seed + epoch), given["dataset"])
 

@@ -9,20 +9,16 @@ from functools import partial
 from typing import Any
 
 from apr_dali.errors import InputError
-from apr_dali.pipelines.imagenet import CROP_AREA, CROP_RATIO
 
 # What becomes of each argument of timm's create_loader in training.
 FOLLOWED = frozenset(
     {"dataset", "input_size", "batch_size", "is_training", "mean", "std", "num_workers", "distributed", "device"}
-    | {"img_dtype", "fp16"}
+    | {"img_dtype", "fp16", "scale", "ratio", "hflip"}
 )
 FIXED: dict[str, tuple[Any, ...]] = {
     "no_aug": (False,),
     "re_prob": (0,),
     "train_crop_mode": (None, "rrc"),
-    "scale": (None, CROP_AREA),
-    "ratio": (None, CROP_RATIO),
-    "hflip": (0.5,),
     "vflip": (0,),
     "color_jitter": (0, None),
     "grayscale_prob": (0,),

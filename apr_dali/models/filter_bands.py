@@ -193,17 +193,18 @@ class FrequencyModulatedConv2d(nn.Conv2d):
 def modulate_first(model: nn.Module, noise: float = 0.0, seed: int = 0) -> None:
     """Put a FrequencyModulatedConv2d in the place of the model's first convolution."""
     name, layer = first_convolution(model)
-    _replace(model, name, FrequencyModulatedConv2d(layer, noise, seed))
+    replace_layer(model, name, FrequencyModulatedConv2d(layer, noise, seed))
 
 
 def export_plain(model: nn.Module) -> None:
     """Put a plain convolution in the place of each FrequencyModulatedConv2d; in eval mode the outputs stay."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, FrequencyModulatedConv2d):
-            _replace(model, name, layer.plain())
+            replace_layer(model, name, layer.plain())
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put `layer` in the place of the one called `name`."""
     owner, _, last = name.rpartition(".")
     setattr(model.get_submodule(owner), last, layer)
 

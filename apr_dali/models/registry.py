@@ -16,6 +16,7 @@ from torch import nn
 
 from apr_dali.errors import InputError
 from apr_dali.models.cifar import CIFAR_MODELS
+from apr_dali.models.gray import make_gray
 
 TIMM, CIFAR = "timm/", "cifar/"
 # These two return extra heads in training mode unless told not to, and a loss takes one.
@@ -25,24 +26,27 @@ _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def create_model(name: str, num_classes: int) -> nn.Module:
+def create_model(name: str, num_classes: int, in_chans: int = 3) -> nn.Module:
     """The network `name` with random weights and `num_classes` outputs, on the CPU, in training mode.
 
-    It maps float images (N, 3, H, W) to logits (N, num_classes). The weights come from torch's global generator.
-    Raises InputError with the nearest names when there is no such model.
+    It maps float images (N, in_chans, H, W), in_chans 1 or 3, to logits (N, num_classes). The weights come from torch's
+    global generator. Raises InputError with the nearest names when there is no such model.
     """
     name = canonical_name(name)
-    if name.startswith(CIFAR):
-        return CIFAR_MODELS[name.removeprefix(CIFAR)](num_classes).train()
     if name.startswith(TIMM):
         import timm
 
-        model = timm.create_model(name.removeprefix(TIMM), pretrained=False, num_classes=num_classes)
+        plain = name.removeprefix(TIMM)
+        return timm.create_model(plain, pretrained=False, num_classes=num_classes, in_chans=in_chans).train()
+    if name.startswith(CIFAR):
+        model: nn.Module = CIFAR_MODELS[name.removeprefix(CIFAR)](num_classes)
     else:
         import torchvision
 
         extra = _TORCHVISION_ARGUMENTS.get(name, {})
         model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extra)
+    if in_chans == 1:
+        make_gray(model)
     return model.train()
 
 
@@ -78,10 +82,10 @@ def _cifar_name(plain: str) -> str:
     return CIFAR + plain
 
 
-def check_input(model: nn.Module, image_size: int, num_classes: int) -> None:
-    """Raise InputError unless `model` (on the CPU) maps (1, 3, image_size, image_size) to (1, num_classes)."""
+def check_input(model: nn.Module, image_size: int, num_classes: int, in_chans: int = 3) -> None:
+    """Raise InputError unless `model` (on the CPU) maps (1, in_chans, image_size, image_size) to (1, num_classes)."""
     training = model.training
-    shape = (1, 3, image_size, image_size)
+    shape = (1, in_chans, image_size, image_size)
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(shape))

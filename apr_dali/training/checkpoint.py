@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 
 from apr_dali.errors import InputError
@@ -89,19 +88,6 @@ def save(folder: Path, state: dict[str, Any], best: bool) -> None:
     write_whole(folder / LATEST, lambda file: torch.save(state, file), keep=folder / PREVIOUS)
     if best:
         write_whole(folder / BEST, lambda file: torch.save(state, file))
-
-
-def without_bytes(state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with uint8 tensors for its bytes: torch refuses some bytes, empty ones, where it loads weights only."""
-    return {
-        key: torch.from_numpy(np.frombuffer(value, np.uint8).copy()) if isinstance(value, bytes) else value
-        for key, value in state.items()
-    }
-
-
-def with_bytes(state: dict[str, Any]) -> dict[str, Any]:
-    """What `without_bytes` was given."""
-    return {key: value.numpy().tobytes() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
 
 
 def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, Any]:

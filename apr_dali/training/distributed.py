@@ -47,11 +47,6 @@ def rank_of_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def cores() -> int:
-    """CPUs that this process may use, shared out among the processes of this machine; at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 @contextmanager
 def start(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started, or be the only one; leave again at the end.

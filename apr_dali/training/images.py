@@ -8,13 +8,14 @@ from itertools import chain, islice
 
 from PIL import Image
 
+from apr_dali import cpus
 from apr_dali.config import ImageNetOptions
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
-from apr_dali.training.distributed import Group, cores, gather, on_main
+from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
 _NAMED = 10  # broken images that an error lists
@@ -75,7 +76,7 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
     opened_parts = [part for part in parts if part is not None]
     files = chain.from_iterable(map(_files, opened_parts))
     look = quick_check if options.check == "quick" else full_check
-    broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cores())
+    broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cpus.share())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in everywhere[:_NAMED])
@@ -89,6 +90,12 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
 
 def _files(part: Images) -> Iterable[str | Part]:
     return part.files if isinstance(part, ImageSet) else part.parts()
+
+
+def left_out(group: Group, skipped: Sequence[str]) -> int:
+    """Images that the processes have left out, each counted once; skipped: the paths of those of this process."""
+    # In each epoch an image comes to another process.
+    return len(set[str]().union(*gather(group, list(skipped))))
 
 
 def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:

@@ -34,7 +34,7 @@ _LOGS_PER_EPOCH = 20
 class Loader(Protocol):
     """What the loop needs of a loader: one epoch of (images, targets) an iteration, and a state to continue from.
 
-    The state holds numbers, strings, bytes, and lists and dicts of numbers and strings.
+    The state holds numbers, strings, and lists and dicts of these.
     """
 
     views: int
@@ -196,7 +196,7 @@ class Trainer:
         """Write the checkpoint of this moment, between two steps or two epochs."""
         distributed.same_buffers(self.group, self.model)
         mine = {
-            "loader": checkpoint.without_bytes(loader.state_dict()),
+            "loader": loader.state_dict(),
             "loss_sum": float(self._loss_sum),
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state() if self.group.device.type == "cuda" else None,
@@ -235,7 +235,7 @@ class Trainer:
             return f"it was saved by {len(processes)} processes, now there are {self.group.world}"
         mine = processes[self.group.rank]
         try:
-            loader.load_state_dict(checkpoint.with_bytes(mine["loader"]))
+            loader.load_state_dict(mine["loader"])
         except InputError as error:
             return str(error)
         self._loss_sum.fill_(mine["loss_sum"])

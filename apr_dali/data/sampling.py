@@ -1,0 +1,63 @@
+"""Which images an epoch draws where some are to come more often than others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.config import SAMPLERS, check_choice
+from apr_dali.errors import InputError
+
+Sampler = str | Mapping[str, float] | Sequence[float] | NDArray[np.float64]
+"""One of SAMPLERS, or weights: by the name of the class, that of each of its images, or one an image."""
+
+_NAMED = 5
+
+
+def weights_of(sampler: Sampler, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64] | None:
+    """The weight of each image (N,); None where each is to come once an epoch.
+
+    labels: (N,), indices into `classes`. Raises InputError for weights that are not of these images.
+    """
+    if isinstance(sampler, str):
+        check_choice("sampler", sampler, SAMPLERS)
+        if sampler == "shuffle":
+            return None
+        return 1 / np.bincount(labels, minlength=len(classes))[labels]
+    if isinstance(sampler, Mapping):
+        weights = _of_classes(sampler, classes)[labels]
+    else:
+        weights = _numbers(sampler)
+        if weights.shape != labels.shape:
+            raise InputError(f"sampler must hold a weight for each of the {len(labels)} images, got {weights.shape}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise InputError("sampler's weights must be finite, not negative, and not all 0")
+    return weights
+
+
+def draw(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """As many images (N,) as there are, drawn with these weights and replaced: a pure function of its arguments."""
+    sums = np.cumsum(weights)
+    places = np.random.default_rng([seed, epoch]).random(len(sums)) * sums[-1]
+    # A place may be rounded up to the end.
+    return np.minimum(np.searchsorted(sums, places, side="right"), np.flatnonzero(weights)[-1])
+
+
+def _of_classes(weights: Mapping[str, float], classes: Sequence[str]) -> NDArray[np.float64]:
+    for told, names in (("lacks", set(classes) - weights.keys()), ("has unknown", weights.keys() - set(classes))):
+        if names:
+            more = " …" if len(names) > _NAMED else ""
+            raise InputError(
+                f"sampler must have a weight for each of the {len(classes)} classes: it {told} "
+                f"{', '.join(sorted(map(str, names))[:_NAMED])}{more}"
+            )
+    return _numbers([weights[name] for name in classes])
+
+
+def _numbers(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"sampler's weights must be numbers: {error}") from error
