@@ -103,11 +103,21 @@ def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, recor
 
 
 def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]:
-    """Training and validation images; the CIFAR archive is fetched first if --download says so."""
+    """Training and validation images."""
+    fetch(options, group)
+    trained = load_set(options.dataset, "train", options.data, options.image_size)
+    return trained, validation_part(options, trained.classes)
+
+
+def fetch(options: CifarOptions, group: Group) -> None:
+    """Fetch the CIFAR archive if --download says so."""
     if options.download:
         on_main(group, lambda: download(options.dataset, options.data))
-    trained = load_set(options.dataset, "train", options.data, options.image_size)
-    return trained, load_set(options.dataset, "val", options.data, options.image_size, trained.classes)
+
+
+def validation_part(options: CifarOptions, classes: tuple[str, ...]) -> ArraySet:
+    """The validation images, whose labels refer to `classes`."""
+    return load_set(options.dataset, "val", options.data, options.image_size, classes)
 
 
 def architecture(options: CifarOptions) -> str:
@@ -190,10 +200,13 @@ def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None
 
 
 def evaluate_only(options: CifarOptions, group: Group) -> None:
-    """Validate a checkpoint and print the result."""
-    trained, validated = open_parts(options, group)
-    state = checkpoint.load(Path(options.eval_only), architecture(options), trained.classes)
-    trainer = new_trainer(options, group, trained)
+    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
+    path = Path(options.eval_only)
+    state = checkpoint.load(path, architecture(options))
+    fetch(options, group)
+    validated = validation_part(options, tuple(state["classes"]))
+    checkpoint.check_classes(state, path, validated.classes)
+    trainer = new_trainer(options, group, validated)
     trainer.load(state)
     with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)

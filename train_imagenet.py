@@ -135,10 +135,10 @@ def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) ->
 
 
 def evaluate_only(options: ImageNetOptions, group: Group) -> None:
-    """Validate a checkpoint and print the result."""
-    _, validated = images.open_parts(options, group)
-    classes = validated.classes
-    state = checkpoint.load(Path(options.eval_only), canonical_name(options.model), classes)
+    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
+    state = checkpoint.load(Path(options.eval_only), canonical_name(options.model))
+    classes = tuple(state["classes"])
+    _, validated = images.open_parts(options, group, classes)
     images.check([validated], options, group)
     trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
     trainer.load(state)

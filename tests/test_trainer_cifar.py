@@ -16,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 from processes import train_in_two
+from tolerances import BF16_LOSS
 
+from apr_dali import cli
 from apr_dali.data.arrays import load_set
 from apr_dali.eval.filters import filter_spectra
 from apr_dali.training.command import run
@@ -165,6 +167,28 @@ def test_learns(tree, train):
     assert status == 0, errors
     top1 = [row["top1"] for row in rows_of(Path("run"))]
     assert max(top1[-3:]) > 0.7, top1
+
+
+def test_a_checkpoint_is_validated_as_it_was_trained(tree, train, tmp_path):
+    """Trainer and command take network, image size and scaling from the checkpoint: images that are not square tell."""
+    wide = tmp_path / "wide"
+    for path in tree.rglob("*.png"):
+        target = wide / path.relative_to(tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.resize((24, 20)).save(target)
+    method = ["--aug", "apr-p", "--phase-weight", 0.5, "--amp", "bf16"]
+    assert train(*on(wide), *method, "--epochs", 1, "--output", "run")[0] == 0
+    row = rows_of(Path("run"))[0]
+    status, told, errors = train("--data", wide, "--device", "cpu", "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    assert told.startswith(f"top-1 {row['top1']:.2%}, ")
+    assert float(re.search(r"loss ([\d.]+)", told)[1]) == pytest.approx(row["val_loss"], abs=1e-4)
+    command = ["eval", "clean", "run/latest.pt", "--data", str(wide / "val"), "--device", "cpu", "--output", "report"]
+    assert cli.main(command) == 0
+    record = json.loads(Path("report/clean.json").read_text())
+    assert (record["settings"]["image_size"], record["settings"]["amp"]) == (16, "bf16")
+    assert record["result"]["loss"] == pytest.approx(row["val_loss"], rel=BF16_LOSS)
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

@@ -228,6 +228,28 @@ def test_two_processes_validate_as_one(pair_run, tree, train):
     assert int(found[4]) == len(CLASSES) * VALIDATION
 
 
+def test_a_checkpoint_is_validated_as_it_was_trained(pair_run, tree, trainer, monkeypatch, capfd):
+    """Neither the network nor the size of its images is said; the classes may lie in another order."""
+    latest = pair_run / "run" / "latest.pt"
+    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--data", str(tree), "--eval-only", str(latest)])
+    assert run(trainer.main) == 0
+    row = rows_of(pair_run / "run")[0]
+    told = capfd.readouterr().out
+    assert told.startswith(f"top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}, loss "), told
+    assert float(told.split()[5]) == pytest.approx(row["val_loss"], abs=1e-4)
+
+
+def test_options_given_on_resume_hold_and_are_named(pair_run, tree, train):
+    given = ["--resume", pair_run / "run" / "latest.pt", "--output", "more", "--epochs", 2, "--weight-decay", 0.25]
+    status, told, errors = train("--data", tree, *given)
+    assert status == 0, errors
+    assert "changed since then: --epochs 1 → 2, --weight-decay 0.0001 → 0.25\n" in told
+    (group,) = state_of(Path("more/latest.pt"))["optimiser"]["param_groups"]
+    options = json.loads(Path("more/config.json").read_text())["options"]
+    assert group["weight_decay"] == options["weight_decay"] == 0.25
+    assert (group["momentum"], options["momentum"], options["aug"]) == (0.9, 0.9, "apr-p")
+
+
 def test_another_number_of_processes_restarts_the_epoch(pair_run, tree, train, tmp_path):
     state = state_of(pair_run / "run" / "latest.pt")
     state["position"] |= {"epoch": 0, "step": 2}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from apr_dali.config import ImageNetOptions, TrainingOptions
+from apr_dali.config import CifarOptions, ImageNetOptions, TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import correct_within, evaluate
 from apr_dali.training import checkpoint
@@ -20,7 +20,7 @@ from apr_dali.training.checkpoint import Position
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupted, Interrupts
 from apr_dali.training.loop import Trainer, view_loss
-from apr_dali.training.optimiser import learning_rate
+from apr_dali.training.optimiser import learning_rate, make_optimiser
 from apr_dali.training.records import Records
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
@@ -216,6 +216,24 @@ def test_stopped_in_validation_goes_on_with_it(tmp_path):
     assert (loss, resumed.position.trained) == (losses[0], True)
     assert _train(resumed, loader, tmp_path, 3) == losses
     assert_same_weights(resumed, whole)
+
+
+def test_the_optimiser_follows_the_options_of_the_run_that_continues(tmp_path):
+    first = _trainer(momentum=0.9, weight_decay=1e-4)
+    _train(first, _Batches(), tmp_path, 1)
+    state = _load(tmp_path / "latest.pt")
+    resumed = _trainer(momentum=0.5, weight_decay=0.25)
+    resumed.load(state)
+    (group,) = resumed.optimiser.param_groups
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
+    kept = [entry["momentum_buffer"] for entry in resumed.optimiser.state.values()]
+    for mine, theirs in zip(kept, first.optimiser.state.values(), strict=True):
+        assert torch.equal(mine, theirs["momentum_buffer"])
+
+
+def test_without_momentum_nesterov_is_plain():
+    (group,) = make_optimiser(nn.Linear(2, 2), CifarOptions(momentum=0.0)).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.0, False)
 
 
 def assert_same_weights(found: Trainer, expected: Trainer) -> None:

@@ -33,6 +33,8 @@ class Network:
     mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
+    scaled_whole: images are not cropped but scaled to a square, as train_cifar.py does with those of a folder.
+    amp: the arithmetic that it was trained with, one of AMP_MODES.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Network:
     image_size: int
     fingerprint: str
     scaling: Scaling = STANDARD
+    scaled_whole: bool = False
+    amp: str = "none"
 
     @property
     def recipe(self) -> AprRecipe:
@@ -129,7 +133,9 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
     export_plain(made)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
-    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))
+    whole, amp = options.get("dataset") == "folder", options.get("amp", "none")
+    of_run = {"scaled_whole": whole, "amp": amp}
+    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made), **of_run)
 
 
 def _recipe(options: dict[str, Any]) -> AprRecipe:

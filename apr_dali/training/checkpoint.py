@@ -104,18 +104,30 @@ def with_bytes(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value.numpy().tobytes() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
 
 
-def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, Any]:
+def load(path: Path, architecture: str, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
-    Raises InputError as `load_any` does, and when it is of another architecture or of other classes.
+    Raises InputError as `load_any` does, and when it is of another architecture or, unless `classes` is None, of other
+    classes.
     """
     state = load_any(path)
-    _check_fits(state, path, architecture, classes)
+    if state["architecture"] != architecture:
+        raise InputError(
+            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
+            f"use --model {state['architecture']} or another checkpoint"
+        )
+    if classes is not None:
+        check_classes(state, path, classes)
     return state
 
 
-def load_any(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU.
+def load_options(path: Path) -> dict[str, Any]:
+    """The options of the run that wrote the checkpoint `path`; its tensors stay on the disk. Raises as `load_any`."""
+    return load_any(path, mmap=True)["options"]
+
+
+def load_any(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU, or with `mmap` left in the file.
 
     Raises InputError when the file is missing, truncated or something else, and names the previous checkpoint if that
     one can be read.
@@ -123,7 +135,7 @@ def load_any(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
     try:
-        return _read(path)
+        return _read(path, mmap)
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
@@ -131,8 +143,8 @@ def load_any(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"expected a checkpoint of format {_FORMAT} of this trainer")
     return state
@@ -162,12 +174,8 @@ def find_latest(folder: Path) -> Path | None:
     return next((folder / name for name in (LATEST, PREVIOUS) if (folder / name).is_file()), None)
 
 
-def _check_fits(state: dict[str, Any], path: Path, architecture: str, classes: tuple[str, ...]) -> None:
-    if state["architecture"] != architecture:
-        raise InputError(
-            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
-            f"use --model {state['architecture']} or another checkpoint"
-        )
+def check_classes(state: dict[str, Any], path: Path, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless `state`, read from `path`, is of a run on these classes in this order."""
     theirs = tuple(state["classes"])
     if theirs != classes:
         differing = next((f"{a!r} against {b!r}" for a, b in zip(theirs, classes, strict=False) if a != b), "")

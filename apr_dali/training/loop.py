@@ -220,9 +220,15 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it."""
+        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it.
+
+        Of the optimiser only what it has gathered: its settings, which a state holds too, are those of our options.
+        """
         self.model.load_state_dict(state["model"])
+        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
+        for group, ours in zip(self.optimiser.param_groups, settings, strict=True):
+            group.update(ours)
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -11,6 +11,7 @@ from apr_dali.training import checkpoint, loop, pictures
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
+from apr_dali.training.options import changes
 from apr_dali.training.records import Records
 
 
@@ -67,6 +68,8 @@ def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int]
     reason = trainer.load_stream(state, loader)
     if group.main:
         print(f"continuing at {checkpoint.where(state)}")
+        if changed := changes(state["options"], trainer.options):
+            print(f"changed since then: {', '.join(changed)}")
     if reason is None:
         return loader
     loader.close()
