@@ -41,7 +41,7 @@ from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.overfitting import Watch
 from apr_dali.training.records import Records
-from apr_dali.training.run import restore, run_epochs, validate
+from apr_dali.training.run import check_batch, restore, run_epochs, validate
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # images in samples.png
@@ -67,6 +67,7 @@ def train(options: CifarOptions, group: Group) -> None:
     state = checkpoint.load(source, name, trained.classes) if source else None
     trainer = new_trainer(options, group, trained)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
+    check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
 
     on_main(group, lambda: folder.create(output, options, group, source))

@@ -92,6 +92,7 @@ AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
+ON_NONFINITE = ("stop", "skip")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -169,6 +170,13 @@ class TrainingOptions:
     momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
     weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
     label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
+    on_nonfinite: str = option(
+        "optimisation",
+        "stop",
+        "a loss or gradient that is not finite stops the run, or its step is skipped; fp16 always skips",
+        choices=ON_NONFINITE,
+    )
+    skip_limit: int = option("optimisation", 20, "so many steps in a row may be skipped before the run stops", low=1)
     seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0)
 
     device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
@@ -199,6 +207,9 @@ class TrainingOptions:
             raise InputError(f"--overflow changes nothing with --aug {self.aug}: use apr-s or apr-sp")
         if not (uses_pair(self.aug) or uses_single(self.aug)) and self.axes != type(self).axes:
             raise InputError(f"--axes changes nothing with --aug {self.aug}: use apr-p, apr-s or apr-sp")
+        skips = self.on_nonfinite == "skip" or self.amp == "fp16"
+        if not skips and self.skip_limit != type(self).skip_limit:
+            raise InputError("--skip-limit changes nothing here: it needs --on-nonfinite skip or --amp fp16")
         if self.eval_only and self.resume:
             raise InputError("--eval-only and --resume exclude each other: validate a checkpoint or train on from it")
         if self.resume == "auto" and not self.output:

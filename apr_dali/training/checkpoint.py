@@ -26,7 +26,8 @@ class Position:
 
     trained: all steps of the epoch are done, its validation is not. loss: the mean loss of these steps then.
     best: the greatest top-1 so far, 0..1; -1 before the first. stream: the epoch at which the loader's order of images
-    began anew, part of its seed.
+    began anew, part of its seed. skipped: steps of the epoch that left the weights as they were, because the loss or a
+    gradient was not finite. in_a_row: how many of these were the last ones, of former epochs too.
     """
 
     epoch: int = 0
@@ -35,6 +36,8 @@ class Position:
     loss: float = 0.0
     best: float = -1.0
     stream: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:

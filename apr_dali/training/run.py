@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
+from torch import nn
+
+from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.training import checkpoint, loop, pictures
 from apr_dali.training.distributed import Group
@@ -44,6 +49,8 @@ def run_epochs(
         result = validate(trainer, val_loader, output, interrupts)
         row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
         row |= {"lr": trainer.rate, "images_per_second": trainer.images_per_second}
+        if trainer.position.skipped:
+            row["skipped_steps"] = trainer.position.skipped
         score = result.top1 if judge is None else judge(row)
         records.epoch(epoch, row)
         if trainer.group.main:
@@ -57,6 +64,25 @@ def validate(trainer: Trainer, loader: Loader, output: Path, interrupts: Interru
     """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
     batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
     return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
+
+
+def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
+    """Raise InputError if a process's batch is a single image, which batch norm may not take, and the network neither.
+
+    views: the loader's. image_size: pixels a side.
+    """
+    if trainer.group.share(trainer.options.batch_size) * views > 1:
+        return
+    model = copy.deepcopy(trainer.model).train()
+    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, channels, image_size, image_size, device=trainer.group.device))
+    except ValueError as error:
+        raise InputError(
+            f"one image is too small a batch for this network's batch norm ({error}): "
+            "give a larger --batch-size, or start fewer processes"
+        ) from error
 
 
 def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
