@@ -35,6 +35,7 @@ from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
 from apr_dali.training.command import run
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
@@ -73,7 +74,8 @@ def train(options: CifarOptions, group: Group) -> None:
     on_main(group, lambda: folder.create(output, options, group, source))
     records = Records(output, group.main, options.epochs, trainer.position)
     if group.main:
-        draw_samples(output, trained, options)
+        with decoration(f"drawing {pictures.SAMPLES}"):
+            draw_samples(output, trained, options)
         print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
     watch = overfitting_watch(trainer, validated, output, records)
     with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:

@@ -29,6 +29,7 @@ from apr_dali.models import canonical_name, check_input, create_model
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
 from apr_dali.training.command import run
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, gather, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
@@ -68,7 +69,8 @@ def train(options: ImageNetOptions, group: Group) -> None:
     on_main(group, lambda: folder.create(output, options, group, source))
     records = Records(output, group.main, options.epochs, trainer.position)
     if group.main:
-        draw_samples(output, trained, options)
+        with decoration(f"drawing {pictures.SAMPLES}"):
+            draw_samples(output, trained, options)
         print(
             f"{architecture}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}"
         )

@@ -177,7 +177,7 @@ class TrainingOptions:
         choices=ON_NONFINITE,
     )
     skip_limit: int = option("optimisation", 20, "so many steps in a row may be skipped before the run stops", low=1)
-    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0)
+    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0, high=2**63 - 1)
 
     device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
     threads: int = option("machine", 0, "data threads of a process; 0 chooses", low=0)

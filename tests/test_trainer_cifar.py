@@ -207,6 +207,7 @@ def test_a_checkpoint_is_validated_as_it_was_trained(tree, train, tmp_path):
         (["--low-filters", "0.5", "--first-layer", "modulated"], "--low-filters changes nothing here: it needs"),
         (["--modulation-noise", "0.5"], "--modulation-noise changes nothing here: it needs"),
         (["--batch-size", "2000"], "gives no batch"),
+        (["--seed", str(2**64)], f"--seed must be at most {2**63 - 1}, got {2**64}"),
         (["--resume", "missing.pt"], "no checkpoint missing.pt"),
     ],
 )

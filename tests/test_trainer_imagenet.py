@@ -352,6 +352,8 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--aug", "apr-x"], "'apr-x'"),
         (["--data", "a.jpg"], "not a file list"),
         (["--on-error", "skip", "--check", "full"], "choose one"),
+        (["--batch-size", "1"], "one image is too small a batch for this network's batch norm"),
+        (["--seed", str(2**64)], f"--seed must be at most {2**63 - 1}, got {2**64}"),
     ],
 )
 def test_bad_input(given, told, tree, train):
@@ -399,6 +401,27 @@ def test_an_image_that_breaks_in_mid_epoch_is_named(copy, train):
         status, told, errors = train("--data", copy, "--output", "runskip", "--epochs", 1, "--on-error", "skip")
     assert status == 0, errors
     assert "1 images were left out because they cannot be decoded" in told
+
+
+def test_decorations_do_not_end_a_run(copy, train):
+    """A broken image among those of samples.png, a record that is garbage, curves that cannot be drawn."""
+    broken = copy / "train" / "astronaut" / "0.jpg"
+    broken.unlink()
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no more than a beginning")
+    given = ["--data", copy, "--epochs", 2, "--on-error", "skip", "--output", "run"]
+    with pytest.warns(UserWarning, match="left out"):
+        status, _, errors = train(*given, "--epochs", 1)
+    assert status == 0, errors
+    assert "warning: drawing samples.png failed" in errors
+    with open("run/metrics.jsonl", "a") as file:
+        file.write("garbage\n")
+    Path("run/curves.png").unlink()
+    Path("run/curves.png").mkdir()
+    status, _, errors = train(*given, "--resume", "auto")
+    assert status == 0, errors
+    assert "warning: drawing curves.png failed" in errors
+    assert "metrics.jsonl has no row in line" in errors
+    assert [row["epoch"] for row in rows_of(Path("run"))] == [1, 2]
 
 
 # ---- where the images come from --------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | No
             os.replace(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         temporary.unlink(missing_ok=True)
         cause = _os_error(error)
         if cause is None:

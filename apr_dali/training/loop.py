@@ -18,6 +18,7 @@ from apr_dali.config import TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.training import checkpoint, distributed, finite
 from apr_dali.training.checkpoint import Position
+from apr_dali.training.decoration import say
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupted, Interrupts
 from apr_dali.training.optimiser import learning_rate, make_optimiser, set_learning_rate
@@ -123,7 +124,7 @@ class Trainer:
         as it was and the position counts them.
         """
         if len(images) == 1:
-            # What was left out can leave a single image, of which batch norm takes no variance; twice has the same mean.
+            # Broken images that were left out may leave a single one, which batch norm refuses. Twice: the same mean.
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
         before = finite.Buffers(self.model) if self._skips else None
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
@@ -157,7 +158,7 @@ class Trainer:
             counted = self.group.world * (steps - position.skipped)
             position.trained, position.loss = True, loss / counted if counted else float("nan")
             if position.skipped and self.group.main:
-                print(f"epoch {position.epoch + 1}: {position.skipped} of {steps} steps skipped, {_NOT_FINITE}")
+                say(f"epoch {position.epoch + 1}: {position.skipped} of {steps} steps skipped, {_NOT_FINITE}")
             # Validation can take long: what was trained is safe before it.
             self.save(loader, folder)
         self.rate = learning_rate(self.options, position.epoch, steps - 1, steps)
@@ -219,11 +220,11 @@ class Trainer:
 
     def _diverged(self, folder: Path, how: str) -> InputError:
         latest = checkpoint.find_latest(folder)
-        before = f"{latest} is from before: continue with --resume {latest}" if latest else "No checkpoint is from before"
+        before = f"Continue with --resume {latest}, which is" if latest else "No checkpoint is"
         rising = "" if self.options.cyclic else " or a longer --warmup-epochs"
         return InputError(
             f"training diverged: {_NOT_FINITE} at epoch {self.position.epoch + 1}, step {self.position.step}{how}. "
-            f"Try a smaller --lr{rising}. {before}"
+            f"Try a smaller --lr{rising}. {before} from before"
         )
 
     def save(self, loader: Loader, folder: Path, best: bool = False) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.training import checkpoint, loop, pictures
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
@@ -54,7 +55,8 @@ def run_epochs(
         score = result.top1 if judge is None else judge(row)
         records.epoch(epoch, row)
         if trainer.group.main:
-            pictures.draw_curves(output / pictures.CURVES, records.rows, loader.views)
+            with decoration(f"drawing {pictures.CURVES}"):
+                pictures.draw_curves(output / pictures.CURVES, records.rows, loader.views)
         trainer.end_epoch(loader, output, score)
     # A finished run that is started again has nothing left to train.
     return result or validate(trainer, val_loader, output, interrupts)
