@@ -71,17 +71,18 @@ def train(options: CifarOptions, group: Group) -> None:
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
 
-    on_main(group, lambda: folder.create(output, options, group, source))
-    records = Records(output, group.main, options.epochs, trainer.position)
-    if group.main:
-        with decoration(f"drawing {pictures.SAMPLES}"):
-            draw_samples(output, trained, options)
-        print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
-    watch = overfitting_watch(trainer, validated, output, records)
-    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
-        result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
-        if watch is not None and watch.stopped:
-            result = validate(trainer, val_loader, output, interrupts)
+    with loader, val_loader, folder.occupied(output, options, group, source):
+        records = Records(output, group.main, options.epochs, trainer.position)
+        if group.main:
+            with decoration(f"drawing {pictures.SAMPLES}"):
+                draw_samples(output, trained, options)
+            counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
+            print(f"{name}: {counts}, in {output}")
+        watch = overfitting_watch(trainer, validated, output, records)
+        with records, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
+            if watch is not None and watch.stopped:
+                result = validate(trainer, val_loader, output, interrupts)
     if group.main:
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")

@@ -66,16 +66,15 @@ def train(options: ImageNetOptions, group: Group) -> None:
     val_loader = validation_loader(options, group, validated)
     images.check([trained, validated], options, group)
 
-    on_main(group, lambda: folder.create(output, options, group, source))
-    records = Records(output, group.main, options.epochs, trainer.position)
-    if group.main:
-        with decoration(f"drawing {pictures.SAMPLES}"):
-            draw_samples(output, trained, options)
-        print(
-            f"{architecture}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}"
-        )
-    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
-        result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
+    with loader, val_loader, folder.occupied(output, options, group, source):
+        records = Records(output, group.main, options.epochs, trainer.position)
+        if group.main:
+            with decoration(f"drawing {pictures.SAMPLES}"):
+                draw_samples(output, trained, options)
+            counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
+            print(f"{architecture}: {counts}, in {output}")
+        with records, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
     left_out = sum(gather(group, len(loader.skipped) + len(val_loader.skipped)))
     if group.main:
         if left_out:
