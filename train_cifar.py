@@ -42,7 +42,7 @@ from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.overfitting import Watch
 from apr_dali.training.records import Records
-from apr_dali.training.run import check_batch, restore, run_epochs, validate
+from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights, validate
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # images in samples.png
@@ -66,7 +66,7 @@ def train(options: CifarOptions, group: Group) -> None:
     output, source = on_main(group, lambda: folder.choose(options, name))
     trained, validated = open_parts(options, group)
     state = checkpoint.load(source, name, trained.classes) if source else None
-    trainer = new_trainer(options, group, trained)
+    trainer = new_trainer(options, group, trained, fresh=state is None)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
@@ -131,12 +131,17 @@ def architecture(options: CifarOptions) -> str:
     return name_behind(name, options.spectrum, options.radii)
 
 
-def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
-    """The network with weights from the seed, once it has shown that it takes these images, and its loss."""
+def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: bool = False) -> Trainer:
+    """The network with weights from the seed, once it has shown that it takes these images, and its loss.
+
+    fresh: whether training begins with it, so with --weights.
+    """
     classes = len(trained.classes)
     torch.manual_seed(options.seed)
     model = create_model(cifar_first(options.model), classes)
     check_input(model, trained.images.shape[1], classes)
+    if fresh:
+        start_from_weights(model, cifar_first(options.model), classes, options, group)
     if options.first_layer == "modulated":
         modulate_first(model, options.modulation_noise, options.seed)
     if options.phase_weight != 1:

@@ -35,7 +35,7 @@ from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.records import Records
-from apr_dali.training.run import check_batch, restore, run_epochs
+from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # photographs in samples.png
@@ -60,7 +60,10 @@ def train(options: ImageNetOptions, group: Group) -> None:
     trained, validated = images.open_parts(options, group)
     assert trained is not None
     state = checkpoint.load(source, architecture, trained.classes) if source else None
-    trainer = Trainer(new_model(options, len(trained.classes)), options, group, architecture)
+    model = new_model(options, len(trained.classes))
+    if state is None:
+        start_from_weights(model, architecture, len(trained.classes), options, group)
+    trainer = Trainer(model, options, group, architecture)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)

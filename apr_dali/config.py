@@ -92,6 +92,8 @@ AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
+PRETRAINED = "pretrained"
+"""The value of --weights that is no file."""
 ON_NONFINITE = ("stop", "skip")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
@@ -147,6 +149,12 @@ class TrainingOptions:
     """
 
     model: str = option("network", "resnet50", "torchvision or timm model by its exact name; timm/NAME is timm's")
+    weights: str = option(
+        "network",
+        "",
+        "start from a file, or pretrained: torchvision's or timm's own; a head for other classes is made anew",
+        metavar="pretrained|FILE",
+    )
     amp: str = option("network", "none", "autocast: 16-bit arithmetic where it is safe", choices=AMP_MODES)
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
     compile: bool = option("network", False, "compile the network (torch.compile)")

@@ -21,6 +21,7 @@ from tolerances import BF16_LOSS
 from apr_dali import cli
 from apr_dali.data.arrays import load_set
 from apr_dali.eval.filters import filter_spectra
+from apr_dali.models import create_model
 from apr_dali.training.command import run
 from apr_dali.training.loop import Trainer
 
@@ -189,6 +190,23 @@ def test_a_checkpoint_is_validated_as_it_was_trained(tree, train, tmp_path):
     record = json.loads(Path("report/clean.json").read_text())
     assert (record["settings"]["image_size"], record["settings"]["amp"]) == (16, "bf16")
     assert record["result"]["loss"] == pytest.approx(row["val_loss"], rel=BF16_LOSS)
+
+
+def test_a_run_starts_from_weights_of_another_number_of_classes(tree, train):
+    """Below what this run puts round the network, and before its first layer is modulated."""
+    torch.manual_seed(5)
+    theirs = create_model("cifar/wrn-16-1", 11)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in theirs.state_dict().items()}}, "theirs.pt")
+    given = [*on(tree), "--lr", 0, "--spectrum", "amplitude=full,phase=full", "--epochs", 1, "--output", "run"]
+    status, told, errors = train(*given, "--weights", "theirs.pt")
+    assert status == 0, errors
+    assert "starting from theirs.pt; the head (head.bias, head.weight) is new, for 3 classes, there it has 11" in told
+    found = torch.load("run/latest.pt", weights_only=True)["model"]
+    for name in (name for name, _ in theirs.named_parameters() if not name.startswith("head.")):
+        assert torch.equal(found[f"network.{name}"], theirs.state_dict()[name]), name
+    status, _, errors = train(*given[:-1], "other", "--weights", "missing.pt")
+    assert (status, Path("other").exists()) == (2, False)
+    assert "there are no weights missing.pt" in errors
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

@@ -424,6 +424,42 @@ def test_decorations_do_not_end_a_run(copy, train):
     assert [row["epoch"] for row in rows_of(Path("run"))] == [1, 2]
 
 
+# ---- weights of others -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_from_pretrained_weights_and_goes_on_from_its_own(tree, train, monkeypatch):
+    import torchvision
+
+    get_model, made = torchvision.models.get_model, []
+
+    def fetch(name, weights=None, **given):
+        model = get_model(name, weights=None, **given)
+        if weights is not None:
+            made.append(model)
+        return model
+
+    monkeypatch.setattr(torchvision.models, "get_model", fetch)
+    given = ["--data", tree, "--lr", 0, "--weights", "pretrained", "--output", "run", "--resume", "auto"]
+    status, told, errors = train(*given, "--epochs", 1)
+    assert status == 0, errors
+    expected = (
+        "starting from the pretrained shufflenet_v2_x0_5; the head (fc.bias, fc.weight) is new, for 3 classes, "
+        "there it has 1000\n"
+    )
+    assert expected in told
+    found, theirs = state_of(Path("run/latest.pt"))["model"], made[0].state_dict()
+    for name in (name for name, _ in made[0].named_parameters() if not name.startswith("fc.")):
+        assert torch.equal(found[name], theirs[name]), name
+    assert found["fc.weight"].shape == (3, 1024)
+    status, told, errors = train(*given, "--epochs", 2)
+    assert status == 0, errors
+    assert "starting from" not in told
+    assert len(made) == 1
+    status, _, errors = train(*given[:-4], "--weights", "other.pt", "--resume", "run/latest.pt")
+    assert status == 2
+    assert "began with --weights pretrained: --weights other.pt needs a new run" in errors
+
+
 # ---- where the images come from --------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from apr_dali.training import checkpoint
 Options = TypeVar("Options")
 _OF_A_START = ("data", "train", "val", "download", "check", "compile")
 """Beside those of the machine and of the run folder: what each start of a run is told anew."""
-_OF_THE_BEGINNING = ("recipe",)
+_OF_THE_BEGINNING = ("recipe", "weights")
 """What a run cannot be told later: it has been followed already."""
 
 
@@ -56,9 +56,10 @@ def parse(
         return kind(**{**recipe, **chosen})
     known = _known(kind, path)
     for name in _OF_THE_BEGINNING:
-        if name in known and chosen.get(name, known[name]) != known[name]:
+        began = known.get(name, getattr(kind, name, None))
+        if chosen.get(name, began) != began:
             raise InputError(
-                f"{path} is of a run that began with {flag(name)} {_shown(known[name])}: "
+                f"{path} is of a run that began with {flag(name)} {_shown(began)}: "
                 f"{flag(name)} {_shown(chosen[name])} needs a new run"
             )
     try:

@@ -10,11 +10,13 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from apr_dali.config import PRETRAINED, TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
+from apr_dali.models.weights import begin_with, pretrained, read_weights
 from apr_dali.training import checkpoint, loop, pictures
 from apr_dali.training.decoration import decoration
-from apr_dali.training.distributed import Group
+from apr_dali.training.distributed import Group, on_main
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import changes
@@ -66,6 +68,22 @@ def validate(trainer: Trainer, loader: Loader, output: Path, interrupts: Interru
     """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
     batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
     return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
+
+
+def start_from_weights(model: nn.Module, name: str, num_classes: int, options: TrainingOptions, group: Group) -> None:
+    """Put what --weights names into a new network, `name` as `canonical_name` gives it, and print what became of it."""
+    if not options.weights:
+        return
+    fetched = options.weights == PRETRAINED
+    if fetched and group.world > 1:
+        # The first process fetches them, the others then find them.
+        on_main(group, lambda: pretrained(name).training)
+    # What a network draws to be made anew must not change what comes after it.
+    with torch.random.fork_rng(devices=[]):
+        state = pretrained(name).state_dict() if fetched else read_weights(Path(options.weights))
+    told = begin_with(model, name, num_classes, state, f"the pretrained {name}" if fetched else options.weights)
+    if group.main:
+        print(told)
 
 
 def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
