@@ -78,10 +78,8 @@ def train(options: ImageNetOptions, group: Group) -> None:
             print(f"{architecture}: {counts}, in {output}")
         with records, Interrupts(announce=group.main) as interrupts:
             result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
-    left_out = sum(gather(group, len(loader.skipped) + len(val_loader.skipped)))
+    tell_left_out(group, loader, val_loader)
     if group.main:
-        if left_out:
-            print(f"{left_out} images were left out because they cannot be decoded")
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
 
@@ -129,6 +127,13 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
     }
 
 
+def tell_left_out(group: Group, *loaders: ImageNetLoader) -> None:
+    """Say how many images no process could decode, if any."""
+    count = sum(gather(group, sum(len(loader.skipped) for loader in loaders)))
+    if count and group.main:
+        print(f"{count} images were left out because they cannot be decoded")
+
+
 def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
     chosen = images.some_images(part, _SHOWN)
@@ -149,6 +154,7 @@ def evaluate_only(options: ImageNetOptions, group: Group) -> None:
     trainer.load(state)
     with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
+    tell_left_out(group, loader)
     if group.main:
         print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
 

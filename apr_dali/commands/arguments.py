@@ -14,6 +14,7 @@ from apr_dali.commands import analyses
 
 Parsers = Any
 """What argparse's add_subparsers returns."""
+_SEEDS = 2**32  # scikit-learn's
 
 
 def add_eval(commands: Parsers) -> None:
@@ -51,7 +52,7 @@ def add_make_c(commands: Parsers) -> None:
     parser.add_argument("target", metavar="OUT", help="folder to write; a stopped command goes on there")
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: the 15 of ImageNet-C)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise (default: %(default)s)")
     add_processes(parser)
     parser.set_defaults(run=_make_c)
 
@@ -87,6 +88,13 @@ def positive(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number that every generator takes: those of torch, NumPy and scikit-learn."""
+    if not text.isdecimal() or int(text) >= _SEEDS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_SEEDS - 1}, got {text!r}")
     return int(text)
 
 
@@ -145,7 +153,7 @@ def _add_autoattack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", default="linf", help="linf, l2 or l1 (%(default)s)")
     parser.add_argument("--epsilon", type=_fraction, default=8 / 255, metavar="E", help="such as 8/255, the default")
     parser.add_argument("--limit", type=positive, metavar="N", help="only N images, evenly taken")
-    parser.add_argument("--seed", type=int, default=0, help="of the attacks (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the attacks (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the adversarial images, .npy files in 0..1")
 
 

@@ -92,7 +92,7 @@ def _of_slurm(environ: Mapping[str, str]) -> dict[str, str]:
             # In a batch script itself: the other tasks do not exist, so waiting for them would take for ever.
             raise InputError(
                 f"SLURM has {tasks} tasks for this job, but srun did not start this process (there is no "
-                f"{_SLURM['WORLD_SIZE']}): put srun before the command, or ask for --ntasks-per-node=1 and use\n"
+                f"{_SLURM['WORLD_SIZE']}): put srun before the command, or SLURM_NTASKS=1 to run alone, or use\n"
                 f"  srun {_torchrun('GPUS', environ.get('SLURM_NNODES', '1'))}"
             )
         return {}

@@ -47,14 +47,13 @@ def hold(folder: Path) -> Iterator[None]:
     descriptor = _open(path)
     try:
         _outlive(descriptor, path)
-        ours = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(ours) + "\n").encode(), 0)
+        _sign(descriptor, path)
         try:
             with _beating(path):
                 yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what is left of it will be taken over
+                path.unlink()
     finally:
         os.close(descriptor)
 
@@ -102,6 +101,15 @@ def _outlive(descriptor: int, path: Path) -> None:
         if _touched(path) != touched:
             raise _held(path.parent, owner)
     print("it does not: going on in its folder", flush=True)
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    ours = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(ours) + "\n").encode(), 0)
+    except OSError as error:
+        raise InputError(f"could not write {path}: {error.strerror}") from error
 
 
 @contextmanager

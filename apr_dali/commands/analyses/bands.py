@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.bands import BANDS, RADII, Spectrum
-from apr_dali.commands.arguments import positive
+from apr_dali.commands.arguments import positive, seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="where low and band, and band and high meet, in cycles a pixel (default: 0.125 0.25)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights and order (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--threads", type=positive, default=0, metavar="N", help="data threads (default: chosen)")
     parser.add_argument("--output", default="runs/analyze-bands", metavar="DIR", help="(default: %(default)s)")

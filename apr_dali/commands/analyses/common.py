@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.commands.arguments import add_network, positive
+from apr_dali.commands.arguments import add_network, positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
     parser.add_argument(
         "--limit", type=positive, default=limit, metavar="N", help="images, evenly taken (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of every draw (default: %(default)s)")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr_dali.commands.arguments import positive
+from apr_dali.commands.arguments import positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files, two or more (default: built-in ones)")
     parser.add_argument("--size", type=positive, default=224, metavar="N", help="pixels a side (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=_SEED, help="of APR-S's operations (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=_SEED, help="of APR-S's operations (default: %(default)s)")
     parser.add_argument("--output", default="runs/analyze-gallery", metavar="DIR", help="(default: %(default)s)")
 
 

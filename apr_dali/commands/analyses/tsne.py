@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apr_dali.commands.arguments import positive
+from apr_dali.commands.arguments import positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, default=200, metavar="N", help="images of a set (%(default)s)")
     parser.add_argument("--cut", type=float, default=0.25, metavar="F", help="in cycles a pixel (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of folds and t-SNE (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of folds and t-SNE (%(default)s)")
     parser.add_argument("--output", default="runs/analyze-tsne", metavar="DIR", help="(default: %(default)s)")
 
 
