@@ -132,10 +132,11 @@ def test_a_checkpoint_of_the_other_trainer_is_refused(trained):
 
 
 def test_a_recipe_is_for_the_beginning(tmp_path):
-    first = parse(CifarOptions, "", ["--recipe", "fgsm", "--epochs", "3"], CIFAR_RECIPES)
+    first = parse(CifarOptions, "", ["--recipe", "fgsm", "--epochs", "3"], CIFAR_RECIPES)  # which says 30
     checkpoint.save(tmp_path, {"options": asdict(first)}, best=False)
     given = ["--resume", "auto", "--output", str(tmp_path)]
     assert parse(CifarOptions, "", given, CIFAR_RECIPES) == replace(first, resume="auto", output=str(tmp_path))
+    assert parse(CifarOptions, "", [*given, "--recipe", "fgsm"], CIFAR_RECIPES).epochs == 3
     with pytest.raises(InputError, match="began with --recipe fgsm: --recipe standard needs a new run"):
         parse(CifarOptions, "", [*given, "--recipe", "standard"], CIFAR_RECIPES)
 

@@ -220,11 +220,11 @@ class Trainer:
 
     def _diverged(self, folder: Path, how: str) -> InputError:
         latest = checkpoint.find_latest(folder)
-        before = f"Continue with --resume {latest}, which is" if latest else "No checkpoint is"
+        before = f"Continue with --resume {latest}" if latest else f"No checkpoint has been written to {folder} yet"
         rising = "" if self.options.cyclic else " or a longer --warmup-epochs"
         return InputError(
             f"training diverged: {_NOT_FINITE} at epoch {self.position.epoch + 1}, step {self.position.step}{how}. "
-            f"Try a smaller --lr{rising}. {before} from before"
+            f"Try a smaller --lr{rising}. {before}"
         )
 
     def save(self, loader: Loader, folder: Path, best: bool = False) -> None:

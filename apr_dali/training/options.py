@@ -50,10 +50,9 @@ def parse(
     chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()
     }
-    recipe = (recipes or {}).get(chosen.get("recipe", ""), {})
     path = _checkpoint(chosen)
     if path is None:
-        return kind(**{**recipe, **chosen})
+        return kind(**{**(recipes or {}).get(chosen.get("recipe", ""), {}), **chosen})
     known = _known(kind, path)
     for name in _OF_THE_BEGINNING:
         began = known.get(name, getattr(kind, name, None))
@@ -63,7 +62,7 @@ def parse(
                 f"{flag(name)} {_shown(chosen[name])} needs a new run"
             )
     try:
-        return kind(**{**known, **recipe, **chosen})
+        return kind(**{**known, **chosen})
     except InputError as error:
         raise InputError(f"{error} (what is not given is taken from the checkpoint {path})") from error
 
