@@ -36,13 +36,14 @@ from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
 from apr_dali.training.command import run
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.overfitting import Watch
 from apr_dali.training.records import Records
-from apr_dali.training.run import restore, run_epochs, validate
+from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights, validate
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # images in samples.png
@@ -66,20 +67,23 @@ def train(options: CifarOptions, group: Group) -> None:
     output, source = on_main(group, lambda: folder.choose(options, name))
     trained, validated = open_parts(options, group)
     state = checkpoint.load(source, name, trained.classes) if source else None
-    trainer = new_trainer(options, group, trained)
+    trainer = new_trainer(options, group, trained, fresh=state is None)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
+    check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
 
-    on_main(group, lambda: folder.create(output, options, group, source))
-    records = Records(output, group.main, options.epochs, trainer.position)
-    if group.main:
-        draw_samples(output, trained, options)
-        print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
-    watch = overfitting_watch(trainer, validated, output, records)
-    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
-        result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
-        if watch is not None and watch.stopped:
-            result = validate(trainer, val_loader, output, interrupts)
+    with loader, val_loader, folder.occupied(output, options, group, source):
+        records = Records(output, group.main, options.epochs, trainer.position)
+        if group.main:
+            with decoration(f"drawing {pictures.SAMPLES}"):
+                draw_samples(output, trained, options)
+            counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
+            print(f"{name}: {counts}, in {output}")
+        watch = overfitting_watch(trainer, validated, output, records)
+        with records, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
+            if watch is not None and watch.stopped:
+                result = validate(trainer, val_loader, output, interrupts)
     if group.main:
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
@@ -104,11 +108,21 @@ def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, recor
 
 
 def open_parts(options: CifarOptions, group: Group) -> tuple[ArraySet, ArraySet]:
-    """Training and validation images; the CIFAR archive is fetched first if --download says so."""
+    """Training and validation images."""
+    fetch(options, group)
+    trained = load_set(options.dataset, "train", options.data, options.image_size)
+    return trained, validation_part(options, trained.classes)
+
+
+def fetch(options: CifarOptions, group: Group) -> None:
+    """Fetch the CIFAR archive if --download says so."""
     if options.download:
         on_main(group, lambda: download(options.dataset, options.data))
-    trained = load_set(options.dataset, "train", options.data, options.image_size)
-    return trained, load_set(options.dataset, "val", options.data, options.image_size, trained.classes)
+
+
+def validation_part(options: CifarOptions, classes: tuple[str, ...]) -> ArraySet:
+    """The validation images, whose labels refer to `classes`."""
+    return load_set(options.dataset, "val", options.data, options.image_size, classes)
 
 
 def architecture(options: CifarOptions) -> str:
@@ -119,12 +133,17 @@ def architecture(options: CifarOptions) -> str:
     return name_behind(name + first + heads, options.spectrum, options.radii)
 
 
-def new_trainer(options: CifarOptions, group: Group, trained: ArraySet) -> Trainer:
-    """The network with weights from the seed, once it has shown that it takes these images, and its loss."""
+def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: bool = False) -> Trainer:
+    """The network with weights from the seed, once it has shown that it takes these images, and its loss.
+
+    fresh: whether training begins with it, so with --weights.
+    """
     classes = len(trained.classes)
     torch.manual_seed(options.seed)
     model = create_model(cifar_first(options.model), classes, options.in_chans)
     check_input(model, trained.images.shape[1], classes, options.in_chans)
+    if fresh:
+        start_from_weights(model, cifar_first(options.model), classes, options, group)
     if options.first_layer == "modulated":
         modulate_first(model, options.modulation_noise, options.seed)
     if options.phase_weight != 1:
@@ -195,10 +214,13 @@ def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None
 
 
 def evaluate_only(options: CifarOptions, group: Group) -> None:
-    """Validate a checkpoint and print the result."""
-    trained, validated = open_parts(options, group)
-    state = checkpoint.load(Path(options.eval_only), architecture(options), trained.classes)
-    trainer = new_trainer(options, group, trained)
+    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
+    path = Path(options.eval_only)
+    state = checkpoint.load(path, architecture(options))
+    fetch(options, group)
+    validated = validation_part(options, tuple(state["classes"]))
+    checkpoint.check_classes(state, path, validated.classes)
+    trainer = new_trainer(options, group, validated)
     trainer.load(state)
     with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)

@@ -30,12 +30,13 @@ from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training import checkpoint, folder, images, pictures
 from apr_dali.training.command import run
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.interrupts import Interrupts
 from apr_dali.training.loop import Trainer
 from apr_dali.training.options import parse
 from apr_dali.training.records import Records
-from apr_dali.training.run import restore, run_epochs
+from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights
 
 _LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # photographs in samples.png
@@ -60,22 +61,26 @@ def train(options: ImageNetOptions, group: Group) -> None:
     trained, validated = images.open_parts(options, group)
     assert trained is not None
     state = checkpoint.load(source, name, trained.classes) if source else None
-    trainer = Trainer(new_model(options, len(trained.classes)), options, group, name)
+    model = new_model(options, len(trained.classes))
+    if state is None:
+        start_from_weights(model, canonical_name(options.model), len(trained.classes), options, group)
+    trainer = Trainer(model, options, group, name)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
+    check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
     images.check([trained, validated], options, group)
 
-    on_main(group, lambda: folder.create(output, options, group, source))
-    records = Records(output, group.main, options.epochs, trainer.position)
+    with loader, val_loader, folder.occupied(output, options, group, source):
+        records = Records(output, group.main, options.epochs, trainer.position)
+        if group.main:
+            with decoration(f"drawing {pictures.SAMPLES}"):
+                draw_samples(output, trained, options)
+            counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
+            print(f"{name}: {counts}, in {output}")
+        with records, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
+    tell_left_out(group, loader, val_loader)
     if group.main:
-        draw_samples(output, trained, options)
-        print(f"{name}: {loader.num_images} training images, {val_loader.num_images} for validation, in {output}")
-    with loader, val_loader, records, Interrupts(announce=group.main) as interrupts:
-        result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
-    left_out = images.left_out(group, loader.skipped + val_loader.skipped)
-    if group.main:
-        if left_out:
-            print(f"{left_out} images were left out because they cannot be decoded")
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
 
@@ -139,6 +144,13 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
     }
 
 
+def tell_left_out(group: Group, *loaders: ImageNetLoader) -> None:
+    """Say how many images no process could decode, if any."""
+    count = images.left_out(group, [path for loader in loaders for path in loader.skipped])
+    if count and group.main:
+        print(f"{count} images were left out because they cannot be decoded")
+
+
 def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
     chosen = images.some_images(part, _SHOWN)
@@ -152,15 +164,16 @@ def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) ->
 
 
 def evaluate_only(options: ImageNetOptions, group: Group) -> None:
-    """Validate a checkpoint and print the result."""
-    _, validated = images.open_parts(options, group)
-    classes = validated.classes
-    state = checkpoint.load(Path(options.eval_only), architecture(options), classes)
+    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
+    state = checkpoint.load(Path(options.eval_only), architecture(options))
+    classes = tuple(state["classes"])
+    _, validated = images.open_parts(options, group, classes)
     images.check([validated], options, group)
     trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
     trainer.load(state)
     with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
+    tell_left_out(group, loader)
     if group.main:
         print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
 

@@ -151,6 +151,9 @@ CHECKS = ("quick", "full", "off")
 ON_ERROR = ("raise", "skip")
 CHANNELS = (1, 3)
 SAMPLERS = ("shuffle", "balanced")
+PRETRAINED = "pretrained"
+"""The value of --weights that is no file."""
+ON_NONFINITE = ("stop", "skip")
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -205,6 +208,12 @@ class TrainingOptions:
     """
 
     model: str = option("network", "resnet50", "torchvision or timm model by its exact name; timm/NAME is timm's")
+    weights: str = option(
+        "network",
+        "",
+        "start from a file, or pretrained: torchvision's or timm's own; a head for other classes is made anew",
+        metavar="pretrained|FILE",
+    )
     amp: str = option("network", "none", "autocast: 16-bit arithmetic where it is safe", choices=AMP_MODES)
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
     compile: bool = option("network", False, "compile the network (torch.compile)")
@@ -234,6 +243,13 @@ class TrainingOptions:
     momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
     weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
     label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
+    on_nonfinite: str = option(
+        "optimisation",
+        "stop",
+        "a loss or gradient that is not finite stops the run, or its step is skipped; fp16 always skips",
+        choices=ON_NONFINITE,
+    )
+    skip_limit: int = option("optimisation", 20, "so many steps in a row may be skipped before the run stops", low=1)
     # Epochs and processes are added to it.
     seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0, high=SEEDS // 2)
 
@@ -265,6 +281,9 @@ class TrainingOptions:
             raise InputError(f"--overflow changes nothing with --aug {self.aug}: use apr-s or apr-sp")
         if not (uses_pair(self.aug) or uses_single(self.aug)) and self.axes != type(self).axes:
             raise InputError(f"--axes changes nothing with --aug {self.aug}: use apr-p, apr-s or apr-sp")
+        skips = self.on_nonfinite == "skip" or self.amp == "fp16"
+        if not skips and self.skip_limit != type(self).skip_limit:
+            raise InputError("--skip-limit changes nothing here: it needs --on-nonfinite skip or --amp fp16")
         if self.eval_only and self.resume:
             raise InputError("--eval-only and --resume exclude each other: validate a checkpoint or train on from it")
         if self.resume == "auto" and not self.output:

@@ -201,7 +201,10 @@ class TestMain:
         assert stop.value.code == 0
         assert capsys.readouterr().out == f"apr_dali {__version__}\n"
 
-    @pytest.mark.parametrize("arguments", [[], ["no-such"], ["sample"], ["doctor", "--loud"]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [[], ["no-such"], ["sample"], ["doctor", "--loud"], ["make-c", "a", "b", "--seed", str(2**32)]],
+    )
     def test_wrong_arguments(self, capsys, arguments):
         assert main(arguments) == 2
         out, err = capsys.readouterr()

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from apr_dali import config
+from apr_dali import cli, config
 from apr_dali.commands.networks import load_network
 from apr_dali.errors import InputError
 from apr_dali.models import create_model
@@ -89,3 +89,9 @@ def test_timms_networks_too(tmp_path):
     assert network.scaling.filter == made["interpolation"] == "bicubic"
     assert round(network.scaling.over_crop * network.image_size) == int(network.image_size / made["crop_pct"])
     assert (network.mean, network.std) == (made["mean"], made["std"])
+
+
+def test_an_attack_is_not_rounded(digits_checkpoints, tmp_path, capsys):
+    command = ["eval", "autoattack", digits_checkpoints[0], "--data", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert cli.main([*command, "--device", "cpu", "--amp", "bf16"]) == 2
+    assert "--amp bf16 does not go with autoattack" in capsys.readouterr().err

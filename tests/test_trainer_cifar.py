@@ -16,9 +16,12 @@ import pytest
 import torch
 from PIL import Image
 from processes import train_in_two
+from tolerances import BF16_LOSS
 
+from apr_dali import cli
 from apr_dali.data.arrays import load_set
 from apr_dali.eval.filters import filter_spectra
+from apr_dali.models import create_model
 from apr_dali.training.command import run
 from apr_dali.training.loop import Trainer
 
@@ -168,6 +171,45 @@ def test_learns(tree, train):
     assert max(top1[-3:]) > 0.7, top1
 
 
+def test_a_checkpoint_is_validated_as_it_was_trained(tree, train, tmp_path):
+    """Trainer and command take network, image size and scaling from the checkpoint: images that are not square tell."""
+    wide = tmp_path / "wide"
+    for path in tree.rglob("*.png"):
+        target = wide / path.relative_to(tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.resize((24, 20)).save(target)
+    method = ["--aug", "apr-p", "--phase-weight", 0.5, "--amp", "bf16"]
+    assert train(*on(wide), *method, "--epochs", 1, "--output", "run")[0] == 0
+    row = rows_of(Path("run"))[0]
+    status, told, errors = train("--data", wide, "--device", "cpu", "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    assert told.startswith(f"top-1 {row['top1']:.2%}, ")
+    assert float(re.search(r"loss ([\d.]+)", told)[1]) == pytest.approx(row["val_loss"], abs=1e-4)
+    command = ["eval", "clean", "run/latest.pt", "--data", str(wide / "val"), "--device", "cpu", "--output", "report"]
+    assert cli.main(command) == 0
+    record = json.loads(Path("report/clean.json").read_text())
+    assert (record["settings"]["image_size"], record["settings"]["amp"]) == (16, "bf16")
+    assert record["result"]["loss"] == pytest.approx(row["val_loss"], rel=BF16_LOSS)
+
+
+def test_a_run_starts_from_weights_of_another_number_of_classes(tree, train):
+    """Below what this run puts round the network, and before its first layer is modulated."""
+    torch.manual_seed(5)
+    theirs = create_model("cifar/wrn-16-1", 11)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in theirs.state_dict().items()}}, "theirs.pt")
+    given = [*on(tree), "--lr", 0, "--spectrum", "amplitude=full,phase=full", "--epochs", 1, "--output", "run"]
+    status, told, errors = train(*given, "--weights", "theirs.pt")
+    assert status == 0, errors
+    assert "starting from theirs.pt; the head (head.bias, head.weight) is new, for 3 classes, there it has 11" in told
+    found = torch.load("run/latest.pt", weights_only=True)["model"]
+    for name in (name for name, _ in theirs.named_parameters() if not name.startswith("head.")):
+        assert torch.equal(found[f"network.{name}"], theirs.state_dict()[name]), name
+    status, _, errors = train(*given[:-1], "other", "--weights", "missing.pt")
+    assert (status, Path("other").exists()) == (2, False)
+    assert "there are no weights missing.pt" in errors
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +226,7 @@ def test_learns(tree, train):
         (["--low-filters", "0.5", "--first-layer", "modulated"], "--low-filters changes nothing here: it needs"),
         (["--modulation-noise", "0.5"], "--modulation-noise changes nothing here: it needs"),
         (["--batch-size", "2000"], "gives no batch"),
+        (["--seed", str(2**64)], f"--seed must be at most {2**63 - 1}, got {2**64}"),
         (["--resume", "missing.pt"], "no checkpoint missing.pt"),
     ],
 )

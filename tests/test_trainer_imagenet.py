@@ -236,6 +236,28 @@ def test_two_processes_validate_as_one(pair_run, tree, train):
     assert int(found[4]) == len(CLASSES) * VALIDATION
 
 
+def test_a_checkpoint_is_validated_as_it_was_trained(pair_run, tree, trainer, monkeypatch, capfd):
+    """Neither the network nor the size of its images is said; the classes may lie in another order."""
+    latest = pair_run / "run" / "latest.pt"
+    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--data", str(tree), "--eval-only", str(latest)])
+    assert run(trainer.main) == 0
+    row = rows_of(pair_run / "run")[0]
+    told = capfd.readouterr().out
+    assert told.startswith(f"top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}, loss "), told
+    assert float(told.split()[5]) == pytest.approx(row["val_loss"], abs=1e-4)
+
+
+def test_options_given_on_resume_hold_and_are_named(pair_run, tree, train):
+    given = ["--resume", pair_run / "run" / "latest.pt", "--output", "more", "--epochs", 2, "--weight-decay", 0.25]
+    status, told, errors = train("--data", tree, *given)
+    assert status == 0, errors
+    assert "changed since then: --epochs 1 → 2, --weight-decay 0.0001 → 0.25\n" in told
+    (group,) = state_of(Path("more/latest.pt"))["optimiser"]["param_groups"]
+    options = json.loads(Path("more/config.json").read_text())["options"]
+    assert group["weight_decay"] == options["weight_decay"] == 0.25
+    assert (group["momentum"], options["momentum"], options["aug"]) == (0.9, 0.9, "apr-p")
+
+
 def test_another_number_of_processes_restarts_the_epoch(pair_run, tree, train, tmp_path):
     state = state_of(pair_run / "run" / "latest.pt")
     state["position"] |= {"epoch": 0, "step": 2}
@@ -338,6 +360,8 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--aug", "apr-x"], "'apr-x'"),
         (["--data", "a.jpg"], "not a file list"),
         (["--on-error", "skip", "--check", "full"], "choose one"),
+        (["--batch-size", "1"], "one image is too small a batch for this network's batch norm"),
+        (["--seed", str(2**64)], f"--seed must be at most {2**63 - 1}, got {2**64}"),
     ],
 )
 def test_bad_input(given, told, tree, train):
@@ -419,6 +443,63 @@ def test_an_image_that_breaks_in_mid_epoch_is_named(copy, train):
         status, told, errors = train("--data", copy, "--output", "runskip", "--epochs", 1, "--on-error", "skip")
     assert status == 0, errors
     assert "1 images were left out because they cannot be decoded" in told
+
+
+def test_decorations_do_not_end_a_run(copy, train):
+    """A broken image among those of samples.png, a record that is garbage, curves that cannot be drawn."""
+    broken = copy / "train" / "astronaut" / "0.jpg"
+    broken.unlink()
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no more than a beginning")
+    given = ["--data", copy, "--epochs", 2, "--on-error", "skip", "--output", "run"]
+    with pytest.warns(UserWarning, match="left out"):
+        status, _, errors = train(*given, "--epochs", 1)
+    assert status == 0, errors
+    assert "warning: drawing samples.png failed" in errors
+    with open("run/metrics.jsonl", "a") as file:
+        file.write("garbage\n")
+    Path("run/curves.png").unlink()
+    Path("run/curves.png").mkdir()
+    status, _, errors = train(*given, "--resume", "auto")
+    assert status == 0, errors
+    assert "warning: drawing curves.png failed" in errors
+    assert "metrics.jsonl has no row in line" in errors
+    assert [row["epoch"] for row in rows_of(Path("run"))] == [1, 2]
+
+
+# ---- weights of others -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_from_pretrained_weights_and_goes_on_from_its_own(tree, train, monkeypatch):
+    import torchvision
+
+    get_model, made = torchvision.models.get_model, []
+
+    def fetch(name, weights=None, **given):
+        model = get_model(name, weights=None, **given)
+        if weights is not None:
+            made.append(model)
+        return model
+
+    monkeypatch.setattr(torchvision.models, "get_model", fetch)
+    given = ["--data", tree, "--lr", 0, "--weights", "pretrained", "--output", "run", "--resume", "auto"]
+    status, told, errors = train(*given, "--epochs", 1)
+    assert status == 0, errors
+    expected = (
+        "starting from the pretrained shufflenet_v2_x0_5; the head (fc.bias, fc.weight) is new, for 3 classes, "
+        "there it has 1000\n"
+    )
+    assert expected in told
+    found, theirs = state_of(Path("run/latest.pt"))["model"], made[0].state_dict()
+    for name in (name for name, _ in made[0].named_parameters() if not name.startswith("fc.")):
+        assert torch.equal(found[name], theirs[name]), name
+    assert found["fc.weight"].shape == (3, 1024)
+    status, told, errors = train(*given, "--epochs", 2)
+    assert status == 0, errors
+    assert "starting from" not in told
+    assert len(made) == 1
+    status, _, errors = train(*given[:-4], "--weights", "other.pt", "--resume", "run/latest.pt")
+    assert status == 2
+    assert "began with --weights pretrained: --weights other.pt needs a new run" in errors
 
 
 # ---- where the images come from --------------------------------------------------------------------------------------

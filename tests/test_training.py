@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import torchrun
 from torch import nn
 
-from apr_dali.config import ImageNetOptions, TrainingOptions
+from apr_dali.config import CifarOptions, ImageNetOptions, TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import correct_within, evaluate
 from apr_dali.training import checkpoint
@@ -20,8 +21,9 @@ from apr_dali.training.checkpoint import Position
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupted, Interrupts
 from apr_dali.training.loop import Trainer, view_loss
-from apr_dali.training.optimiser import learning_rate
+from apr_dali.training.optimiser import learning_rate, make_optimiser
 from apr_dali.training.records import Records
+from apr_dali.training.run import check_batch
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
 
@@ -193,7 +195,8 @@ def test_interrupted_training_ends_as_uninterrupted(tmp_path, amp):
     with pytest.raises(Interrupted):
         _train(stopped, Interrupting(), tmp_path, 3)
     state = _load(tmp_path / "latest.pt")
-    assert state["position"] == {"epoch": 1, "step": 2, "trained": False, "loss": 0.0, "best": 0.5, "stream": 0}
+    position = {"epoch": 1, "step": 2, "trained": False, "loss": 0.0, "best": 0.5, "stream": 0}
+    assert position.items() <= state["position"].items()
 
     resumed, loader = _trainer(amp=amp), _Batches()
     torch.manual_seed(99)  # dropout must continue from the checkpoint
@@ -216,6 +219,24 @@ def test_stopped_in_validation_goes_on_with_it(tmp_path):
     assert (loss, resumed.position.trained) == (losses[0], True)
     assert _train(resumed, loader, tmp_path, 3) == losses
     assert_same_weights(resumed, whole)
+
+
+def test_the_optimiser_follows_the_options_of_the_run_that_continues(tmp_path):
+    first = _trainer(momentum=0.9, weight_decay=1e-4)
+    _train(first, _Batches(), tmp_path, 1)
+    state = _load(tmp_path / "latest.pt")
+    resumed = _trainer(momentum=0.5, weight_decay=0.25)
+    resumed.load(state)
+    (group,) = resumed.optimiser.param_groups
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
+    kept = [entry["momentum_buffer"] for entry in resumed.optimiser.state.values()]
+    for mine, theirs in zip(kept, first.optimiser.state.values(), strict=True):
+        assert torch.equal(mine, theirs["momentum_buffer"])
+
+
+def test_without_momentum_nesterov_is_plain():
+    (group,) = make_optimiser(nn.Linear(2, 2), CifarOptions(momentum=0.0)).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.0, False)
 
 
 def assert_same_weights(found: Trainer, expected: Trainer) -> None:
@@ -265,8 +286,167 @@ def test_restart_after_the_last_step_leaves_the_epoch_to_validation():
     assert trainer.position == Position(epoch=2, step=3, trained=True, stream=3)
 
 
+@pytest.mark.parametrize(("views", "told"), [(1, True), (2, False)])
+def test_a_batch_of_one_image_is_refused_where_batch_norm_refuses_it(views, told):
+    pooled = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2)
+    )
+    trainer = Trainer(pooled, TrainingOptions(batch_size=1), ALONE, "net")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    if told:
+        with pytest.raises(InputError, match=r"one image is too small a batch .*give a larger --batch-size"):
+            check_batch(trainer, views, 8)
+    else:
+        check_batch(trainer, views, 8)
+    # Wherever its maps are larger, a single image has a variance.
+    check_batch(_trainer(batch_size=1), views, 4)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_a_single_image_that_is_left_of_a_batch_can_be_trained_on():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    trainer = Trainer(pooled, TrainingOptions(), ALONE, "net")
+    trainer.model.train()
+    loss = trainer.step(torch.rand(1, 3, 4, 4), torch.tensor([1]), 1)
+    bias = trainer.model[3].bias.detach()
+    assert float(loss) > 0
+    assert bias.isfinite().all()
+
+
+# ---- what is not finite ----------------------------------------------------------------------------------------------
+
+
+class _Spoilt(_Batches):
+    """Batches of which those numbered `bad`, over all epochs, hold a value that is not finite."""
+
+    def __init__(self, *bad: int, value: float = math.nan):
+        super().__init__()
+        self.bad, self.value = bad, value
+
+    def __iter__(self):
+        for images, targets in super().__iter__():
+            if 3 * self.epoch + self.batch - 1 in self.bad:
+                images[0, 0, 0, 0] = self.value
+            yield images, targets
+
+
 def test_divergence_is_told_and_not_saved(tmp_path):
-    trainer = _trainer()
-    with pytest.raises(InputError, match="training diverged: the loss is nan in epoch 1, step 1"):
-        _train(trainer, _Batches(factor=math.inf), tmp_path, 1)
+    """In the first epoch no checkpoint is from before, later the last one is."""
+    with pytest.raises(
+        InputError, match=r"not finite at epoch 1, step 1;.*\. No checkpoint has been written to .* yet"
+    ):
+        _train(_trainer(checkpoint_minutes=0), _Spoilt(0), tmp_path, 1)
     assert os.listdir(tmp_path) == []
+    with pytest.raises(InputError, match=r"at epoch 2, step 1;.*Continue with --resume .*latest\.pt"):
+        _train(_trainer(checkpoint_minutes=0), _Spoilt(3), tmp_path, 2)
+    assert _load(tmp_path / "latest.pt")["position"]["epoch"] == 1
+
+
+def test_a_gradient_alone_stops_the_run_too(tmp_path):
+    """Its loss is finite, the weights after it are not: none of them may reach a checkpoint."""
+    trainer = _trainer(checkpoint_minutes=0)
+    trainer.model[4].weight.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(InputError, match="not finite at epoch 1, step 1"):
+        _train(trainer, _Batches(), tmp_path, 1)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_skipped_step_leaves_the_network_as_it_was(tmp_path, value, capsys):
+    trainer, other = (_trainer(on_nonfinite="skip") for _ in range(2))
+    for each in (trainer, other):
+        each.model[3].p = 0.0  # what dropout draws at the skipped step would be missing
+    losses = _train(trainer, _Spoilt(1, value=value), tmp_path, 1)
+    assert "epoch 1: 1 of 3 steps skipped, the loss or a gradient was not finite" in capsys.readouterr().out
+    batches = list(_Batches())
+    other.model.train()
+    expected = [float(other.step(*batches[n], 2)) for n in (0, 2)]
+    assert losses == [pytest.approx(sum(expected) / 2, rel=1e-6)]
+    assert_same_weights(trainer, other)
+    assert (trainer.position.skipped, trainer.position.in_a_row) == (0, 0)
+
+
+def test_a_run_that_skips_passes_the_batch_at_which_it_stopped(tmp_path):
+    _train(_trainer(), _Batches(), tmp_path, 1)
+    for _ in range(2):
+        state, trainer, loader = _load(tmp_path / "latest.pt"), _trainer(), _Spoilt(4)
+        trainer.load(state)
+        assert trainer.load_stream(state, loader) is None
+        with pytest.raises(InputError, match="at epoch 2, step 2"):
+            _train(trainer, loader, tmp_path, 3)
+    state, trainer, loader = _load(tmp_path / "latest.pt"), _trainer(on_nonfinite="skip"), _Spoilt(4)
+    trainer.load(state)
+    assert trainer.load_stream(state, loader) is None
+    assert all(map(math.isfinite, _train(trainer, loader, tmp_path, 3)))
+
+
+def test_a_mid_epoch_checkpoint_knows_what_was_skipped(tmp_path):
+    """The mean loss of the epoch is that of the steps that count, also where it was stopped between them."""
+    whole = _trainer(on_nonfinite="skip")
+    losses = _train(whole, _Spoilt(0), tmp_path, 1)
+
+    class Interrupting(_Spoilt):
+        def __iter__(self):
+            for batch in super().__iter__():
+                if self.batch == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    with pytest.raises(Interrupted):
+        _train(_trainer(on_nonfinite="skip"), Interrupting(0), tmp_path, 1)
+    state, resumed, loader = _load(tmp_path / "latest.pt"), _trainer(on_nonfinite="skip"), _Spoilt(0)
+    assert (state["position"]["step"], state["position"]["skipped"]) == (2, 1)
+    resumed.load(state)
+    assert resumed.load_stream(state, loader) is None
+    assert _train(resumed, loader, tmp_path, 1) == losses
+    assert_same_weights(resumed, whole)
+
+
+def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
+    bad = (2, 3, 4, 5)  # over the border of two epochs
+    limited = _trainer(on_nonfinite="skip", skip_limit=3)
+    with pytest.raises(InputError, match="at epoch 2, step 3, as in the 3 steps before"):
+        _train(limited, _Spoilt(*bad), tmp_path, 3)
+    losses = _train(_trainer(on_nonfinite="skip", skip_limit=4), _Spoilt(*bad), tmp_path, 3)
+    assert [math.isnan(loss) for loss in losses] == [False, True, False], "no step of the second epoch counted"
+
+
+def test_fp16_goes_on_after_what_its_scaler_skips(tmp_path):
+    """65,504 is float16's largest value."""
+    trainer = _trainer(amp="fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)  # too small to overflow by itself
+    losses = _train(trainer, _Spoilt(1, value=1e6), tmp_path, 1)
+    assert all(map(math.isfinite, losses))
+    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
+    assert trainer.scaler.get_scale() == 8.0, "it has skipped one step"
+
+
+_IN_TWO = """
+import math, torch
+from torch import nn
+from apr_dali.config import TrainingOptions
+from apr_dali.training.distributed import gather, start
+from apr_dali.training.loop import Trainer, view_loss
+
+def steps(group):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+    added = 0.0
+    def objective(network, images, targets, views):
+        return view_loss(network(images), targets, views) + added
+    trainer = Trainer(model, TrainingOptions(on_nonfinite="skip"), group, "net", objective)
+    for step in range(3):
+        added = math.inf if (step, group.rank) == (1, 1) else 0.0  # a loss with sound gradients
+        trainer.step(torch.randn(4, 3, 4, 4), torch.tensor([0, 1, 0, 1]), 1)
+    return trainer.model[3].weight.tolist(), trainer.position.skipped
+
+with start("cpu") as group:
+    found = gather(group, steps(group))
+    assert found[0] == found[1] and found[0][1] == 1, found
+"""
+
+
+def test_processes_skip_together(tmp_path):
+    (tmp_path / "two.py").write_text(_IN_TWO)
+    done = torchrun("two.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

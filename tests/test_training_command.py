@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from apr_dali.config import IMAGENET, ImageNetOptions
+from apr_dali.config import CIFAR_RECIPES, IMAGENET, CifarOptions, ImageNetOptions
 from apr_dali.errors import InputError
-from apr_dali.training import command
+from apr_dali.training import checkpoint, command
 from apr_dali.training.distributed import Group, start
 from apr_dali.training.interrupts import Interrupted, Interrupts
-from apr_dali.training.options import build_parser, parse
+from apr_dali.training.options import build_parser, changes, parse
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
 DATA = ["--data", "somewhere"]
@@ -86,6 +87,65 @@ def test_bad_options_are_refused(given, told):
 def test_missing_data_names_the_sample(given):
     with pytest.raises(InputError, match="--data sample"):
         parse(ImageNetOptions, "", given.split())
+
+
+# ---- what a checkpoint knows -----------------------------------------------------------------------------------------
+
+
+TRAINED = "--model resnet18 --image-size 48 --amp bf16 --lr 0.5 --lr-steps 3 4 --aug apr-p --pair-probability 0.25"
+ELSEWHERE = "--threads 3 --device cpu --checkpoint-minutes 2 --check full --compile"
+
+
+@pytest.fixture
+def trained(tmp_path) -> Path:
+    """A checkpoint of a run with TRAINED and ELSEWHERE."""
+    options = parse(ImageNetOptions, "", [*DATA, *TRAINED.split(), *ELSEWHERE.split()])
+    checkpoint.save(tmp_path, {"architecture": "resnet18", "options": asdict(options)}, best=False)
+    return tmp_path / checkpoint.LATEST
+
+
+@pytest.mark.parametrize("way", ["--eval-only {}", "--resume {}", "--resume auto --output {parent}"])
+def test_a_checkpoints_options_are_the_defaults(trained, way):
+    given = f"{way} --lr 0.25 --data here".format(trained, parent=trained.parent)
+    options = parse(ImageNetOptions, "", given.split())
+    expected = parse(ImageNetOptions, "", f"--data here {TRAINED}".split())
+    same = {"eval_only": options.eval_only, "resume": options.resume, "output": options.output}
+    assert options == replace(expected, lr=0.25, **same)
+
+
+def test_a_switch_can_be_put_back(tmp_path):
+    checkpoint.save(tmp_path, {"options": asdict(ImageNetOptions(data="x", scale_lr=True))}, best=False)
+    given = [*DATA, "--resume", str(tmp_path / checkpoint.LATEST)]
+    assert parse(ImageNetOptions, "", given).scale_lr is True
+    assert parse(ImageNetOptions, "", [*given, "--no-scale-lr"]).scale_lr is False
+
+
+def test_changes_are_named(trained):
+    before = checkpoint.load_options(trained)
+    given = f"--resume {trained} --data there --threads 1 --weight-decay 0.5 --lr-steps 3"
+    options = parse(ImageNetOptions, "", given.split())
+    assert changes(before, options) == ["--lr-steps 3 4 → 3", "--weight-decay 0.0001 → 0.5"]
+    assert changes(before, replace(options, weight_decay=1e-4, lr_steps=(3, 4))) == []
+
+
+def test_what_does_not_go_with_a_checkpoints_options_names_it(trained):
+    with pytest.raises(InputError, match=r"--pair-probability changes nothing.*taken from the checkpoint .*latest\.pt"):
+        parse(ImageNetOptions, "", [*DATA, "--resume", str(trained), "--aug", "none"])
+
+
+def test_a_checkpoint_of_the_other_trainer_is_refused(trained):
+    with pytest.raises(InputError, match=r"was not written by this trainer.*--check.*--on-error"):
+        parse(CifarOptions, "", ["--eval-only", str(trained)])
+
+
+def test_a_recipe_is_for_the_beginning(tmp_path):
+    first = parse(CifarOptions, "", ["--recipe", "fgsm", "--epochs", "3"], CIFAR_RECIPES)  # which says 30
+    checkpoint.save(tmp_path, {"options": asdict(first)}, best=False)
+    given = ["--resume", "auto", "--output", str(tmp_path)]
+    assert parse(CifarOptions, "", given, CIFAR_RECIPES) == replace(first, resume="auto", output=str(tmp_path))
+    assert parse(CifarOptions, "", [*given, "--recipe", "fgsm"], CIFAR_RECIPES).epochs == 3
+    with pytest.raises(InputError, match="began with --recipe fgsm: --recipe standard needs a new run"):
+        parse(CifarOptions, "", [*given, "--recipe", "standard"], CIFAR_RECIPES)
 
 
 # ---- signals and exit statuses ---------------------------------------------------------------------------------------

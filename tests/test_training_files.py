@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from PIL import Image
 
 from apr_dali.config import CIFAR, IMAGENET, ImageNetOptions
 from apr_dali.errors import InputError
-from apr_dali.training import checkpoint, folder, pictures
+from apr_dali.training import checkpoint, folder, lock, pictures, records
 from apr_dali.training.checkpoint import Position, write_whole
 from apr_dali.training.distributed import Group
 from apr_dali.training.records import Records
@@ -99,15 +102,16 @@ def test_new_bytes_are_on_the_disk_before_they_take_the_name(tmp_path, monkeypat
     assert ((tmp_path / "f").read_bytes(), (tmp_path / "g").read_bytes()) == (b"2", b"1")
 
 
-def test_a_failure_while_writing_leaves_the_file(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_a_failure_while_writing_leaves_the_file(tmp_path, error):
     path = tmp_path / "f"
     path.write_bytes(b"old")
 
     def fail(file):
         file.write(b"new")
-        raise RuntimeError("something else")
+        raise error("something else")
 
-    with pytest.raises(RuntimeError, match="something else"):
+    with pytest.raises(error, match="something else"):
         write_whole(path, fail)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f"]
@@ -211,12 +215,103 @@ def test_resuming_from_previous_gets_the_broken_latest_out_of_the_way(tmp_path):
     for epoch in (0, 1):
         checkpoint.save(tmp_path, _state(epoch), best=False)
     (tmp_path / "latest.pt").write_bytes(b"broken")
-    folder.create(tmp_path, _options(), ALONE, tmp_path / "previous.pt")
-    checkpoint.save(tmp_path, _state(7), best=False)
+    with folder.occupied(tmp_path, _options(), ALONE, tmp_path / "previous.pt"):
+        checkpoint.save(tmp_path, _state(7), best=False)
     assert [_load(tmp_path / name)["position"]["epoch"] for name in ("latest.pt", "previous.pt")] == [7, 0]
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert config["options"]["model"] == "resnet50"
+
+
+# ---- one process a folder --------------------------------------------------------------------------------------------
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from apr_dali.training import lock
+with lock.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of tmp_path."""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", _HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_that_a_living_process_writes_to_is_refused_until_it_dies(tmp_path, holder):
+    (tmp_path / "config.json").touch()
+    told = f"process {holder.pid} on {socket.gethostname()}, since 20.* writes to {tmp_path}"
+    before = (tmp_path / "run.lock").read_bytes()
+    with pytest.raises(InputError, match=told):
+        folder.choose(_options(output=str(tmp_path), resume="auto"), "net")
+    with pytest.raises(InputError, match=told), folder.occupied(tmp_path, _options(), ALONE, None):
+        pass
+    assert (tmp_path / "config.json").read_bytes() == b""
+    assert (tmp_path / "run.lock").read_bytes() == before
+    holder.kill()
+    holder.wait()
+    assert folder.choose(_options(output=str(tmp_path), resume="auto"), "net") == (tmp_path, None)
+    with folder.occupied(tmp_path, _options(), ALONE, None):
+        owner = json.loads((tmp_path / "run.lock").read_text())
+        assert (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+        with pytest.raises(InputError, match=f"process {os.getpid()} on"):
+            lock.check_free(tmp_path)
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_a_lock_goes_with_the_run_however_it_ends(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock.hold(tmp_path):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+def _of_another_host(tmp_path) -> Path:
+    path = tmp_path / "run.lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "then"}))
+    return path
+
+
+def test_a_lock_of_another_host_is_taken_over_once_nobody_touches_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lock, "_WATCH", 0.2)
+    path = _of_another_host(tmp_path)
+    with lock.hold(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert "process 1 on elsewhere, since then, left" in capsys.readouterr().out
+
+
+def test_a_lock_of_another_host_that_is_touched_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_WATCH", 60.0)
+    monkeypatch.setattr(lock, "_BEAT", 0.05)
+    path = _of_another_host(tmp_path)
+    with (
+        lock._beating(path),
+        pytest.raises(InputError, match="process 1 on elsewhere, since then, writes to"),
+        lock.hold(tmp_path),
+    ):
+        pass
+    assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+def test_a_lock_that_is_garbage_is_taken_over(tmp_path, content):
+    (tmp_path / "run.lock").write_text(content)
+    with lock.hold(tmp_path):
+        assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_run_that_left_only_its_lock_can_be_started_again(tmp_path):
+    (tmp_path / "run.lock").touch()
+    assert folder.choose(_options(output=str(tmp_path), resume="auto"), "net") == (tmp_path, None)
+    assert folder.choose(_options(output=str(tmp_path)), "net") == (tmp_path, None)
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------
@@ -252,6 +347,63 @@ def test_resuming_drops_what_will_come_again(tmp_path):
     _record(tmp_path, Position(epoch=1), range(1, 2))
     _record(tmp_path, Position(), range(1))
     assert _recorded(tmp_path) == full[:3]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00\xff\xfe", b"[1, 2]", b"3", b'{"kind": "epoch", "epoch": 1}', b'{"kind": "step", "epoch": "one"}', b""],
+    ids=["bytes", "list", "number", "half a row", "no numbers", "empty"],
+)
+def test_a_line_that_is_no_row_is_left_out_and_kept(tmp_path, garbage, capsys):
+    _record(tmp_path, Position(), range(2))
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:2], garbage, *lines[2:], b""]))
+    before = path.read_bytes()
+    _record(tmp_path, Position(epoch=2), range(2, 3))
+    assert [(e, s) for _, e, s in _recorded(tmp_path)] == [(e, s) for e in (1, 2, 3) for s in (2, 4, None)]
+    assert "has no row in line 3" in capsys.readouterr().err
+    assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == before
+
+
+def test_records_that_cannot_be_written_do_not_end_the_run(tmp_path, monkeypatch, capsys):
+    """The row that failed is written with the next one."""
+    values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
+    with Records(tmp_path, True, 3, Position()) as run:
+        run.begin_epoch(0, 0, 4)
+        monkeypatch.setattr(records, "open", _FullDisk, raising=False)
+        monkeypatch.setattr(run._board, "add_scalar", lambda *_: 1 / 0)
+        monkeypatch.setattr(
+            _FullDisk, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+        )
+        run.step(0, 2, 1.0, 0.1, 9.0)
+        monkeypatch.undo()
+        run.epoch(0, values)
+    assert _recorded(tmp_path) == [("step", 1, 2), ("epoch", 1, None)]
+    told = capsys.readouterr().err
+    assert "metrics.jsonl failed ([Errno 5] Input/output error); the run goes on" in told
+    assert "TensorBoard's files failed (division by zero)" in told
+
+
+def test_nobody_need_listen(tmp_path, monkeypatch):
+    """A terminal that has gone: neither the progress nor the warning about it can be printed."""
+
+    class Gone:
+        def write(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        flush = isatty = write
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(records, "_LINE_EVERY", 0.0)
+    with Records(tmp_path, True, 3, Position()) as run:
+        run.begin_epoch(0, 0, 4)
+        run.advance(9.0)
+        run.epoch(
+            0, {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
+        )
+    assert _recorded(tmp_path) == [("epoch", 1, None)]
 
 
 def test_other_processes_record_nothing(tmp_path, capsys):
@@ -306,6 +458,12 @@ def test_pictures_are_written_as_they_are_named(tmp_path, crops):
         with Image.open(tmp_path / name) as image:
             assert image.format == "PNG"
             assert np.asarray(image.convert("L")).std() > 10
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "a$b$c^", "\udcff\udcfe", "a\x00b\nc", "犬" * 300, ""])
+def test_samples_show_any_name_of_a_class(tmp_path, crops, name):
+    pictures.draw_samples(tmp_path / "s.png", crops(2, 16, 16), [name, "b"], ImageNetOptions(data="d"), IMAGENET)
+    assert os.listdir(tmp_path) == ["s.png"]
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (300, 20)])

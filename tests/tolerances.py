@@ -37,6 +37,10 @@ JPEG_MEAN_LEVELS = 1.0
 """Mean difference in grey levels between two JPEG decoders' colour upsampling after resizing."""
 
 
+BF16_LOSS = 3e-2
+"""Relative: the loss of a network in bfloat16 on images that were normalised in bfloat16 or in float32."""
+
+
 def relative(got: object, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value expected."""
     return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from apr_dali.commands.networks import Network
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
 from apr_dali.data.atomic import write_whole
-from apr_dali.data.small_sets import SIDE, open_images
+from apr_dali.data.small_sets import open_images
 from apr_dali.eval.adversarial import Attack, Normalised, check_attackable, robust_accuracy
 from apr_dali.eval.passes import Batches, Source, counted, progress
 from apr_dali.eval.state import State
@@ -30,6 +30,8 @@ def autoattack(
     session: Session, data: str, attack: Attack, limit: int | None, keep: bool
 ) -> tuple[dict[str, Any], str]:
     """Attack the images of `data`, or `limit` of them, evenly taken: the record and its text."""
+    # Whatever it was trained with: rounding to 16 bits is as large as some attacks, and hides gradients.
+    session = replace(session, feeding=replace(session.feeding, amp="none"))
     network, group = session.network, session.group
     model = Normalised(session.model, network.mean, network.std).to(group.device).eval()
     # The images alone need gradients: without the weights' a step costs a third less.
@@ -61,7 +63,7 @@ def autoattack_text(result: dict[str, Any]) -> str:
 
 
 def _source(session: Session, data: str, limit: int | None) -> Source:
-    if session.network.image_size == SIDE:
+    if session.takes_small(data):
         images, labels = open_images(data)
         chosen = np.arange(len(images)) if limit is None else _evenly(len(images), limit)
         return session.feeding.array("images", images[chosen], labels[chosen])

@@ -112,7 +112,7 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="data threads a process (default: chosen)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    parser.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="(default: %(default)s)")
+    parser.add_argument("--amp", choices=("none", "bf16", "fp16"), help="(default: what it was trained with, or none)")
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:

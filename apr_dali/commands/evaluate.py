@@ -18,20 +18,27 @@ from apr_dali.commands.everything import compare, everything
 from apr_dali.commands.ood import ood
 from apr_dali.commands.session import Session, open_session
 from apr_dali.commands.shifts import shift
+from apr_dali.errors import InputError
 from apr_dali.eval.adversarial import Attack
 from apr_dali.training import command
 
 Evaluation = Callable[[Session, argparse.Namespace], tuple[dict[str, Any], str]]
 """Gives the record that it has written, and a text for people."""
 
+
+def _attack(session: Session, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if args.amp not in (None, "none"):
+        raise InputError(f"--amp {args.amp} does not go with autoattack: attacks need the gradients of float32")
+    attack = Attack(args.version, args.norm, args.epsilon, args.seed)
+    return autoattack(session, args.data, attack, args.limit, args.keep)
+
+
 _EVALUATIONS: dict[str, Evaluation] = {
     "clean": lambda session, args: clean(session, args.data),
     "corruption": lambda session, args: corruption(session, args.data, args.clean),
     "ood": lambda session, args: ood(session, args.data, args.ood, args.imagenet_o),
     "calibration": lambda session, args: calibrate(session, args.data),
-    "autoattack": lambda session, args: autoattack(
-        session, args.data, Attack(args.version, args.norm, args.epsilon, args.seed), args.limit, args.keep
-    ),
+    "autoattack": _attack,
     "shift": lambda session, args: shift(session, args.set, args.data),
     "all": lambda session, args: everything(session, args.data_root, args.attack),
 }

@@ -21,6 +21,7 @@ from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.gray import GRAY, SeesGray
 from apr_dali.models.registry import TIMM, canonical_name, create_model
+from apr_dali.models.weights import pretrained, read_weights
 from apr_dali.training import checkpoint
 
 _CIFAR_SIZE, _IMAGENET_SIZE = 32, 224
@@ -34,6 +35,8 @@ class Network:
     mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
+    scaled_whole: images are not cropped but scaled to a square, as train_cifar.py does with those of a folder.
+    amp: the arithmetic that it was trained with, one of AMP_MODES.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Network:
     image_size: int
     fingerprint: str
     scaling: Scaling = STANDARD
+    scaled_whole: bool = False
+    amp: str = "none"
 
     @property
     def recipe(self) -> AprRecipe:
@@ -80,7 +85,7 @@ def load_network(model: str, weights: str | None = None, image_size: int | None 
             raise InputError(f"--weights changes nothing with a checkpoint: {model} has its own")
         return _from_checkpoint(Path(model), image_size)
     name = canonical_name(model)
-    made = create_model(name, 1000) if weights else _pretrained(name)
+    made = create_model(name, 1000) if weights else pretrained(name)
     if weights:
         _load_weights(made, name, Path(weights))
     if name.startswith(TIMM):
@@ -136,7 +141,9 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", _CIFAR_SIZE)
     name = f"{architecture} of {path}"
-    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made))
+    whole, amp = options.get("dataset") == "folder", options.get("amp", "none")
+    of_run = {"scaled_whole": whole, "amp": amp}
+    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made), **of_run)
 
 
 def _recipe(options: dict[str, Any]) -> AprRecipe:
@@ -146,34 +153,9 @@ def _recipe(options: dict[str, Any]) -> AprRecipe:
     return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
 
 
-def _pretrained(name: str) -> nn.Module:
-    try:
-        if name.startswith(TIMM):
-            import timm
-
-            return timm.create_model(name.removeprefix(TIMM), pretrained=True)
-        import torchvision
-
-        return torchvision.models.get_model(name, weights="DEFAULT")
-    # Whatever a network connection, or a model without weights, makes of it.
-    except Exception as error:
-        raise InputError(f"the weights of {name} cannot be fetched ({error}): give a file with --weights") from error
-
-
 def _load_weights(model: nn.Module, name: str, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"there are no weights {path}")
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    # What a broken file raises depends on where it is broken.
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} cannot be read as weights ({reason})") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    # What DataParallel wrote has its name before each parameter's.
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    try:
-        model.load_state_dict(plain)
+        model.load_state_dict(read_weights(path))
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2]
         raise InputError(f"{path} does not fit {name} with 1000 classes:{''.join(first)[:300]}") from error

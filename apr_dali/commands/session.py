@@ -17,6 +17,7 @@ from torch import nn
 from apr_dali.commands.networks import Network, load_network
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.small_sets import SIDE, is_image_folder
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
@@ -47,6 +48,11 @@ class Session:
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
             check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
 
+    def takes_small(self, data: str) -> bool:
+        """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
+        network = self.network
+        return network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+
     def state(self, name: str, **settings: Any) -> State:
         """What the evaluation `name` has finished in an earlier run with the same `settings` and network."""
         return State(self.output / f"{name}.state.json", {**self.settings(), **settings})
@@ -60,7 +66,7 @@ class Session:
             "mean": network.mean,
             "std": network.std,
             "image_size": network.image_size,
-            "scaling": asdict(network.scaling),
+            "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
             "amp": self.feeding.amp,
         }
 
@@ -94,7 +100,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         network = load_network(args.model, args.weights, args.image_size)
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
-        feeding = Feeding(network, group, args.batch_size, args.amp, args.threads)
+        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads)
         yield Session(network, model, group, feeding, output)
 
 

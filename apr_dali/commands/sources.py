@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.commands.networks import Network
+from apr_dali.data.arrays import open_scaled
 from apr_dali.data.file_list import FileList, write_file_list
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.errors import InputError
@@ -42,11 +43,16 @@ class Feeding:
         as_it_is: bool = False,
         images: int | None = None,
     ) -> Source:
-        """The images of a folder, decoded by DALI.
+        """The images of a folder, decoded by DALI, or where the network wants them scaled whole, by Pillow.
 
         classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
         images: how many there are; None to look.
         """
+        if self.network.scaled_whole and not as_it_is:
+            found = open_set(path, classes=classes)
+            if not isinstance(found, ImageSet):
+                raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
+            return self.array(name, open_scaled(found.files, self.network.image_size), found.labels)
         count = len(open_set(path, classes=classes)) if images is None else images
 
         def open_loader() -> AbstractContextManager[Batches]:

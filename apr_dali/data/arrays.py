@@ -211,7 +211,12 @@ def _folder(directory: str | Path, split: str, size: int, classes: Sequence[str]
     found = open_set(directory, split, classes)
     if not isinstance(found, ImageSet):
         raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
-    return ArraySet(np.stack([_open(path, size) for path in found.files]), found.labels, found.classes)
+    return ArraySet(open_scaled(found.files, size), found.labels, found.classes)
+
+
+def open_scaled(files: Sequence[str], size: int) -> NDArray[np.uint8]:
+    """Image files, each scaled to a square whatever its shape: uint8 (N, size, size, 3)."""
+    return np.stack([_open(path, size) for path in files])
 
 
 def _open(path: str, size: int) -> NDArray[np.uint8]:

@@ -36,6 +36,11 @@ def open_images(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return _files(path)
 
 
+def is_image_folder(path: str | Path) -> bool:
+    """Whether `path` is a folder of image files, not CIFAR's."""
+    return Path(path).is_dir() and Path(path).name not in _CIFAR
+
+
 def _svhn(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from scipy.io import loadmat
 

@@ -25,7 +25,8 @@ class Position:
 
     trained: all steps of the epoch are done, its validation is not. loss: the mean loss of these steps then.
     best: the greatest top-1 so far, 0..1; -1 before the first. stream: the epoch at which the loader's order of images
-    began anew, part of its seed.
+    began anew, part of its seed. skipped: steps of the epoch that left the weights as they were, because the loss or a
+    gradient was not finite. in_a_row: how many of these were the last ones, of former epochs too.
     """
 
     epoch: int = 0
@@ -34,6 +35,8 @@ class Position:
     loss: float = 0.0
     best: float = -1.0
     stream: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
@@ -54,7 +57,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | No
             os.replace(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         temporary.unlink(missing_ok=True)
         cause = _os_error(error)
         if cause is None:
@@ -90,18 +93,30 @@ def save(folder: Path, state: dict[str, Any], best: bool) -> None:
         write_whole(folder / BEST, lambda file: torch.save(state, file))
 
 
-def load(path: Path, architecture: str, classes: tuple[str, ...]) -> dict[str, Any]:
+def load(path: Path, architecture: str, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
-    Raises InputError as `load_any` does, and when it is of another architecture or of other classes.
+    Raises InputError as `load_any` does, and when it is of another architecture or, unless `classes` is None, of other
+    classes.
     """
     state = load_any(path)
-    _check_fits(state, path, architecture, classes)
+    if state["architecture"] != architecture:
+        raise InputError(
+            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
+            f"use --model {state['architecture']} or another checkpoint"
+        )
+    if classes is not None:
+        check_classes(state, path, classes)
     return state
 
 
-def load_any(path: Path) -> dict[str, Any]:
-    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU.
+def load_options(path: Path) -> dict[str, Any]:
+    """The options of the run that wrote the checkpoint `path`; its tensors stay on the disk. Raises as `load_any`."""
+    return load_any(path, mmap=True)["options"]
+
+
+def load_any(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU, or with `mmap` left in the file.
 
     Raises InputError when the file is missing, truncated or something else, and names the previous checkpoint if that
     one can be read.
@@ -109,7 +124,7 @@ def load_any(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
     try:
-        return _read(path)
+        return _read(path, mmap)
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
@@ -117,8 +132,8 @@ def load_any(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"expected a checkpoint of format {_FORMAT} of this trainer")
     return state
@@ -148,12 +163,8 @@ def find_latest(folder: Path) -> Path | None:
     return next((folder / name for name in (LATEST, PREVIOUS) if (folder / name).is_file()), None)
 
 
-def _check_fits(state: dict[str, Any], path: Path, architecture: str, classes: tuple[str, ...]) -> None:
-    if state["architecture"] != architecture:
-        raise InputError(
-            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
-            f"use --model {state['architecture']} or another checkpoint"
-        )
+def check_classes(state: dict[str, Any], path: Path, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless `state`, read from `path`, is of a run on these classes in this order."""
     theirs = tuple(state["classes"])
     if theirs != classes:
         differing = next((f"{a!r} against {b!r}" for a, b in zip(theirs, classes, strict=False) if a != b), "")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from apr_dali.errors import InputError
+from apr_dali.training import launcher
 from apr_dali.training.distributed import rank_of_environment
 from apr_dali.training.interrupts import Interrupted
 
@@ -24,6 +25,7 @@ def run(main: Callable[[], None]) -> int:
     InputError and a full disk: `error: ...` on stderr, 2. Interrupted: its message, 128 + the signal's number.
     """
     try:
+        launcher.adopt()
         main()
     except InputError as error:
         return _fail(str(error))

@@ -1,4 +1,4 @@
-"""Several processes as one: started by torchrun, or a single one without it.
+"""Several processes as one: started by torchrun, srun or mpirun, or a single one without them.
 
 Decisions, states and sums of Python numbers travel over gloo on the CPU, so that they never wait for a GPU;
 gradients go over NCCL where the network is on a GPU.
@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from apr_dali.errors import InputError
+from apr_dali.training import launcher
 
 Result = TypeVar("Result")
 _SHARED_STORE = "TORCHELASTIC_USE_AGENT_STORE"
@@ -44,22 +45,34 @@ class Group:
 
 def rank_of_environment() -> int:
     """This process's number as torchrun set it, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdecimal() else 0  # what it should be is `start`'s to say
 
 
 @contextmanager
 def start(device: str) -> Iterator[Group]:
-    """Join the processes that torchrun started, or be the only one; leave again at the end.
+    """Join the processes that torchrun, srun or mpirun started, or be the only one; leave again at the end.
 
-    device: "auto", "cpu" or "gpu". Raises InputError where there is no GPU for this process.
+    device: "auto", "cpu" or "gpu". Raises InputError where there is no GPU for this process, or the processes cannot
+    meet.
     """
+    launcher.adopt()
+    _check_restart()
+    launcher.check()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local_rank)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Group(0, 1, 0, chosen)
         return
-    _check_restart()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the {os.environ['WORLD_SIZE']} processes could not meet at {meeting} ({reason}): see that all of them "
+            "start, or set MASTER_ADDR to the first one's host and MASTER_PORT to a free port there"
+        ) from error
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), local_rank, chosen)
     finally:

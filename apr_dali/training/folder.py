@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
@@ -16,8 +18,8 @@ import torch
 
 from apr_dali.config import TrainingOptions
 from apr_dali.errors import InputError
-from apr_dali.training import checkpoint
-from apr_dali.training.distributed import Group
+from apr_dali.training import checkpoint, lock
+from apr_dali.training.distributed import Group, on_main
 
 CONFIG = "config.json"
 _PACKAGES = (
@@ -29,8 +31,15 @@ _PACKAGES = (
 def choose(options: TrainingOptions, architecture: str) -> tuple[Path, Path | None]:
     """The run folder and the checkpoint to continue from, None for a fresh start.
 
-    Raises InputError when the folder belongs to another run or there is nothing to continue. Writes nothing.
+    Raises InputError when the folder belongs to another run, another process writes to it, or there is nothing to
+    continue. Writes nothing.
     """
+    folder, source = _choose(options, architecture)
+    lock.check_free(folder)
+    return folder, source
+
+
+def _choose(options: TrainingOptions, architecture: str) -> tuple[Path, Path | None]:
     if options.resume == "auto":
         folder = Path(options.output)
         latest = checkpoint.find_latest(folder)
@@ -50,7 +59,8 @@ def choose(options: TrainingOptions, architecture: str) -> tuple[Path, Path | No
 
 
 def _used(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    # A run that was killed before it wrote anything else leaves its lock.
+    return folder.exists() and (not folder.is_dir() or any(path.name != lock.LOCK for path in folder.iterdir()))
 
 
 def _check_new(folder: Path) -> None:
@@ -61,16 +71,33 @@ def _check_new(folder: Path) -> None:
         )
 
 
-def create(folder: Path, options: TrainingOptions, group: Group, resumed: Path | None) -> None:
-    """Make the folder and write config.json: options, command, versions, device.
+@contextmanager
+def occupied(folder: Path, options: TrainingOptions, group: Group, resumed: Path | None) -> Iterator[None]:
+    """While entered, the folder is this run's: made, locked against other processes, with a config.json that is true.
+
+    Entered by all processes together; the main one does the work. Raises InputError if another process has the folder.
+    """
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                reason = f"{error.strerror}; choose another --output"
+                raise InputError(f"cannot make the run folder {folder}: {reason}") from error
+            stack.enter_context(lock.hold(folder))
+            _describe(folder, options, group, resumed)
+
+        on_main(group, begin)
+        yield
+
+
+def _describe(folder: Path, options: TrainingOptions, group: Group, resumed: Path | None) -> None:
+    """Write config.json: options, command, versions, device.
 
     A run that continues from `previous.pt` of the same folder has a broken `latest.pt` beside it: the good one takes
     its place, or the next checkpoint would push the broken one over the good one.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the run folder {folder}: {error.strerror}; choose another --output") from error
     if resumed is not None and resumed.resolve() == (folder / checkpoint.PREVIOUS).resolve():
         os.replace(resumed, folder / checkpoint.LATEST)
     text = json.dumps({"options": asdict(options), "command": sys.argv, **environment(group)}, indent=2) + "\n"

@@ -24,8 +24,12 @@ _NAMED = 10  # broken images that an error lists
 Images = ImageSet | TarSet
 
 
-def open_parts(options: ImageNetOptions, group: Group) -> tuple[Images | None, Images]:
+def open_parts(
+    options: ImageNetOptions, group: Group, classes: tuple[str, ...] | None = None
+) -> tuple[Images | None, Images]:
     """The training images (None with --eval-only) and the validation images, of one list of classes.
+
+    classes: with --eval-only, those of the checkpoint.
 
     --data DIR gives DIR/train and DIR/val; each --train DIR adds DIR/train, or DIR itself where that has the class
     folders; --val takes the place of DIR/val. `--data sample` is written first unless a ./sample is there.
@@ -34,7 +38,7 @@ def open_parts(options: ImageNetOptions, group: Group) -> tuple[Images | None, I
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
-    trained = classes = None
+    trained = None
     components = Components(options.tar_image or None, options.tar_label)
     if not options.eval_only:
         sets = [open_set(options.data, "train", components=components)] if options.data else []

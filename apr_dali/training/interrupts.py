@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -44,7 +45,8 @@ class Interrupts:
         self.signum = self.signum or signum
         if self._announce:
             # Not print(): a handler may run in the middle of another print, whose buffer cannot be entered twice.
-            os.write(sys.stderr.fileno(), b"\nstopping after this step; Ctrl-C once more quits at once\n")
+            with suppress(OSError, ValueError):  # nobody may listen any more
+                os.write(sys.stderr.fileno(), b"\nstopping after this step; Ctrl-C once more quits at once\n")
 
     def watch(self, batches: Iterable[Item], message: str) -> Iterator[Item]:
         """`batches`, ended by Interrupted(message) as soon as a signal came: for work that needs no saving."""

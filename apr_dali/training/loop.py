@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from apr_dali.config import TrainingOptions
 from apr_dali.errors import InputError
-from apr_dali.training import checkpoint, distributed
+from apr_dali.training import checkpoint, distributed, finite
 from apr_dali.training.checkpoint import Position
+from apr_dali.training.decoration import say
 from apr_dali.training.distributed import Group
 from apr_dali.training.interrupts import Interrupted, Interrupts
 from apr_dali.training.optimiser import learning_rate, make_optimiser, set_learning_rate
@@ -29,6 +29,7 @@ AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # after the signal; on a GPU the processes should not meet more often than they have to.
 _AGREE_EVERY = {"cpu": 1, "cuda": 10}
 _LOGS_PER_EPOCH = 20
+_NOT_FINITE = "the loss or a gradient was not finite"
 
 
 class Loader(Protocol):
@@ -106,6 +107,9 @@ class Trainer:
         self.rate = options.lr
         self._images, self._seconds = 0, 0.0
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=group.device)
+        # GradScaler leaves steps out in any case, and synchronises for it.
+        self._skips = options.on_nonfinite == "skip" or options.amp == "fp16"
+        self._sound = torch.ones((), dtype=torch.bool, device=group.device)
         self._saved_at = time.monotonic()
         # Dropout and its kin differ between the processes; the weights above came from one seed on all.
         torch.manual_seed(options.seed + 1 + group.rank)
@@ -114,12 +118,29 @@ class Trainer:
         return view_loss(network(images), targets, views, self.options.label_smoothing)
 
     def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
-        """One update of the weights; returns the loss, a scalar on the device."""
+        """One update of the weights; returns the loss, a scalar on the device.
+
+        Where the loss or a gradient is not finite on any process, and such steps are to be skipped, the network stays
+        as it was and the position counts them.
+        """
+        if len(images) == 1:
+            # Broken images that were left out may leave a single one, which batch norm refuses. Twice: the same mean.
+            images, targets = torch.cat([images, images]), torch.cat([targets, targets])
+        before = finite.Buffers(self.model) if self._skips else None
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
             loss = self.objective(self._network, images, targets, views)
         self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimiser)
+        self.scaler.scale(finite.spread(loss)).backward()
+        self.scaler.unscale_(self.optimiser)
+        sound = finite.sound_gradients(self.model)
+        if before is not None and not sound:  # synchronises
+            before.put_back()
+            self.position.skipped += 1
+            self.position.in_a_row += 1
+        else:
+            self._sound &= sound
+            self.position.in_a_row = 0
+            self.scaler.step(self.optimiser)
         self.scaler.update()
         return loss.detach()
 
@@ -132,8 +153,12 @@ class Trainer:
         records.begin_epoch(position.epoch, position.step, steps)
         if not position.trained:
             self._train_steps(loader, folder, records, interrupts)
-            loss = self._finite(distributed.total(self.group, [float(self._loss_sum)])[0])
-            position.trained, position.loss = True, loss / (self.group.world * steps)
+            self._check_finite(folder)
+            (loss,) = distributed.total(self.group, [float(self._loss_sum)])
+            counted = self.group.world * (steps - position.skipped)
+            position.trained, position.loss = True, loss / counted if counted else float("nan")
+            if position.skipped and self.group.main:
+                say(f"epoch {position.epoch + 1}: {position.skipped} of {steps} steps skipped, {_NOT_FINITE}")
             # Validation can take long: what was trained is safe before it.
             self.save(loader, folder)
         self.rate = learning_rate(self.options, position.epoch, steps - 1, steps)
@@ -147,14 +172,18 @@ class Trainer:
             rate = learning_rate(self.options, position.epoch, position.step, steps)
             set_learning_rate(self.optimiser, rate)
             loss = self.step(images, targets, loader.views)
-            self._loss_sum += loss
             position.step += 1
+            if position.in_a_row == 0:
+                self._loss_sum += loss
+            elif position.in_a_row > self.options.skip_limit:
+                raise self._diverged(folder, f", as in the {self.options.skip_limit} steps before")
             self._images += len(targets) // loader.views * self.group.world
             self._seconds = time.perf_counter() - started
             self.images_per_second = self._images / self._seconds
             if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
-                value = self._finite(float(loss))  # synchronises
-                records.step(position.epoch, position.step, value, rate, self.images_per_second)
+                self._check_finite(folder)
+                if position.in_a_row == 0:
+                    records.step(position.epoch, position.step, float(loss), rate, self.images_per_second)
             records.advance(self.images_per_second)
             if position.step < steps:
                 self._agree(loader, folder, interrupts)
@@ -166,7 +195,7 @@ class Trainer:
         better = top1 > self.position.best
         self.position.best = max(self.position.best, top1)
         self.position.epoch, self.position.step, self.position.trained = self.position.epoch + 1, 0, False
-        self.position.loss = 0.0
+        self.position.loss, self.position.skipped = 0.0, 0
         self._loss_sum.zero_()
         self.save(loader, folder, best=better)
 
@@ -179,18 +208,24 @@ class Trainer:
         signum, due_anywhere = distributed.maximum(self.group, [interrupts.signum, int(due)])
         if not signum and not due_anywhere:
             return
-        self._finite(distributed.total(self.group, [float(self._loss_sum)])[0])
+        self._check_finite(folder)
         self.save(loader, folder)
         if signum:
             raise Interrupted(signum, f"stopped; continue with --resume auto --output {folder}")
 
-    def _finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise InputError(
-                f"training diverged: the loss is {loss} in epoch {self.position.epoch + 1}, step {self.position.step}. "
-                "The last checkpoint is from before; try a smaller --lr or a longer --warmup-epochs"
-            )
-        return loss
+    def _check_finite(self, folder: Path) -> None:
+        """Raise InputError if a step was not sound: what came after it is lost, and must not be saved."""
+        if not self._sound:  # synchronises
+            raise self._diverged(folder, "; --on-nonfinite skip leaves out single batches that do this")
+
+    def _diverged(self, folder: Path, how: str) -> InputError:
+        latest = checkpoint.find_latest(folder)
+        before = f"Continue with --resume {latest}" if latest else f"No checkpoint has been written to {folder} yet"
+        rising = "" if self.options.cyclic else " or a longer --warmup-epochs"
+        return InputError(
+            f"training diverged: {_NOT_FINITE} at epoch {self.position.epoch + 1}, step {self.position.step}{how}. "
+            f"Try a smaller --lr{rising}. {before}"
+        )
 
     def save(self, loader: Loader, folder: Path, best: bool = False) -> None:
         """Write the checkpoint of this moment, between two steps or two epochs."""
@@ -220,9 +255,15 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it."""
+        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it.
+
+        Of the optimiser only what it has gathered: its settings, which a state holds too, are those of our options.
+        """
         self.model.load_state_dict(state["model"])
+        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
+        for group, ours in zip(self.optimiser.param_groups, settings, strict=True):
+            group.update(ours)
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -248,7 +289,7 @@ class Trainer:
         """Begin the interrupted epoch again, in a new order of images; the weights stay as they are."""
         position = self.position
         if not position.trained:
-            position.step = 0
+            position.step = position.skipped = 0
             self._loss_sum.zero_()
         position.stream = position.epoch + 1
         torch.manual_seed(self.options.seed + 1 + self.group.rank + self.group.world * position.stream)

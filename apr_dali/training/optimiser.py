@@ -17,7 +17,8 @@ def make_optimiser(model: nn.Module, options: TrainingOptions) -> SGD:
         lr=options.lr,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
-        nesterov=options.nesterov,
+        # Without momentum Nesterov's is the same, and torch refuses it.
+        nesterov=options.nesterov and options.momentum > 0,
     )
 
 

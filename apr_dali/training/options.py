@@ -1,4 +1,8 @@
-"""The command line of a trainer, made from the fields of its options (`apr_dali.config`)."""
+"""The command line of a trainer, made from the fields of its options (`apr_dali.config`).
+
+A command that reads a checkpoint takes from it what is not given: how the run was trained, not where its images are
+nor how this machine works.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,18 @@ import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from apr_dali.config import GROUPS, flag
 from apr_dali.errors import InputError
+from apr_dali.training import checkpoint
 
 Options = TypeVar("Options")
+_OF_A_START = ("data", "train", "val", "download", "check", "compile")
+"""Beside those of the machine and of the run folder: what each start of a run is told anew."""
+_OF_THE_BEGINNING = ("recipe", "weights")
+"""What a run cannot be told later: it has been followed already."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +39,8 @@ def parse(
 
     recipes: other defaults by the value of --recipe, if `kind` has that option.
 
+    With --resume or --eval-only, options that are not given are those of the checkpoint; see `kept`.
+
     Raises InputError for an unknown option, a value of the wrong type or out of range; prints --help and exits.
     """
     parser = build_parser(kind, description)
@@ -38,7 +50,63 @@ def parse(
     chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()
     }
-    return kind(**{**(recipes or {}).get(chosen.get("recipe", ""), {}), **chosen})
+    path = _checkpoint(chosen)
+    if path is None:
+        return kind(**{**(recipes or {}).get(chosen.get("recipe", ""), {}), **chosen})
+    known = _known(kind, path)
+    for name in _OF_THE_BEGINNING:
+        began = known.get(name, getattr(kind, name, None))
+        if chosen.get(name, began) != began:
+            raise InputError(
+                f"{path} is of a run that began with {flag(name)} {_shown(began)}: "
+                f"{flag(name)} {_shown(chosen[name])} needs a new run"
+            )
+    try:
+        return kind(**{**known, **chosen})
+    except InputError as error:
+        raise InputError(f"{error} (what is not given is taken from the checkpoint {path})") from error
+
+
+def kept(item: Field[Any]) -> bool:
+    """Whether a checkpoint's value of this option is the default of a command that reads the checkpoint."""
+    if item.name in _OF_THE_BEGINNING:
+        return True
+    return item.metadata["group"] not in ("machine", "run") and item.name not in _OF_A_START
+
+
+def changes(before: Mapping[str, Any], options: Any) -> list[str]:
+    """What differs between the options of a checkpoint and those of the run that continues it: "--lr 0.1 → 0.2"."""
+    return [
+        f"{flag(item.name)} {_shown(before[item.name])} → {_shown(getattr(options, item.name))}"
+        for item in fields(options)
+        if kept(item) and before.get(item.name, getattr(options, item.name)) != getattr(options, item.name)
+    ]
+
+
+def _checkpoint(chosen: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that the command line names; None if there is none, or not a single one."""
+    resume, validated = chosen.get("resume"), chosen.get("eval_only")
+    if resume and validated:
+        return None
+    if resume == "auto":
+        return checkpoint.find_latest(Path(chosen["output"])) if chosen.get("output") else None
+    path = Path(resume or validated or "")
+    return path if path.is_file() else None
+
+
+def _known(kind: type[Any], path: Path) -> dict[str, Any]:
+    """The options of the checkpoint `path` that hold for a command that reads it."""
+    theirs = checkpoint.load_options(path)
+    foreign = sorted(set(theirs) - {item.name for item in fields(kind)})
+    if foreign:
+        raise InputError(
+            f"{path} was not written by this trainer, or by a later version: it has {', '.join(map(flag, foreign))}"
+        )
+    return {item.name: theirs[item.name] for item in fields(kind) if kept(item) and item.name in theirs}
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "none"
 
 
 def build_parser(kind: type[Any], description: str) -> argparse.ArgumentParser:
@@ -65,7 +133,8 @@ def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
     """
     text = item.metadata["text"].replace("%", "%%")
     if hint is bool:
-        return {"action": "store_true", "help": text}
+        # Both ways: a checkpoint may have switched it on.
+        return {"action": argparse.BooleanOptionalAction, "help": text}
     inner = get_args(hint)
     several = inner and get_origin(hint) is tuple
     defaults = item.default if isinstance(item.default, tuple) else (item.default,)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from apr_dali.training import checkpoint
 from apr_dali.training.adversarial import DROP, Ball, pgd_accuracy
+from apr_dali.training.decoration import say
 from apr_dali.training.distributed import on_main
 from apr_dali.training.loop import Trainer
 from apr_dali.training.records import Records
@@ -71,10 +72,9 @@ class Watch:
     def _collapsed(self, epoch: int, before: float, accuracy: float) -> None:
         trainer = self._trainer
         if trainer.group.main:
-            print(
+            say(
                 f"warning: catastrophic overfitting in epoch {epoch}: the accuracy under PGD fell from {before:.1%} to "
-                f"{accuracy:.1%}. Try --adversarial n-fgsm, a smaller --epsilon or --on-overfitting stop",
-                flush=True,
+                f"{accuracy:.1%}. Try --adversarial n-fgsm, a smaller --epsilon or --on-overfitting stop"
             )
         if not self._stop:
             return
@@ -84,4 +84,4 @@ class Watch:
         trainer.position.epoch = trainer.options.epochs - 1
         self.stopped = True
         if trainer.group.main:
-            print(f"stopped after epoch {epoch}, with the weights of the epoch before", flush=True)
+            say(f"stopped after epoch {epoch}, with the weights of the epoch before")

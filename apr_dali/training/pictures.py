@@ -19,6 +19,7 @@ from apr_dali.training.checkpoint import write_whole
 CURVES, SAMPLES = "curves.png", "samples.png"
 _INCHES = 2.3  # of one sample
 _DPI = 110
+_NAME_LENGTH = 40
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
@@ -66,7 +67,9 @@ def draw_samples(
         for row, axes in enumerate(grid[:, column]):
             axes.imshow(pictures[row])
             axes.set(xticks=[], yticks=[])
-            axes.set_xlabel(names[row] if column == 0 else captions[row], fontsize=7)
+            # Names of classes are the user's: they may hold dollars, which are no formula, or bytes that are no text.
+            caption = _drawable(names[row]) if column == 0 else captions[row]
+            axes.set_xlabel(caption, fontsize=7, parse_math=False)
         grid[0, column].set_title(title, fontsize=9)
     settings = f"overflow {recipe.overflow}, axes {recipe.axes}, {recipe.pair_probability:.0%} of batches mixed"
     figure.suptitle(f"--aug {options.aug}" + ("" if options.aug == "none" else f" ({settings})"), fontsize=10)
@@ -112,6 +115,11 @@ def _banded(images: NDArray[np.uint8], spectrum: Spectrum) -> NDArray[np.uint8]:
     seen = np.moveaxis(banded(np.moveaxis(images, -1, 1) / 255, spectrum), 1, -1)
     low, high = (np.percentile(seen, percent, axis=(1, 2, 3), keepdims=True) for percent in (1, 99))
     return np.clip(np.rint(255 * (seen - low) / np.maximum(high - low, 1e-9)), 0, 255).astype(np.uint8)
+
+
+def _drawable(name: str) -> str:
+    shown = name.encode(errors="replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)[:_NAME_LENGTH]
 
 
 def _describe(draws: SingleDraws, n: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from datetime import datetime, timedelta
@@ -10,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.training.checkpoint import Position, write_whole
+from apr_dali.training.decoration import decoration, say
 
 METRICS = "metrics.jsonl"
+_NUMBERS = {
+    "step": ("epoch", "step", "global_step", "train_loss", "lr"),
+    "epoch": ("epoch", "global_step", "train_loss", "val_loss", "top1", "top5", "lr"),
+}
+"""What a row of metrics.jsonl has at least, by its kind."""
 # Where no terminal draws a bar, a line after so many seconds.
 _LINE_EVERY = 30.0
 
@@ -27,25 +34,30 @@ class Records:
         self._steps_here = 0  # steps of this process, whose time gives the end time
         self._epoch = self._step = self._steps = 0
         self._bar: Any = None
+        self._board: Any = None
+        self._appendable = True  # the file holds all rows and ends with a line break
         self.rows: list[dict[str, Any]] = []
         if not active:
             return
         self.rows = [row for row in _read(self._path) if _before(row, position)]
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        write_whole(self._path, lambda file: file.write(lines.encode()))
-        from torch.utils.tensorboard import SummaryWriter
+        self._write_all()
+        with decoration("opening TensorBoard's files"):
+            from torch.utils.tensorboard import SummaryWriter
 
-        purge = max((row["global_step"] for row in self.rows), default=-1) + 1
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+            purge = max((row["global_step"] for row in self.rows), default=-1) + 1
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
         """Epoch `epoch` (from 0) goes on after `done` of its `steps` steps."""
         self._epoch, self._step, self._steps = epoch, done, steps
-        if self._active and done < steps and sys.stderr.isatty():
-            from tqdm import tqdm
+        if not self._active or done == steps:
+            return
+        with decoration("showing the progress"):
+            if sys.stderr.isatty():
+                from tqdm import tqdm
 
-            title = f"epoch {epoch + 1}/{self._epochs}"
-            self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, unit="step")
+                title = f"epoch {epoch + 1}/{self._epochs}"
+                self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, unit="step")
 
     def advance(self, images_per_second: float) -> None:
         """One step is done."""
@@ -53,6 +65,10 @@ class Records:
         self._steps_here += 1
         if not self._active:
             return
+        with decoration("showing the progress"):
+            self._show(images_per_second)
+
+    def _show(self, images_per_second: float) -> None:
         now = time.monotonic()
         rate = f"{images_per_second:.0f} images/s, ends {self._end_time(now)}"
         if self._bar is not None:
@@ -61,7 +77,7 @@ class Records:
             self._end_bar(when=self._step == self._steps)
         elif now - self._line_at >= _LINE_EVERY:
             self._line_at = now
-            print(f"epoch {self._epoch + 1}/{self._epochs}  step {self._step}/{self._steps}  {rate}", flush=True)
+            say(f"epoch {self._epoch + 1}/{self._epochs}  step {self._step}/{self._steps}  {rate}")
 
     def _end_time(self, now: float) -> str:
         left = (self._epochs - self._epoch) * self._steps - self._step
@@ -83,11 +99,10 @@ class Records:
         """Keep the result of epoch `epoch` (from 0) and print it."""
         self._keep({"kind": "epoch", "epoch": epoch + 1, **row}, (epoch + 1) * self._steps)
         if self._active:
-            print(
+            say(
                 f"epoch {epoch + 1}/{self._epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}"
                 f"  top-1 {row['top1']:.2%}  top-5 {row['top5']:.2%}  lr {row['lr']:.3g}"
-                f"  {row['images_per_second']:.0f} images/s",
-                flush=True,
+                f"  {row['images_per_second']:.0f} images/s"
             )
 
     def _keep(self, row: dict[str, Any], global_step: int) -> None:
@@ -95,29 +110,61 @@ class Records:
             return
         row |= {"global_step": global_step, "time": time.time()}
         self.rows.append(row)
-        with open(self._path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name in ("train_loss", "val_loss", "top1", "top5", "lr", "images_per_second"):
-            if name in row:
-                self._board.add_scalar(f"{row['kind']}/{name}", row[name], global_step)
-        self._board.flush()
+        with decoration(f"writing {self._path}"):
+            appendable, self._appendable = self._appendable, False
+            if appendable:
+                with open(self._path, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+            else:
+                self._write_all()
+            self._appendable = True
+        if self._board is not None:
+            with decoration("writing TensorBoard's files"):
+                for name in ("train_loss", "val_loss", "top1", "top5", "lr", "images_per_second"):
+                    if name in row:
+                        self._board.add_scalar(f"{row['kind']}/{name}", row[name], global_step)
+                self._board.flush()
+
+    def _write_all(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_whole(self._path, lambda file: file.write(lines.encode()))
 
     def __enter__(self) -> Records:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_bar()
-        if self._active:
-            self._board.close()
+        with decoration("closing the records"):
+            self._end_bar()
+            if self._board is not None:
+                self._board.close()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that a crash cut short is left out."""
+    """The rows of metrics.jsonl; a last line that a crash cut short is left out.
+
+    Where another line is no row of ours, a warning says so, and the file as it was is kept beside it.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
     # What follows the last line break is not whole.
-    return [json.loads(line) for line in lines[:-1]]
+    rows = [_row(line) for line in path.read_text(errors="replace").split("\n")[:-1]]
+    bad = [str(number) for number, row in enumerate(rows, start=1) if row is None]
+    if bad:
+        kept = path.with_name(f"{path.name}.unreadable")
+        shutil.copyfile(path, kept)
+        told = ", ".join(bad[:10]) + (" …" if len(bad) > 10 else "")
+        print(f"warning: {path} has no row in line {told}: left out, and kept in {kept.name}", file=sys.stderr)
+    return [row for row in rows if row is not None]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """The row of metrics.jsonl that a line holds, None if it holds none."""
+    try:
+        row = json.loads(line)
+        numbers = _NUMBERS[row["kind"]]
+        return row if all(isinstance(row[name], (int, float)) for name in numbers) else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _before(row: dict[str, Any], position: Position) -> bool:

@@ -149,10 +149,10 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
     from apr_dali.data.folders import ImageSet, open_set
-    from apr_dali.data.small_sets import SIDE, open_images
+    from apr_dali.data.small_sets import open_images
 
     network = session.network
-    if network.image_size == SIDE:
+    if session.takes_small(data):
         images, labels = open_images(data)
         chosen = evenly(len(images), limit)
         images, labels = images[chosen], labels[chosen]
@@ -174,12 +174,21 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
 def _decoded(session: Session, part: ImageSet) -> Images:
     """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
     from apr_dali.config import AprRecipe
+    from apr_dali.data.arrays import open_scaled
     from apr_dali.pipelines.loader import ImageNetLoader
 
     recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
-    feeding, size = session.feeding, session.network.image_size
+    feeding, network = session.feeding, session.network
+    if network.scaled_whole:
+        return open_scaled(part.files, network.image_size)
     with ImageNetLoader(
-        part, feeding.batch_size, train=False, image_size=size, threads=feeding.threads, recipe=recipe
+        part,
+        feeding.batch_size,
+        train=False,
+        image_size=network.image_size,
+        scaling=network.scaling,
+        threads=feeding.threads,
+        recipe=recipe,
     ) as loader:
         planes = np.concatenate([images.numpy() for images, _ in loader])
     return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8)

@@ -1,0 +1,160 @@
+"""Weights of others' files: how they are read, and what becomes of the head."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from apr_dali.errors import InputError
+from apr_dali.models.registry import create_model
+from apr_dali.models.weights import begin_with, pretrained, read_weights
+
+
+def network(classes: int = 7, seed: int = 0, name: str = "wrn-16-1") -> nn.Module:
+    torch.manual_seed(seed)
+    return create_model(name, classes)
+
+
+def prefixed(prefix: str, state: dict) -> dict:
+    return OrderedDict((prefix + name, value) for name, value in state.items())
+
+
+FORMS = {
+    "state dict": lambda state: state,
+    "torchvision": lambda state: {"model": state, "optimizer": {}, "args": argparse.Namespace(lr=0.1, data="d")},
+    "timm": lambda state: {"epoch": 3, "arch": "x", "state_dict": state, "args": argparse.Namespace(opt="sgd")},
+    "DataParallel": lambda state: {"state_dict": prefixed("module.", state)},
+    "compiled": lambda state: prefixed("_orig_mod.", state),
+    "compiled and DDP": lambda state: {"model": prefixed("_orig_mod.module.", state)},
+    "Lightning": lambda state: {"state_dict": prefixed("model.", state), "pytorch-lightning_version": "2"},
+    "average": lambda state: prefixed("module.", state) | {"n_averaged": torch.tensor(5)},
+    "ours": lambda state: {"format": 1, "classes": ["a"], "model": state, "options": {"model": "wrn-16-1"}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_read(tmp_path, form):
+    state = network().state_dict()
+    torch.save(FORMS[form](state), tmp_path / "w.pt")
+    found = read_weights(tmp_path / "w.pt")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_safetensors_are_read(tmp_path):
+    state = network().state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    assert all(torch.equal(value, state[name]) for name, value in read_weights(tmp_path / "w.safetensors").items())
+
+
+class _Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("evil",))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (_Evil(), "cannot be read as weights"),
+        ({"a": 3}, "holds no weights"),
+        ({}, "holds no weights"),
+        ([1], "no weights"),
+    ],
+    ids=["code", "numbers", "nothing", "list"],
+)
+def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, told):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "w.pt")
+    with pytest.raises(InputError, match=told) as error:
+        read_weights(Path("w.pt"))
+    assert "weights_only" not in str(error.value), "nobody is told how to run it"
+    assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text"])
+def test_a_file_that_is_missing_or_broken_is_named(tmp_path, content):
+    path = tmp_path / "w.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["wrn-16-1", "shufflenet_v2_x0_5", "squeezenet1_1", "timm/test_resnet"])
+def test_a_head_for_other_classes_is_made_anew(name):
+    theirs, ours = network(11, seed=1, name=name), network(7, seed=2, name=name)
+    fresh = {key: value.clone() for key, value in ours.state_dict().items()}
+    told = begin_with(ours, name, 7, theirs.state_dict(), "w.pt")
+    state = theirs.state_dict()
+    changed = [key for key, value in ours.state_dict().items() if value.shape != state[key].shape]
+    new = [key for key in changed if torch.equal(ours.state_dict()[key], fresh[key])]
+    assert len(new) == 2
+    assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items() if key not in new)
+    assert told == f"starting from w.pt; the head ({', '.join(sorted(new))}) is new, for 7 classes, there it has 11"
+
+
+def test_a_head_for_as_many_classes_is_kept():
+    theirs, ours = network(seed=1), network(seed=2)
+    assert (
+        begin_with(ours, "wrn-16-1", 7, theirs.state_dict(), "w.pt")
+        == "starting from w.pt, with its head for 7 classes"
+    )
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+
+
+def test_weights_without_a_head_get_one():
+    theirs = network(seed=1)
+    state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("head.")}
+    ours = network(seed=2)
+    told = begin_with(ours, "wrn-16-1", 7, state, "w.pt")
+    assert "the head (head.bias, head.weight) is new, for 7 classes, there it has none" in told
+    assert all(torch.equal(ours.state_dict()[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("change", ["another width", "missing", "foreign", "another network", "head of another width"])
+def test_what_is_not_of_the_network_is_refused_and_leaves_it(change):
+    ours, state = network(16, seed=2), dict(network(11, seed=1).state_dict())
+    name = "first.weight"
+    if change == "another width":
+        state[name] = state[name][:, :2]
+    elif change == "missing":
+        del state[name]
+    elif change == "foreign":
+        name = "extra.weight"
+        state[name] = torch.zeros(1)
+    elif change == "another network":
+        state, name = network(16, name="resnet18").state_dict(), "conv1.weight"
+    else:
+        name = "head.weight"
+        state[name] = state[name][:, :3]
+    before = {key: value.clone() for key, value in ours.state_dict().items()}
+    with pytest.raises(InputError, match=r"the weights w\.pt are not of this network") as error:
+        begin_with(ours, "wrn-16-1", 16, state, "w.pt")
+    assert change == "another network" or name in str(error.value)
+    assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
+
+
+def test_weights_that_nobody_has_published(monkeypatch):
+    import torchvision
+
+    with pytest.raises(InputError, match="nobody has published weights of cifar/wrn-40-2"):
+        pretrained("cifar/wrn-40-2")
+    monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(InputError, match=r"the weights of resnet18 cannot be fetched \(no network\)"):
+        pretrained("resnet18")
+
+
+def test_auxiliary_heads_of_pretrained_networks_are_left_out():
+    import torchvision
+
+    theirs = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    told = begin_with(network(5, name="googlenet"), "googlenet", 5, theirs.state_dict(), "the pretrained one")
+    assert "is new, for 5 classes, there it has 1000" in told
