@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,18 @@ class Source:
     """A set of images to run over.
 
     name: unlike any other's. images: how many, over all processes. open: gives this process's batches; closed after.
+    identity: of the set itself, see `apr_dali.data.fingerprint`; asked once, by all processes together.
     """
 
     name: str
     images: int
     open: Callable[[], AbstractContextManager[Batches]]
+    identity: Callable[[], str]
+
+    @cached_property
+    def key(self) -> str:
+        """Under which results on this set are kept: another set of the same name has another."""
+        return f"{self.name} {self.identity()}"
 
 
 class ClassSlice(nn.Module):
@@ -61,15 +69,15 @@ def evaluate_each(
     Shows a progress bar on the first process where stderr is a terminal. Processes share the work as in
     `apr_dali.eval.clean.evaluate`.
     """
-    with progress([s for s in sources if s.name not in state]) as bar:
+    with progress([s for s in sources if s.key not in state]) as bar:
         for source in sources:
-            if source.name in state:
+            if source.key in state:
                 continue
             bar.set_description(source.name)
             with source.open() as batches:
                 result = evaluate(model, counted(batches, bar), device, amp)
-            state.put(source.name, asdict(result))
-    return {source.name: CleanResult(**state.get(source.name)) for source in sources}
+            state.put(source.key, asdict(result))
+    return {source.name: CleanResult(**state.get(source.key)) for source in sources}
 
 
 def progress(sources: Sequence[Source]) -> tqdm:

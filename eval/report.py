@@ -85,8 +85,8 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
-def sections(report: Report, pictures: Mapping[str, Sequence[tuple[str, bytes]]]) -> list[Section]:
-    """The parts of a report's page. pictures: title and PNG of each, by evaluation."""
+def sections(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> list[Section]:
+    """The parts of a report's page. pictures: by evaluation, the PNG by the title that `CAPTIONS` puts in words."""
     results = report["evaluations"]
     found = [
         Section("Summary", tables=(Table(("measure", report["settings"]["network"]), tuple(summary(report).items())),))
@@ -95,12 +95,26 @@ def sections(report: Report, pictures: Mapping[str, Sequence[tuple[str, bytes]]]
         made = _SECTIONS.get(name)
         if made:
             title, notes, tables = made(result)
-            found.append(Section(title, notes, tables, tuple(pictures.get(name, ()))))
+            shown = tuple((CAPTIONS[kind], png) for kind, png in pictures.get(name, {}).items())
+            found.append(Section(title, (*notes, *_kept_note(report, name)), tables, shown))
     found.append(Section("Published numbers, in percent", (NOTE,), (_published(),)))
     for title, key in (("Not measured: not found", "missing"), ("Not measured: failed", "failed")):
         if report[key]:
             found.append(Section(title, tables=(Table(("set", "what to do"), tuple(map(tuple, report[key]))),)))
     return [*found, _settings(report)]
+
+
+CAPTIONS = {
+    "errors": "Error by corruption and severity",
+    "reliability": "Accuracy by confidence, and how many images have which confidence",
+    "scores": "Histograms of the score: in-distribution against each other set",
+}
+"""What the pictures of evaluations show, by the title that they are written under."""
+
+
+def _kept_note(report: Report, name: str) -> tuple[str, ...]:
+    dates = sorted(report["kept"].get(name, {}).values())
+    return (f"{len(dates)} of its parts were kept from earlier runs: {dates[0]} to {dates[-1]}.",) if dates else ()
 
 
 _Made = tuple[str, tuple[str, ...], tuple[Table, ...]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class State:
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._main = not shared or not dist.is_initialized() or dist.get_rank() == 0
-        outcome: list[Any] = [{}, None]
+        outcome: list[Any] = [({}, {}), None]
         if self._main and path is not None and path.exists():
             try:
                 outcome[0] = self._read(path)
@@ -38,14 +39,22 @@ class State:
             dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise InputError(outcome[1])
-        self._parts: dict[str, Any] = outcome[0]
+        self._parts: dict[str, Any] = outcome[0][0]
+        self._finished: dict[str, str] = outcome[0][1]
+        self._earlier = set(self._parts)
+        self._taken: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
     def get(self, name: str) -> Any:
         """The part `name`, as `put` was given it but for what JSON makes of it."""
+        self._taken.add(name)
         return self._parts[name]
+
+    def kept(self) -> dict[str, str]:
+        """Of the parts that `get` gave, those of an earlier run, each with the time at which it was finished."""
+        return {name: self._finished[name] for name in sorted(self._taken & self._earlier)}
 
     def put(self, name: str, value: Any) -> None:
         """Keep `value`, which JSON can hold, as the finished part `name`; it is on the disk when this returns."""
@@ -54,14 +63,18 @@ class State:
     def put_all(self, values: Mapping[str, Any]) -> None:
         """Keep several finished parts at once, as `put` keeps one."""
         self._parts.update(json.loads(json.dumps(values)))
+        self._finished.update(dict.fromkeys(values, datetime.now().astimezone().isoformat(timespec="seconds")))
+        self._earlier.difference_update(values)
         if self._main and self._path is not None:
-            text = json.dumps({"settings": self._settings, "parts": self._parts})
+            text = json.dumps({"settings": self._settings, "parts": self._parts, "finished": self._finished})
             write_whole(self._path, text.encode())
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            theirs, parts = found["settings"], found["parts"]
+            theirs, parts, finished = found["settings"], found["parts"], found["finished"]
+            if not set(parts) <= set(finished):
+                raise KeyError("finished")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not the state of an evaluation: remove it, or give another folder") from error
         differing = [
@@ -74,4 +87,4 @@ class State:
                 f"{path} holds results of another evaluation ({'; '.join(differing)}): "
                 "give another folder, or remove it"
             )
-        return parts
+        return parts, finished

@@ -1,6 +1,7 @@
 """AutoAttack: against the package called directly, stopped and continued, and what must not be attacked."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert cli.main(["eval", "autoattack", "m", *map(str, [*arguments, *options])]) == 0
     result = json.loads((tmp_path / "out" / "autoattack.json").read_text())["result"]
     assert (result["images"], result["epsilon"]) == (9, 40 / 255)
-    kept = [np.load(path) for path in sorted((tmp_path / "out" / "adversarial").glob("*.npy"))]
+    kept = [np.load(path) for path in sorted(Path(result["kept_images"]).glob("*.npy"))]
     assert [len(images) for images in kept] == [5, 4]
     answers = Normalised(network().model, (0.5,) * 3, (0.25,) * 3)(torch.from_numpy(np.concatenate(kept))).argmax(1)
     listed = [line for line in (tmp_path / "out" / "autoattack.files.txt").read_text().splitlines() if ".png" in line]

@@ -239,12 +239,17 @@ def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys)
     with Image.open(tmp_path / "out" / "bands-grid.png") as picture:
         assert picture.size[0] > 1000
 
-    # What is there is not trained again; another setting is another grid.
+    # What is there is not trained again; another setting, or another set, is another grid.
     monkeypatch.setattr(small_network, "fit", None)
     assert cli.main(given) == 0
     assert json.loads((tmp_path / "out" / "bands.json").read_text())["result"] == record["result"]
-    assert cli.main([*given, "--seed", "1"]) == 2
-    assert "seed 0, now 1" in capsys.readouterr().err
+    assert "16 parts are of an earlier run" in capsys.readouterr().out
+    monkeypatch.setattr(small_network, "fit", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(pytest.fail.Exception):
+        cli.main([*given, "--seed", "1"])
+    next((tree / "val").glob("*/*.png")).unlink()
+    with pytest.raises(pytest.fail.Exception):
+        cli.main(given)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The commands `apr-dali eval …` on sets whose right numbers are known, stopped and continued, in two processes."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -116,13 +118,136 @@ def test_a_stopped_evaluation_goes_on(evaluate, corrupted, monkeypatch, tmp_path
     assert len(ran) == 10 + 1, "three cells were finished: only the fourth may run twice"
 
 
-def test_results_of_another_network_are_not_taken(evaluate, corrupted, capsys):
-    evaluate("corruption", "--data", corrupted[0])
-    other = network(model=Brightness())
-    object.__setattr__(other, "fingerprint", "4567")
-    status, _ = evaluate("corruption", "--data", corrupted[0], model=other)
-    assert status == 2
-    assert "fingerprint '0123', now '4567'" in capsys.readouterr().err
+# ---- kept results ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The sets that were run over, in place of being taken from an earlier run."""
+    real, names = passes.evaluate, []
+    monkeypatch.setattr(passes, "evaluate", lambda *arguments: names.append(1) or real(*arguments))
+    return names
+
+
+def same_but(**changes):
+    """The same network but for these fields."""
+    return dataclasses.replace(network(), **changes)
+
+
+class Indifferent(Brightness):
+    """The weights of another network, and a setting that is no weight."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, images):
+        return super().forward(images) * self.sharpness
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        same_but(fingerprint="4567"),
+        same_but(std=(0.26,) * 3),
+        same_but(image_size=36),
+        same_but(classes=("grey", "dark", "light")),
+        same_but(model=Indifferent(1.0)),
+    ],
+    ids=["weights", "std", "size", "classes", "structure"],
+)
+def test_results_of_another_network_are_not_taken(evaluate, corrupted, ran, other):
+    data = corrupted[0] / "fog" / "5"
+    evaluate("clean", "--data", data)
+    status, record = evaluate("clean", "--data", data, model=other)
+    assert (status, record["kept"], len(ran)) == (0, {}, 2)
+    # The first network's are there still.
+    assert len(evaluate("clean", "--data", data)[1]["kept"]) == 1
+    assert len(ran) == 2
+
+
+def test_networks_that_differ_in_a_setting_alone_differ():
+    first, same, second = (session.built_like(Indifferent(value), CLASSES) for value in (1.0, 1.0, -1.0))
+    assert first == same != second
+    assert session.built_like(Indifferent(1.0).train(), CLASSES) == first
+    assert session.built_like(nn.ReLU(), CLASSES) != session.built_like(nn.GELU(), CLASSES)
+
+
+def test_kept_results_say_so_and_from_when(evaluate, corrupted, ran, capsys):
+    data = ["--data", corrupted[0]]
+    _, first = evaluate("corruption", *data)
+    assert first["kept"] == {}
+    assert "of an earlier run" not in capsys.readouterr().out
+    _, second = evaluate("corruption", *data)
+    assert second["result"] == first["result"]
+    assert len(ran) == len(second["kept"]) == 10
+    assert {date[:10] for date in second["kept"].values()} == {first["date"][:10]}
+    oldest = min(second["kept"].values())
+    assert f"10 parts are of an earlier run, kept since {oldest}" in capsys.readouterr().out
+
+
+def test_other_clean_images_are_measured_anew(evaluate, corrupted, tmp_path, ran):
+    errors = []
+    for name, levels in (("a", [40, 50]), ("b", [40, 120])):
+        write_levels(tmp_path / name, {"dark": levels, "grey": [128], "light": [210]})
+        _, record = evaluate("corruption", "--data", corrupted[0], "--clean", tmp_path / name)
+        errors.append(record["result"]["clean_error"])
+    assert errors == [0, 0.25]
+    assert len(ran) == 10 + 2, "the corruptions are the same"
+
+
+def test_the_same_path_in_another_folder_is_another_set(evaluate, tmp_path, monkeypatch):
+    found = []
+    for folder, levels in (("one", [40, 50]), ("two", [40, 120])):
+        write_levels(tmp_path / folder / "val", {"dark": levels, "grey": [128], "light": [210]})
+        monkeypatch.chdir(tmp_path / folder)
+        found.append(evaluate("clean", "--data", "val")[1]["result"]["top1"])
+    assert found == [1, 0.75]
+
+
+def test_a_repaired_set_is_measured_anew(evaluate, tmp_path, ran):
+    write_levels(tmp_path / "val", {"dark": [120], "grey": [128], "light": [210]})
+    evaluate("clean", "--data", tmp_path / "val")
+    path = tmp_path / "val" / "dark" / "00.png"
+    size = path.stat().st_size
+    Image.new("RGB", (40, 40), (40,) * 3).save(path)
+    # The name is the same: the size and the time tell, each alone.
+    assert path.stat().st_size != size
+    assert evaluate("clean", "--data", tmp_path / "val")[1]["result"]["top1"] == 1
+    os.utime(path, ns=(1, 1))
+    evaluate("clean", "--data", tmp_path / "val")
+    assert len(ran) == 3
+
+
+def test_what_was_moved_keeps_its_results(evaluate, tmp_path, ran):
+    write_levels(tmp_path / "val", random_levels(1))
+    _, first = evaluate("clean", "--data", tmp_path / "val", model=same_but(name="cifar of /runs/a/best.pt"))
+    (tmp_path / "val").rename(tmp_path / "elsewhere")
+    moved = same_but(name="cifar of /kept/a/best.pt")
+    _, second = evaluate("clean", "--data", tmp_path / "elsewhere", model=moved)
+    assert (len(second["kept"]), len(ran)) == (1, 1)
+    assert second["result"] == {**first["result"], "data": str(tmp_path / "elsewhere")}
+    assert second["settings"]["network"] == "cifar of /kept/a/best.pt"
+
+
+def test_a_newer_checkpoint_of_the_same_name_is_another_network(digits_checkpoints, tmp_path):
+    Path(tmp_path / "best.pt").write_bytes(Path(digits_checkpoints[0]).read_bytes())
+    rng = np.random.default_rng(0)
+    for name in map(str, range(10)):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "val" / name / "0.png")
+    given = ["eval", "clean", str(tmp_path / "best.pt"), "--data", str(tmp_path / "val"), "--device", "cpu"]
+    records = []
+    for checkpoint in (None, digits_checkpoints[1]):
+        if checkpoint:
+            Path(tmp_path / "best.pt").write_bytes(Path(checkpoint).read_bytes())
+        assert cli.main([*given, "--output", str(tmp_path / "out")]) == 0
+        records.append(json.loads((tmp_path / "out" / "clean.json").read_text()))
+    first, second = records
+    assert first["result"]["loss"] != second["result"]["loss"]
+    assert second["kept"] == {}
+    sums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in digits_checkpoints]
+    assert [record["settings"]["file_sha256"] for record in records] == sums
 
 
 TWO_PROCESSES = """
@@ -351,9 +476,11 @@ def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
     arguments = ["--data", tmp_path / "val", "--ood", f"far={tmp_path}/far"]
     _, whole = evaluate("ood", *arguments)
     (tmp_path / "out" / "ood.json").unlink()
-    state = json.loads((tmp_path / "out" / "ood.state.json").read_text())
-    del state["parts"]["far"]
-    (tmp_path / "out" / "ood.state.json").write_text(json.dumps(state))
+    (path,) = (tmp_path / "out").glob("ood.*.state.json")
+    state = json.loads(path.read_text())
+    (far,) = (key for key in state["parts"] if key.startswith("far "))
+    del state["parts"][far]
+    path.write_text(json.dumps(state))
     real, ran = ood.collect, []
     monkeypatch.setattr(ood, "collect", lambda *arguments: ran.append(1) or real(*arguments))
     _, record = evaluate("ood", *arguments)
@@ -433,6 +560,8 @@ def test_state_keeps_what_it_was_given(tmp_path):
     second = State(path, {"size": [1, 2]})
     assert "a" in second
     assert second.get("a") == {"x": 0.1}
+    assert first.kept() == {}
+    assert list(second.kept()) == ["a"]
     assert "b" not in second
     with pytest.raises(InputError, match=r"size \[1, 2\], now \[1, 3\]"):
         State(path, {"size": [1, 3]})

@@ -215,8 +215,15 @@ def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     np.testing.assert_array_equal(ours, found.loss)
     assert (tmp_path / "out" / "heatmap-maps.png").read_bytes().startswith(b"\x89PNG")
     # Another epsilon is another map: the state of the first is not taken for it.
-    assert cli.main([*given[:-1], "3"]) == 2
-    assert "epsilon 2.0, now 3.0" in capsys.readouterr().err
+    assert "parts are of an earlier run" not in told
+    assert cli.main(given) == 0
+    assert "parts are of an earlier run" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "heatmap.json").read_text())["result"] == record["result"]
+    assert cli.main([*given[:-1], "3"]) == 0
+    assert "parts are of an earlier run" not in capsys.readouterr().out
+    other = json.loads((tmp_path / "out" / "heatmap.json").read_text())["result"]["maps"][0]
+    assert other["epsilon"] == 3
+    assert not np.array_equal(other["loss"], ours)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,10 +21,7 @@ from apr_dali.data.atomic import write_whole
 from apr_dali.data.small_sets import open_images
 from apr_dali.eval.adversarial import Attack, Normalised, check_attackable, robust_accuracy
 from apr_dali.eval.passes import Batches, Source, counted, progress
-from apr_dali.eval.state import State
 from apr_dali.training.distributed import on_main
-
-_KEPT = "adversarial"
 
 
 def autoattack(
@@ -41,18 +39,17 @@ def autoattack(
         check_attackable(
             model, next(iter(in_unit_range(network, group.device, batches)))[0], len(network.classes), attack
         )
-    state = State(
-        session.output / f"autoattack.state.{group.rank}of{group.world}.json",
-        {**session.settings(), **asdict(attack), "data": os.path.abspath(data), "limit": limit, "keep": keep}
-        | {"batch_size": session.feeding.batch_size},
-        shared=False,
-    )
+    options = {**asdict(attack), "data": source.key, "limit": limit, "batch_size": session.feeding.batch_size}
+    folder = _folder_of_kept(session, options) if keep else None
+    state = session.state("autoattack", False, **options, process=(group.rank, group.world), images=str(folder))
     with progress([source]) as bar, source.open() as batches:
         bar.set_description(f"{attack.version} {attack.norm}")
         unit = in_unit_range(network, group.device, counted(batches, bar))
-        found = robust_accuracy(model, unit, attack, state, _keeper(session) if keep else None)
+        found = robust_accuracy(model, unit, attack, state, _keeper(session, folder) if folder else None)
     result = {"data": data, **asdict(attack), **asdict(found), "robust": found.robust}
-    return session.finish("autoattack", result, {}), autoattack_text(result)
+    if folder:
+        result["kept_images"] = str(folder)
+    return session.finish("autoattack", result, {}, state), autoattack_text(result)
 
 
 def autoattack_text(result: dict[str, Any]) -> str:
@@ -87,8 +84,13 @@ def in_unit_range(network: Network, device: torch.device, batches: Batches) -> I
         yield (images.to(device).float() * std + mean).clamp(0, 1), targets.to(device)
 
 
-def _keeper(session: Session) -> Any:
-    folder = session.output / _KEPT
+def _folder_of_kept(session: Session, options: dict[str, Any]) -> Path:
+    # One for each attack and network: those that a finished attack has kept must stay its own.
+    asked = json.dumps([session.network.fingerprint, options], sort_keys=True)
+    return session.output / f"adversarial-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+
+
+def _keeper(session: Session, folder: Path) -> Any:
     folder.mkdir(exist_ok=True)
 
     def keep(number: int, images: Tensor) -> None:

@@ -32,9 +32,9 @@ def clean(session: Session, data: str) -> tuple[dict[str, Any], str]:
     """Top-1 and top-5 on a folder: the record and its text."""
     source = labelled(session, data)
     session.check(source)
-    state = session.state("clean", data=data)
+    state = session.state("clean")
     result = asdict(evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"])
-    record = session.finish("clean", {"data": data, **result}, {})
+    record = session.finish("clean", {"data": data, **result}, {}, state)
     shares = f"top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}"
     return record, f"{shares}, loss {result['loss']:.4f} on {result['images']} images"
 

@@ -21,7 +21,7 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
     if clean is not None:
         sources.append(labelled(session, clean))
     session.check(sources[0])
-    state = session.state("corruption", data=os.path.abspath(data))
+    state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
     names = list(dict.fromkeys(source.name.partition("/")[0] for source in sources if "/" in source.name))
     # The order of the paper's tables, then the others by name.
@@ -35,7 +35,7 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
     )
     result = {"data": data, **found.as_json()}
     picture = corruption_picture(errors, LABELS[kind])
-    return session.finish("corruption", result, {"errors": picture}), corruption_text(result)
+    return session.finish("corruption", result, {"errors": picture}, state), corruption_text(result)
 
 
 LABELS = {

@@ -1,12 +1,13 @@
 """The commands `apr-dali eval …`: one process, or several under torchrun.
 
 Each writes NAME.json, the table with settings and versions, and pictures into the output folder, and keeps finished
-parts in NAME.state.json: the same command goes on there after it was stopped.
+parts in NAME.HASH.state.json: the same command goes on there after it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
 from apr_dali.commands.everything import compare, everything
 from apr_dali.commands.ood import ood
-from apr_dali.commands.session import Session, open_session
+from apr_dali.commands.session import Session, kept_text, open_session
 from apr_dali.commands.shifts import shift
 from apr_dali.errors import InputError
 from apr_dali.eval.adversarial import Attack
@@ -45,18 +46,23 @@ _EVALUATIONS: dict[str, Evaluation] = {
 
 
 def run(name: str, args: argparse.Namespace) -> int:
-    """Run the evaluation `name` and return the exit status."""
-    return command.run(lambda: _run(name, args))
+    """Run the evaluation `name` and return the exit status: 1 where a part of `all` failed."""
+    outcome: list[int] = []
+    return command.run(lambda: outcome.append(_run(name, args))) or outcome[0]
 
 
-def _run(name: str, args: argparse.Namespace) -> None:
+def _run(name: str, args: argparse.Namespace) -> int:
     if name == "compare":
         print(compare(args.runs, args.output))
         print(f"written: {Path(args.output) / 'compare.html'}")
-        return
+        return 0
     with open_session(args) as session:
         record, text = _EVALUATIONS[name](session, args)
         if session.group.main:
             file = "report.html" if name == "all" else f"{record['evaluation']}.json"
-            print(text)
+            print(text if name == "all" else text + kept_text(record))
             print(f"written: {session.output / file}")
+        failed = record.get("failed", [])
+        if failed and session.group.main:
+            print("error: failed: " + "; ".join(f"{part}: {reason}" for part, reason in failed), file=sys.stderr)
+        return 1 if failed else 0

@@ -13,7 +13,7 @@ from apr_dali.commands.adversarial import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
 from apr_dali.commands.ood import ood
-from apr_dali.commands.session import Session, table
+from apr_dali.commands.session import Session, about_run, kept_text, table
 from apr_dali.commands.shifts import SHIFTS, shift
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.small_sets import SIDE
@@ -64,21 +64,22 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
     if not jobs:
         places = "\n".join(f"  {item.places[0]}: {item.looks}" for item in wanted)
         raise InputError(f"{root} has none of the sets that can be evaluated; expected some of\n{places}")
-    report: Report = {"evaluations": {}, "failed": []}
+    report: Report = {"evaluations": {}, "kept": {}, "failed": [], **about_run(session.group, session.about())}
+    pictures: dict[str, list[str]] = {}
     for name, job in jobs.items():
         try:
             record, text = job()
         except InputError as error:
             report["failed"].append([name, str(error)])
             continue
-        report["evaluations"][name] = record.pop("result")
-        report.update({key: value for key, value in record.items() if key != "evaluation"})
+        report["evaluations"][name], report["kept"][name] = record["result"], record["kept"]
+        pictures[name] = record["pictures"]
         if session.group.main:
-            print(f"\n{text}", flush=True)
+            print(f"\n{text}{kept_text(record)}", flush=True)
     if not report["evaluations"]:
         raise InputError("no evaluation worked: " + "; ".join(f"{name}: {text}" for name, text in report["failed"]))
     report["missing"] = [[item.name, _missing(root, item)] for item in wanted if item.name not in found]
-    on_main(session.group, lambda: _write(report, session.output))
+    on_main(session.group, lambda: _write(report, pictures, session.output))
     return report, f"\nevaluations: {len(report['evaluations'])} done, {len(report['failed'])} failed"
 
 
@@ -147,13 +148,14 @@ def _missing(root: str, item: Wanted) -> str:
     return f"put it in {os.path.join(root, item.places[0])}, which should hold: {item.looks}"
 
 
-def _write(report: Report, output: Path) -> None:
-    pictures = {
-        name: [(path.stem.replace("-", ": "), path.read_bytes()) for path in sorted(output.glob(f"{name}-*.png"))]
-        for name in report["evaluations"]
+def _write(report: Report, pictures: dict[str, list[str]], output: Path) -> None:
+    # Those of this run alone: others may lie in the folder.
+    pngs = {
+        name: {title: (output / f"{name}-{title}.png").read_bytes() for title in titles}
+        for name, titles in pictures.items()
     }
     title = f"Robustness of {report['settings']['network']}"
-    parts = sections(report, pictures)
+    parts = sections(report, pngs)
     _write_pages(output, "report", title, parts)
     write_whole(output / "report.json", (json.dumps(report, indent=2) + "\n").encode())
 

@@ -33,22 +33,23 @@ def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple
     inside = _in_source(session, data, imagenet_o)
     sources = [inside, *(_out_source(session, *item) for item in paths.items())]
     session.check(inside, model, len(IMAGENET_O) if imagenet_o else None)
-    state = session.state(name, data=os.path.abspath(data), sets={key: os.path.abspath(v) for key, v in paths.items()})
-    with progress([source for source in sources if source.name not in state]) as bar:
+    state = session.state(name, classes=IMAGENET_O if imagenet_o else None)
+    with progress([source for source in sources if source.key not in state]) as bar:
         for source in sources:
-            if source.name not in state:
+            if source.key not in state:
                 bar.set_description(source.name)
                 with source.open() as batches:
                     values = collect(model, counted(batches, bar), _FUNCTIONS, session.group.device, session.amp)
-                state.put(source.name, {key: value.tolist() for key, value in values.items()})
-    own = state.get(inside.name)
-    table_of = {score: {key: _row(score, own, state.get(key)) for key in paths} for score in SCORES}
+                state.put(source.key, {key: value.tolist() for key, value in values.items()})
+    own, *others = (state.get(source.key) for source in sources)
+    outside = dict(zip(paths, others, strict=True))
+    table_of = {score: {key: _row(score, own, outside[key]) for key in paths} for score in SCORES}
     for rows in table_of.values():
         rows["mean"] = {key: float(np.mean([row[key] for row in rows.values()])) for key in METRICS}
     result = {"data": data, "sets": paths, "images": len(own["right"]), "scores": table_of}
     shown = next(iter(SCORES))
-    picture = score_picture(np.array(own[shown]), {key: np.array(state.get(key)[shown]) for key in paths}, shown)
-    return session.finish(name, result, {"scores": picture}), ood_text(result)
+    picture = score_picture(np.array(own[shown]), {key: np.array(outside[key][shown]) for key in paths}, shown)
+    return session.finish(name, result, {"scores": picture}, state), ood_text(result)
 
 
 def _of_logits(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

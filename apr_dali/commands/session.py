@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +28,23 @@ from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
 from apr_dali.training.distributed import Group, on_main, start
-from apr_dali.training.folder import environment
+from apr_dali.training.folder import environment, versions
 from apr_dali.training.loop import AMP_TYPES
 
 
 @dataclass(frozen=True)
 class Session:
-    """A network in its place. model is `network.model` on the device of `group`; results go to `output`."""
+    """A network in its place. model is `network.model` on the device of `group`; results go to `output`.
+
+    file: that the weights were read from; None for those that were fetched by name.
+    """
 
     network: Network
     model: nn.Module
     group: Group
     feeding: Feeding
     output: Path
+    file: Path | None = None
 
     @property
     def amp(self) -> torch.dtype | None:
@@ -53,9 +62,18 @@ class Session:
         network = self.network
         return network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
 
-    def state(self, name: str, **settings: Any) -> State:
-        """What the evaluation `name` has finished in an earlier run with the same `settings` and network."""
-        return State(self.output / f"{name}.state.json", {**self.settings(), **settings})
+    def state(self, name: str, shared: bool = True, **options: Any) -> State:
+        """What the evaluation `name` has finished in an earlier run of the same network with the same `options`.
+
+        Sets of images are no options: their parts are kept under `Source.key`.
+        """
+        # The name has the path of the checkpoint: what was moved is still the same.
+        network = {key: value for key, value in self.settings().items() if key != "network"}
+        return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
+
+    @cached_property
+    def _built(self) -> str:
+        return built_like(self.network.model, self.network.classes)
 
     def settings(self) -> dict[str, Any]:
         """What every result depends on."""
@@ -70,16 +88,69 @@ class Session:
             "amp": self.feeding.amp,
         }
 
-    def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes]) -> dict[str, Any]:
-        """Write NAME.json and the pictures NAME-….png, and return what the file says."""
-        return write_record(self.group, self.output, name, self.settings(), result, pictures)
+    def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes], *states: State) -> dict[str, Any]:
+        """Write NAME.json and the pictures NAME-….png, and return what the file says.
+
+        states: that parts of the result were kept in.
+        """
+        return write_record(self.group, self.output, name, self.about(), result, pictures, *states)
+
+    def about(self) -> dict[str, Any]:
+        """The settings and where the weights came from, for people."""
+        if self.file is None:
+            return self.settings()
+        return {**self.settings(), "file": str(self.file.absolute()), "file_sha256": self._file_sha256}
+
+    @cached_property
+    def _file_sha256(self) -> str:
+        assert self.file is not None
+        digest = hashlib.sha256()
+        with self.file.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any], shared: bool = True) -> State:
+    """What `name` has kept in the folder `output` from an earlier run in which all that went in was the same.
+
+    settings: what results depend on; the kind of device and the versions of packages are added here. Other settings
+    have another file, NAME.HASH.state.json, so that none of their results can be taken for these.
+    """
+    packages = {package: version for package, version in versions().items() if package != "python"}
+    key = {**settings, "device": group.device.type, "versions": packages}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return State(output / f"{name}.{digest}.state.json", key, shared)
+
+
+def built_like(model: nn.Module, classes: Sequence[str]) -> str:
+    """16 hex digits of what a network does with its weights: its modules with their settings, its classes."""
+    digest = hashlib.sha256(f"{model} {list(classes)}".encode())
+    for name, module in model.named_modules():
+        for key, value in sorted(vars(module).items()):
+            plain = isinstance(value, (bool, int, float, str, tuple)) and " at 0x" not in repr(value)
+            if plain and key != "training" and not key.startswith("_"):
+                digest.update(f"{name}.{key} {value!r}".encode())
+    return digest.hexdigest()[:16]
 
 
 def write_record(
-    group: Group, output: Path, name: str, settings: dict[str, Any], result: dict[str, Any], pictures: dict[str, bytes]
+    group: Group,
+    output: Path,
+    name: str,
+    settings: dict[str, Any],
+    result: dict[str, Any],
+    pictures: dict[str, bytes],
+    *states: State,
 ) -> dict[str, Any]:
     """Write NAME.json and the pictures NAME-TITLE.png into the folder `output`, and return what the file says."""
-    record = {"evaluation": name, "settings": settings, **environment(group), "result": result}
+    record = {
+        "evaluation": name,
+        **about_run(group, settings),
+        "kept": {part: date for state in states for part, date in state.kept().items()},
+        "pictures": list(pictures),
+        "result": result,
+    }
 
     def write() -> None:
         for title, png in pictures.items():
@@ -88,6 +159,16 @@ def write_record(
 
     on_main(group, write)
     return record
+
+
+def about_run(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of how its results were made: when, by which command, with which settings, on what."""
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(["apr-dali", *sys.argv[1:]]),
+        "settings": settings,
+        **environment(group),
+    }
 
 
 @contextmanager
@@ -101,7 +182,22 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
         feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads)
-        yield Session(network, model, group, feeding, output)
+        yield Session(network, model, group, feeding, output, _weights_file(args))
+
+
+def _weights_file(args: argparse.Namespace) -> Path | None:
+    named = Path(args.weights or args.model)
+    return named if named.is_file() else None
+
+
+def kept_text(record: Mapping[str, Any]) -> str:
+    """A line that says which parts of a record are of an earlier run, and from when; empty if none are."""
+    dates = sorted(record["kept"].values())
+    if not dates:
+        return ""
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    parts = "1 part is" if len(dates) == 1 else f"{len(dates)} parts are"
+    return f"\n{parts} of an earlier run, kept since {when}; to measure again, give another --output"
 
 
 def default_output(model: str) -> str:

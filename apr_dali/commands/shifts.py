@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import Any
 
@@ -32,11 +31,11 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     model = ClassSlice(session.model, session.network.indices(classes)).to(session.group.device)
     source = session.feeding.folder(name, data, names)
     session.check(source, model, len(names))
-    state = session.state(name, data=os.path.abspath(data))
+    state = session.state(name, classes=classes)
     found = evaluate_each(model, [source], session.group.device, state, session.amp)[name]
     result = {"data": data, "classes": len(names), **asdict(found)}
     text = f"{name}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
-    return session.finish(name, result, {}), text
+    return session.finish(name, result, {}, state), text
 
 
 def _meant(session: Session, name: str, names: tuple[str, ...]) -> tuple[str, ...]:

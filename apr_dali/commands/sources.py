@@ -16,11 +16,12 @@ from torch import Tensor
 from apr_dali.commands.networks import Network
 from apr_dali.data.arrays import open_scaled
 from apr_dali.data.file_list import FileList, write_file_list
+from apr_dali.data.fingerprint import identity, identity_of_arrays
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.errors import InputError
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training.distributed import Group
+from apr_dali.training.distributed import Group, on_main
 
 LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -52,7 +53,8 @@ class Feeding:
             found = open_set(path, classes=classes)
             if not isinstance(found, ImageSet):
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
-            return self.array(name, open_scaled(found.files, self.network.image_size), found.labels)
+            scaled = open_scaled(found.files, self.network.image_size)
+            return self.array(name, scaled, found.labels, lambda: identity(found))
         count = len(open_set(path, classes=classes)) if images is None else images
 
         def open_loader() -> AbstractContextManager[Batches]:
@@ -72,11 +74,25 @@ class Feeding:
                 classes=classes,
             )
 
-        return Source(name, count, open_loader)
+        return Source(name, count, open_loader, self._on_main(lambda: identity(open_set(path, classes=classes))))
 
-    def array(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Source:
-        """Images uint8 (N, H, W, 3), 0..255, and labels (N,): read batch by batch, so they may lie on the disk."""
-        return Source(name, len(images), lambda: nullcontext(self._batches(images, labels)))
+    def array(
+        self,
+        name: str,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        identified: Callable[[], str] | None = None,
+    ) -> Source:
+        """Images uint8 (N, H, W, 3), 0..255, and labels (N,): read batch by batch, so they may lie on the disk.
+
+        identified: the identity of the set where its files tell it; without it, that of the pixels.
+        """
+        known = identified or (lambda: identity_of_arrays(images, labels))
+        return Source(name, len(images), lambda: nullcontext(self._batches(images, labels)), self._on_main(known))
+
+    def _on_main(self, known: Callable[[], str]) -> Callable[[], str]:
+        # One process asks the file system, however many there are.
+        return lambda: on_main(self.group, known)
 
     def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         rank, world, count = self.group.rank, self.group.world, len(images)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
+
+import numpy as np
+from numpy.typing import NDArray
 
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
@@ -22,8 +26,41 @@ def fingerprint(source: ImageSet | TarSet | ArraySet) -> int:
     return zlib.crc32(repr((sizes, source.counts)).encode(), _names(source.tars))
 
 
+def identity(source: ImageSet | TarSet) -> str:
+    """16 hex digits of what a result on the set depends on: classes, labels, and names, sizes and times of its files.
+
+    A set that was moved as a whole is still the same; one of which a file was written anew is not.
+    """
+    digest = hashlib.sha256(repr(source.classes).encode("utf-8", "surrogateescape"))
+    files = source.files if isinstance(source, ImageSet) else source.tars
+    digest.update(_relative(files).encode("utf-8", "surrogateescape"))
+    digest.update(repr([_size_and_time(file) for file in files]).encode())
+    digest.update(repr(source.counts).encode() if isinstance(source, TarSet) else source.labels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def identity_of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+    """The same for images in memory, or mapped to it: of all pixels and labels."""
+    digest = hashlib.sha256(repr((images.shape, labels.shape)).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels).data)
+    return digest.hexdigest()[:16]
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # object storage, and what the reader of the file will name
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def _names(paths: tuple[str, ...]) -> int:
+    return zlib.crc32(_relative(paths).encode("utf-8", "surrogateescape"))
+
+
+def _relative(paths: tuple[str, ...]) -> str:
     # What the first and the last in sorted order have in common, all have: over a million names this is quick.
     common = os.path.commonprefix([min(paths), max(paths)])  # noqa: RUF071 - cut at the last / below
     start = common.rfind("/") + 1
-    return zlib.crc32("\0".join([path[start:] for path in paths]).encode("utf-8", "surrogateescape"))
+    return "\0".join([path[start:] for path in paths])

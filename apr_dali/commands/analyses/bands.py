@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from apr_dali.config import CifarOptions
     from apr_dali.data.arrays import ArraySet
+    from apr_dali.eval.state import State
     from apr_dali.training.distributed import Group
 
 TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
@@ -62,8 +63,9 @@ def run(args: argparse.Namespace) -> None:
     trained, validated = (_sized(args.dataset, split, args.data, side) for split in ("train", "val"))
     with start(args.device) as group:
         output = make_output(args.output)
-        accuracies = _grid(cells, options, trained, validated, group, output)
-        print(_written(cells, accuracies, options, side, validated, group, output))
+        state = _state(options, radii, trained, validated, group, output)
+        _train_all(cells, options, trained, validated, group, state)
+        print(_written(cells, state, options, side, validated, group, output))
 
 
 def _sized(dataset: str, split: str, directory: str, side: int) -> ArraySet:
@@ -80,25 +82,23 @@ def _sized(dataset: str, split: str, directory: str, side: int) -> ArraySet:
     return ArraySet(np.stack(scaled), part.labels, part.classes)
 
 
-def _grid(
+def _train_all(
     cells: list[Spectrum],
     options: CifarOptions,
     trained: ArraySet,
     validated: ArraySet,
     group: Group,
-    output: Path,
-) -> dict[str, float]:
-    """The accuracy, 0..1, of a network trained and tested on each spectrum; finished ones are kept in `output`."""
+    state: State,
+) -> None:
+    """Put into `state` the accuracy, 0..1, of a network trained and tested on each spectrum that it does not have."""
     from dataclasses import replace
 
     from tqdm import tqdm
 
     from apr_dali.commands.analyses.small_network import fit
     from apr_dali.eval.clean import evaluate
-    from apr_dali.eval.state import State
     from apr_dali.pipelines.loader import CifarLoader
 
-    state = State(output / "bands.state.json", _settings(options, cells[0].radii, trained))
     for cell in tqdm(cells, desc="trainings", disable=None):
         if str(cell) in state:
             continue
@@ -106,7 +106,21 @@ def _grid(
         gpu = group.device.type == "cuda"
         with CifarLoader(validated, 128, train=False, device="gpu" if gpu else "cpu") as loader:
             state.put(str(cell), evaluate(model, loader, group.device).top1)
-    return {str(cell): state.get(str(cell)) for cell in cells}
+
+
+def _state(
+    options: CifarOptions,
+    radii: tuple[float, ...],
+    trained: ArraySet,
+    validated: ArraySet,
+    group: Group,
+    output: Path,
+) -> State:
+    from apr_dali.commands.session import kept_state
+    from apr_dali.data.fingerprint import identity_of_arrays
+
+    sets = [identity_of_arrays(part.images, part.labels) for part in (trained, validated)]
+    return kept_state(group, output, "bands", {**_settings(options, radii, trained), "sets": sets})
 
 
 def _settings(options: CifarOptions, radii: tuple[float, ...], trained: ArraySet) -> dict[str, Any]:
@@ -117,7 +131,7 @@ def _settings(options: CifarOptions, radii: tuple[float, ...], trained: ArraySet
 
 def _written(
     cells: list[Spectrum],
-    accuracies: dict[str, float],
+    state: State,
     options: CifarOptions,
     side: int,
     validated: ArraySet,
@@ -129,10 +143,11 @@ def _written(
 
     from apr_dali.bands import banded
     from apr_dali.commands.analyses.common import photographs
-    from apr_dali.commands.session import table, write_record
+    from apr_dali.commands.session import kept_text, table, write_record
     from apr_dali.eval.frequency_pictures import bands_picture
 
     radii = cells[0].radii
+    accuracies = {str(cell): state.get(str(cell)) for cell in cells}
     values = np.array([accuracies[str(cell)] for cell in cells]).reshape(len(BANDS), len(BANDS))
     photos, names = photographs(_PHOTOGRAPH_SIDE)
     photo = np.moveaxis(photos[names.index(_PHOTOGRAPH)], -1, 0) / 255
@@ -141,7 +156,8 @@ def _written(
     picture = bands_picture(values, seen.reshape(len(BANDS), len(BANDS), *seen.shape[1:]), BANDS, radii, title)
     settings = _settings(options, radii, validated)
     result = {"accuracy": accuracies, "test_images": len(validated)}
-    write_record(group, output, "bands", settings, result, {"grid": picture})
+    record = write_record(group, output, "bands", settings, result, {"grid": picture}, state)
     rows = [(band, *(f"{100 * value:.1f}" for value in row)) for band, row in zip(BANDS, values, strict=True)]
     head = f"accuracy in percent on {len(validated)} test images; rows: amplitude, columns: phase; radii {radii}"
-    return "\n".join([head, table(("amplitude", *BANDS), rows), f"written: {output / 'bands.json'}, bands-grid.png"])
+    grid = table(("amplitude", *BANDS), rows) + kept_text(record)
+    return "\n".join([head, grid, f"written: {output / 'bands.json'}, bands-grid.png"])

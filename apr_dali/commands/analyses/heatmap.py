@@ -12,6 +12,7 @@ from apr_dali.errors import InputError
 if TYPE_CHECKING:
     from apr_dali.commands.session import Session
     from apr_dali.eval.fourier import HeatMap
+    from apr_dali.eval.state import State
 
 TEXT = "error and loss under noise of one frequency, for each frequency"
 # Published: the noise's norm a channel for images of 32 and of 224 pixels, and the frequencies shown.
@@ -41,6 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from apr_dali.commands.session import kept_text
+    from apr_dali.data.fingerprint import identity_of_arrays
+
     with open_subject(args) as session:
         other = other_network(session, args.compare) if args.compare else None
         samples = load_samples(session, args.data, args.limit)
@@ -50,19 +54,21 @@ def run(args: argparse.Namespace) -> None:
         size = args.size or min(_SIZE, side - 1 + side % 2)
         epsilon = _EPSILON["small" if side <= _SMALL else "large"] if args.epsilon is None else args.epsilon
         networks = [session] if other is None else [session, other]
-        maps = [_heatmap(one, samples, size, epsilon, args) for one in networks]
-        _write(session, networks, maps, samples)
-        print(_text([one.network.name for one in networks], maps, samples))
+        asked = {"size": size, "epsilon": epsilon, "seed": args.seed}
+        data = identity_of_arrays(samples.images, samples.labels)
+        states = [one.state("heatmap", data=data, **asked) for one in networks]
+        maps = [_heatmap(one, samples, **asked, state=state) for one, state in zip(networks, states, strict=True)]
+        record = _write(session, networks, maps, samples, states)
+        print(_text([one.network.name for one in networks], maps, samples) + kept_text(record))
         print(f"written: {session.output / 'heatmap.json'}, heatmap-maps.png")
 
 
-def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args: argparse.Namespace) -> HeatMap:
-    """The map of one network, of which finished parts are kept in the output folder."""
+def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, seed: int, state: State) -> HeatMap:
+    """The map of one network, of which `state` keeps finished parts."""
     import torch
 
     from apr_dali.eval.fourier import heatmap
 
-    settings = {"size": size, "epsilon": epsilon, "seed": args.seed, "data": args.data, "images": len(samples)}
     images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
     return heatmap(
         session.model,
@@ -73,15 +79,16 @@ def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args
         std=session.network.std,
         device=session.group.device,
         amp=session.amp,
-        seed=args.seed,
+        seed=seed,
         batch_size=session.feeding.batch_size,
-        # A file a network: two of them share the folder.
-        state=session.state(f"heatmap-{session.network.fingerprint}", **settings),
+        state=state,
     )
 
 
-def _write(session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples) -> None:
-    """The record and the picture."""
+def _write(
+    session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples, states: list[State]
+) -> dict[str, Any]:
+    """Write the picture and the record, which is returned."""
     from apr_dali.eval.frequency_pictures import heatmap_picture
 
     result = {
@@ -92,7 +99,8 @@ def _write(session: Session, networks: list[Session], maps: list[HeatMap], sampl
     }
     names = [one.network.name for one in networks]
     titles = names if len(set(names)) == len(names) else [f"{n + 1}: {name}" for n, name in enumerate(names)]
-    session.finish("heatmap", result, {"maps": heatmap_picture(dict(zip(titles, maps, strict=True)))})
+    picture = heatmap_picture(dict(zip(titles, maps, strict=True)))
+    return session.finish("heatmap", result, {"maps": picture}, *states)
 
 
 def _record(of: Session, found: HeatMap) -> dict[str, Any]:
