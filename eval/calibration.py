@@ -63,6 +63,34 @@ def rms(
     return float(np.sqrt(total))
 
 
+def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
+    """The class-wise expected calibration error, 0..1 (Kull et al., 2019): of each class's probability, mean over them.
+
+    Args:
+        probabilities, labels, bins: as for `ece`.
+    """
+    confidences(probabilities, labels)  # checks them
+    rows, targets = _numpy(probabilities), _numpy(labels)
+    errors = []
+    for number in range(rows.shape[1]):
+        diagram = reliability(rows[:, number], targets == number, bins)
+        gaps = np.abs(diagram.confidence - diagram.accuracy)
+        errors.append(np.nansum(gaps * diagram.count) / diagram.count.sum())
+    return float(np.mean(errors))
+
+
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """The Brier score, 0..2: the squared distance of the probabilities from the one right class, mean over images.
+
+    Args:
+        probabilities, labels: as for `ece`.
+    """
+    confidences(probabilities, labels)  # checks them
+    rows, targets = _numpy(probabilities).astype(np.float64), _numpy(labels)
+    own = rows[np.arange(len(rows)), targets]
+    return float(((rows**2).sum(1) - 2 * own + 1).mean())
+
+
 def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """The area under the response rate accuracy curve, 0..1: accuracy on the most confident images, mean over how many.
 

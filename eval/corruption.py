@@ -42,8 +42,11 @@ ALEXNET = {
 ALEXNET_CLEAN = 0.43478
 """The error rate of the same AlexNet, torchvision's, on ImageNet-val, 0..1 (56.522 % top-1)."""
 
-KINDS = ("imagenet-c", "generated", "cifar-c")
-"""ImageNet-C as published; a set like it made by `apr-dali make-c`, which is not the same; CIFAR-10-C or -100-C."""
+CELLS = {"imagenet-c": 50_000, "generated": 50_000, "cifar-10-c": 10_000, "cifar-100-c": 10_000}
+"""Images in a cell of a published set, one corruption at one severity; `generated`: of what `apr-dali make-c` makes of
+ImageNet's validation images, which is not ImageNet-C."""
+KINDS = (*CELLS, "own")
+"""A published set as a whole, the generated one, or any other set, whose numbers compare with no published ones."""
 _NORMALISED = {"imagenet-c": "", "generated": "generated_"}
 
 
@@ -59,8 +62,12 @@ def mce(errors: Mapping[str, Sequence[float]]) -> float:
     Raises:
         InputError: if a corruption is missing or an error rate is not in 0..1.
     """
-    rows = _checked(errors)
-    return 100 * _mean(_mean(rows[name]) / ALEXNET[name] for name in CORRUPTIONS)
+    return _mean(corruption_errors(_checked(errors)).values())
+
+
+def corruption_errors(errors: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The corruption error CE of those of the 15 corruptions that `errors` has, in percent: AlexNet has 100 in each."""
+    return {name: 100 * _mean(errors[name]) / ALEXNET[name] for name in CORRUPTIONS if name in errors}
 
 
 def relative_mce(errors: Mapping[str, Sequence[float]], clean_error: float) -> float:
@@ -86,39 +93,55 @@ class CorruptionTable:
     """Error rates by corruption and severity, and what follows from them.
 
     errors: for each corruption the error rates at severity 1 to 5, 0..1.
-    images: how many each cell was measured on.
+    images: how many each cell was measured on, all alike.
     clean_error: on the clean images, 0..1; None where not measured.
     kind: of KINDS.
+    clean_images: how many clean images there were; 0 where not measured.
+
+    Raises InputError for a kind that is not of KINDS, or whose cells have another number of images.
     """
 
     errors: Mapping[str, tuple[float, ...]]
     images: int
     clean_error: float | None = None
-    kind: str = "imagenet-c"
+    kind: str = "own"
+    clean_images: int = 0
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
+        if self.images != CELLS.get(self.kind, self.images):
+            raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images a cell, got {self.images:,}: call it own")
 
-    def summary(self) -> dict[str, float]:
-        """`mean_error`, 0..1, over the 15 corruptions of the benchmark as far as they are there, else over all.
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The corruptions that `mean_error` is over: those of the benchmark's 15 that are there, else all."""
+        return tuple(name for name in CORRUPTIONS if name in self.errors) or tuple(self.errors)
 
-        Also `mce` and `relative_mce`, in percent, for ImageNet-C with all 15 of them; for a generated set they are
-        called `generated_mce` and `generated_relative_mce`; AlexNet's errors mean nothing for CIFAR.
+    def summary(self) -> dict[str, Any]:
+        """`mean_error`, 0..1, over `averaged`; for ImageNet-C also its corruption errors and what follows from them.
+
+        `ce` by corruption, and with all 15 of them `mce` and `relative_mce`, in percent; the last with the clean
+        images of the same set alone. For a generated set they are called `generated_ce` and so on. AlexNet's errors
+        mean nothing for CIFAR or other classes.
         """
-        standard = [name for name in CORRUPTIONS if name in self.errors]
-        found = {"mean_error": mean_error(self.errors, standard or self.errors)}
-        if self.kind in _NORMALISED and len(standard) == len(CORRUPTIONS):
-            prefix = _NORMALISED[self.kind]
+        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged)}
+        if self.kind not in _NORMALISED:
+            return found
+        prefix = _NORMALISED[self.kind]
+        found[prefix + "ce"] = corruption_errors(self.errors)
+        if set(CORRUPTIONS) <= set(self.errors):
             found[prefix + "mce"] = mce(self.errors)
-            if self.clean_error is not None:
+            if self.clean_error is not None and self.clean_images == self.images:
                 found[prefix + "relative_mce"] = relative_mce(self.errors, self.clean_error)
         return found
 
     def as_json(self) -> dict[str, Any]:
         return {
             "errors": {name: list(row) for name, row in self.errors.items()},
+            "averaged": list(self.averaged),
             "images": self.images,
             "clean_error": self.clean_error,
+            "clean_images": self.clean_images,
             "kind": self.kind,
             **self.summary(),
         }

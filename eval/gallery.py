@@ -14,8 +14,8 @@ from PIL import Image
 import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import PairDraws, SingleDraws
+from apr_dali.eval.page import Section, html
 from apr_dali.eval.pictures import new_figure
-from apr_dali.eval.report import Section, html
 
 Pixels = NDArray[np.uint8]
 

@@ -1,67 +1,42 @@
-"""One page about a network: its evaluations as HTML, Markdown and JSON, and several networks side by side.
+"""What a page about a network says: its evaluations, and several networks side by side.
 
-A report is a dict of JSON: `settings` and `versions` as the evaluations recorded them, `evaluations` with each one's
-result by name, `missing` and `failed`, lists of [set, text].
+A report is a dict of JSON: when and how it was made (`date`, `command`, `settings`, `device`, `versions`),
+`evaluations` with each one's result by name, `kept` with the dates of parts of earlier runs, and `missing`, `skipped`
+and `failed`, lists of [set, text].
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from apr_dali.eval.published import NOTE, PUBLISHED
+from apr_dali.eval.corruption import CORRUPTIONS
+from apr_dali.eval.page import Section, Table
+from apr_dali.eval.published import CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
 Report = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text. rows: each as long as `titles`; the first column names, the others are numbers."""
-
-    titles: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: its heading, notes in sentences, tables, and titles of pictures with their PNG."""
-
-    title: str
-    notes: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    pictures: tuple[tuple[str, bytes], ...] = ()
-
-
-# ---- what a report says ----------------------------------------------------------------------------------------------
-
-
 def summary(report: Report) -> dict[str, str]:
-    """The numbers that matter, with their units, in the order of a report; only those that are there."""
+    """The numbers that matter, with their units, in the order of a report; only those that are there.
+
+    The names say on how many images and of how many classes: what has one name is comparable.
+    """
     found: dict[str, str] = {}
     for name, result in report["evaluations"].items():
-        if name == "clean":
-            found["clean error"] = percent(1 - result["top1"])
-        elif name == "corruption":
-            found.update(_corruption_summary(result))
-        elif name in ("ood", "imagenet-o"):
-            for score, rows in result["scores"].items():
-                found[f"{name} AUROC, {score}, mean of {len(rows) - 1}"] = percent(rows["mean"]["auroc"])
-                found[f"{name} AUPR-out, {score}, mean of {len(rows) - 1}"] = percent(rows["mean"]["aupr_out"])
-        elif name == "calibration":
-            before, after = result["rows"].values()
-            found["ECE"] = percent(before["ece"])
-            found["ECE, temperature tuned"] = percent(after["ece"])
-        elif name == "autoattack":
-            budget = f"{result['norm']} {255 * result['epsilon']:.3g}/255"
-            found[f"right under {result['version']} attack, {budget}, {result['images']} images"] = percent(
-                result["robust"]
-            )
-        else:
-            found[f"{name} error"] = percent(1 - result["top1"])
+        found.update(_SUMMARIES.get(name, _shift_summary(name))(result))
     return found
+
+
+def _clean_summary(result: Mapping[str, Any]) -> dict[str, str]:
+    return {f"clean error, {result['images']:,} images": percent(1 - result["top1"])}
+
+
+def _shift_summary(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    return lambda result: {
+        f"{name} error, {result['images']:,} images of {result['classes']:,} classes": percent(1 - result["top1"])
+    }
 
 
 _CORRUPTION_KEYS = {
@@ -73,35 +48,63 @@ _CORRUPTION_KEYS = {
 
 
 def _corruption_summary(result: Mapping[str, Any]) -> dict[str, str]:
-    kind = {"generated": "generated set", "imagenet-c": "ImageNet-C", "cifar-c": "CIFAR-C"}[result["kind"]]
-    found = {f"{kind}: mean error": percent(result["mean_error"])}
+    counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
+    found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
     found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
     return found
 
 
+def averaged_text(result: Mapping[str, Any]) -> str:
+    """Which corruptions the mean error of a corruption result is over, in words."""
+    own, of = result["averaged"], len(CORRUPTIONS)
+    if not set(own) <= set(CORRUPTIONS):
+        return f"{', '.join(own)} (none of the benchmark's {of})"
+    if len(own) == of:
+        return f"all {of} corruptions"
+    missing = [name for name in CORRUPTIONS if name not in own]
+    if len(missing) < len(own):
+        return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
+    return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
+def _ood_summary(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    def found(result: Mapping[str, Any]) -> dict[str, str]:
+        sets = f"{result['images']:,} images against {', '.join(result['sets'])}"
+        return {
+            f"{name} {title}, {score}, {sets}": percent(rows["mean"][key])
+            for score, rows in result["scores"].items()
+            for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))
+        }
+
+    return found
+
+
+def _calibration_summary(result: Mapping[str, Any]) -> dict[str, str]:
+    before, after = result["rows"].values()
+    images = f"{before['images']:,} images"
+    return {f"ECE, {images}": percent(before["ece"]), f"ECE, temperature tuned, {images}": percent(after["ece"])}
+
+
+def _autoattack_summary(result: Mapping[str, Any]) -> dict[str, str]:
+    budget = f"{result['norm']} {255 * result['epsilon']:.3g}/255"
+    name = f"right under {result['version']} attack, {budget}, {result['images']:,} images"
+    return {name: percent(result["robust"])}
+
+
+_SUMMARIES = {
+    "clean": _clean_summary,
+    "corruption": _corruption_summary,
+    "ood": _ood_summary("ood"),
+    "imagenet-o": _ood_summary("imagenet-o"),
+    "calibration": _calibration_summary,
+    "autoattack": _autoattack_summary,
+}
+
+
 def percent(share: float | None) -> str:
     """A share in 0..1 as percent, – for None."""
     return "–" if share is None else f"{100 * share:.2f} %"
-
-
-def sections(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> list[Section]:
-    """The parts of a report's page. pictures: by evaluation, the PNG by the title that `CAPTIONS` puts in words."""
-    results = report["evaluations"]
-    found = [
-        Section("Summary", tables=(Table(("measure", report["settings"]["network"]), tuple(summary(report).items())),))
-    ]
-    for name, result in results.items():
-        made = _SECTIONS.get(name)
-        if made:
-            title, notes, tables = made(result)
-            shown = tuple((CAPTIONS[kind], png) for kind, png in pictures.get(name, {}).items())
-            found.append(Section(title, (*notes, *_kept_note(report, name)), tables, shown))
-    found.append(Section("Published numbers, in percent", (NOTE,), (_published(),)))
-    for title, key in (("Not measured: not found", "missing"), ("Not measured: failed", "failed")):
-        if report[key]:
-            found.append(Section(title, tables=(Table(("set", "what to do"), tuple(map(tuple, report[key]))),)))
-    return [*found, _settings(report)]
 
 
 CAPTIONS = {
@@ -112,30 +115,109 @@ CAPTIONS = {
 """What the pictures of evaluations show, by the title that they are written under."""
 
 
+def sections(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> list[Section]:
+    """The parts of a report's page. pictures: by evaluation, the PNG by the title that `CAPTIONS` puts in words."""
+    results = report["evaluations"]
+    found = [
+        Section("Summary", tables=(Table(("measure", report["settings"]["network"]), tuple(summary(report).items())),))
+    ]
+    for name, make in _SECTIONS.items():
+        if name in results:
+            made = make(results[name])
+            shown = tuple((CAPTIONS[title], png) for title, png in pictures.get(name, {}).items())
+            found.append(replace(made, notes=(*made.notes, *_kept_note(report, name)), pictures=shown))
+    found += [*_shifts(report), *_published(report)]
+    for title, key, head in (
+        ("Not measured: not found", "missing", "what to do"),
+        ("Not measured: found, but not run", "skipped", "why"),
+        ("Not measured: failed", "failed", "why"),
+    ):
+        if report[key]:
+            found.append(Section(title, tables=(Table(("set", head), tuple(map(tuple, report[key])), words=True),)))
+    return [*found, _settings(report)]
+
+
 def _kept_note(report: Report, name: str) -> tuple[str, ...]:
     dates = sorted(report["kept"].get(name, {}).values())
-    return (f"{len(dates)} of its parts were kept from earlier runs: {dates[0]} to {dates[-1]}.",) if dates else ()
+    if not dates:
+        return ()
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    return (f"Kept from an earlier run, {when}: {len(dates)} of its parts.",)
 
 
-_Made = tuple[str, tuple[str, ...], tuple[Table, ...]]
+def _clean(result: Mapping[str, Any]) -> Section:
+    rows = (
+        ("top-1", percent(result["top1"])),
+        ("top-5", percent(result["top5"])),
+        ("mean cross-entropy (NLL)", f"{result['loss']:.4f}"),
+        ("images", f"{result['images']:,}"),
+        ("data", str(result["data"])),
+    )
+    return Section("Clean images", tables=(Table(("measure", "value"), rows, words=True),))
 
 
-def _corruption(result: Mapping[str, Any]) -> _Made:
+def _shifts(report: Report) -> list[Section]:
+    results = {name: result for name, result in report["evaluations"].items() if name not in _SECTIONS}
+    if not results:
+        return []
     rows = tuple(
-        (name.replace("_", " "), *(f"{100 * error:.1f}" for error in row), f"{100 * sum(row) / len(row):.1f}")
+        (
+            name,
+            *(percent(result[key]) for key in ("top1", "top5")),
+            *(f"{result[key]:,}" for key in ("images", "classes")),
+            str(result["data"]),
+        )
+        for name, result in results.items()
+    )
+    note = "Logits of the classes of each set alone, as its authors evaluate: not comparable with all of the network's."
+    kept = tuple(f"{name}: {text}" for name in results for text in _kept_note(report, name))
+    table = Table(("set", "top-1", "top-5", "images", "classes", "data"), rows)
+    return [Section("Other photographs and drawings", (note, *kept), (table,))]
+
+
+def _corruption(result: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        (_spaced(name), *(f"{100 * error:.1f}" for error in row), f"{100 * sum(row) / len(row):.1f}")
         for name, row in result["errors"].items()
     )
     notes = {
         "generated": "Made by apr-dali make-c: a generated set. Its elastic transform and frost differ from "
         "ImageNet-C's, so none of its numbers is comparable with a published mCE.",
-        "imagenet-c": "ImageNet-C's images, centre crop without resizing; mCE over its 15 corruptions, AlexNet = 100.",
-        "cifar-c": "CIFAR-C's images; the mean is over its 15 corruptions, not normalised.",
+        "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
+        "cifar-10-c": "Published files; errors are not normalised.",
+        "cifar-100-c": "Published files; errors are not normalised.",
+        "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
+    mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
     titles = ("error in percent", "1", "2", "3", "4", "5", "mean")
-    return "Corruptions", (notes[result["kind"]],), (Table(titles, rows),)
+    return Section(
+        "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
+    )
 
 
-def _ood(result: Mapping[str, Any]) -> _Made:
+def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Corruption errors, beside published ones where they are ImageNet-C's."""
+    own = result.get("ce", result.get("generated_ce"))
+    if own is None:
+        return ()
+    beside = [entry for entry in PUBLISHED if entry.ce] if "ce" in result else []
+    rows = [
+        (_spaced(name), f"{own[name]:.1f}", *(str(entry.ce[CORRUPTIONS.index(name)]) for entry in beside))
+        for name in CORRUPTIONS
+        if name in own
+    ]
+    if "mce" in result:
+        rows.append(("mCE", f"{result['mce']:.1f}", *(_shown(entry.imagenet_c) for entry in beside)))
+    name = "CE, AlexNet = 100" if beside else "AlexNet-normalised error, not CE of ImageNet-C"
+    return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _ood(result: Mapping[str, Any]) -> Section:
     keys = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
     titles = ("AUROC", "AUPR in", "AUPR out", "FPR at 95 % TPR", "detection accuracy", "OSCR")
     tables = tuple(
@@ -146,40 +228,51 @@ def _ood(result: Mapping[str, Any]) -> _Made:
         for score, rows in result["scores"].items()
     )
     note = "In-distribution is the positive class. The APR paper names max-softmax, its released code takes max-logit."
-    return "Out of distribution", (note,), tables
+    return Section("Out of distribution", (note,), tables)
 
 
-def _imagenet_o(result: Mapping[str, Any]) -> _Made:
-    _, notes, tables = _ood(result)
+def _imagenet_o(result: Mapping[str, Any]) -> Section:
+    found = _ood(result)
     more = "Logits of ImageNet-O's 200 classes alone; in-distribution: the validation images of the same classes."
-    return "ImageNet-O", (*notes, more), tables
+    return replace(found, title="ImageNet-O", notes=(*found.notes, more))
 
 
-def _calibration(result: Mapping[str, Any]) -> _Made:
-    keys = {
+def _calibration(result: Mapping[str, Any]) -> Section:
+    shares = {
         "accuracy": "accuracy",
         "confidence": "mean confidence",
         "ece": "ECE, 15 bins",
+        "classwise_ece": "class-wise ECE, 15 bins",
         "rms": "RMS, all bins of 100",
         "rms_as_published": "RMS as published, last bin left out",
         "aurra": "AURRA",
     }
-    rows = result["rows"]
+    scores = {"nll": "negative log-likelihood, nats", "brier": "Brier score, 0 to 2"}
+    rows = result["rows"].values()
     table = Table(
-        ("percent", *rows), tuple((label, *(percent(row[key]) for row in rows.values())) for key, label in keys.items())
+        ("measure", *result["rows"]),
+        (
+            *((label, *(percent(row[key]) for row in rows)) for key, label in shares.items()),
+            *((label, *(f"{row[key]:.4f}" for row in rows)) for key, label in scores.items()),
+        ),
     )
-    note = f"Temperature {result['temperature']:.3f}, tuned on {result['tuned_on']} images that are not counted here."
-    return "Calibration", (note,), (table,)
+    images = next(iter(rows))["images"]
+    note = (
+        f"Measured on {images:,} images; temperature {result['temperature']:.3f}, tuned on {result['tuned_on']:,} "
+        "others that are not counted here."
+    )
+    return Section("Calibration", (note,), (table,))
 
 
-def _autoattack(result: Mapping[str, Any]) -> _Made:
+def _autoattack(result: Mapping[str, Any]) -> Section:
     rows = (("no attack", percent(result["clean"])), *((k, percent(v)) for k, v in result["after"].items()))
     budget = f"{result['norm']}, epsilon {255 * result['epsilon']:.3g}/255"
     note = f"{result['version']}: {budget}, {result['images']} images, seed {result['seed']}."
-    return "Adversarial attacks", (note,), (Table(("right after", "share"), tuple(rows)),)
+    return Section("Adversarial attacks", (note,), (Table(("right after", "share"), tuple(rows)),))
 
 
-_SECTIONS = {
+_SECTIONS: dict[str, Callable[[Mapping[str, Any]], Section]] = {
+    "clean": _clean,
     "corruption": _corruption,
     "ood": _ood,
     "imagenet-o": _imagenet_o,
@@ -188,19 +281,36 @@ _SECTIONS = {
 }
 
 
-def _published() -> Table:
-    def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1f}"
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
-    rows = tuple((p.method, *map(shown, (p.clean, p.imagenet_c, p.cifar10_c, p.cifar100_c))) for p in PUBLISHED)
-    return Table(("method", "clean error", "ImageNet-C mCE", "CIFAR-10-C error", "CIFAR-100-C error"), rows)
+
+def _published(report: Report) -> list[Section]:
+    """Published numbers of what was measured here; none beside other sets."""
+    kind = report["evaluations"].get("corruption", {}).get("kind")
+    columns: dict[str, Callable[[Published], float | None]] = {
+        "imagenet-c": lambda entry: entry.imagenet_c,
+        "cifar-10-c": lambda entry: entry.cifar10_c,
+        "cifar-100-c": lambda entry: entry.cifar100_c,
+    }
+    if kind not in columns:
+        return []
+    of = columns[kind]
+    entries = [entry for entry in PUBLISHED if of(entry) is not None]
+    if kind != "imagenet-c":
+        table = Table(("method", "mean error"), tuple((entry.method, _shown(of(entry))) for entry in entries))
+        return [Section("Published numbers, in percent", (CIFAR_NOTE,), (table,))]
+    rows = tuple((entry.method, _shown(entry.clean), _shown(of(entry))) for entry in entries)
+    table = Table(("method", "clean error", "mCE"), rows)
+    return [Section("Published numbers, in percent", (IMAGENET_NOTE,), (table,))]
 
 
 def _settings(report: Report) -> Section:
-    rows = [(key.replace("_", " "), str(value)) for key, value in report["settings"].items()]
+    rows = [("date", report["date"]), ("command", report["command"])]
+    rows += [(_spaced(key), str(value)) for key, value in report["settings"].items()]
     rows += [(f"version of {name}", version) for name, version in report["versions"].items()]
     rows += [("device", report["device"]), ("processes", str(report["processes"]))]
-    return Section("Settings", tables=(Table(("setting", "value"), tuple(rows)),))
+    return Section("Settings", tables=(Table(("setting", "value"), tuple(rows), words=True),))
 
 
 def compared(reports: Mapping[str, Report]) -> Table:
@@ -211,66 +321,10 @@ def compared(reports: Mapping[str, Report]) -> Table:
     return Table(("measure", *summaries), rows)
 
 
-# ---- how it looks ----------------------------------------------------------------------------------------------------
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
-td:not(:first-child), table.words td:first-child { white-space: nowrap; }
-table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
-tbody tr:nth-child(even) { background: var(--faint); }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
-@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .25rem .35rem; } }
-figcaption { font-size: .85rem; opacity: .75; }
-"""
-_WORDS = ("Settings", "Not measured: not found", "Not measured: failed")
-"""Sections whose second column is prose."""
-
-
-def html(title: str, parts: Sequence[Section]) -> str:
-    """One page in one file: style and pictures are inside, and it needs no script."""
-    body = "\n".join(_html_section(part) for part in parts)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def _html_section(part: Section) -> str:
-    lines = [f"<section>\n<h2>{escape(part.title)}</h2>", *(f"<p>{escape(note)}</p>" for note in part.notes)]
-    words = ' class="words"' if part.title in _WORDS else ""
-    for table in part.tables:
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.titles)
-        rows = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-        body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-        lines.append(f'<div class="scroll" tabindex="0"><table{words}>\n{body}\n</table></div>')
-    for title, png in part.pictures:
-        data = base64.b64encode(png).decode()
-        caption = f"<figcaption>{escape(title)}</figcaption>"
-        lines.append(f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}">{caption}</figure>')
-    return "\n".join([*lines, "</section>"])
-
-
-def markdown(title: str, parts: Sequence[Section]) -> str:
-    """The same as Markdown, without the pictures."""
-    lines = [f"# {_cell(title)}"]
-    for part in parts:
-        lines += ["", f"## {part.title}", *("\n" + note for note in part.notes)]
-        for table in part.tables:
-            lines += ["", _line(table.titles), _line(("---", *("---:" for _ in table.titles[1:])))]
-            lines += [_line(row) for row in table.rows]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def runs(reports: Mapping[str, Report]) -> Table:
+    """When each report was made, and of which file of weights."""
+    rows = []
+    for name, report in reports.items():
+        settings = report["settings"]
+        rows.append((name, report["date"], settings.get("file", "–"), settings.get("file_sha256", "–")[:16]))
+    return Table(("run", "date", "network file", "its SHA-256 begins"), tuple(rows), words=True)

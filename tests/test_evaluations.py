@@ -26,12 +26,14 @@ from PIL import Image
 from torch import nn
 
 from apr_dali import cli
+from apr_dali.commands import corruption as commands
 from apr_dali.commands import session
 from apr_dali.commands.sources import Feeding
-from apr_dali.data.corruption_sets import open_corruption_arrays
+from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
 from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration, passes
+from apr_dali.eval import corruption as corruptions
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.ood import ood_metrics
 from apr_dali.eval.state import State
@@ -89,8 +91,12 @@ def test_corruption_folders(evaluate, corrupted, tmp_path, capsys):
     assert result["mean_error"] == pytest.approx(np.mean(errors["fog"]), abs=1e-12)
     assert result["images"] == 12
     assert "mce" not in result
+    assert (result["kind"], result["averaged"], result["classes"]) == ("own", ["fog"], 3)
     shown = capsys.readouterr().out
     assert "mCE" not in shown
+    assert "ImageNet" not in shown
+    assert f"own set {root.name}: 3 classes, 12 images a cell" in shown
+    assert f"mean error over 1 of 15 corruptions (fog): {100 * np.mean(errors['fog']):.2f} %" in shown
     assert "gaussian_noise, shot_noise" in shown
     with Image.open(tmp_path / "out" / "corruption-errors.png") as picture:
         assert picture.width > 500
@@ -314,7 +320,7 @@ def test_corruption_arrays(evaluate, tmp_path):
     expected = {name: values.reshape(5, -1).mean(1) for name, values in wrong.items()}
     assert record["result"]["errors"] == {name: pytest.approx(row, abs=1e-12) for name, row in expected.items()}
     assert 0 < expected["fog"].mean() < 1
-    assert record["result"]["kind"] == "cifar-c"
+    assert (record["result"]["kind"], record["result"]["name"]) == ("own", "own set cifar")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -389,6 +395,66 @@ def test_broken_trees_are_named_before_anything_runs(evaluate, tmp_path, change,
     status, _ = evaluate("corruption", "--data", tmp_path / "c")
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+def test_cells_of_unlike_sizes_are_refused(evaluate, tmp_path, capsys):
+    write_corruptions(tmp_path / "c", ("fog", "snow"))
+    for number in (1, 2):
+        (tmp_path / "c" / "snow" / "4" / "dark" / f"{number:02d}.png").unlink()
+    status, record = evaluate("corruption", "--data", tmp_path / "c")
+    assert (status, record) == (2, None)
+    assert "9 of 10 cells have 12 images, the others not: snow/4 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("generated", [False, True])
+@pytest.mark.parametrize(
+    ("classes", "cell", "kind"), [(CLASSES, 12, "whole"), (CLASSES[:2], 12, "own"), (CLASSES, 13, "own")]
+)
+def test_imagenet_c_has_imagenets_classes_and_full_cells(
+    evaluate, tmp_path, monkeypatch, classes, cell, kind, generated, capsys
+):
+    # In place of ImageNet's: these three classes, and so many images a cell.
+    monkeypatch.setattr(commands, "is_imagenet", lambda given: tuple(given) == classes)
+    monkeypatch.setitem(corruptions.CELLS, "imagenet-c", cell)
+    monkeypatch.setitem(corruptions.CELLS, "generated", cell)
+    write_corruptions(tmp_path / "c", corruptions.CORRUPTIONS)
+    if generated:
+        (tmp_path / "c" / MARKER).write_text('{"finished": true}')
+    _, record = evaluate("corruption", "--data", tmp_path / "c")
+    result = record["result"]
+    wanted = "own" if kind == "own" else "generated" if generated else "imagenet-c"
+    assert result["kind"] == wanted
+    assert ("mce" in result, "generated_mce" in result) == (wanted == "imagenet-c", wanted == "generated")
+    told = capsys.readouterr().out
+    assert ("\nmCE " in told) == (wanted == "imagenet-c")
+    assert ("ImageNet-C: " in told) == (wanted == "imagenet-c")
+    assert ("generated set" in told or "made by apr-dali make-c" in told) == generated
+    if wanted == "imagenet-c":
+        assert result["mce"] == pytest.approx(np.mean(list(result["ce"].values())))
+        line = next(line for line in told.splitlines() if line.startswith("fog "))
+        assert float(line.split()[-1]) == pytest.approx(result["ce"]["fog"], abs=0.05)
+
+
+@pytest.mark.parametrize(("each", "kind"), [((10, 10, 10), "cifar-3-c"), ((9, 11, 10), "own"), ((9, 9, 9), "own")])
+def test_cifar_c_has_full_cells(evaluate, tmp_path, monkeypatch, each, kind):
+    monkeypatch.setitem(corruptions.CELLS, "cifar-3-c", 30)
+    monkeypatch.setattr(corruptions, "KINDS", (*corruptions.KINDS, "cifar-3-c"))
+    labels = np.repeat(np.arange(3), each)
+    (tmp_path / "set").mkdir()
+    np.save(tmp_path / "set" / "labels.npy", np.tile(labels, 5))
+    np.save(tmp_path / "set" / "fog.npy", np.full((5 * len(labels), 32, 32, 3), 40, np.uint8))
+    _, record = evaluate("corruption", "--data", tmp_path / "set", model=network(32))
+    assert (record["result"]["kind"], record["result"]["images"]) == (kind, len(labels))
+
+
+def test_only_imagenets_classes_are_imagenets():
+    from apr_dali.commands.networks import imagenet_classes, is_imagenet
+
+    names = imagenet_classes()
+    assert is_imagenet(names)
+    assert is_imagenet(names[::-1])
+    assert not is_imagenet(names[:16])
+    assert not is_imagenet(("n00000000", *names[1:]))
 
 
 def test_images_smaller_than_the_crop_are_named(evaluate, corrupted, capsys):

@@ -68,15 +68,37 @@ def test_bad_errors_are_named(errors, message):
 
 
 def test_only_imagenet_c_has_an_mce_by_that_name():
-    names = {kind: set(corruption.CorruptionTable(flat(0.5), 10, 0.2, kind).summary()) for kind in corruption.KINDS}
+    def table(kind, errors, clean_images=50_000):
+        images = corruption.CELLS.get(kind, 48)
+        return corruption.CorruptionTable(errors, images, 0.2, kind, clean_images)
+
+    names = {kind: set(table(kind, flat(0.5)).summary()) for kind in corruption.KINDS}
     assert names == {
-        "imagenet-c": {"mean_error", "mce", "relative_mce"},
-        "generated": {"mean_error", "generated_mce", "generated_relative_mce"},
-        "cifar-c": {"mean_error"},
+        "imagenet-c": {"mean_error", "ce", "mce", "relative_mce"},
+        "generated": {"mean_error", "generated_ce", "generated_mce", "generated_relative_mce"},
+        "cifar-10-c": {"mean_error"},
+        "cifar-100-c": {"mean_error"},
+        "own": {"mean_error"},
     }
     extra = {"fog": [0.2] * 5, "spatter": [1.0] * 5}
-    assert corruption.CorruptionTable(extra, 10).summary() == {"mean_error": pytest.approx(0.2)}
-    assert corruption.CorruptionTable({"spatter": [1.0] * 5}, 10).summary() == {"mean_error": 1.0}
+    assert table("own", extra).summary() == {"mean_error": pytest.approx(0.2)}
+    assert table("own", {"spatter": [1.0] * 5}).summary() == {"mean_error": 1.0}
+    assert table("imagenet-c", extra).summary() == {
+        "mean_error": pytest.approx(0.2),
+        "ce": {"fog": pytest.approx(100 * 0.2 / 0.819324)},
+    }
+    # Relative to the error on a part of the clean images, it would be relative to chance.
+    assert "relative_mce" not in table("imagenet-c", flat(0.5), clean_images=1000).summary()
+    with pytest.raises(InputError, match="imagenet-c has 50,000 images a cell, got 48"):
+        corruption.CorruptionTable(flat(0.5), 48, kind="imagenet-c")
+
+
+def test_mce_is_the_mean_of_the_corruption_errors(rng):
+    errors = {name: rng.uniform(size=5).tolist() for name in corruption.CORRUPTIONS}
+    found = corruption.corruption_errors({**errors, "spatter": [1.0] * 5})
+    assert list(found) == list(corruption.CORRUPTIONS)
+    assert found["fog"] == pytest.approx(100 * np.sum(errors["fog"]) / (5 * 0.819324))
+    assert np.mean(list(found.values())) == pytest.approx(corruption.mce(errors))
 
 
 # ---- out of distribution ---------------------------------------------------------------------------------------------
@@ -274,3 +296,26 @@ def test_temperature_stays_in_its_range():
 def test_bad_probabilities_are_named(probabilities, labels, message):
     with pytest.raises(InputError, match=message):
         calibration.ece(np.array(probabilities), np.array(labels))
+
+
+def test_brier_and_classwise_ece_by_their_definitions(rng):
+    rows = rng.dirichlet(np.ones(4), 200)
+    labels = rng.integers(0, 4, 200)
+    wanted = np.eye(4)[labels]
+    assert calibration.brier(rows, labels) == pytest.approx(np.mean(np.sum((rows - wanted) ** 2, 1)), abs=1e-12)
+    gaps = 0.0
+    for number in range(4):
+        for low in range(10):
+            inside = (rows[:, number] > low / 10) & (rows[:, number] <= (low + 1) / 10)
+            if inside.any():
+                gap = rows[inside, number].mean() - wanted[inside, number].mean()
+                gaps += abs(gap) * inside.sum() / len(rows)
+    assert calibration.classwise_ece(rows, labels, 10) == pytest.approx(gaps / 4, abs=1e-12)
+
+
+def test_brier_and_classwise_ece_of_certainty():
+    certain = np.eye(3)
+    assert calibration.brier(certain, [0, 1, 2]) == 0
+    assert calibration.brier(certain, [1, 2, 0]) == 2
+    assert calibration.classwise_ece(certain, [0, 1, 2]) == 0
+    assert calibration.classwise_ece(certain, [1, 2, 0]) == pytest.approx(2 / 3)

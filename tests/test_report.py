@@ -10,7 +10,10 @@ from eval_sets import Brightness, error_of, network, random_levels, write_corrup
 from apr_dali import cli
 from apr_dali.commands import ood, session, shifts
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_O, IMAGENET_R
-from apr_dali.eval.report import Section, Table, compared, html, markdown, summary
+from apr_dali.eval.corruption import CORRUPTIONS
+from apr_dali.eval.page import Section, Table, html, markdown
+from apr_dali.eval.published import PUBLISHED
+from apr_dali.eval.report import compared, sections, summary
 
 
 @pytest.fixture
@@ -118,6 +121,9 @@ class Page(HTMLParser):
         self.cells, self.images, self.open, self.outside = [], [], [], []
         self.feed(text)
 
+    def after(self, cell: str) -> str:
+        return self.cells[self.cells.index(cell) + 1]
+
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         if tag not in ("meta", "img"):
@@ -137,9 +143,14 @@ class Page(HTMLParser):
 
 
 def test_all(evaluate, root, tmp_path, capsys):
-    assert evaluate("all", "--data-root", root) == 0
+    (root / "imagenet-p").mkdir()
+    assert evaluate("all", "--data-root", root) == 1, "a part failed"
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert list(report["evaluations"]) == ["clean", "corruption", "imagenet-v2", "calibration"]
+    assert report["skipped"] == [
+        ["imagenet-p", "is not among the sets that are known for this network"],
+        ["autoattack", "takes hours: give --attack N to attack N images"],
+    ]
     assert report["evaluations"]["clean"]["top1"] == pytest.approx(1 - error_of(root / "val"))
     assert report["evaluations"]["corruption"]["clean_error"] == pytest.approx(error_of(root / "val"))
     assert [name for name, _ in report["missing"]] == ["imagenet-o", "imagenet-a", "imagenet-sketch"]
@@ -150,12 +161,43 @@ def test_all(evaluate, root, tmp_path, capsys):
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert page.open == []
     assert page.outside == [], "the page must be complete in itself"
-    assert page.images == ["corruption: errors", "calibration: reliability"]
+    captions = ["Error by corruption and severity", "Accuracy by confidence, and how many images have which confidence"]
+    assert page.images == captions
     error = f"{100 * error_of(root / 'val'):.2f} %"
-    assert page.cells[page.cells.index("clean error") + 1] == error
-    assert "APR-SP" in page.cells
-    assert f"| clean error | {error} |" in (tmp_path / "out" / "report.md").read_text()
-    assert "written:" in capsys.readouterr().out
+    assert page.after("clean error, 33 images") == error
+    assert page.after("top-1") == f"{100 - 100 * error_of(root / 'val'):.2f} %"
+    assert page.after("images") == "33"
+    assert page.after("data") == str(root / "val")
+    assert "APR-SP" not in page.cells, "no published numbers beside these sets"
+    assert "fog" not in page.cells, "no table repeats the picture"
+    told = (tmp_path / "out" / "report.md").read_text()
+    assert f"| clean error, 33 images | {error} |" in told
+    assert "| fog | " in told, "Markdown has no picture"
+    shown = capsys.readouterr()
+    assert "written:" in shown.out
+    assert shown.err.startswith("error: failed: imagenet-r: ")
+
+
+def test_without_a_failure_all_ends_well(evaluate, root, tmp_path):
+    (root / "imagenet-r").rename(tmp_path / "r")
+    assert evaluate("all", "--data-root", root) == 0
+    assert evaluate("all", "--data-root", root) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("Kept from an earlier run, 20") == 3, "clean, corruption and imagenet-v2"
+
+
+def test_a_report_shows_the_pictures_of_its_own_run(evaluate, root, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "clean-old.png").write_bytes(b"of another run")
+    evaluate("all", "--data-root", root)
+    assert len(Page((tmp_path / "out" / "report.html").read_text()).images) == 2
+
+
+def test_sets_without_their_clean_images_are_not_run(evaluate, root, tmp_path):
+    (root / "val").rename(root / "imagenet-o")
+    evaluate("all", "--data-root", root)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["skipped"] == [["imagenet-o", "needs the clean images of the same classes, which are missing"]]
 
 
 def test_all_of_nothing(evaluate, tmp_path, capsys):
@@ -168,39 +210,120 @@ def test_all_of_nothing(evaluate, tmp_path, capsys):
 
 def test_compare(evaluate, root, tmp_path, capsys):
     (root / "imagenet-c").rename(root / "elsewhere")
-    assert evaluate("all", "--data-root", root) == 0
-    assert evaluate("all", "--data-root", root, output="other") == 0
-    assert cli.main(["eval", "compare", *[str(tmp_path / n) for n in ("out", "other")], "--output", str(tmp_path)]) == 0
+    (root / "imagenet-r").rename(tmp_path / "r")
+    outputs = ["a/report", "b/report", "c/report"]
+    for output in outputs:
+        assert evaluate("all", "--data-root", root, output=output) == 0
+    runs = [str(tmp_path / output) for output in outputs]
+    assert cli.main(["eval", "compare", *runs, "--output", str(tmp_path / "side" / "by")]) == 0
     shown = capsys.readouterr().out
-    assert "brightness (other)" in shown
-    page = Page((tmp_path / "compare.html").read_text())
-    row = page.cells.index("clean error")
-    assert page.cells[row + 1] == page.cells[row + 2] == f"{100 * error_of(root / 'val'):.2f} %"
+    page = Page((tmp_path / "side" / "by" / "compare.html").read_text())
+    assert page.cells[:4] == ["measure", *(f"brightness ({output})" for output in outputs)]
+    assert all(f"brightness ({output})" in shown for output in outputs)
+    row = page.cells.index("clean error, 33 images")
+    assert page.cells[row + 1 : row + 4] == [f"{100 * error_of(root / 'val'):.2f} %"] * 3
+    assert cli.main(["eval", "compare", runs[0], runs[0], "--output", str(tmp_path)]) == 2
+    assert "a/report/report.json is given twice" in capsys.readouterr().err
     (tmp_path / "report.json").write_text("{}")
     assert cli.main(["eval", "compare", str(tmp_path)]) == 2
     assert "is not the report.json that" in capsys.readouterr().err
 
 
 def report_of(**evaluations) -> dict:
-    settings = {"network": "n"}
-    return {"evaluations": evaluations, "settings": settings, "versions": {}, "missing": [], "failed": []}
+    about = {
+        "settings": {"network": "n"},
+        "versions": {},
+        "date": "today",
+        "command": "c",
+        "device": "d",
+        "processes": 1,
+    }
+    return {"evaluations": evaluations, "kept": {}, "missing": [], "skipped": [], "failed": [], **about}
 
 
 def test_generated_sets_are_labelled_wherever_they_are_shown():
-    common = {"errors": {"fog": [0.5] * 5}, "images": 1, "clean_error": None, "mean_error": 0.5}
-    generated = summary(report_of(corruption={**common, "kind": "generated", "generated_mce": 60.0}))
+    common = {"classes": 1000, "images": 50_000, "clean_error": None, "mean_error": 0.5, "averaged": [*CORRUPTIONS]}
+    counts = "(1,000 classes, 50,000 images a cell)"
+    generated = summary(report_of(corruption={**common, "name": "generated set", "generated_mce": 60.0}))
     assert generated == {
-        "generated set: mean error": "50.00 %",
+        f"generated set {counts}: mean error over all 15 corruptions": "50.00 %",
         "generated set: AlexNet-normalised error (not mCE of ImageNet-C)": "60.00 %",
     }
-    real = summary(report_of(corruption={**common, "kind": "imagenet-c", "mce": 60.0}))
-    assert real == {"ImageNet-C: mean error": "50.00 %", "mCE": "60.00 %"}
+    real = summary(report_of(corruption={**common, "name": "ImageNet-C", "mce": 60.0}))
+    assert real == {f"ImageNet-C {counts}: mean error over all 15 corruptions": "50.00 %", "mCE": "60.00 %"}
+
+
+@pytest.mark.parametrize(
+    ("averaged", "words"),
+    [
+        (["fog", "snow"], "2 of 15 corruptions (fog, snow)"),
+        ([name for name in CORRUPTIONS if name != "fog"], "14 of 15 corruptions (without fog)"),
+        (["spatter"], "spatter (none of the benchmark's 15)"),
+    ],
+)
+def test_a_part_of_the_corruptions_is_not_the_mean_over_all(averaged, words):
+    common = {"name": "ImageNet-C", "kind": "imagenet-c", "classes": 1000, "images": 50_000, "clean_error": None}
+    result = {**common, "mean_error": 0.5, "averaged": averaged, "errors": {name: [0.5] * 5 for name in averaged}}
+    report = report_of(corruption={**result, "data": "d"})
+    (measure,) = summary(report)
+    assert measure == f"ImageNet-C (1,000 classes, 50,000 images a cell): mean error over {words}"
+    notes = " ".join(sections(report, {})[1].notes)
+    assert f"Mean error over {words}: 50.00 %." in notes
+    assert "its 15 corruptions" not in notes
+
+
+def of_kind(kind: str) -> dict:
+    result = {"name": kind, "kind": kind, "classes": 2, "images": 3, "clean_error": None, "averaged": [*CORRUPTIONS]}
+    return report_of(corruption={**result, "data": "d", "mean_error": 0.5, "errors": {"fog": [0.5] * 5}})
+
+
+def test_published_numbers_stand_beside_what_they_are_of():
+    def shown(kind: str) -> list:
+        return [
+            (part.tables[0].titles, part.tables[0].rows) for part in sections(of_kind(kind), {}) if "Publ" in part.title
+        ]
+
+    assert shown("own") == shown("generated") == []
+    ((titles, rows),) = shown("imagenet-c")
+    assert titles == ("method", "clean error", "mCE")
+    assert {("APR-S", "24.5", "70.5"), ("APR-P", "24.4", "69.3"), ("APR-SP", "24.4", "65.0")} <= set(rows)
+    ((titles, rows),) = shown("cifar-100-c")
+    assert titles == ("method", "mean error")
+    assert ("APR-SP", "32.9") in rows
+
+
+def test_published_corruption_errors_have_the_published_mean():
+    named = [entry for entry in PUBLISHED if entry.ce]
+    assert len(named) == 6
+    for entry in named:
+        # Each of the 15 is rounded to a whole number.
+        assert len(entry.ce) == 15
+        assert np.mean(entry.ce) == pytest.approx(entry.imagenet_c, abs=0.5), entry.method
+
+
+def test_corruption_errors_stand_beside_the_published_ones():
+    report = of_kind("imagenet-c")
+    report["evaluations"]["corruption"] |= {"ce": {"gaussian_noise": 55.04, "fog": 50.0}}
+    (table,) = sections(report, {})[1].tables
+    names = ("standard", "AugMix", "APR-S", "APR-P", "APR-SP", "DeepAugment + APR-SP")
+    assert table.titles == ("CE, AlexNet = 100", "this network", *names)
+    assert table.rows == (
+        ("gaussian noise", "55.0", "79", "65", "61", "64", "55", "44"),
+        ("fog", "50.0", "75", "67", "62", "55", "49", "50"),
+    )
 
 
 def test_reports_with_other_measures_stand_side_by_side():
-    one, two = report_of(clean={"top1": 0.75}), report_of(**{"imagenet-a": {"top1": 0.1}})
+    one = report_of(clean={"top1": 0.75, "images": 50_000})
+    two = report_of(clean={"top1": 0.5, "images": 100}, **{"imagenet-a": {"top1": 0.1, "images": 7500, "classes": 200}})
+    # Errors on other numbers of images are not side by side.
     assert compared({"a": one, "b": two}) == Table(
-        ("measure", "a", "b"), (("clean error", "25.00 %", "–"), ("imagenet-a error", "–", "90.00 %"))
+        ("measure", "a", "b"),
+        (
+            ("clean error, 50,000 images", "25.00 %", "–"),
+            ("clean error, 100 images", "–", "50.00 %"),
+            ("imagenet-a error, 7,500 images of 200 classes", "–", "90.00 %"),
+        ),
     )
 
 

@@ -54,28 +54,32 @@ def calibrate(session: Session, data: str) -> tuple[dict[str, Any], str]:
     logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
     held_out = torch.arange(len(labels)) % _HELD_OUT == 0
     temperature = calibration.fit_temperature(logits[held_out], labels[held_out])
-    probabilities = {
-        "as it is": logits[~held_out].softmax(1),
-        f"temperature {temperature:.2f}": (logits[~held_out] / temperature).softmax(1),
+    scaled = {
+        "as it is": logits[~held_out],
+        f"temperature {temperature:.2f}": logits[~held_out] / temperature,
     }
-    rows = {name: _measures(values, labels[~held_out]) for name, values in probabilities.items()}
+    rows = {name: _measures(values, labels[~held_out]) for name, values in scaled.items()}
     result = {"data": data, "temperature": temperature, "tuned_on": int(held_out.sum()), "rows": rows}
     diagrams = {
-        name: calibration.reliability(*calibration.confidences(values, labels[~held_out]))
-        for name, values in probabilities.items()
+        name: calibration.reliability(*calibration.confidences(values.softmax(1), labels[~held_out]))
+        for name, values in scaled.items()
     }
     record = session.finish("calibration", result, {"reliability": reliability_picture(diagrams)})
     return record, calibration_text(result)
 
 
-def _measures(probabilities: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
+def _measures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
+    probabilities = logits.softmax(1)
     confidence, correct = calibration.confidences(probabilities, labels)
     many = len(labels) >= calibration.RMS_BIN_SIZE
     return {
         "images": len(labels),
         "accuracy": float(correct.mean()),
         "confidence": float(confidence.mean()),
+        "nll": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
+        "brier": calibration.brier(probabilities, labels),
         "ece": calibration.ece(probabilities, labels),
+        "classwise_ece": calibration.classwise_ece(probabilities, labels),
         "rms": calibration.rms(probabilities, labels) if many else None,
         "rms_as_published": calibration.rms(probabilities, labels, as_published=True) if many else None,
         "aurra": calibration.aurra(probabilities, labels),
@@ -84,9 +88,11 @@ def _measures(probabilities: torch.Tensor, labels: torch.Tensor) -> dict[str, fl
 
 def calibration_text(result: dict[str, Any]) -> str:
     """The calibration table in percent."""
-    keys = ("accuracy", "confidence", "ece", "rms", "rms_as_published", "aurra")
+    keys = ("accuracy", "confidence", "ece", "classwise_ece", "rms", "rms_as_published", "aurra")
     rows = [
         (name, *("–" if row[key] is None else f"{100 * row[key]:.2f}" for key in keys))
         for name, row in result["rows"].items()
     ]
-    return table(("percent", *keys), rows) + f"\ntemperature tuned on {result['tuned_on']} held-out images"
+    scores = [(name, *(f"{row[key]:.4f}" for key in ("nll", "brier"))) for name, row in result["rows"].items()]
+    tables = f"{table(('percent', *keys), rows)}\n{table(('', 'nll', 'brier'), scores)}"
+    return f"{tables}\ntemperature tuned on {result['tuned_on']} held-out images"

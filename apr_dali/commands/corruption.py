@@ -3,63 +3,76 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from apr_dali.commands.clean import labelled
+from apr_dali.commands.networks import is_imagenet
 from apr_dali.commands.session import Session, table
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
-from apr_dali.data.folders import open_set
-from apr_dali.eval.corruption import CORRUPTIONS, SEVERITIES, CorruptionTable
+from apr_dali.errors import InputError
+from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.pictures import corruption_picture
+from apr_dali.eval.report import averaged_text
 from apr_dali.training.distributed import on_main
+
+_NAMES = {
+    "imagenet-c": "ImageNet-C",
+    "generated": "generated set (not the published ImageNet-C)",
+    "cifar-10-c": "CIFAR-10-C",
+    "cifar-100-c": "CIFAR-100-C",
+}
 
 
 def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
-    sources, kind = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
-    if clean is not None:
-        sources.append(labelled(session, clean))
+    cells, kind, name = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
+    sources = [*cells, labelled(session, clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
-    names = list(dict.fromkeys(source.name.partition("/")[0] for source in sources if "/" in source.name))
+    names = list(dict.fromkeys(source.name.partition("/")[0] for source in cells))
     # The order of the paper's tables, then the others by name.
     names.sort(key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
     errors = {name: tuple(1 - results[f"{name}/{severity}"].top1 for severity in SEVERITIES) for name in names}
+    of_clean = results["clean"] if clean is not None else None
     found = CorruptionTable(
         errors,
-        results[sources[0].name].images,
-        1 - results["clean"].top1 if clean is not None else None,
+        cells[0].images,
+        1 - of_clean.top1 if of_clean else None,
         kind,
+        of_clean.images if of_clean else 0,
     )
-    result = {"data": data, **found.as_json()}
-    picture = corruption_picture(errors, LABELS[kind])
+    result = {"data": data, "name": name, "classes": len(session.network.classes), **found.as_json()}
+    picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
     return session.finish("corruption", result, {"errors": picture}, state), corruption_text(result)
-
-
-LABELS = {
-    "imagenet-c": "ImageNet-C",
-    "generated": "generated set (not the published ImageNet-C)",
-    "cifar-c": "CIFAR-C",
-}
 
 
 def corruption_text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
+    normalised = result.get("ce", result.get("generated_ce"))
     rows = [
-        (name, *(f"{100 * error:.1f}" for error in row), f"{100 * sum(row) / len(row):.1f}")
+        (
+            name,
+            *(f"{100 * error:.1f}" for error in row),
+            f"{100 * sum(row) / len(row):.1f}",
+            *([f"{normalised[name]:.1f}" if name in normalised else "–"] if normalised else []),
+        )
         for name, row in result["errors"].items()
     ]
-    text = table(("error in percent", *map(str, SEVERITIES), "mean"), rows)
-    return f"{LABELS[result['kind']]}, {result['images']} images a cell\n{text}\n" + "\n".join(summary_lines(result))
+    text = table(("error in percent", *map(str, SEVERITIES), "mean", *(["CE"] if normalised else [])), rows)
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
+    return f"{about}\n{text}\n" + "\n".join(summary_lines(result))
 
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """The means of a corruption result, a line each, and what is missing for the others."""
-    lines = [f"mean error {100 * result['mean_error']:.2f} %"]
+    lines = [f"mean error over {averaged_text(result)}: {100 * result['mean_error']:.2f} %"]
     if result["clean_error"] is not None:
-        lines.append(f"clean error {100 * result['clean_error']:.2f} %")
+        lines.append(f"clean error {100 * result['clean_error']:.2f} % on {result['clean_images']:,} images")
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),
@@ -78,25 +91,52 @@ def _is_arrays(data: str) -> bool:
     return os.path.isfile(os.path.join(data, "labels.npy"))
 
 
-def _arrays(session: Session, data: str) -> tuple[list[Source], str]:
-    arrays = open_corruption_arrays(data, len(session.network.classes))
+def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
+    """The cells, their kind and their name."""
+    classes = len(session.network.classes)
+    arrays = open_corruption_arrays(data, classes)
     sources = [
         session.feeding.array(f"{name}/{severity}", arrays.severity(name, severity), arrays.labels)
         for name in arrays.images
         for severity in SEVERITIES
     ]
-    return sources, "cifar-c"
+    # The published ones have as many images of each class.
+    kind = f"cifar-{classes}-c"
+    of_each = CELLS.get(kind, 0) // classes
+    if not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
+        kind = "own"
+    return sources, kind, _NAMES.get(kind) or _own_name(data)
 
 
-def _folders(session: Session, data: str) -> tuple[list[Source], str]:
+def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
+    """The cells, their kind and their name."""
     classes, size = session.network.classes, session.network.image_size
     found = on_main(session.group, lambda: find_corruption_folders(data, classes, size))
-    # Listing millions of files for the progress bar alone would take minutes: all cells have about as many.
-    first = next(iter(found.folders.values()))[0]
-    count = on_main(session.group, lambda: len(open_set(first, classes=classes)))
     sources = [
-        session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True, images=count)
+        session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True)
         for name, folders in found.folders.items()
         for severity, folder in zip(SEVERITIES, folders, strict=True)
     ]
-    return sources, "generated" if found.generated else "imagenet-c"
+    count = _same_count(data, sources)
+    kind = "generated" if found.generated else "imagenet-c"
+    if count == CELLS[kind] and is_imagenet(classes):
+        return sources, kind, _NAMES[kind]
+    return sources, "own", _own_name(data) + (", made by apr-dali make-c" if found.generated else "")
+
+
+def _same_count(data: str, cells: list[Source]) -> int:
+    """How many images each cell has; InputError where one has another number than the others."""
+    counts = Counter(cell.images for cell in cells)
+    usual = counts.most_common(1)[0][0]
+    others = [f"{cell.name} {cell.images:,}" for cell in cells if cell.images != usual]
+    if others:
+        raise InputError(
+            f"{data}: {counts[usual]} of {len(cells)} cells have {usual:,} images, the others not: "
+            f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}; a corruption and severity that is not whole "
+            "has another error: complete it, or move the corruption elsewhere"
+        )
+    return usual
+
+
+def _own_name(data: str) -> str:
+    return f"own set {os.path.basename(os.path.abspath(data))}"

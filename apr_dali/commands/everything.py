@@ -13,13 +13,15 @@ from apr_dali.commands.adversarial import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
 from apr_dali.commands.ood import ood
-from apr_dali.commands.session import Session, about_run, kept_text, table
+from apr_dali.commands.session import Session, about_run, kept_text, make_output, table
 from apr_dali.commands.shifts import SHIFTS, shift
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.hidden import is_hidden
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.eval.adversarial import Attack
-from apr_dali.eval.report import Report, Section, compared, html, markdown, sections
+from apr_dali.eval.page import Section, html, markdown
+from apr_dali.eval.report import Report, compared, runs, sections
 from apr_dali.training.distributed import on_main
 
 
@@ -79,6 +81,7 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
     if not report["evaluations"]:
         raise InputError("no evaluation worked: " + "; ".join(f"{name}: {text}" for name, text in report["failed"]))
     report["missing"] = [[item.name, _missing(root, item)] for item in wanted if item.name not in found]
+    report["skipped"] = on_main(session.group, lambda: _skipped(root, found, jobs, attacked))
     on_main(session.group, lambda: _write(report, pictures, session.output))
     return report, f"\nevaluations: {len(report['evaluations'])} done, {len(report['failed'])} failed"
 
@@ -148,6 +151,23 @@ def _missing(root: str, item: Wanted) -> str:
     return f"put it in {os.path.join(root, item.places[0])}, which should hold: {item.looks}"
 
 
+def _skipped(root: str, found: dict[str, str], jobs: Jobs, attacked: int | None) -> list[list[str]]:
+    """What lies below `root` and was not run, with the reason."""
+    clean = "val" if "val" in found else "test"
+    used = {Path(os.path.relpath(path, root)).parts[0] for path in found.values()}
+    skipped = [
+        [name, "is not among the sets that are known for this network"]
+        for name in sorted(os.listdir(root))
+        if name not in used and not is_hidden(name)
+    ]
+    if clean not in found:
+        known = [name for name in found if name not in jobs]
+        skipped += [[name, "needs the clean images of the same classes, which are missing"] for name in known]
+    elif attacked is None:
+        skipped.append(["autoattack", "takes hours: give --attack N to attack N images"])
+    return skipped
+
+
 def _write(report: Report, pictures: dict[str, list[str]], output: Path) -> None:
     # Those of this run alone: others may lie in the folder.
     pngs = {
@@ -165,24 +185,44 @@ def _write_pages(folder: Path, name: str, title: str, parts: list[Section]) -> N
     write_whole(folder / f"{name}.md", markdown(title, parts).encode())
 
 
-def compare(runs: list[str], output: str) -> str:
+def compare(given: list[str], output: str) -> str:
     """Write compare.html and compare.md about several runs into the folder `output`; the table as text.
 
-    runs: folders of `eval all`, or their report.json. InputError for one that is none.
+    given: folders of `eval all`, or their report.json. InputError for one that is none.
     """
-    reports: dict[str, Report] = {}
-    for run in runs:
-        path = Path(run) / "report.json" if os.path.isdir(run) else Path(run)
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            name = report["settings"]["network"]
-            if not isinstance(report["evaluations"], dict):
-                raise TypeError("evaluations")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is not the report.json that `apr-dali eval all` writes ({error})") from error
-        # Two runs of one network keep apart by their folders.
-        reports[name if name not in reports else f"{name} ({path.parent.name})"] = report
-    found = compared(reports)
-    Path(output).mkdir(parents=True, exist_ok=True)
-    _write_pages(Path(output), "compare", "Networks side by side", [Section("Summary", tables=(found,))])
+    paths = [(Path(run) / "report.json" if os.path.isdir(run) else Path(run)).absolute() for run in given]
+    reports = [_read(path) for path in paths]
+    names = [report["settings"]["network"] for report in reports]
+    if len(set(names)) < len(names):
+        # Runs of one network are told apart by their folders.
+        names = [f"{name} ({folder})" for name, folder in zip(names, _told_apart(paths), strict=True)]
+    named = dict(zip(names, reports, strict=True))
+    found = compared(named)
+    parts = [Section("Summary", tables=(found,)), Section("Runs", tables=(runs(named),))]
+    _write_pages(make_output(output), "compare", "Networks side by side", parts)
     return table(found.titles, found.rows)
+
+
+def _read(path: Path) -> Report:
+    try:
+        report: Report = json.loads(path.read_text(encoding="utf-8"))
+        # Whatever is not there or has another form shows here.
+        compared({report["settings"]["network"]: report})
+        runs({"": report})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the report.json that this `apr-dali eval all` writes ({error!r})") from error
+    return report
+
+
+def _told_apart(paths: list[Path]) -> list[str]:
+    """The last folders of each path, as many as tell them apart."""
+    if len(set(paths)) < len(paths):
+        raise InputError(f"{next(path for path in paths if paths.count(path) > 1)} is given twice")
+    folders = [path.parent for path in paths]
+    if len(set(folders)) < len(folders):
+        folders = paths
+    for count in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["/".join(folder.parts[-count:]) for folder in folders]
+        if len(set(names)) == len(names):
+            break
+    return names

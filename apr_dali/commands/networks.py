@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import floor
@@ -169,6 +170,11 @@ def imagenet_classes() -> tuple[str, ...]:
     except ImportError as error:
         raise InputError(f"the names of ImageNet's classes come from timm: {install_command('eval')}") from error
     return tuple(ImageNetInfo().label_names())
+
+
+def is_imagenet(classes: Sequence[str]) -> bool:
+    """Whether these are ImageNet's 1,000 classes, in any order."""
+    return len(classes) == 1000 and set(classes) == set(imagenet_classes())
 
 
 def _fingerprint(model: nn.Module) -> str:

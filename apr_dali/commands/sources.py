@@ -42,12 +42,10 @@ class Feeding:
         path: str,
         classes: tuple[str, ...] | None = None,
         as_it_is: bool = False,
-        images: int | None = None,
     ) -> Source:
         """The images of a folder, decoded by DALI, or where the network wants them scaled whole, by Pillow.
 
         classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
-        images: how many there are; None to look.
         """
         if self.network.scaled_whole and not as_it_is:
             found = open_set(path, classes=classes)
@@ -55,7 +53,8 @@ class Feeding:
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
             scaled = open_scaled(found.files, self.network.image_size)
             return self.array(name, scaled, found.labels, lambda: identity(found))
-        count = len(open_set(path, classes=classes)) if images is None else images
+        # One process asks the file system, however many there are.
+        count, known = on_main(self.group, lambda: _count_and_identity(path, classes))
 
         def open_loader() -> AbstractContextManager[Batches]:
             device = self.group.device
@@ -74,7 +73,7 @@ class Feeding:
                 classes=classes,
             )
 
-        return Source(name, count, open_loader, self._on_main(lambda: identity(open_set(path, classes=classes))))
+        return Source(name, count, open_loader, lambda: known)
 
     def array(
         self,
@@ -88,11 +87,8 @@ class Feeding:
         identified: the identity of the set where its files tell it; without it, that of the pixels.
         """
         known = identified or (lambda: identity_of_arrays(images, labels))
-        return Source(name, len(images), lambda: nullcontext(self._batches(images, labels)), self._on_main(known))
-
-    def _on_main(self, known: Callable[[], str]) -> Callable[[], str]:
-        # One process asks the file system, however many there are.
-        return lambda: on_main(self.group, known)
+        batches = lambda: nullcontext(self._batches(images, labels))  # noqa: E731
+        return Source(name, len(images), batches, lambda: on_main(self.group, known))
 
     def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         rank, world, count = self.group.rank, self.group.world, len(images)
@@ -102,6 +98,11 @@ class Feeding:
             part = slice(start, min(start + self.batch_size, end))
             pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+
+
+def _count_and_identity(path: str, classes: tuple[str, ...] | None) -> tuple[int, str]:
+    found = open_set(path, classes=classes)
+    return len(found), identity(found)
 
 
 def select(

@@ -1,0 +1,92 @@
+"""A page of sections with tables and pictures, as HTML and as Markdown."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. rows: each as long as `titles`; the first column names, the others are numbers, or `words`."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its heading, notes in sentences, tables, and captions of pictures with their PNG.
+
+    pictured: tables that say what the pictures show, for Markdown, which has no pictures.
+    """
+
+    title: str
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[tuple[str, bytes], ...] = ()
+    pictured: tuple[Table, ...] = ()
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --faint: #8881; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
+td:not(:first-child), table.words td:first-child { white-space: nowrap; }
+table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
+tbody tr:nth-child(even) { background: var(--faint); }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .25rem .35rem; } }
+figcaption { font-size: .85rem; opacity: .75; }
+"""
+
+
+def html(title: str, parts: Sequence[Section]) -> str:
+    """One page in one file: style and pictures are inside, and it needs no script."""
+    body = "\n".join(_html_section(part) for part in parts)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _html_section(part: Section) -> str:
+    lines = [f"<section>\n<h2>{escape(part.title)}</h2>", *(f"<p>{escape(note)}</p>" for note in part.notes)]
+    for table in part.tables:
+        words = ' class="words"' if table.words else ""
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.titles)
+        rows = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+        body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+        lines.append(f'<div class="scroll" tabindex="0"><table{words}>\n{body}\n</table></div>')
+    for title, png in part.pictures:
+        data = base64.b64encode(png).decode()
+        caption = f"<figcaption>{escape(title)}</figcaption>"
+        lines.append(f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}">{caption}</figure>')
+    return "\n".join([*lines, "</section>"])
+
+
+def markdown(title: str, parts: Sequence[Section]) -> str:
+    """The same as Markdown, without the pictures."""
+    lines = [f"# {_cell(title)}"]
+    for part in parts:
+        lines += ["", f"## {part.title}", *("\n" + note for note in part.notes)]
+        for table in (*part.pictured, *part.tables):
+            lines += ["", _line(table.titles), _line(("---", *("---:" for _ in table.titles[1:])))]
+            lines += [_line(row) for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
