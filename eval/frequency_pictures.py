@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,31 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.eval.fourier import HeatMap
-from apr_dali.eval.pictures import new_figure, png_of
+from apr_dali.eval.pictures import fitted, new_figure, png_of
 from apr_dali.eval.templates import NAMES, Contrasts
 
 # Both are told apart by everyone: one rises in lightness, the other has orange and purple about white.
 _RISING, _ABOUT_ZERO = "viridis", "PuOr"
+_LOSS = 7.0  # nats, the end of the scale: guessing among 1,000 classes has 6.9
+_PANEL = 2.6  # inches
 
 
 def heatmap_picture(maps: Mapping[str, HeatMap]) -> bytes:
-    """Error and loss of one network, or of two side by side and the second's less the first's; by their names."""
+    """Error and loss of one network, or of two side by side and the second's less the first's; by their names.
+
+    The colors mean the same in every picture, so that two can be compared.
+    """
     found = list(maps.values())
     columns = len(maps) + (len(maps) == 2)
     figure = new_figure(5 * columns, 8.2)
     rows = figure.subplots(2, columns, squeeze=False)
-    for row, values, unit in (
-        (rows[0], [100 * one.error for one in found], "error (%)"),
-        (rows[1], [one.loss for one in found], "loss (nats)"),
+    figure.suptitle(f"noise of L2 norm ε = {found[0].epsilon:g} a channel, {found[0].images:,} images", fontsize=10)
+    for row, values, unit, most in (
+        (rows[0], [100 * one.error for one in found], "error (%)", 100.0),
+        (rows[1], [one.loss for one in found], "loss (nats)", _LOSS),
     ):
-        limits = float(np.min(values)), float(np.max(values))
         for axes, name, one in zip(row, maps, values, strict=False):
-            _map(figure, axes, one, found[0], limits, _RISING, unit)
-            axes.set_title(textwrap.fill(name, 46), fontsize=8)
+            _map(figure, axes, one, found[0], (0, most), _RISING, unit)
+            axes.set_title(fitted(name, 3.6, 8), fontsize=8)
         if len(maps) == 2:
             less = values[1] - values[0]
-            greatest = max(float(np.abs(less).max()), 1e-9)
-            _map(figure, row[2], less, found[0], (-greatest, greatest), _ABOUT_ZERO, unit.replace("%", "points"))
+            _map(figure, row[2], less, found[0], (-most / 2, most / 2), _ABOUT_ZERO, unit.replace("%", "points"))
             row[2].set_title("right less left", fontsize=8)
     return png_of(figure)
 
@@ -54,7 +57,10 @@ def _map(
     axes.set_xlabel("horizontal frequency (cycles/image)", fontsize=8)
     axes.set_ylabel("vertical frequency (cycles/image)", fontsize=8)
     axes.tick_params(labelsize=7)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    # An arrow at the end of the bar where something lies beyond it.
+    below, above = values.min() < limits[0], values.max() > limits[1]
+    beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, extend=beyond)
     bar.set_label(unit, fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
@@ -115,19 +121,14 @@ class Panel:
 def swap_picture(rows: Sequence[Sequence[Panel]]) -> bytes:
     """A row a pair: the two images and their mixes, with the network's answer below each. Values are cut to 0..1."""
     columns = max(len(row) for row in rows)
-    figure = new_figure(2.7 * columns, 3.3 * len(rows))
+    figure = new_figure((_PANEL + 0.1) * columns, 3.3 * len(rows))
     for panels, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         for axes, panel in zip(panels, row, strict=True):
             axes.imshow(panel.image)
             axes.set(xticks=[], yticks=[])
-            axes.set_title("\n".join(_short(line) for line in panel.title.split("\n")), fontsize=8)
-            axes.set_xlabel(f"→ {_short(panel.answer)} ({panel.share:.0%})", fontsize=9)
+            axes.set_title(fitted(panel.title, _PANEL, 8), fontsize=8)
+            axes.set_xlabel(fitted(f"→ {panel.answer} ({panel.share:.0%})", _PANEL, 9), fontsize=9)
     return png_of(figure)
-
-
-def _short(text: str, most: int = 34) -> str:
-    """The end of a long text: of a path, the name of the file."""
-    return text if len(text) <= most else "…" + text[1 - most :]
 
 
 def templates_picture(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError, install_command
-from apr_dali.eval.pictures import new_figure, png_of
+from apr_dali.eval.pictures import fitted, new_figure, png_of
 
 _NAMED = 12  # layers in an error
 _INCHES = 1.75  # of a panel
@@ -122,21 +122,17 @@ def gradcam_picture(panels: Sequence[Panel], words: Callable[[int], str], target
     for title, images, seen in panels:
         for row, axes in enumerate(grid[:, column]):
             axes.imshow(images[row])
-            axes.set_xlabel(f"map of: {_short(words(targets[row]))}", fontsize=7)
-        grid[0, column].set_title(title, fontsize=9)
+            axes.set_xlabel(fitted(f"map of: {words(targets[row])}", _INCHES - 0.1, 7), fontsize=7)
+        grid[0, column].set_title(fitted(title, _INCHES - 0.1, 9), fontsize=9)
         for offset, (name, found) in enumerate(seen.items(), 1):
             for row, axes in enumerate(grid[:, column + offset]):
                 axes.imshow(images[row].mean(2), cmap="gray", vmin=0, vmax=255)
                 axes.imshow(found.maps[row], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
                 mark = "✓" if found.answers[row] == targets[row] else "✗"
-                answer = _short(words(found.answers[row]))
-                axes.set_xlabel(f"{mark} {answer} {found.confidence[row]:.0%}", fontsize=7)
-            grid[0, column + offset].set_title(f"{name}, {title}", fontsize=9)
+                told = f"{mark} {words(found.answers[row])} {found.confidence[row]:.0%}"
+                axes.set_xlabel(fitted(told, _INCHES - 0.1, 7), fontsize=7)
+            grid[0, column + offset].set_title(fitted(f"{name}, {title}", _INCHES - 0.1, 9), fontsize=9)
         column += 1 + len(seen)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
     return png_of(figure)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"

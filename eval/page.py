@@ -43,7 +43,10 @@ td:not(:first-child), table.words td:first-child { white-space: nowrap; }
 table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:nth-child(even) { background: var(--faint); }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
-@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .25rem .35rem; } }
+@media (max-width: 40rem) {
+  table { font-size: .8rem; } th, td { padding: .25rem .35rem; }
+  .scroll img { max-width: none; width: 40rem; }
+}
 figcaption { font-size: .85rem; opacity: .75; }
 """
 
@@ -69,7 +72,8 @@ def _html_section(part: Section) -> str:
     for title, png in part.pictures:
         data = base64.b64encode(png).decode()
         caption = f"<figcaption>{escape(title)}</figcaption>"
-        lines.append(f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{data}">{caption}</figure>')
+        image = f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
+        lines.append(f'<figure><div class="scroll" tabindex="0">{image}</div>{caption}</figure>')
     return "\n".join([*lines, "</section>"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,16 +13,20 @@ from numpy.typing import NDArray
 from apr_dali.eval.calibration import Reliability
 
 _DPI = 120
+ERRORS = "plasma_r"
+_SURE = 1 - 2**-53
+_EM = 0.62  # the mean width of a letter, of its size: somewhat more than that of prose
 
 
 def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> bytes:
-    """Error rates, 0..1, as a coloured table: a row a corruption, a column a severity, and the mean of each row."""
+    """Error rates, 0..1, as a colored table: a row a corruption, a column a severity, and the mean of each row."""
     rows = np.array([[*row, np.mean(row)] for row in errors.values()]) * 100
     figure = new_figure(6.4, 1.2 + 0.3 * len(rows))
     axes = figure.subplots()
-    axes.imshow(rows, cmap="YlOrRd", vmin=0, vmax=100, aspect="auto")
+    # Its lightness falls evenly to the end: among great errors too, ten points are seen.
+    axes.imshow(rows, cmap=ERRORS, vmin=0, vmax=100, aspect="auto")
     for (y, x), value in np.ndenumerate(rows):
-        axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 65 else "black")
+        axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 40 else "black")
     axes.set_xticks(range(6), ["severity 1", "2", "3", "4", "5", "mean"])
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in errors])
     axes.axvline(4.5, color="white", linewidth=3)
@@ -49,7 +54,13 @@ def reliability_picture(diagrams: Mapping[str, Reliability]) -> bytes:
 
 
 def score_picture(inside: NDArray[Any], outside: Mapping[str, NDArray[Any]], score: str) -> bytes:
-    """Histograms of a score: in-distribution in one colour, each other set in a panel of its own. Shares of the set."""
+    """Histograms of a score: in-distribution in one color, each other set in a panel of its own. Shares of the set.
+
+    Scores that are probabilities are shown as log-odds: those of a good network all but touch 1.
+    """
+    if all((values >= 0).all() and (values <= 1).all() for values in (inside, *outside.values())):
+        inside, outside = _log_odds(inside), {name: _log_odds(values) for name, values in outside.items()}
+        score = f"{score} p, as log₁₀ p / (1 − p)"
     figure = new_figure(6.4, 0.6 + 1.4 * len(outside))
     edges = np.histogram_bin_edges(np.concatenate([inside, *outside.values()]), 40)
     for axes, (name, scores) in zip(
@@ -62,6 +73,17 @@ def score_picture(inside: NDArray[Any], outside: Mapping[str, NDArray[Any]], sco
         axes.set_ylabel("share")
     axes.set_xlabel(score)
     return png_of(figure)
+
+
+def _log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    held = np.clip(probabilities.astype(np.float64), 1 - _SURE, _SURE)
+    return np.log10(held) - np.log10(1 - held)
+
+
+def fitted(text: str, inches: float, points: float) -> str:
+    """`text` on as many lines as it takes to be no wider than `inches` in letters of that size; nothing is cut off."""
+    width = max(1, int(72 * inches / (_EM * points)))
+    return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
 
 
 def new_figure(width: float, height: float) -> Any:
