@@ -25,7 +25,7 @@ def summary(report: Report) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, result in report["evaluations"].items():
-        found.update(_SUMMARIES.get(name, _shift_summary(name))(result))
+        found.update(_SUMMARIES.get(name, _shift_summary)(result))
     return found
 
 
@@ -33,10 +33,9 @@ def _clean_summary(result: Mapping[str, Any]) -> dict[str, str]:
     return {f"clean error, {result['images']:,} images": percent(1 - result["top1"])}
 
 
-def _shift_summary(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    return lambda result: {
-        f"{name} error, {result['images']:,} images of {result['classes']:,} classes": percent(1 - result["top1"])
-    }
+def _shift_summary(result: Mapping[str, Any]) -> dict[str, str]:
+    name = f"{result['name']}: error, {result['images']:,} images of {result['classes']:,} classes"
+    return {name: percent(1 - result["top1"])}
 
 
 _CORRUPTION_KEYS = {
@@ -162,12 +161,12 @@ def _shifts(report: Report) -> list[Section]:
         return []
     rows = tuple(
         (
-            name,
+            result["name"],
             *(percent(result[key]) for key in ("top1", "top5")),
             *(f"{result[key]:,}" for key in ("images", "classes")),
             str(result["data"]),
         )
-        for name, result in results.items()
+        for result in results.values()
     )
     note = "Logits of the classes of each set alone, as its authors evaluate: not comparable with all of the network's."
     kept = tuple(f"{name}: {text}" for name in results for text in _kept_note(report, name))

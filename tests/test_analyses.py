@@ -59,6 +59,20 @@ def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
         pass
 
 
+def test_a_kept_network_is_of_the_same_options(tmp_path, monkeypatch):
+    trained = []
+
+    def fit(_, options, __, *, home):
+        trained.append(options)
+        (home / "latest.pt").write_bytes(b"")
+
+    monkeypatch.setattr(small_network, "fit", fit)
+    with start("cpu") as group:
+        for changed in ({}, {"threads": 3}, {"lr": 0.1}, {"aug": "apr-sp"}, {"lr": 0.1}):
+            small_network.digits_network(tmp_path, group, replace(small_network.SMALL, **changed))
+    assert [(options.lr, options.aug) for options in trained] == [(0.05, "none"), (0.1, "none"), (0.05, "apr-sp")]
+
+
 def test_a_step_may_be_followed_by_a_projection():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 30 * 30, 10))
     data = load_set("digits", "train")

@@ -52,6 +52,13 @@ def test_a_shift_asks_only_about_its_own_classes(evaluate, tmp_path, monkeypatch
     assert evaluate("shift", "imagenet-a", "--data", tmp_path / "a") == 0
     found = result(tmp_path, "imagenet-a")
     assert (found["top1"], found["images"], found["classes"]) == (pytest.approx(4 / 5), 5, 2)
+    assert found["name"] == "own set a, in the form of imagenet-a"
+    # Of the whole set's size, and ImageNet's classes: the published set.
+    for classes, name in ((True, "imagenet-a"), (False, "own set a, in the form of imagenet-a")):
+        monkeypatch.setitem(shifts.IMAGES, "imagenet-a", 5)
+        monkeypatch.setattr(shifts, "is_imagenet", lambda _, known=classes: known)
+        assert evaluate("shift", "imagenet-a", "--data", tmp_path / "a") == 0
+        assert result(tmp_path, "imagenet-a")["name"] == name
 
 
 def test_imagenet_v2s_folders_are_numbers(evaluate, tmp_path):
@@ -315,14 +322,17 @@ def test_corruption_errors_stand_beside_the_published_ones():
 
 def test_reports_with_other_measures_stand_side_by_side():
     one = report_of(clean={"top1": 0.75, "images": 50_000})
-    two = report_of(clean={"top1": 0.5, "images": 100}, **{"imagenet-a": {"top1": 0.1, "images": 7500, "classes": 200}})
+    two = report_of(
+        clean={"top1": 0.5, "images": 100},
+        **{"imagenet-a": {"name": "imagenet-a", "top1": 0.1, "images": 7500, "classes": 200}},
+    )
     # Errors on other numbers of images are not side by side.
     assert compared({"a": one, "b": two}) == Table(
         ("measure", "a", "b"),
         (
             ("clean error, 50,000 images", "25.00 %", "–"),
             ("clean error, 100 images", "–", "50.00 %"),
-            ("imagenet-a error, 7,500 images of 200 classes", "–", "90.00 %"),
+            ("imagenet-a: error, 7,500 images of 200 classes", "–", "90.00 %"),
         ),
     )
 

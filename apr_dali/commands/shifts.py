@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
+from apr_dali.commands.networks import is_imagenet
 from apr_dali.commands.session import Session
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
@@ -12,6 +14,8 @@ from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.passes import ClassSlice, evaluate_each
 from apr_dali.training.distributed import on_main
 
+IMAGES = {"imagenet-a": 7500, "imagenet-r": 30_000, "imagenet-sketch": 50_889, "imagenet-v2": 10_000}
+"""How many each published set has."""
 SHIFTS: dict[str, tuple[str, ...] | None] = {
     "imagenet-a": IMAGENET_A,
     "imagenet-r": IMAGENET_R,
@@ -33,8 +37,10 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     session.check(source, model, len(names))
     state = session.state(name, classes=classes)
     found = evaluate_each(model, [source], session.group.device, state, session.amp)[name]
-    result = {"data": data, "classes": len(names), **asdict(found)}
-    text = f"{name}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
+    whole = found.images == IMAGES[name] and is_imagenet(session.network.classes)
+    title = name if whole else f"own set {os.path.basename(os.path.abspath(data))}, in the form of {name}"
+    result = {"data": data, "name": title, "classes": len(names), **asdict(found)}
+    text = f"{title}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
     return session.finish(name, result, {}, state), text
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -25,8 +27,10 @@ _RISING = 10  # steps over which the learning rate rises
 
 
 def digits_network(folder: Path, group: Group, options: CifarOptions = SMALL) -> Path:
-    """The checkpoint of a network for digits below `folder`, trained now if it is not there."""
-    home = folder / f"digits-{options.model}-{options.epochs}-seed{options.seed}"
+    """The checkpoint of a network for digits below `folder`, trained now if there is none of the same options."""
+    asked = {name: value for name, value in asdict(options).items() if name != "threads"}
+    digest = hashlib.sha256(json.dumps([asked, torch.__version__, group.device.type], sort_keys=True).encode())
+    home = folder / f"digits-{options.model}-{options.epochs}-seed{options.seed}-{digest.hexdigest()[:8]}"
     path = home / checkpoint.LATEST
     if not path.is_file():
         epochs = f"{options.epochs} epochs, about half a minute"
