@@ -162,15 +162,15 @@ def _shifts(report: Report) -> list[Section]:
     rows = tuple(
         (
             result["name"],
-            *(percent(result[key]) for key in ("top1", "top5")),
-            *(f"{result[key]:,}" for key in ("images", "classes")),
+            *(percent(result[key]) for key in ("top1", "top5", "top1_of_all")),
+            *(f"{result[key]:,}" for key in ("images", "classes", "all_classes")),
             str(result["data"]),
         )
         for result in results.values()
     )
-    note = "Logits of the classes of each set alone, as its authors evaluate: not comparable with all of the network's."
+    note = "Logits of the classes of each set alone, as its authors evaluate; beside it among all of the network's."
     kept = tuple(f"{name}: {text}" for name in results for text in _kept_note(report, name))
-    table = Table(("set", "top-1", "top-5", "images", "classes", "data"), rows)
+    table = Table(("set", "top-1", "top-5", "top-1 of all", "images", "classes", "of all", "data"), rows)
     return [Section("Other photographs and drawings", (note, *kept), (table,))]
 
 

@@ -176,6 +176,7 @@ def test_networks_that_differ_in_a_setting_alone_differ():
     first, same, second = (session.built_like(Indifferent(value), CLASSES) for value in (1.0, 1.0, -1.0))
     assert first == same != second
     assert session.built_like(Indifferent(1.0).train(), CLASSES) == first
+    assert session.built_like(nn.ReLU(), CLASSES[::-1]) != session.built_like(nn.ReLU(), CLASSES)
     assert session.built_like(nn.ReLU(), CLASSES) != session.built_like(nn.GELU(), CLASSES)
 
 

@@ -53,6 +53,8 @@ def test_a_shift_asks_only_about_its_own_classes(evaluate, tmp_path, monkeypatch
     found = result(tmp_path, "imagenet-a")
     assert (found["top1"], found["images"], found["classes"]) == (pytest.approx(4 / 5), 5, 2)
     assert found["name"] == "own set a, in the form of imagenet-a"
+    # Among all three, both dark ones of 100 and 140 are grey; 190 is wrong in any case.
+    assert (found["top1_of_all"], found["all_classes"]) == (pytest.approx(2 / 5), 3)
     # Of the whole set's size, and ImageNet's classes: the published set.
     for classes, name in ((True, "imagenet-a"), (False, "own set a, in the form of imagenet-a")):
         monkeypatch.setitem(shifts.IMAGES, "imagenet-a", 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from apr_dali.commands.networks import is_imagenet
@@ -28,19 +28,31 @@ SHIFTS: dict[str, tuple[str, ...] | None] = {
 def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     """Top-1 and top-5 on the folder `data` of the set `name`, one of SHIFTS: the record and its text.
 
-    The network's logits are cut down to the classes of the set first, as its authors do.
+    The network's logits are cut down to the classes of the set first, as its authors do; where it has more classes,
+    `top1_of_all` is among all of them.
     """
     names = on_main(session.group, lambda: open_set(data).classes)
     classes = _meant(session, name, names)
-    model = ClassSlice(session.model, session.network.indices(classes)).to(session.group.device)
+    indices = session.network.indices(classes)
+    model = ClassSlice(session.model, indices).to(session.group.device)
     source = session.feeding.folder(name, data, names)
     session.check(source, model, len(names))
     state = session.state(name, classes=classes)
     found = evaluate_each(model, [source], session.group.device, state, session.amp)[name]
+    others = sorted(set(range(len(session.network.classes))) - set(indices))
+    top1_of_all = found.top1
+    if others:
+        # The classes of the set first: its labels stay what they are.
+        every = ClassSlice(session.model, [*indices, *others]).to(session.group.device)
+        of_all = replace(source, name=f"{name} of all classes")
+        top1_of_all = evaluate_each(every, [of_all], session.group.device, state, session.amp)[of_all.name].top1
     whole = found.images == IMAGES[name] and is_imagenet(session.network.classes)
     title = name if whole else f"own set {os.path.basename(os.path.abspath(data))}, in the form of {name}"
-    result = {"data": data, "name": title, "classes": len(names), **asdict(found)}
+    result = {"data": data, "name": title, "classes": len(names), **asdict(found), "top1_of_all": top1_of_all}
+    result["all_classes"] = len(session.network.classes)
     text = f"{title}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
+    if others:
+        text += f"; top-1 among all {len(session.network.classes):,} classes {top1_of_all:.2%}"
     return session.finish(name, result, {}, state), text
 
 
