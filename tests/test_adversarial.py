@@ -182,3 +182,12 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert (answers == targets).double().mean().item() == pytest.approx(result["robust"])
     assert result["robust"] < result["clean"]
     assert "40/255" in capsys.readouterr().out
+    # Another attack keeps its images elsewhere, and what was moved is not attacked again.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    options[1] = tmp_path / "moved"
+    for epsilon, earlier in (("40/255", True), ("20/255", False)):
+        arguments[5] = epsilon
+        assert cli.main(["eval", "autoattack", "m", *map(str, [*arguments, *options])]) == 0
+        assert ("of an earlier run" in capsys.readouterr().out) == earlier
+    folders = sorted((tmp_path / "moved").glob("adversarial-*"))
+    assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]

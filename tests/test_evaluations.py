@@ -418,14 +418,16 @@ def test_imagenet_c_has_imagenets_classes_and_full_cells(
     monkeypatch.setattr(commands, "is_imagenet", lambda given: tuple(given) == classes)
     monkeypatch.setitem(corruptions.CELLS, "imagenet-c", cell)
     monkeypatch.setitem(corruptions.CELLS, "generated", cell)
-    write_corruptions(tmp_path / "c", corruptions.CORRUPTIONS)
+    write_corruptions(tmp_path / "c", corruptions.CORRUPTIONS if kind == "whole" else ("fog",))
     if generated:
         (tmp_path / "c" / MARKER).write_text('{"finished": true}')
     _, record = evaluate("corruption", "--data", tmp_path / "c")
     result = record["result"]
     wanted = "own" if kind == "own" else "generated" if generated else "imagenet-c"
     assert result["kind"] == wanted
-    assert ("mce" in result, "generated_mce" in result) == (wanted == "imagenet-c", wanted == "generated")
+    for measure in ("ce", "mce"):
+        assert (measure in result) == (wanted == "imagenet-c")
+        assert (f"generated_{measure}" in result) == (wanted == "generated")
     told = capsys.readouterr().out
     assert ("\nmCE " in told) == (wanted == "imagenet-c")
     assert ("ImageNet-C: " in told) == (wanted == "imagenet-c")

@@ -41,7 +41,7 @@ def autoattack(
         )
     options = {**asdict(attack), "data": source.key, "limit": limit, "batch_size": session.feeding.batch_size}
     folder = _folder_of_kept(session, options) if keep else None
-    state = session.state("autoattack", False, **options, process=(group.rank, group.world), images=str(folder))
+    state = session.state("autoattack", False, **options, process=(group.rank, group.world), keep=keep)
     with progress([source]) as bar, source.open() as batches:
         bar.set_description(f"{attack.version} {attack.norm}")
         unit = in_unit_range(network, group.device, counted(batches, bar))
