@@ -86,7 +86,7 @@ class ParallelBuild(build_ext):
         level = ext.name.rpartition("_native_")[2]
         for source in ext.sources:
             ext.extra_objects += self.objects[source, "common" if source in COMMON else level].result()
-        ext.sources = []
+        ext.depends, ext.sources = [*ext.depends, *ext.sources], []
         super().build_extension(ext)
 
 

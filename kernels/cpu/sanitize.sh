@@ -16,7 +16,9 @@ done
 rm -f "$work"/source/kernels/*.so
 
 sanitizers=-fsanitize=address,undefined
-CFLAGS="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" LDFLAGS=$sanitizers \
+flags="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1"
+# C++ has flags of its own for setuptools of late, those of C before.
+CFLAGS=$flags CXXFLAGS=$flags LDFLAGS=$sanitizers \
     "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work/source"
 ls "$work"/installed/apr_dali/kernels/_native_*.so
 
