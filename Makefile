@@ -50,7 +50,7 @@ demo: $(INSTALLED)
 
 test: $(TESTING)
 	@echo "== the test suite (about a quarter of an hour on two cores)"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

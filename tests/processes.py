@@ -10,7 +10,7 @@ from pathlib import Path
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 PATIENCE = 2000
-"""Seconds that a test waits for a process or a thread before it fails: no slow or busy machine should ever need them."""
+"""Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
 
 # What every process ends with, written beside the run: checkpoints hold the main one's alone.
 _SPY = """

@@ -12,9 +12,9 @@ from pathlib import Path
 import bench_children
 import numpy as np
 import pytest
-from processes import PATIENCE
 import torch
 from PIL import Image
+from processes import PATIENCE
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.bench import checks, feeds, measure, processes, published, report, rows, simulate, stages
