@@ -8,7 +8,9 @@ CUDA ?= cuda12
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# To run, and to test as well.
 INSTALLED = $(VENV)/.installed-$(CUDA)
+TESTING = $(VENV)/.testing-$(CUDA)
 
 # A small network and small images: minutes on two CPU cores.
 DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --epochs 12 --batch-size 32 \
@@ -22,22 +24,35 @@ API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipe
 .PHONY: demo test lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "== 1 of 3: a virtual environment in $(VENV) (seconds)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install --editable ".[$(CUDA),dev]"
-	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "== 2 of 3: the native operators are compiled (about a minute on two cores; pip shows nothing of it)"
+	$(BIN)/python -m pip install --no-deps --editable .
+	@echo "== 3 of 3: torch, DALI and CuPy (4 GB to download, 8 GB on the disk: about five minutes)"
+	$(BIN)/python -m pip install "apr_dali[$(CUDA)]"
+	rm -f $(VENV)/.installed-* $(VENV)/.testing-*
+	touch $@
+
+# Of what is installed already: nothing is compiled again.
+$(TESTING): $(INSTALLED)
+	@echo "== what the tests and the checks need (about a minute)"
+	$(BIN)/python -m pip install "apr_dali[$(CUDA),dev]"
 	touch $@
 
 demo: $(INSTALLED)
+	@echo "== a sample of photographs in sample/ (seconds)"
 	$(BIN)/apr-dali sample sample
 	rm -rf runs/demo
+	@echo "== 12 epochs on it (minutes on two cores)"
 	$(BIN)/torchrun --standalone train_imagenet.py $(DEMO)
 
-test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(TESTING)
+	@echo "== the test suite (about a quarter of an hour on two cores)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-lint: $(INSTALLED)
+lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,15 +64,15 @@ bench: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
-docs: $(INSTALLED)
+docs: $(TESTING)
 	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
-gpu-check: $(INSTALLED)
+gpu-check: $(TESTING)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier1
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier2
 
-sanitize: $(INSTALLED)
+sanitize: $(TESTING)
 	kernels/cpu/sanitize.sh $(BIN)/python
 
 clean:
