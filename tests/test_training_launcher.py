@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, PATIENCE
 
 from apr_dali.errors import InputError
 from apr_dali.training import launcher
