@@ -384,9 +384,13 @@ def test_a_gray_network_is_trained_and_evaluated(tree, train):
     model = create_model("shufflenet_v2_x0_5", 3, in_chans=1).eval()
     model.load_state_dict(weights)
     torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
-    status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    status, _, errors = train("--data", tree, "--in-chans", 3, "--resume", "run/latest.pt", "--epochs", 2)
     assert status == 2
     assert "is a checkpoint of shufflenet_v2_x0_5 of gray images, not of shufflenet_v2_x0_5" in errors
+    # Not given, it is the checkpoint's.
+    status, told, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    assert status == 0, errors
+    assert "epoch 2/2" in told
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):
