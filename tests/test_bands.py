@@ -169,7 +169,7 @@ def test_a_checkpoint_sees_what_it_was_trained_on(aug, train, tree):
     # Validation sees the same: its result is that of the whole model.
     row = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()][-1]
     assert row["top1"] == pytest.approx(float((answers.argmax(1).numpy() == part.labels).mean()))
-    for other in (["--spectrum", "amplitude=low"], ["--spectrum", "phase=low", "--radii", "0.2", "0.4"]):
+    for other in (["--spectrum", "amplitude=high"], ["--spectrum", "phase=low", "--radii", "0.2", "0.4"]):
         status, _, errors = train("--aug", aug, *other, "--eval-only", "run/latest.pt")
         assert status == 2
         assert "is a checkpoint of cifar/wrn-16-1 seeing" in errors
