@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from apr_dali.backend import recombine
 from apr_dali.errors import InputError
+from apr_dali.eval.checks import check_finite
 
 
 @dataclass(frozen=True)
@@ -114,4 +115,5 @@ def probabilities(
     with torch.autocast(images.device.type, amp or torch.bfloat16, enabled=amp is not None):
         logits = model((images - centre) / spread)
     model.train(training)
+    check_finite(logits)
     return logits.float().softmax(1)

@@ -284,7 +284,17 @@ class Wrong(nn.Module):
         logits = Brightness()(images)
         if self.kind == "nan":
             logits = torch.where(torch.arange(len(logits))[:, None] == 1, torch.nan, logits)
-        return {"nan": logits, "softmax": logits.softmax(1), "classes": logits[:, :2], "flat": logits[:, 0]}[self.kind]
+        if self.kind == "later":
+            logits = torch.where(images.mean((1, 2, 3))[:, None] > 0.5, torch.nan, logits)
+        if self.kind == "fails":
+            raise AssertionError("Wrong image height! Expected 224 but got 40!")
+        return {
+            "later": logits,
+            "nan": logits,
+            "softmax": logits.softmax(1),
+            "classes": logits[:, :2],
+            "flat": logits[:, 0],
+        }[self.kind]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +304,7 @@ class Wrong(nn.Module):
         ("ood", "nan", "nan or infinite for 1 of the first 5 images"),
         ("calibration", "nan", "nan or infinite for 1 of the first 5 images"),
         ("clean", "nan", "nan or infinite for 1 of the first 5 images"),
+        ("clean", "fails", "fails on 5 images of the shape (3, 40, 40) (AssertionError: Wrong image height!"),
         ("clean", "softmax", "gives probabilities: expected logits"),
         ("clean", "classes", "shape (5, 3), got (5, 2)"),
         ("clean", "flat", "shape (5, 3), got (5,)"),
@@ -305,6 +316,31 @@ def test_wrong_outputs_are_named_before_anything_runs(evaluate, corrupted, kind,
     status, record = evaluate(evaluation, "--data", data, *more, model=network(model=Wrong(kind)))
     assert (status, record) == (2, None)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ("corruption", "nan or infinite for some of the 12 images of fog/1"),
+        ("clean", "nan or infinite for some of the 12 images of clean"),
+        ("ood", "nan or infinite for 3 of 12 images"),
+        ("calibration", "nan or infinite for 3 of 12 images"),
+        ("autoattack", "nan or infinite for 1 of 5 images"),
+    ],
+)
+def test_outputs_that_break_later_are_no_result(evaluate, tmp_path, evaluation, message, capsys):
+    """The last three images are light: the first batch of five, which is looked at beforehand, is sound."""
+    levels = {"dark": [40] * 5, "grey": [128] * 4, "light": [215] * 3}
+    for name in ("val", "c/fog/1", "c/fog/2", "c/fog/3", "c/fog/4", "c/fog/5"):
+        write_levels(tmp_path / name, levels)
+    data = tmp_path / ("c" if evaluation == "corruption" else "val")
+    more = {"ood": ["--ood", f"x={tmp_path}/val"], "autoattack": ["--version", "apgd-ce"]}
+    model = network(model=Wrong("later"), classes=CLASSES)
+    status, record = evaluate(evaluation, "--data", data, *more.get(evaluation, []), model=model)
+    assert (status, record) == (2, None)
+    assert message in capsys.readouterr().err
+    # What is kept for the next time is no result either.
+    assert not any('"images"' in path.read_text() for path in (tmp_path / "out").glob("*.state.json"))
 
 
 def test_checking_leaves_the_mode_as_it_was():
@@ -421,6 +457,22 @@ def test_calibration(evaluate, tmp_path):
     scaled = (logits[~tuned] / temperature).softmax(1)
     assert after["ece"] == pytest.approx(calibration.ece(scaled, labels[~tuned]), abs=1e-2)
     assert before["accuracy"] == after["accuracy"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_calibration_of_few_images(evaluate, tmp_path, count, capsys):
+    write_levels(tmp_path / "val", {"dark": [40], "grey": [128][: count - 1], "light": []})
+    (tmp_path / "val" / "list.txt").touch()
+    model = network(32)
+    for path in list((tmp_path / "val").glob("*/*.png")):
+        Image.open(path).resize((32, 32)).save(path)
+    status, record = evaluate("calibration", "--data", tmp_path / "val", model=model)
+    if count == 1:
+        assert (status, record) == (2, None)
+        assert "calibration needs two images or more, got 1" in capsys.readouterr().err
+    else:
+        assert status == 0
+        assert next(iter(record["result"]["rows"].values()))["images"] == 1
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,11 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
             record, text = job()
         except InputError as error:
             report["failed"].append([name, str(error)])
+            continue
+        # Hours of finished evaluations must not go without a page because of a fault in another.
+        except Exception as error:  # noqa: BLE001 - what is unforeseen can be anything
+            traceback.print_exc()
+            report["failed"].append([name, f"{type(error).__name__}: {error}"])
             continue
         report["evaluations"][name] = record.pop("result")
         report.update({key: value for key, value in record.items() if key != "evaluation"})

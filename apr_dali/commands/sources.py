@@ -84,7 +84,8 @@ class Feeding:
         end = count * (rank + 1) // world
         for start in range(count * rank // world, end, self.batch_size):
             part = slice(start, min(start + self.batch_size, end))
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            # Contiguous as a loader's are: foreign code takes no views in another order.
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).contiguous()
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
 
 

@@ -56,7 +56,7 @@ def _of_set(session: Session, args: argparse.Namespace) -> tuple[list[list[Panel
     from apr_dali.eval.swap import follow, partners
 
     samples = load_samples(session, args.data, args.limit)
-    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
+    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
     found = follow(
         session.model,
         [(images, torch.from_numpy(samples.labels))],
@@ -110,7 +110,7 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
     from apr_dali.eval.swap import probabilities
 
     network = session.network
-    plain = torch.from_numpy(np.stack(pair)).permute(0, 3, 1, 2) / 255
+    plain = torch.from_numpy(np.stack(pair)).permute(0, 3, 1, 2).contiguous() / 255
     images = torch.cat([plain, recombine(plain, plain.flip(0), axes)])
     found = probabilities(session.model, images, network.mean, network.std, session.group.device, session.amp).cpu()
     best = found.max(1)
