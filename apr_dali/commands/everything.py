@@ -17,6 +17,7 @@ from apr_dali.commands.ood import ood
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.shifts import SHIFTS, shift
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.eval.adversarial import Attack
@@ -161,7 +162,7 @@ def _write(report: Report, output: Path) -> None:
     title = f"Robustness of {report['settings']['network']}"
     parts = sections(report, pictures)
     _write_pages(output, "report", title, parts)
-    write_whole(output / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_whole(output / "report.json", (json_text(report, indent=2) + "\n").encode())
 
 
 def _write_pages(folder: Path, name: str, title: str, parts: list[Section]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import nn
 from apr_dali.commands.networks import Network, load_network
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE, is_image_folder
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
@@ -84,7 +84,7 @@ def write_record(
     def write() -> None:
         for title, png in pictures.items():
             write_whole(output / f"{name}-{title}.png", png)
-        write_whole(output / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
 
     on_main(group, write)
     return record
