@@ -26,6 +26,7 @@ from torch import nn
 from apr_dali import cli
 from apr_dali.commands import session
 from apr_dali.commands.sources import Feeding
+from apr_dali.data.arrays import load_set
 from apr_dali.data.corruption_sets import open_corruption_arrays
 from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
@@ -240,6 +241,22 @@ def test_bad_arrays_are_named(tmp_path, name, array, message):
         open_corruption_arrays(tmp_path / "cifar", 3)
 
 
+def test_labels_of_one_severity_and_clean_images_beside(tmp_path):
+    images, labels = write_arrays(tmp_path / "cifar")
+    published = open_corruption_arrays(tmp_path / "cifar", 3)
+    np.save(tmp_path / "cifar" / "labels.npy", labels[:10])
+    np.save(tmp_path / "cifar" / "original.npy", images["fog"][:10])
+    with pytest.warns(UserWarning, match=r"left out .*original\.npy: clean images are no corruption"):
+        found = open_corruption_arrays(tmp_path / "cifar", 3)
+    np.testing.assert_array_equal(found.labels, published.labels)
+    assert list(found.images) == ["fog", "snow"]
+    np.testing.assert_array_equal(found.severity("snow", 4), images["snow"][30:40])
+    # Where the arrays do not agree, none of them says what the labels are of.
+    np.save(tmp_path / "cifar" / "snow.npy", images["snow"][:10])
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(InputError, match="must have the same labels"):
+        open_corruption_arrays(tmp_path / "cifar", 3)
+
+
 def test_a_cut_off_array_is_named(tmp_path):
     write_arrays(tmp_path / "cifar")
     path = tmp_path / "cifar" / "fog.npy"
@@ -349,6 +366,13 @@ def test_checking_leaves_the_mode_as_it_was():
     assert model.training
 
 
+class Ten(nn.Module):
+    """Class 3 of ten, ever surer with the brightness."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))[:, None].exp() * torch.eye(10)[3]
+
+
 # ---- out of distribution, calibration --------------------------------------------------------------------------------
 
 
@@ -377,6 +401,41 @@ def test_ood(evaluate, tmp_path):
             assert {key: rows[name][key] for key in expected} == pytest.approx(expected, abs=1e-6)
         assert rows["mean"]["auroc"] == pytest.approx((rows["near"]["auroc"] + rows["far"]["auroc"]) / 2)
     assert 0.5 < record["result"]["scores"]["energy"]["near"]["auroc"] < 1
+
+
+def test_sets_without_class_folders_are_scored_too(evaluate, tmp_path):
+    write_levels(tmp_path / "val", random_levels(1))
+    write_levels(tmp_path / "far", {"a": [84, 90], "b": [150, 160, 170]})
+    _, sorted_ = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
+    for number, path in enumerate(sorted((tmp_path / "far").glob("*/*.png"))):
+        path.rename(tmp_path / "far" / f"{number}.png")
+    for name in "ab":
+        (tmp_path / "far" / name).rmdir()
+    (tmp_path / "out" / "ood.json").unlink()
+    for path in (tmp_path / "out").glob("*.state.json"):
+        path.unlink()
+    status, flat = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
+    assert status == 0
+    assert flat["result"] == sorted_["result"]
+
+
+def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = network(32, classes=tuple("0123456789"), model=Ten())
+    expected = load_set("digits", "val")
+    for kind, more in (
+        ("clean", []),
+        ("calibration", []),
+        ("ood", ["--ood", "same=digits"]),
+        ("autoattack", ["--limit", 4, "--version", "apgd-ce"]),
+    ):
+        status, record = evaluate(kind, "--data", "digits", *more, model=model)
+        assert status == 0
+        if kind == "clean":
+            assert record["result"]["images"] == len(expected)
+            assert record["result"]["top1"] == pytest.approx((expected.labels == 3).mean())
+        if kind == "ood":
+            assert record["result"]["scores"]["energy"]["same"]["auroc"] == pytest.approx(0.5)
 
 
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
