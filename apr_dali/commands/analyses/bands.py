@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.bands import BANDS, RADII, Spectrum
+from apr_dali.bands import BANDS, OUTSIDE, RADII, Spectrum
 from apr_dali.commands.arguments import positive, seed
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="where low and band, and band and high meet, in cycles a pixel (default: 0.125 0.25)",
     )
+    parser.add_argument(
+        "--outside",
+        type=int,
+        choices=OUTSIDE,
+        default=0,
+        help="the phase outside its band in radians: 0, or 1 as the paper's words have it (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="of weights and order (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--threads", type=positive, default=0, metavar="N", help="data threads (default: chosen)")
@@ -48,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.training.distributed import start
 
     radii = tuple(args.radii)
-    cells = [Spectrum(amplitude, phase, radii) for amplitude in BANDS for phase in BANDS]
+    outside = {phase: 0 if phase == "full" else args.outside for phase in BANDS}
+    cells = [Spectrum(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
     options = CifarOptions(
         dataset=args.dataset,
         model=args.model,
