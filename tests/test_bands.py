@@ -261,6 +261,47 @@ def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys)
     assert "seed 0, now 1" in capsys.readouterr().err
 
 
+def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
+    asked = []
+
+    def fit(trained, options, _, **more):
+        asked.append((options, more))
+        return create_model("cifar/wrn-16-1", len(trained.classes)).eval()
+
+    monkeypatch.setattr(small_network, "fit", fit)
+    given = ["analyze", "bands", "--recipe", "paper", "--outside", "1", "--dataset", "folder", "--data", str(tree)]
+    given += ["--threads", "1", "--device", "cpu", "--output", str(tmp_path / "out")]
+    assert cli.main(given) == 0
+    assert all(more == {"as_published": True} for _, more in asked)
+    # What is asked for holds, the rest is the paper's.
+    expected = CifarOptions(dataset="folder", model="resnet18", epochs=200, batch_size=128, lr=0.1, threads=1)
+    assert asked[0][0] == replace(expected, spectrum="amplitude=full,phase=full")
+    assert [options.spectrum for options, _ in asked[1:3]] == [
+        "amplitude=full,phase=low,outside=1",
+        "amplitude=full,phase=band,outside=1",
+    ]
+    settings = json.loads((tmp_path / "out" / "bands.json").read_text())["settings"]
+    assert (settings["recipe"], settings["outside"]) == ("paper", 1)
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+@pytest.mark.parametrize("dataset", ["folder", "digits"])
+def test_flips_and_steps_of_the_learning_rate(dataset, as_published, tree, monkeypatch):
+    rates, flips = [], []
+    rate, loader = small_network.set_learning_rate, small_network.CifarLoader
+    monkeypatch.setattr(small_network, "set_learning_rate", lambda o, value: rates.append(value) or rate(o, value))
+    monkeypatch.setattr(small_network, "CifarLoader", lambda *a, **k: flips.append(k["flip"]) or loader(*a, **k))
+    given = {"dataset": dataset, "model": "wrn-16-1", "epochs": 2, "batch_size": 16, "lr": 0.04, "threads": 1}
+    options = CifarOptions(**given, lr_steps=(1,), lr_factor=0.5)
+    with start("cpu") as group:
+        small_network.fit(load_set("folder", "train", tree, 8), options, group, as_published=as_published)
+    assert flips == [as_published and dataset != "digits"]
+    if as_published:
+        assert rates == [0.04] * 3 + [0.02] * 3
+    else:
+        assert rates == pytest.approx([0.04 * (n + 1) / 10 * (1 - n / 6) for n in range(6)])
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
