@@ -20,9 +20,9 @@ def check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
         logits = model.eval()(images)
     # A network may fail in any way on images that it was not made for.
     except Exception as error:
-        count, *shape = images.shape
         raise InputError(
-            f"the network fails on {count} images of the shape {tuple(shape)} ({type(error).__name__}: {error}): "
+            f"the network fails on {len(images)} images of the shape {tuple(images.shape[1:])} "
+            f"({type(error).__name__}: {error}): "
             "give the --image-size and a --batch-size that it can take"
         ) from error
     finally:

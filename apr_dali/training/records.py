@@ -163,7 +163,7 @@ def _row(line: str) -> dict[str, Any] | None:
     """The row of metrics.jsonl that a line holds, None if it holds none."""
     try:
         # What was not finite is null there.
-        row = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+        row: dict[str, Any] = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
         numbers = _NUMBERS[row["kind"]]
         return row if all(isinstance(row[name], (int, float)) for name in numbers) else None
     except (ValueError, TypeError, KeyError, AttributeError):
