@@ -438,6 +438,13 @@ def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatc
             assert record["result"]["scores"]["energy"]["same"]["auroc"] == pytest.approx(0.5)
 
 
+def test_there_are_no_corrupted_digits(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, _ = evaluate("corruption", "--data", "digits", model=network(32))
+    assert status == 2
+    assert "no set of corrupted digits is published" in capsys.readouterr().err
+
+
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
     from apr_dali.commands import ood
 
@@ -494,6 +501,11 @@ def test_small_sets(tmp_path, crops):
     savemat(tmp_path / "bad.mat", {"X": images, "y": np.zeros(3)})
     with pytest.raises(InputError, match=r"expected X as uint8 \(32, 32, 3, N\), got uint8 \(3, 32, 32, 3\)"):
         open_images(tmp_path / "bad.mat")
+    whole = (tmp_path / "test_32x32.mat").read_bytes()
+    for length in (0, 1, 100, 130, 200, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.mat").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut.mat is not SVHN's .mat file with X and y"):
+            open_images(tmp_path / "cut.mat")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
         open_images(tmp_path / "empty")

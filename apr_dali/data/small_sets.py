@@ -62,8 +62,9 @@ def _svhn(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         found = loadmat(path)
         images, labels = found["X"], found["y"].astype(np.int64).ravel() % 10  # the digit 0 has the label 10
-    except (ValueError, KeyError, TypeError, NotImplementedError, OSError) as error:
-        raise InputError(f"{path} is not SVHN's .mat file with X and y: {error}") from error
+    # What a cut or foreign file raises depends on where it is cut: MatReadError, zlib.error, KeyError, IndexError.
+    except Exception as error:
+        raise InputError(f"{path} is not SVHN's .mat file with X and y ({error!r}): fetch it again") from error
     if images.ndim != 4 or images.shape[:3] != (SIDE, SIDE, 3) or images.dtype != np.uint8:
         raise InputError(f"{path}: expected X as uint8 (32, 32, 3, N), got {images.dtype} {images.shape}")
     if len(labels) != images.shape[3] or not len(labels):
