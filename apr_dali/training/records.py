@@ -21,6 +21,7 @@ _NUMBERS = {
     "epoch": ("epoch", "global_step", "train_loss", "val_loss", "top1", "top5", "lr"),
 }
 """What a row of metrics.jsonl has at least, by its kind."""
+_PLACE = ("epoch", "step", "global_step")
 # Where no terminal draws a bar, a line after so many seconds.
 _LINE_EVERY = 30.0
 
@@ -162,8 +163,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _row(line: str) -> dict[str, Any] | None:
     """The row of metrics.jsonl that a line holds, None if it holds none."""
     try:
-        # What was not finite is null there.
-        row: dict[str, Any] = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+        row: dict[str, Any] = json.loads(line)
+        # A loss that was not finite is null there.
+        row |= {name: math.nan for name, value in row.items() if value is None and name not in _PLACE}
         numbers = _NUMBERS[row["kind"]]
         return row if all(isinstance(row[name], (int, float)) for name in numbers) else None
     except (ValueError, TypeError, KeyError, AttributeError):
