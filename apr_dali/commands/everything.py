@@ -75,6 +75,9 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
             continue
         # Hours of finished evaluations must not go without a page because of a fault in another.
         except Exception as error:  # noqa: BLE001 - what is unforeseen can be anything
+            # Where others may wait in it for this process, all have to end; what is finished is kept.
+            if session.group.world > 1:
+                raise
             traceback.print_exc()
             report["failed"].append([name, f"{type(error).__name__}: {error}"])
             continue

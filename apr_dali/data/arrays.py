@@ -150,8 +150,9 @@ def _place(facts: Archive, path: Path) -> Path | None:
     """The extracted folder or the .tar.gz that `path` is or holds; None if it has neither."""
     if path.name == facts.filename and path.is_file():
         return path
-    # The folder may have been given another name.
-    if (path.name == facts.folder and path.is_dir()) or (path / facts.parts["val"][0][0]).is_file():
+    # The folder may have been given another name, and the training files may have been left out.
+    names = [name for name, _ in (*facts.parts["val"], facts.meta)]
+    if (path.name == facts.folder and path.is_dir()) or all((path / name).is_file() for name in names):
         return path
     if (path / facts.folder).is_dir():
         return path / facts.folder
