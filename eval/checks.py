@@ -22,8 +22,7 @@ def check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
     except Exception as error:
         raise InputError(
             f"the network fails on {len(images)} images of the shape {tuple(images.shape[1:])} "
-            f"({type(error).__name__}: {error}): "
-            "give the --image-size and a --batch-size that it can take"
+            f"({type(error).__name__}: {error}): give an --image-size and a --batch-size that it can take"
         ) from error
     finally:
         model.train(training)

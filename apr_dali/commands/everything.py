@@ -74,7 +74,7 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
             report["failed"].append([name, str(error)])
             continue
         # Hours of finished evaluations must not go without a page because of a fault in another.
-        except Exception as error:  # noqa: BLE001 - what is unforeseen can be anything
+        except Exception as error:
             # Where others may wait in it for this process, all have to end; what is finished is kept.
             if session.group.world > 1:
                 raise
