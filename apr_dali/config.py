@@ -393,7 +393,7 @@ class CifarOptions(TrainingOptions):
         "network",
         "",
         "show the network, in training and in validation, only these bands of its images: "
-        "amplitude and phase each full, low, band or high",
+        "amplitude and phase each full, low, band or high; outside=1 for the paper's phase outside its band",
         metavar="amplitude=BAND,phase=BAND",
     )
     radii: tuple[float, ...] = option(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError, install_command
+from apr_dali.eval.checks import check_finite
 from apr_dali.eval.pictures import new_figure, png_of
 
 _NAMED = 12  # layers in an error
@@ -84,6 +85,7 @@ def looks(model: nn.Module, layer: nn.Module, images: Tensor, targets: NDArray[n
 
     The maps are scaled to the size of the images and each to 0..1, by the package grad-cam.
     """
+    images = images.contiguous()
     try:
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -92,7 +94,9 @@ def looks(model: nn.Module, layer: nn.Module, images: Tensor, targets: NDArray[n
     with GradCAM(model=model, target_layers=[layer]) as cam:
         maps = cam(input_tensor=images, targets=[ClassifierOutputTarget(int(target)) for target in targets])
     with torch.no_grad():
-        confidence, answers = model(images).float().softmax(1).max(1)
+        logits = model(images).float()
+    check_finite(logits)
+    confidence, answers = logits.softmax(1).max(1)
     return Looks(maps, answers.cpu().numpy(), confidence.cpu().numpy())
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from apr_dali.commands.networks import Network
 from apr_dali.data.arrays import open_scaled
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import ImageSet, TarSet, open_set
 from apr_dali.errors import InputError
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -38,22 +38,23 @@ class Feeding:
     def folder(
         self,
         name: str,
-        path: str,
+        path: str | ImageSet,
         classes: tuple[str, ...] | None = None,
         as_it_is: bool = False,
         images: int | None = None,
     ) -> Source:
         """The images of a folder, decoded by DALI, or where the network wants them scaled whole, by Pillow.
 
-        classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
+        path: or the images found in it. classes: names of the labels in their order; None for those of the folder.
+        as_it_is: cropped, but not scaled.
         images: how many there are; None to look.
         """
         if self.network.scaled_whole and not as_it_is:
-            found = open_set(path, classes=classes)
+            found = _found(path, classes)
             if not isinstance(found, ImageSet):
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
             return self.array(name, open_scaled(found.files, self.network.image_size), found.labels)
-        count = len(open_set(path, classes=classes)) if images is None else images
+        count = len(_found(path, classes)) if images is None else images
 
         def open_loader() -> AbstractContextManager[Batches]:
             device = self.group.device
@@ -84,8 +85,13 @@ class Feeding:
         end = count * (rank + 1) // world
         for start in range(count * rank // world, end, self.batch_size):
             part = slice(start, min(start + self.batch_size, end))
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            # Contiguous as a loader's are: foreign code takes no views in another order.
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).contiguous()
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+
+
+def _found(path: str | ImageSet, classes: tuple[str, ...] | None) -> ImageSet | TarSet:
+    return path if isinstance(path, ImageSet) else open_set(path, classes=classes)
 
 
 def select(

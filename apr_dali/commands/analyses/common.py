@@ -68,8 +68,10 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 def other_network(session: Session, model: str) -> Session:
     """The same session with the network `model` in place of its own, fed with images of the same size."""
     from apr_dali.commands.networks import load_network
+    from apr_dali.commands.session import check_size
 
     network = load_network(model, image_size=session.network.image_size)
+    check_size(network)
     feeding = replace(session.feeding, network=network)
     return replace(session, network=network, model=network.model.to(session.group.device), feeding=feeding)
 
