@@ -37,8 +37,8 @@ class EpochLoader(ABC):
     """One epoch of (images, targets) an iteration from a DALI pipeline whose epochs follow one another without end.
 
     A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
-    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, ...): the numbers of the
-    images, or their labels.
+    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, K): the numbers of the
+    images, of which the first is the row's own, or (B, 2): its number and its label.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +67,7 @@ class EpochLoader(ABC):
         on_break: str,
         anew: bool = False,
     ) -> None:
-        """labels: by the number of the image; None where the pipeline gives labels. anew: a pipeline each epoch."""
+        """labels: by the number of the image; None where the pipeline gives them. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
         self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
         self.views, self.in_chans, self.drop_last = views, int(in_chans), drop_last
@@ -168,7 +168,8 @@ class EpochLoader(ABC):
         images = images[:, : self.in_chans]
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)
-        targets = self._targets(numbers if self._labels is None else self._labels[numbers]).to(self._device)
+        labels = numbers[:, 1:] if self._labels is None else self._labels[numbers]
+        targets = self._targets(labels).to(self._device)
         if not self.with_index:
             return images, targets
         return images, targets, numbers[:, 0].repeat_interleave(self.views).to(self._device)
@@ -178,7 +179,7 @@ class EpochLoader(ABC):
         kept = numbers[:, 0] >= 0
         if not self.train or kept.any():
             return images[kept.to(images.device)], numbers[kept]
-        return images, -1 - numbers
+        return images, torch.where(numbers < 0, -1 - numbers, numbers)
 
     def _run(self) -> tuple[Tensor, Tensor]:
         """The pipeline's next batch, ours to keep, while it goes on with the ones after it; numbers on the CPU."""

@@ -44,6 +44,7 @@ from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
 from apr_dali.data.sampling import Sampler, draw, weights_of
 from apr_dali.data.scan import Bad, header_check, quick_check, why_headless
+from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
@@ -175,8 +176,6 @@ class ImageNetLoader(EpochLoader):
             self._set = path
         else:
             self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
-        if with_index and not isinstance(self._set, ImageSet):
-            raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
         self._weights = _weights(sampler, train, self._set)
         self._on_error = on_error
         self._leave_out(self._set.faults())
@@ -220,8 +219,8 @@ class ImageNetLoader(EpochLoader):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths of the images, by their numbers; of tars none."""
-        return self._set.files if isinstance(self._set, ImageSet) else ()
+        """The paths of the images, by their numbers; of tars the tar's path and the sample's key."""
+        return self._set.files if isinstance(self._set, ImageSet) else self._set.names
 
     def _source(self) -> ImageSet | TarSet:
         """What the pipeline reads: image files with their numbers in the place of labels."""
@@ -288,14 +287,21 @@ class ImageNetLoader(EpochLoader):
         """What to say of the first image, from this batch on, that is smaller than its crop."""
         side = self._graph.image_size
         first = self.num_images * self.shard[0] // self.shard[1] + self._batch * self.batch_size
-        for path in self.files[first:]:
-            with Image.open(path) as image:
+        # What was left out may have come before the batch; all else before it was large enough.
+        for file in self._readable()[max(first - len(self.skipped), 0) :]:
+            with opened(file) as content, Image.open(content) as image:
                 if min(image.size) < side:
-                    found = f"the image {path} has {image.width}×{image.height} pixels"
+                    found = f"the image {file} has {image.width}×{image.height} pixels"
                     break
         else:
             found = "an image is smaller"
         return f"{found}: scaling=None cuts {side}×{side} out of the image as it is; leave scaling out or crop less"
+
+    def _readable(self) -> list[str | Part]:
+        """The images that are on this machine and not left out, in the order of the set."""
+        images = self._set.files if isinstance(self._set, ImageSet) else self._set.parts()
+        known = set(self.skipped)
+        return [image for image in images if str(image) not in known]
 
     def _broken(self, error: RuntimeError) -> list[Bad]:
         """The paths of the images that caused the error, as far as they can be found out, and what each is or has."""
@@ -308,9 +314,7 @@ class ImageNetLoader(EpochLoader):
         if named:
             return [named]
         # Where already the header is broken the decoder does not say which file it was.
-        known = set(self.skipped)
-        images = self._set.files if isinstance(self._set, ImageSet) else self._set.parts()
-        files = [image for image in images if str(image) not in known]
+        files = self._readable()
         bad = quick_check(files, self._graph.threads) or header_check(files, self._graph.threads)
         if not bad and isinstance(self._set, TarSet) and self._set.remote:
             bad = self._first_without_header(self._set.without(self.skipped))

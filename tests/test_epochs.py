@@ -357,11 +357,6 @@ def test_the_number_is_that_of_what_stands_in_for_a_broken_image(folder, tmp_pat
         assert len(loader.skipped) == 2
 
 
-def test_tars_have_no_numbers(tars):
-    with pytest.raises(InputError, match="with_index needs image files"):
-        ImageNetLoader(tars, BATCH, threads=1, image_size=16, with_index=True)
-
-
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
