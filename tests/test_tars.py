@@ -239,6 +239,13 @@ def test_samples_are_shown_with_their_own_labels(whole):
     assert [round(image.getpixel((5, 5))[0] / 12) for image, _ in shown] == list(range(7))
 
 
+def test_a_broken_sample_is_left_out_of_those_that_are_shown(tmp_path, capfd):
+    shown = some_images(open_set(write(tmp_path / "tars", {1: "header", 2: "words"})), 4)
+    assert [round(image.getpixel((5, 5))[0] / 12) for image, _ in shown] == [0, 2, 3]
+    assert [name for _, name in shown] == ["even", "has a label that is no number: b'cat'", "odd"]
+    assert f"warning: showing {name(tmp_path / 'tars', 1)} failed" in capfd.readouterr().err
+
+
 def test_a_tar_that_changes_or_goes_is_named(tmp_path):
     root = write(tmp_path / "tars", {})
     opened = open_set(root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from PIL import Image
@@ -15,6 +15,7 @@ from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
@@ -103,16 +104,22 @@ def left_out(group: Group, skipped: Sequence[str]) -> int:
 
 
 def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
-    """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones."""
-    if isinstance(source, TarSet):
-        return _first_of_tars(source, count)
-    chosen = [n * len(source) // count for n in range(min(count, len(source)))]
-    return [(open_image(source.files[n]), source.classes[source.labels[n]]) for n in chosen]
+    """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones.
 
-
-def _first_of_tars(source: TarSet, count: int) -> list[tuple[Image.Image, str]]:
+    Those that cannot be opened are warned of and left out.
+    """
     found = []
-    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
-        with opened(part) as file:
-            found.append((open_image(file), source.classes[label] if isinstance(label, int) else label))
+    for file, name in _chosen(source, count):
+        with decoration(f"showing {file}"), opened(file) as content:
+            found.append((open_image(content), name))
     return found
+
+
+def _chosen(source: Images, count: int) -> Iterator[tuple[str | Part, str]]:
+    """The images of `some_images` and their class names."""
+    if isinstance(source, ImageSet):
+        for n in (n * len(source) // count for n in range(min(count, len(source)))):
+            yield source.files[n], source.classes[source.labels[n]]
+        return
+    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
+        yield part, source.classes[label] if isinstance(label, int) else label
