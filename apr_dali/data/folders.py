@@ -21,6 +21,7 @@ SPLITS = ("train", "val")
 NOT_UTF8 = "has a name that is not UTF-8, which DALI cannot open (rename it)"
 """The reason that is given for such a file."""
 
+_ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
 _DEFAULT = Components()
 _NAMED = 5
 """How many of a long list of names an error message gives."""
@@ -294,14 +295,17 @@ def _labelled(
     expected: Sequence[str] | None,
     allow_missing: bool,
 ) -> ImageSet:
-    _check_classes(where, own, expected, allow_missing)
+    _check_classes(where, own, expected, allow_missing, _ALLOW)
     classes = tuple(own if expected is None else expected)
     label = {name: index for index, name in enumerate(classes)}
     labels = np.fromiter((label[name] for name, _ in found), dtype=np.int64, count=len(found))
     return ImageSet(tuple(file for _, file in found), labels, classes)
 
 
-def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False) -> None:
+def _check_classes(
+    where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False, allow: str = ""
+) -> None:
+    """Raise InputError unless the classes are those expected. allow: what to do if only some are missing."""
     if expected is None:
         return
     have, want = set(own), set(expected)
@@ -309,7 +313,8 @@ def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | Non
         return
     differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
     told = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
-    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told})")
+    remedy = allow if have < want else ""
+    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told}){remedy}")
 
 
 def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:

@@ -48,8 +48,14 @@ def open_parts(
         trained = join(sets)
         classes = trained.classes
     if options.val:
-        return trained, _open_extra(options.val, "val", classes, components)
-    return trained, open_set(options.data, "val", classes, components=components)
+        return trained, _open_extra(options.val, "val", classes, components, options.allow_missing_classes)
+    return trained, open_set(
+        options.data,
+        "val",
+        classes,
+        allow_missing_classes=options.allow_missing_classes,
+        components=components,
+    )
 
 
 def _write_sample() -> None:
@@ -60,12 +66,17 @@ def _write_sample() -> None:
         write_sample(SAMPLE)
 
 
-def _open_extra(source: str, split: str, classes: tuple[str, ...] | None, components: Components) -> Images:
+def _open_extra(
+    source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
+) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
-    if os.path.isfile(source):
-        return open_set(source, split if read_file_list(source).splits else None, classes, components=components)
+    has_splits = read_file_list(source).splits if os.path.isfile(source) else os.path.isdir(os.path.join(source, split))
     return open_set(
-        source, split if os.path.isdir(os.path.join(source, split)) else None, classes, components=components
+        source,
+        split if has_splits else None,
+        classes,
+        allow_missing_classes=allow_missing,
+        components=components,
     )
 
 
