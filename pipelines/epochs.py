@@ -290,6 +290,10 @@ class EpochLoader(ABC):
         self.skipped = tuple(state["skipped"])
         self._checkpoint = place
 
+    def leave_epoch(self) -> None:
+        """After `load_state_dict`: the loop had left the epoch where the state was taken; see `on_break`."""
+        self._under_way = self._batch > 0
+
     def __getstate__(self) -> dict[str, Any]:
         if self._pipeline is not None:
             raise InputError(

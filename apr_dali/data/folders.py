@@ -99,6 +99,21 @@ def open_set(
     return join(sets)
 
 
+def open_unlabelled(folder: str | Path) -> ImageSet | None:
+    """The images that lie in a folder itself, each with its own number as label; None where it has folders or none.
+
+    `classes` are the names of their files.
+    """
+    path = os.path.abspath(folder)
+    if not os.path.isdir(path):
+        return None
+    names, directories = listing(path)
+    found = tuple(name for name in names if name.lower().endswith(EXTENSIONS))
+    if directories or not found:
+        return None
+    return ImageSet(tuple(os.path.join(path, name) for name in found), np.arange(len(found)), found)
+
+
 def read_classes(path: str | Path) -> tuple[str, ...]:
     """The names that a classes.txt holds, UTF-8, one a line. Raises InputError unless each is there once."""
     try:
