@@ -178,8 +178,8 @@ class ImageNetLoader(EpochLoader):
             self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
         self._weights = _weights(sampler, train, self._set)
         self._on_error = on_error
-        self._leave_out(self._set.faults())
         threads = threads or default_threads(device)
+        self._leave_out(self._unusable(threads))
         self._graph = imagenet.Graph(
             device=device,
             image_size=int(image_size),
@@ -265,6 +265,14 @@ class ImageNetLoader(EpochLoader):
             raise error
         self._leave_out(broken, error)
 
+    def _unusable(self, threads: int) -> list[Bad]:
+        """The images that no batch can show, and the reasons, as far as they are seen at once."""
+        faults = self._set.faults()
+        known = {path for path, _ in faults}
+        # The decoder would take levels of no known range for white.
+        tiffs = [image for image in self._set.tiffs() if str(image) not in known]
+        return faults + _undecodable(quick_check(tiffs, threads))
+
     def _leave_out(self, broken: Sequence[Bad], error: RuntimeError | None = None) -> None:
         """Add what is broken to `skipped`, or raise InputError, by `on_error`."""
         if broken and self._on_error == "raise":
@@ -318,7 +326,7 @@ class ImageNetLoader(EpochLoader):
         bad = quick_check(files, self._graph.threads) or header_check(files, self._graph.threads)
         if not bad and isinstance(self._set, TarSet) and self._set.remote:
             bad = self._first_without_header(self._set.without(self.skipped))
-        return [(path, f"cannot be decoded ({reason})") for path, reason in bad]
+        return _undecodable(bad)
 
     def _first_without_header(self, source: TarSet) -> list[Bad]:
         """The first broken image in what DALI reads: from object storage nobody else can."""
@@ -457,6 +465,10 @@ class CifarLoader(EpochLoader):
             return super()._targets(labels)
         own = labels[:, :1]
         return torch.stack([own.expand_as(labels), labels], dim=2).to(torch.int64).flatten(0, 1)
+
+
+def _undecodable(bad: Sequence[Bad]) -> list[Bad]:
+    return [(path, f"cannot be decoded ({reason})") for path, reason in bad]
 
 
 def _check_train(aug: str, train: bool) -> None:

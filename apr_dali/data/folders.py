@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.hidden import is_hidden
-from apr_dali.data.tars import Components, TarSet
+from apr_dali.data.tars import TIFFS, Components, TarSet
 from apr_dali.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -46,6 +46,10 @@ class ImageSet:
     def faults(self) -> list[tuple[str, str]]:
         """(path, reason) of the files that no pipeline can open, whatever is in them."""
         return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
+
+    def tiffs(self) -> list[str]:
+        """The files that are TIFFs by their names."""
+        return [file for file in self.files if file.lower().endswith(TIFFS)]
 
 
 def is_utf8(name: str) -> bool:

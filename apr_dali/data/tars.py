@@ -24,6 +24,8 @@ from apr_dali.errors import InputError
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 
+TIFFS = (".tif", ".tiff")
+
 _NONE = (-1, -1)
 _NAMED = 9
 """How many components a message lists."""
@@ -63,12 +65,14 @@ class Samples:
     keys: one a sample.
     images, labels: int64 (N, 2), where in the tar each begins and how many bytes it has; -1 where there is none.
     faults: the number of each sample that lacks one of them, and what it has instead.
+    tiffs: the numbers of those whose image is a TIFF by its name.
     """
 
     keys: tuple[str, ...]
     images: NDArray[np.int64]
     labels: NDArray[np.int64]
     faults: dict[int, str]
+    tiffs: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,13 @@ class TarSet:
     def parts(self) -> Iterator[Part]:
         """The images of the samples without a fault; none of tars that are not on this machine's file systems."""
         for tar, samples in self._local():
-            for number, key in enumerate(samples.keys):
+            for number in range(len(samples.keys)):
                 if number not in samples.faults:
-                    offset, size = samples.images[number].tolist()
-                    yield Part(f"{tar}/{key}", tar, offset, size)
+                    yield _part(tar, samples, number)
+
+    def tiffs(self) -> list[Part]:
+        """Those of `parts` that are TIFFs by their names."""
+        return [_part(tar, samples, n) for tar, samples in self._local() for n in sorted(samples.tiffs)]
 
     def read_labels(self) -> Iterator[tuple[str, int | str]]:
         """(name, label or the reason why it has none) for each of `parts`."""
@@ -149,6 +156,11 @@ class TarSet:
         # Not read again: where cached_property keeps it.
         made.__dict__["samples"] = self.samples
         return made
+
+
+def _part(tar: str, samples: Samples, number: int) -> Part:
+    offset, size = samples.images[number].tolist()
+    return Part(f"{tar}/{samples.keys[number]}", tar, offset, size)
 
 
 def _label_or_reason(content: bytes, classes: int) -> int | str:
@@ -196,6 +208,7 @@ def _choose(tar: str, members: Sequence[Member], components: Components) -> Samp
     images: list[tuple[int, int]] = []
     labels: list[tuple[int, int]] = []
     faults: dict[int, str] = {}
+    tiffs: set[int] = set()
     for key, found in groups.items():
         image = [found[name] for name in wanted if name in found]
         digits = [found[name] for name in label if name in found]
@@ -209,10 +222,12 @@ def _choose(tar: str, members: Sequence[Member], components: Components) -> Samp
         if not image or not digits:
             lacking = "image" if not image else f"label ({components.label})"
             faults[len(keys)] = f"has no {lacking}, only {', '.join(list(found)[:_NAMED])}"
+        elif image[0].name.lower().endswith(TIFFS):
+            tiffs.add(len(keys))
         keys.append(key)
         images.append(image[0][1:] if image else _NONE)
         labels.append(digits[0][1:] if digits else _NONE)
-    return Samples(tuple(keys), _places(images), _places(labels), faults)
+    return Samples(tuple(keys), _places(images), _places(labels), faults, frozenset(tiffs))
 
 
 def _places(members: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
