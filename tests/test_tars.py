@@ -158,9 +158,10 @@ def test_a_sample_that_is_smaller_than_its_crop_is_named(tmp_path):
     root = write(tmp_path / "tars", {2: "no jpg"})
     told = rf"the image {name(root, 11)} has 51×49 pixels: scaling=None cuts 50×50 out"
     options = SETTINGS | {"image_size": 50}
-    with pytest.raises(InputError, match=told), ImageNetLoader(
-        root, 1, train=False, scaling=None, on_error="skip", shard=(1, 2), **options
-    ) as loader:
+    with (
+        pytest.raises(InputError, match=told),
+        ImageNetLoader(root, 1, train=False, scaling=None, on_error="skip", shard=(1, 2), **options) as loader,
+    ):
         list(loader)
 
 

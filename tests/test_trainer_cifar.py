@@ -229,15 +229,15 @@ def test_a_validation_folder_that_lacks_a_class(tree, train, tmp_path):
     status, _, errors = train(*given)
     assert (status, Path("run").exists()) == (2, False)
     assert "1 missing: 0); of a validation set that is meant to lack some: --allow-missing-classes" in errors
-    status, told, errors = train(*given, "--allow-missing-classes")
+    status, _, errors = train(*given, "--allow-missing-classes")
     assert status == 0, errors
     again = train("--eval-only", "run/latest.pt", *on(tmp_path / "lacking"))[1]
     loss = rows_of(Path("run"))[-1]["val_loss"]
     assert f"loss {loss:.4f} on {2 * VALIDATION} images" in again
     data = load_set("folder", "val", tree, 32)
-    assert load_set("folder", "val", tmp_path / "lacking", 32, data.classes, allow_missing_classes=True).labels.tolist() == [
-        label for label in data.labels.tolist() if label
-    ]
+    assert load_set(
+        "folder", "val", tmp_path / "lacking", 32, data.classes, allow_missing_classes=True
+    ).labels.tolist() == [label for label in data.labels.tolist() if label]
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

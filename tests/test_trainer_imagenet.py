@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from processes import ENVIRONMENT, PATIENCE, torchrun, train_in_two
 from tar_files import folder_of
+from tolerances import PRINTED
 
 from apr_dali.commands.networks import load_network
 from apr_dali.config import ImageNetOptions
@@ -27,7 +28,6 @@ from apr_dali.models import create_model
 from apr_dali.training.command import run
 from apr_dali.training.distributed import Group
 from apr_dali.training.options import parse
-from tolerances import PRINTED
 
 SCRIPT = Path(__file__).parents[1] / "train_imagenet.py"
 # The smallest of torchvision's networks that has batch norm.

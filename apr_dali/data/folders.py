@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.hidden import is_hidden
-from apr_dali.data.tars import TIFFS, Components, TarSet
+from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet
 from apr_dali.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -22,7 +22,6 @@ NOT_UTF8 = "has a name that is not UTF-8, which DALI cannot open (rename it)"
 """The reason that is given for such a file."""
 
 _ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
-_DEFAULT = Components()
 _NAMED = 5
 """How many of a long list of names an error message gives."""
 
@@ -47,6 +46,10 @@ class ImageSet:
         """(path, reason) of the files that no pipeline can open, whatever is in them."""
         return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
 
+    def only(self, numbers: NDArray[np.int64]) -> ImageSet:
+        """The images of these numbers, in their order."""
+        return ImageSet(tuple(self.files[number] for number in numbers), self.labels[numbers], self.classes)
+
     def tiffs(self) -> list[str]:
         """The files that are TIFFs by their names."""
         return [file for file in self.files if file.lower().endswith(TIFFS)]
@@ -67,7 +70,7 @@ def open_set(
     classes: Sequence[str] | None = None,
     *,
     allow_missing_classes: bool = False,
-    components: Components = _DEFAULT,
+    components: Components = DEFAULT,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
@@ -197,7 +200,7 @@ def _open_one(
 
 
 def _check_no_components(path: str, components: Components) -> None:
-    if components != _DEFAULT:
+    if components != DEFAULT:
         raise InputError(f"components (--tar-image, --tar-label) have no effect on {path}: it holds no tars of samples")
 
 
@@ -352,7 +355,7 @@ def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None
     if len(faults) == len(found):
         raise InputError(
             f"{folder}: of {len(found)} samples in its tar files none has both image and label: {faults[0][0]} "
-            f"{faults[0][1]}; name the components (the trainer's --tar-image and --tar-label, or components=... of "
+            f"{faults[0][1]}; name the components (--tar-image and --tar-label, or components=... of "
             "open_set), or unpack tars of images without labels into class folders"
         )
     return found

@@ -50,8 +50,8 @@ def quick_check(files: Files, threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
     files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, a JPEG or PNG cut off
-    before its end marker, or a TIFF whose levels have no known range. The format is told by the content: ImageNet has a PNG named .JPEG, and decoders do not
-    mind.
+    before its end marker, or a TIFF whose levels have no known range. The format is told by the content: ImageNet has a
+    PNG named .JPEG, and decoders do not mind.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))

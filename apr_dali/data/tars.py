@@ -46,6 +46,9 @@ class Components:
     label: str = "cls"
 
 
+DEFAULT = Components()
+
+
 class Part(NamedTuple):
     """An image within a tar: `size` bytes from `offset`; name: the tar's path and the key."""
 
@@ -74,6 +77,13 @@ class Samples:
     faults: dict[int, str]
     tiffs: frozenset[int] = frozenset()
 
+    def only(self, numbers: NDArray[np.int64]) -> Samples:
+        """Those of these numbers, in that order."""
+        keys = tuple(self.keys[number] for number in numbers)
+        faults = {new: self.faults[old] for new, old in enumerate(numbers.tolist()) if old in self.faults}
+        tiffs = frozenset(new for new, old in enumerate(numbers.tolist()) if old in self.tiffs)
+        return Samples(keys, self.images[numbers], self.labels[numbers], faults, tiffs)
+
 
 @dataclass(frozen=True)
 class TarSet:
@@ -91,7 +101,7 @@ class TarSet:
     tars: tuple[str, ...]
     indices: tuple[str, ...]
     classes: tuple[str, ...]
-    components: Components = Components()
+    components: Components = DEFAULT
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
@@ -152,10 +162,20 @@ class TarSet:
 
     def without(self, broken: Iterable[str]) -> TarSet:
         """The same set with the samples of these names left out: see `with_stand_ins`."""
-        made = replace(self, left_out=frozenset(broken))
+        return replace(self, left_out=frozenset(broken))._with_samples(self.samples)
+
+    def only(self, numbers: NDArray[np.int64]) -> TarSet:
+        """The samples of these numbers, in the set's order."""
+        wanted = np.zeros(len(self), bool)
+        wanted[numbers] = True
+        parts = np.split(wanted, np.cumsum(self.counts)[:-1])
+        chosen = (samples.only(np.flatnonzero(part)) for samples, part in zip(self.samples, parts, strict=True))
+        return replace(self)._with_samples(tuple(chosen))
+
+    def _with_samples(self, samples: tuple[Samples, ...]) -> TarSet:
         # Not read again: where cached_property keeps it.
-        made.__dict__["samples"] = self.samples
-        return made
+        self.__dict__["samples"] = samples
+        return self
 
 
 def _part(tar: str, samples: Samples, number: int) -> Part:
@@ -217,7 +237,7 @@ def _choose(tar: str, members: Sequence[Member], components: Components) -> Samp
         if len(image) > 1 and not components.image:
             raise InputError(
                 f"the sample {key} of {tar} has several images: {', '.join(n for n in wanted if n in found)}; say "
-                "which one to take (the trainer's --tar-image, or components=Components(image=...) of open_set)"
+                "which one to take (--tar-image, or components=Components(image=...) of open_set)"
             )
         if not image or not digits:
             lacking = "image" if not image else f"label ({components.label})"

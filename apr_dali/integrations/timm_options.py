@@ -103,9 +103,10 @@ def _same(value: Any, allowed: Any) -> bool:
     return bool(value == allowed)
 
 
-def of_color(values: Any) -> tuple[float, ...]:
+def of_color(values: Any) -> tuple[float, float, float]:
     """Mean or deviation of three channels, where timm may have one for all."""
-    return tuple(values) if len(values) == 3 else tuple(values) * 3
+    red, green, blue = values if len(values) == 3 else tuple(values) * 3
+    return red, green, blue
 
 
 def channels(input_size: Any) -> int:
