@@ -19,12 +19,15 @@ from torch import Tensor
 
 from apr_dali import backend as operators
 from apr_dali import cpus
-from apr_dali.config import SEEDS, check_choice, check_whole
+from apr_dali.config import SEEDS, AprRecipe, check_choice, check_whole
 from apr_dali.errors import InputError
 
 # DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
 _THREADS_PER_GPU = 4
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+_GREATEST = 2**31 - 1
+"""Of what DALI counts."""
 
 ON_BREAK = ("new", "resume")
 _STATE = 2
@@ -210,7 +213,12 @@ class EpochLoader(ABC):
         if self._closed:
             raise RuntimeError("the loader is closed")
         if self._pipeline is None:
-            self._pipeline = self._build(self._checkpoint or None)
+            try:
+                self._pipeline = self._build(self._checkpoint or None)
+            except RuntimeError as error:
+                if self._checkpoint and "checkpoint" in str(error).lower():
+                    raise InputError(f"the loader's state is damaged: DALI cannot go on from it ({error})") from error
+                raise
             self._pipeline.schedule_run()
         return self._pipeline
 
@@ -265,6 +273,8 @@ class EpochLoader(ABC):
         Raises:
             InputError: if the state belongs to another set or other settings, which it names.
         """
+        if not isinstance(state, dict):
+            raise InputError(f"the loader's state must be what state_dict() gave, got {type(state).__name__}")
         if state.get("version") != _STATE:
             raise InputError(
                 f"the loader's state must have version {_STATE}, got {state.get('version')!r}: "
@@ -280,15 +290,28 @@ class EpochLoader(ABC):
         ]
         if differing:
             raise InputError(f"the state was taken with other settings: {'; '.join(differing)}")
-        try:
-            place = base64.b64decode(state["pipeline"], validate=True)
-        except ValueError as error:
-            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
+        place = self._place_of(state)
         self._turn += 1
         self._begin(state["stream"])
         self.epoch, self._batch = state["epoch"], state["batch"]
         self.skipped = tuple(state["skipped"])
         self._checkpoint = place
+
+    def _place_of(self, state: dict[str, Any]) -> bytes:
+        """The place in the pipeline that a state holds; InputError if the state cannot be one of this loader."""
+        try:
+            check_whole("its epoch", state["epoch"], 0)
+            check_whole("its stream", state["stream"], 0, state["epoch"])
+            check_whole("its batch", state["batch"], 0, len(self))
+        except InputError as error:
+            raise InputError(f"the loader's state is damaged: {error}") from error
+        skipped, place = state["skipped"], state["pipeline"]
+        if not isinstance(skipped, (list, tuple)) or not all(isinstance(path, str) for path in skipped):
+            raise InputError(f"the loader's state is damaged: skipped must be a list of paths, got {skipped!r}")
+        try:
+            return base64.b64decode(place, validate=True)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
 
     def leave_epoch(self) -> None:
         """After `load_state_dict`: the loop had left the epoch where the state was taken; see `on_break`."""
@@ -330,6 +353,8 @@ def check_arguments(
     on_break: str,
     threads: int | None,
     at_least_one: dict[str, int],
+    recipe: AprRecipe,
+    flags: dict[str, bool],
 ) -> None:
     """Raise InputError unless a loader can be made from these."""
     check_choice("device", device, ("cpu", "gpu"))
@@ -339,7 +364,12 @@ def check_arguments(
     check_whole("device_id", device_id, 0)
     check_whole("seed", seed, 0, SEEDS)
     for name, value in at_least_one.items():
-        check_whole(name, value, 1)
+        check_whole(name, value, 1, _GREATEST)
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise InputError(f"{name} must be True or False, got {flag!r}")
+    if not isinstance(recipe, AprRecipe):
+        raise InputError(f"recipe must be an AprRecipe, got {recipe!r}")
     if threads is not None:
         check_whole("threads", threads, 1)
     if not isinstance(shard, (tuple, list)) or len(shard) != 2:

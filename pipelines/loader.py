@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,8 @@ class ImageNetLoader(EpochLoader):
             raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
         if train and scaling != STANDARD:
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+        if not isinstance(scaling, (Scaling, NoneType)):
+            raise InputError(f"scaling must be a Scaling or None, got {scaling!r}")
         check_crop(scale, ratio, hflip)
         check_share("hw_decoder_load", hw_decoder_load)
         if not train and (tuple(scale), tuple(ratio), hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
@@ -169,6 +172,8 @@ class ImageNetLoader(EpochLoader):
             on_break=on_break,
             threads=threads,
             at_least_one={"batch_size": batch_size, "image_size": image_size},
+            recipe=recipe,
+            flags={"train": train, "drop_last": drop_last, "with_index": with_index},
         )
         if isinstance(path, (ImageSet, TarSet)):
             if classes is not None or allow_missing_classes:
@@ -400,6 +405,8 @@ class CifarLoader(EpochLoader):
             on_break=on_break,
             threads=threads,
             at_least_one={"batch_size": batch_size},
+            recipe=recipe,
+            flags={"train": train, "drop_last": drop_last, "with_index": with_index, "flip": flip},
         )
         if amplitude_labels and not uses_pair(aug):
             raise InputError(

@@ -234,14 +234,17 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
 def images_below(folder: str) -> list[str]:
     """The paths of the images in `folder` and its subfolders, sorted, without hidden ones.
 
-    Raises InputError for what cannot be listed, and for links that lead nowhere or back to a folder above them.
+    Raises InputError for what cannot be listed, for links that lead nowhere or back to a folder above them, and for
+    what would be waited for when it is opened.
     """
     found = []
     waiting = [folder]
     while waiting:
         for entry in _entries(waiting.pop()):
-            # The extension first: for the million images it saves asking what kind of entry it is.
-            if entry.name.lower().endswith(EXTENSIONS):
+            # The listing itself says the kind of an entry, but for links, which are followed for no image.
+            if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir(follow_symlinks=False):
+                if not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
+                    raise InputError(f"{entry.path} is no file but a pipe, a socket or a device: remove it")
                 found.append(entry.path)
             elif _is_folder(entry):
                 if entry.is_symlink() and _leads_back(entry.path):
