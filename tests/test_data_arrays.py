@@ -209,6 +209,8 @@ def test_a_folder_is_scaled_to_one_size(tmp_path):
     assert (train.labels.tolist(), train.classes) == ([0, 1], ("a", "b"))
     with pytest.raises(InputError, match="c"):
         arrays.load_set("folder", "val", tmp_path, classes=("a", "c"))
+    known = {"classes": ("0", "a", "b"), "allow_missing_classes": True}
+    assert arrays.load_set("folder", "val", tmp_path, **known).labels.tolist() == [1, 2]
     (tmp_path / "train" / "a" / "bad.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"bad\.png cannot be decoded"):
         arrays.load_set("folder", "train", tmp_path)

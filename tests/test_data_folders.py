@@ -283,6 +283,13 @@ class TestOddContents:
         assert relative(found, tmp_path) == [("cat/1.jpg", 0)]
         assert found.classes == ("cat",)
 
+    def test_what_has_an_images_name_and_is_none(self, tmp_path):
+        """A folder is looked into, what would be waited for when it is opened is refused."""
+        make_tree(tmp_path, "cat/1.jpg", "cat/more.jpg/2.png")
+        assert relative(open_set(tmp_path), tmp_path) == [("cat/1.jpg", 0), ("cat/more.jpg/2.png", 0)]
+        os.mkfifo(tmp_path / "cat" / "pipe.jpg")
+        assert_fails(r"cat/pipe\.jpg is no file but a pipe, a socket or a device: remove it", tmp_path)
+
     def test_names_that_are_no_text(self, tmp_path):
         make_tree(tmp_path, "cat/1.jpg")
         (tmp_path / "cat" / os.fsdecode(b"\xe4.jpg")).touch()

@@ -16,6 +16,7 @@ from eval_sets import (
     error_of,
     nearest,
     network,
+    packed,
     random_levels,
     write_corruptions,
     write_levels,
@@ -60,6 +61,26 @@ def evaluate(monkeypatch, tmp_path):
 def corrupted(tmp_path_factory):
     root = tmp_path_factory.mktemp("c")
     return root, write_corruptions(root, NAMES)
+
+
+def test_tars_are_read_as_the_trainer_reads_them(evaluate, tmp_path, capsys):
+    write_levels(tmp_path / "val", random_levels(1))
+    tars = packed(tmp_path / "val")
+    assert evaluate("clean", "--data", tars)[0] == 2
+    assert "has several images: own.png, other.png; say which one to take (--tar-image" in capsys.readouterr().err
+    own = ["--tar-image", "own.png", "--tar-label", "id"]
+    status, record = evaluate("clean", "--data", tars, *own)
+    assert status == 0
+    assert record["result"]["top1"] == pytest.approx(1 - error_of(tmp_path / "val"), abs=1e-12)
+    assert record["settings"]["tar_label"] == "id"
+    other = ["--tar-image", "other.png", "--tar-label", "id"]
+    assert evaluate("clean", "--data", tars, *other)[0] == 2
+    assert "tar_image 'own.png', now 'other.png'" in capsys.readouterr().err, "what is kept is of other images"
+    (tmp_path / "out" / "clean.state.json").unlink()
+    assert evaluate("clean", "--data", tars, *other)[1]["result"]["top1"] < record["result"]["top1"]
+    for kind in ("clean", "calibration", "autoattack"):
+        assert evaluate(kind, "--data", tmp_path / "val", *own)[0] == 2
+        assert f"have no effect on {tmp_path / 'val'}: it holds no tars of samples" in capsys.readouterr().err
 
 
 # ---- corruptions -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from processes import ENVIRONMENT, PATIENCE, torchrun, train_in_two
 from tar_files import folder_of
+from tolerances import PRINTED
 
 from apr_dali.commands.networks import load_network
 from apr_dali.config import SEEDS, ImageNetOptions
@@ -440,7 +442,8 @@ def test_decorations_do_not_end_a_run(copy, train):
     with pytest.warns(UserWarning, match="left out"):
         status, _, errors = train(*given, "--epochs", 1)
     assert status == 0, errors
-    assert "warning: drawing samples.png failed" in errors
+    assert f"warning: showing {broken} failed" in errors
+    assert Path("run/samples.png").is_file(), "the other images are shown"
     with open("run/metrics.jsonl", "a") as file:
         file.write("garbage\n")
     Path("run/curves.png").unlink()
@@ -502,6 +505,28 @@ def test_several_training_folders_and_a_validation_folder(tree, train, tmp_path)
     count = len(CLASSES) * TRAINING
     assert f"{2 * count + 3} training images, {count} for validation, in run" in told
     assert f" on {count} validation images\n" in told
+
+
+@pytest.mark.parametrize("given", [["--data", "DATA"], ["--train", "DATA", "--val", "DATA/val"]])
+def test_a_validation_set_that_lacks_a_class(given, copy, train):
+    """Labels stay those of the training set: the right ones, as the whole set's result shows."""
+    given = [text.replace("DATA", str(copy)) for text in given]
+    assert train(*given, "--epochs", 1, "--output", "whole")[0] == 0
+    shutil.move(copy / "val" / CLASSES[0], copy / "lacking" / CLASSES[0])
+    status, _, errors = train(*given, "--output", "run")
+    assert (status, Path("run").exists()) == (2, False)
+    assert f"1 missing: {CLASSES[0]}); of a validation set that is meant to lack some: --allow-missing" in errors
+    status, _, errors = train(*given, "--epochs", 1, "--allow-missing-classes", "--output", "run")
+    assert status == 0, errors
+    told = train("--eval-only", "run/latest.pt", "--data", copy, "--val", copy / "lacking")[1]
+    assert " on 3 images" in told
+    whole, some = (rows_of(Path(folder))[-1]["val_loss"] for folder in ("whole", "run"))
+    assert float(re.search("loss (.*?) ", told)[1]) == pytest.approx(3 * whole - 2 * some, abs=PRINTED)
+    (copy / "val" / "zebra").symlink_to(copy / "val" / CLASSES[1])
+    status, _, errors = train(*given, "--allow-missing-classes", "--output", "other")
+    assert status == 2
+    assert "1 extra: zebra" in errors
+    assert "--allow-missing" not in errors
 
 
 def test_file_list_in_place_of_the_folder(tree, train):

@@ -97,7 +97,7 @@ def _folders(session: Session, data: str) -> tuple[list[Source], str]:
     found = on_main(session.group, lambda: find_corruption_folders(data, classes, size))
     # Listing millions of files for the progress bar alone would take minutes: all cells have about as many.
     first = next(iter(found.folders.values()))[0]
-    count = on_main(session.group, lambda: len(open_set(first, classes=classes)))
+    count = on_main(session.group, lambda: len(open_set(first, classes=classes, components=session.feeding.components)))
     sources = [
         session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True, images=count)
         for name, folders in found.folders.items()

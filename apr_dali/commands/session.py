@@ -18,6 +18,7 @@ from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE, is_image_folder
+from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
@@ -52,7 +53,10 @@ class Session:
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
-        return network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        small = network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        if small and self.feeding.components != DEFAULT:
+            raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
+        return small
 
     def state(self, name: str, **settings: Any) -> State:
         """What the evaluation `name` has finished in an earlier run with the same `settings` and network."""
@@ -69,6 +73,7 @@ class Session:
             "image_size": network.image_size,
             "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
             "amp": self.feeding.amp,
+            **self.feeding.choices(),
         }
 
     def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes]) -> dict[str, Any]:
@@ -103,7 +108,8 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
             check_size(network)
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
-        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads)
+        components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
+        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
         yield Session(network, model, group, feeding, output)
 
 

@@ -51,7 +51,13 @@ class ArraySet:
 
 
 def load_set(
-    dataset: str, split: str, directory: str | Path = "", image_size: int = _SIZE, classes: Sequence[str] | None = None
+    dataset: str,
+    split: str,
+    directory: str | Path = "",
+    image_size: int = _SIZE,
+    classes: Sequence[str] | None = None,
+    *,
+    allow_missing_classes: bool = False,
 ) -> ArraySet:
     """The part `split` ("train" or "val", the published test images) of a data set.
 
@@ -61,6 +67,7 @@ def load_set(
             `directory`/val/CLASS/IMAGE.
         image_size: S; images of a folder are scaled to S × S pixels.
         classes: of a folder: the names that it must have, those of the training part.
+        allow_missing_classes: of a folder: it may lack some of `classes`.
 
     Raises:
         InputError: for whatever is missing, damaged or of other classes, with what to do about it.
@@ -70,7 +77,7 @@ def load_set(
     if dataset == "digits":
         return _digits(split)
     if dataset == "folder":
-        return _folder(directory, split, image_size, classes)
+        return _folder(directory, split, image_size, classes, allow_missing_classes)
     return _cifar(dataset, split, Path(directory))
 
 
@@ -225,10 +232,12 @@ def _digits(split: str) -> ArraySet:
     return ArraySet(images, labels[chosen], tuple(map(str, range(10))))
 
 
-def _folder(directory: str | Path, split: str, size: int, classes: Sequence[str] | None) -> ArraySet:
+def _folder(
+    directory: str | Path, split: str, size: int, classes: Sequence[str] | None, allow_missing: bool
+) -> ArraySet:
     if not directory:
         raise InputError("--dataset folder needs --data DIR with DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE")
-    found = open_set(directory, split, classes)
+    found = open_set(directory, split, classes, allow_missing_classes=allow_missing)
     if not isinstance(found, ImageSet):
         raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
     return ArraySet(open_scaled(found.files, size), found.labels, found.classes)
