@@ -67,6 +67,9 @@ class Session:
             "std": network.std,
             "image_size": network.image_size,
             "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
+            "seen": network.seen,
+            "seen_from": network.seen_from,
+            "classes_from": network.classes_from,
             "amp": self.feeding.amp,
         }
 
@@ -96,8 +99,10 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
     with start(args.device) as group:
         if group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_network(args.model, args.weights, args.image_size).fingerprint)
-        network = load_network(args.model, args.weights, args.image_size)
+            on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_network(args.model, args.weights, args.image_size, args.classes)
+        if group.main:
+            print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
         feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads)
