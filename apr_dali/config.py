@@ -140,6 +140,8 @@ class Scaling:
 
 STANDARD = Scaling()
 """torchvision's recipe for ImageNet, and that of the released code."""
+WHOLE = Scaling(1.0, "bilinear", "squash")
+"""That of train_cifar.py for the images of a folder."""
 
 # What torchvision's RandomResizedCrop draws from.
 CROP_SCALE = (0.08, 1.0)

@@ -60,7 +60,9 @@ FORMS = {
     "DataParallel": lambda state: {"state_dict": prefixed("module.", state)},
     "compiled": lambda state: prefixed("_orig_mod.", state),
     "compiled and DDP": lambda state: {"model": prefixed("_orig_mod.module.", state)},
-    "compiled in part": lambda state: {name.replace("blocks.0.", "blocks.0._orig_mod."): v for name, v in state.items()},
+    "compiled in part": lambda state: {
+        name.replace("blocks.0.", "blocks.0._orig_mod."): v for name, v in state.items()
+    },
     "Lightning": lambda state: {"state_dict": prefixed("model.", state), "pytorch-lightning_version": "2"},
     "Lightning, net, and its loss": lambda state: {
         "state_dict": prefixed("net.", state) | {"loss.weight": torch.ones(3)},
@@ -135,7 +137,9 @@ def test_a_normalization_in_the_file_is_found(tmp_path):
 
 def test_weights_of_nothing_like_it(tmp_path):
     torch.save({"state_dict": {"encoder.w": torch.ones(2)}}, tmp_path / "w.pt")
-    with pytest.raises(InputError, match=r"none of their 1 names \(state_dict\.encoder\.w\) is one of its \d+ \(blocks"):
+    with pytest.raises(
+        InputError, match=r"none of their 1 names \(state_dict\.encoder\.w\) is one of its \d+ \(blocks"
+    ):
         found_in(tmp_path / "w.pt", network().state_dict())
 
 
@@ -243,7 +247,7 @@ def test_versions_of_torchvisions_weights(monkeypatch):
     import torchvision
 
     asked = []
-    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: asked.append(weights) or network())
+    monkeypatch.setattr(torchvision.models, "get_model", lambda _, weights: asked.append(weights) or network())
     pretrained("resnet50", "IMAGENET1K_V1")
     pretrained("resnet50")
     versions = torchvision.models.ResNet50_Weights

@@ -100,7 +100,9 @@ def seed(text: str) -> int:
 
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
-    known = "a checkpoint; a torchvision or timm model by its exact name; FILE.py:FUNCTION; the latter two with :WEIGHTS"
+    known = (
+        "a checkpoint; a torchvision or timm model by its exact name; FILE.py:FUNCTION; the latter two with :WEIGHTS"
+    )
     instead = "; without it a small network, trained on digits in half a minute and kept in the output folder"
     folder = "runs/analyze-digits, or runs/eval-MODEL" if optional else "runs/eval-MODEL"
     parser.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=known + instead * optional)

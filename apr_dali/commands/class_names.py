@@ -15,7 +15,9 @@ _KEPT_AS = ("classes", "class_names", "label_names", "class_to_idx")
 """Where checkpoints keep the names of their classes."""
 
 
-def names_of(outputs: int, given: str | None, facts: Mapping[str, Any], config: Any = None) -> tuple[tuple[str, ...], str]:
+def names_of(
+    outputs: int, given: str | None, facts: Mapping[str, Any], config: Any = None
+) -> tuple[tuple[str, ...], str]:
     """The names of a network's classes in the order of its outputs, and where they are from, in words.
 
     outputs: how many there are. given: what `--classes` names. facts: what is beside the network's weights in their

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from apr_dali.bands import RADII
-from apr_dali.commands.class_names import imagenet_classes as imagenet_classes
-from apr_dali.commands.class_names import names_of
+from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
 from apr_dali.commands.views import ASSUMED, View, view_of, view_of_timm
-from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, AprRecipe, Scaling
+from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
@@ -25,10 +25,9 @@ from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.gray import GRAY, SeesGray
 from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
 from apr_dali.models.weights import classes_in, pretrained, put_in
-from apr_dali.models.weights_file import Weights, read_weights, split_entry
+from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.training import checkpoint
 
-_CIFAR_SIZE, _IMAGENET_CLASSES = 32, 1000
 _FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
 """How names of checkpoints end."""
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(:(?P<weights>.+))?")
@@ -42,7 +41,8 @@ class Network:
     mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
-    scaled_whole: images are not cropped but scaled to a square, as train_cifar.py does with those of a folder.
+    scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
+    from_folders: it is made for images of any size, which are scaled; others of 32×32 take only such images.
     amp: the arithmetic that it was trained with, one of AMP_MODES.
     classes_from, seen_from: who says what its classes are called, and how it sees images, in words.
     """
@@ -56,6 +56,7 @@ class Network:
     fingerprint: str
     scaling: Scaling = STANDARD
     scaled_whole: bool = False
+    from_folders: bool = False
     amp: str = "none"
     classes_from: str = "its training"
     seen_from: str = "its training"
@@ -64,12 +65,10 @@ class Network:
     def seen(self) -> str:
         """How it sees an image, in words."""
         size = self.image_size
-        whole = f"whole image scaled to {size}×{size} (bilinear)"
-        numbers = (f"({', '.join(f'{value:.4g}' for value in values)})" for values in (self.mean, self.std))
-        return (
-            f"{whole if self.scaled_whole else self.scaling.in_words(size)}, values in 0..1 less {next(numbers)} "
-            f"over {next(numbers)}"
-        )
+        small = size == SIDE and not (self.scaled_whole or self.from_folders)
+        geometry = f"of {size}×{size} as they are" if small else self.scaling.in_words(size)
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
     def told(self) -> str:
         """What people should know before its numbers, in lines."""
@@ -142,8 +141,8 @@ def _from_file(model: str, image_size: int | None, classes: str | None) -> Netwo
         except InputError as error:
             not_ours = error
         else:
-            if classes is not None:
-                raise InputError(f"--classes changes nothing with a checkpoint of ours: {path} has its own")
+            if classes is not None and read_names(classes) != tuple(state["classes"]):
+                raise InputError(f"--classes {classes} are not those that {path} says itself: {some(state['classes'])}")
             return _from_checkpoint(path, state, image_size)
         try:
             file = read_weights(model)
@@ -172,11 +171,12 @@ def _named(name: str, weights: str, image_size: int | None, classes: str | None)
     """A network by its name, with fetched weights or those of a file."""
     timms = name.startswith(TIMM)
     if weights and (split_entry(weights)[0].exists() or Path(weights).suffix in _FILES or timms):
-        made, file = create_model(name, _IMAGENET_CLASSES), read_weights(weights)
+        file, usual = read_weights(weights), len(imagenet_classes())
+        made = create_model(name, usual)
         fitting = file.fitting(made.state_dict())
         source = weights + fitting.said
-        outputs = classes_in(name, fitting.state, made.state_dict(), _IMAGENET_CLASSES)
-        if outputs != _IMAGENET_CLASSES:
+        outputs = classes_in(name, fitting.state, made.state_dict(), usual)
+        if outputs != usual:
             made = create_model(name, outputs)
         put_in(made, fitting.state, source, name)
         view = view_of(name, made, None, file, fitting, image_size)
@@ -244,6 +244,7 @@ def _finished(
         view.size,
         _fingerprint(model),
         view.scaling,
+        from_folders=not view.small,
         classes_from=classes_from,
         seen_from=view.origin,
     )
@@ -269,11 +270,23 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         # Whatever reads images for it gives three channels.
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
-    size = image_size or options.get("image_size", _CIFAR_SIZE)
+    size = image_size or options.get("image_size", SIDE)
     name = f"{architecture} of {path}"
-    whole, amp = options.get("dataset") == "folder", options.get("amp", "none")
-    of_run = {"scaled_whole": whole, "amp": amp}
-    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made), **of_run)
+    whole = options.get("dataset") == "folder"
+    return Network(
+        name,
+        made.eval(),
+        classes,
+        recipe.mean,
+        recipe.std,
+        size,
+        _fingerprint(made),
+        WHOLE if whole else STANDARD,
+        scaled_whole=whole,
+        # The CIFAR trainer's options alone name a data set.
+        from_folders="dataset" not in options,
+        amp=options.get("amp", "none"),
+    )
 
 
 def _recipe(options: dict[str, Any]) -> AprRecipe:

@@ -51,7 +51,8 @@ class Session:
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
-        return network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        scales = network.scaled_whole or network.from_folders
+        return network.image_size == SIDE and not (scales and is_image_folder(data))
 
     def state(self, name: str, **settings: Any) -> State:
         """What the evaluation `name` has finished in an earlier run with the same `settings` and network."""

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.config import CIFAR, IMAGENET, STANDARD, Scaling
+from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.models.registry import CIFAR as CIFAR_NAMES
 from apr_dali.models.registry import TIMM
 from apr_dali.models.weights import torchvision_weights
 from apr_dali.models.weights_file import Fitting, Weights
 
-_IMAGENET_SIZE, _CIFAR_SIZE = 224, 32
+_IMAGENET_SIZE = 224
 _TIMM_OPTIONS = ("input_size", "img_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
@@ -24,7 +25,7 @@ class View:
     """What becomes of an image before a network sees it.
 
     mean, std: of the normalization of values in 0..1, a channel each. size: pixels a side. scaling: of images before
-    they are cropped to `size`. origin: who says so, in words.
+    they are cropped to `size`. origin: who says so, in words. small: images are of `size` already.
     """
 
     mean: tuple[float, float, float]
@@ -32,6 +33,7 @@ class View:
     size: int
     scaling: Scaling
     origin: str
+    small: bool = False
 
 
 ASSUMED = View(IMAGENET.mean, IMAGENET.std, _IMAGENET_SIZE, STANDARD, "assumed, as published for ImageNet")
@@ -49,7 +51,7 @@ def view_of(
     if name.startswith(TIMM):
         found = view_of_timm(model.pretrained_cfg, size, {key: options.get(key) for key in _TIMM_OPTIONS})
     elif name.startswith(CIFAR_NAMES):
-        found = View(CIFAR.mean, CIFAR.std, _CIFAR_SIZE, STANDARD, "assumed, as published for CIFAR")
+        found = View(CIFAR.mean, CIFAR.std, SIDE, STANDARD, "assumed, as published for CIFAR", small=True)
     elif version is not None:
         found = _of_torchvision(name, version)
     else:

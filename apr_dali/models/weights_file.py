@@ -27,7 +27,7 @@ _MEANS, _DEVIATIONS = ("mean", "new_mean"), ("std", "sigma", "new_std")
 """What layers that normalize call their numbers: RobustBench's, and those of the package robustness."""
 
 
-class Inert(dict):  # type: ignore[type-arg]
+class Inert(dict[str, Any]):
     """Stands for an object of a class that a file names: nothing of that class is imported, let alone run."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -67,7 +67,8 @@ class Weights:
         most = max(counts.values())
         full = sorted((p for p, n in counts.items() if n == most), key=lambda prefix: (_rank(prefix), len(prefix)))
         distinct = [p for n, p in enumerate(full) if not any(self._same(p, other) for other in full[:n])]
-        if len(distinct) > 1 and _rank(distinct[0]) == _rank(distinct[1]):
+        # Of another network a few names may be found in many places: what is amiss then is said by name.
+        if 2 * most > len(wanted) and len(distinct) > 1 and _rank(distinct[0]) == _rank(distinct[1]):
             choices = ", ".join(f"{self.source.removesuffix(self.entry)}:{p.rstrip('.')}" for p in distinct)
             raise InputError(f"{self.source} holds the weights of {len(distinct)} such networks: give one of {choices}")
         return self._fitting(distinct[0], distinct[1:])
@@ -75,13 +76,17 @@ class Weights:
     def _same(self, first: str, second: str) -> bool:
         """Whether what lies below two prefixes is one and the same."""
         a, b = _below(self.tensors, first), _below(self.tensors, second)
-        return all(name in b and value.shape == b[name].shape and torch.equal(value, b[name]) for name, value in a.items())
+        return all(
+            name in b and value.shape == b[name].shape and torch.equal(value, b[name]) for name, value in a.items()
+        )
 
     def _fitting(self, prefix: str, others: list[str]) -> Fitting:
         state = _below(self.tensors, prefix)
         rest = {name: value for name, value in self.tensors.items() if not name.startswith(prefix)}
         said = [f"its part {prefix.rstrip('.')}"] * bool(prefix)
-        said += [f"an average of weights, not {some(p.rstrip('.') for p in others)}"] * bool(others and not _rank(prefix))
+        said += [f"an average of weights, not {some(p.rstrip('.') for p in others)}"] * bool(
+            others and not _rank(prefix)
+        )
         normalization = _normalization(rest)
         said += ["with the normalization beside it"] * (normalization is not None)
         return Fitting(state, f" ({', '.join(said)})" if said else "", normalization)
@@ -161,7 +166,8 @@ def _read(path: Path) -> Any:
 def _foreign(path: Path) -> set[str]:
     """The classes that the file names and torch does not know: those of options, metrics, configurations."""
     try:
-        return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        # A Namespace is plain values: the options of torchvision's and timm's scripts.
+        return set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - {"argparse.Namespace"}
     except ValueError:  # the form before torch 1.6, which names them one by one when it is read
         return set()
 

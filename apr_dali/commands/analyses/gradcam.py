@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
             "corruption": args.corruption,
             "strength": strengths[args.strength - 1],
             "networks": {
-                name: {"network": one.network.name, "layer": layers[name][0], **rows[name]}
+                name: {"network": one.network.name, "seen": one.network.seen, "layer": layers[name][0], **rows[name]}
                 for name, one in sessions.items()
             },
         }
@@ -84,7 +84,7 @@ def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
     from apr_dali.errors import InputError
 
     if args.other is not None:
-        other = common.other_network(session, args.other)
+        other = common.other_network(session, args.other, args.classes)
         if other.network.classes != session.network.classes:
             raise InputError(f"{args.other} has other classes than {args.model or 'the network of digits'}")
         names = [_short(one.network.name) for one in (session, other)]
@@ -99,7 +99,7 @@ def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
 def _short(name: str) -> str:
     """The run folder of a checkpoint, or the model's own name."""
     model, _, path = name.partition(" of ")
-    return Path(path).parent.name if path else model.rpartition("/")[2]
+    return (Path(path).parent.name or Path(path).stem) if path else model.rpartition("/")[2]
 
 
 def _layer(session: Session, images: NDArray[Any], name: str | None) -> tuple[str, Any]:
