@@ -81,7 +81,7 @@ def target_layer(model: nn.Module, images: Tensor, name: str | None = None) -> T
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a family of transformers. layer: where to look. prefix: how many are before those of the patches."""
+    """The tokens of a family of transformers. layer: where to look. prefix: how many are before the patches'."""
 
     layer: str
     prefix: int

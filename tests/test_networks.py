@@ -1,15 +1,22 @@
 """The network that a command evaluates, from a checkpoint of either trainer."""
 
 import argparse
+import itertools
+import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from apr_dali import cli, config
+from apr_dali.commands.analyses import common
 from apr_dali.commands.class_names import read_names
+from apr_dali.commands.clean import labelled
 from apr_dali.commands.networks import load_network
 from apr_dali.commands.views import view_of_timm
+from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
 from apr_dali.models import create_model
 from apr_dali.models.cifar import TWO_HEADS, TwoHeads
@@ -71,6 +78,31 @@ def test_the_fingerprint_is_of_the_weights(tmp_path):
         for name, aug, model in (("a", "apr-p", small()), ("b", "none", small()), ("c", "apr-p", changed))
     )
     assert first == same != other
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_evaluation_and_analyses_see_what_validation_saw(tmp_path, photos, size):
+    """Of a folder's images train_cifar.py makes squares, whatever their shape and its size."""
+    for part, name, height, width in itertools.product(("train", "val"), CLASSES, (50, 90), (60,)):
+        (tmp_path / "data" / part / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photos[1][:height, :width]).save(tmp_path / "data" / part / name / f"{height}.png")
+    trained_on = load_set("folder", "val", tmp_path / "data", size, CLASSES)
+    options = config.CifarOptions(dataset="folder", data=str(tmp_path / "data"), image_size=size)
+    arguments = argparse.ArgumentParser()
+    common.add_subject(arguments, 10)
+    path = saved(tmp_path / "run", "cifar/wrn-16-1", options, small())
+    given = [path, "--device", "cpu", "--output", str(tmp_path / "out")]
+    with common.open_subject(arguments.parse_args(given)) as session:
+        with labelled(session, str(tmp_path / "data" / "val")).open() as batches:
+            images, labels = next(iter(batches))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (config.CIFAR.mean, config.CIFAR.std))
+        seen = ((images * std + mean) * 255).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(np.rint(seen), trained_on.images)
+        assert labels.tolist() == trained_on.labels.tolist()
+        assert np.array_equal(
+            common.load_samples(session, str(tmp_path / "data" / "val"), 10).images, trained_on.images
+        )
+        assert f"both sides scaled to {size} (bilinear)" in session.settings()["seen"]
 
 
 # ---- others' networks ------------------------------------------------------------------------------------------------
@@ -271,6 +303,22 @@ def test_a_size_that_the_network_cannot_take(tmp_path):
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
         load_network(f"timm/test_vit:{tmp_path / 'w.pt'}", image_size=200)
+
+
+def test_a_comparison_takes_what_a_model_is(tmp_path, digits_checkpoints, capsys):
+    state = torch.load(digits_checkpoints[1], weights_only=True)["model"]
+    torch.save({"state_dict": {f"model.{k}": v for k, v in state.items()}}, tmp_path / "other.ckpt")
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
+    command = ["analyze", "heatmap", digits_checkpoints[0], "--compare", f"cifar/wrn-16-1:{tmp_path / 'other.ckpt'}"]
+    command += ["--size", "3", "--limit", "4", "--device", "cpu", "--output", str(tmp_path / "out")]
+    assert cli.main([*command, "--classes", str(tmp_path / "names.txt")]) == 0
+    told = capsys.readouterr().out
+    assert "(its part state_dict.model)\n10 classes, their names: " in told
+    maps = json.loads((tmp_path / "out" / "heatmap.json").read_text())["result"]["maps"]
+    assert [one["fingerprint"] for one in maps] == [load_network(path).fingerprint for path in digits_checkpoints]
+    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
+    assert cli.main([*command, "--classes", str(tmp_path / "names.txt")]) == 2
+    assert "are not those that" in capsys.readouterr().err
 
 
 def test_an_attack_is_not_rounded(digits_checkpoints, tmp_path, capsys):
