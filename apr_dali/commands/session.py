@@ -53,7 +53,8 @@ class Session:
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
-        small = network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        scales = network.scaled_whole or network.from_folders
+        small = network.image_size == SIDE and not (scales and is_image_folder(data))
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
@@ -72,6 +73,9 @@ class Session:
             "std": network.std,
             "image_size": network.image_size,
             "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
+            "seen": network.seen,
+            "seen_from": network.seen_from,
+            "classes_from": network.classes_from,
             "amp": self.feeding.amp,
             **self.feeding.choices(),
         }
@@ -102,10 +106,12 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
     with start(args.device) as group:
         if group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_network(args.model, args.weights, args.image_size).fingerprint)
-        network = load_network(args.model, args.weights, args.image_size)
+            on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_network(args.model, args.weights, args.image_size, args.classes)
         if args.image_size is not None:
             check_size(network)
+        if group.main:
+            print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
         components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)

@@ -49,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with open_subject(args) as session:
-        other = other_network(session, args.compare) if args.compare else None
+        other = other_network(session, args.compare, args.classes) if args.compare else None
         samples = load_samples(session, args.data, args.limit)
         if other is not None and other.network.classes != session.network.classes:
             raise InputError("--compare needs a network of the same classes as the first: the labels are theirs")
@@ -112,6 +112,7 @@ def _write(session: Session, networks: list[Session], maps: list[HeatMap], sampl
 def _record(of: Session, found: HeatMap) -> dict[str, Any]:
     return {
         "network": of.network.name,
+        "seen": of.network.seen,
         "fingerprint": of.network.fingerprint,
         "epsilon": found.epsilon,
         "clean_error": found.clean_error,

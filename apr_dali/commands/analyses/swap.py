@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.commands.analyses.common import add_subject, in_words, load_samples, open_subject
+from apr_dali.commands.analyses.common import add_subject, as_seen, in_words, load_samples, open_subject
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 from apr_dali.spectral import AXES
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         if given is None:
             rows, result, text = _of_set(session, args)
         else:
-            rows = [_panels(session, _sized(given, session.network.image_size), args.images, args.axes)]
+            rows = [_panels(session, _sized(session, given), args.images, args.axes)]
             result = {"images": args.images}
             text = "\n".join(
                 f"{panel.title}: {panel.answer} ({panel.share:.0%})".replace("\n", ", ") for panel in rows[0]
@@ -185,10 +185,9 @@ def _open_two(paths: list[str]) -> list[NDArray[np.uint8]]:
     return images
 
 
-def _sized(images: list[NDArray[np.uint8]], size: int) -> list[NDArray[np.uint8]]:
-    """The middles of two images as the network takes them."""
+def _sized(session: Session, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Two images as the network takes them; those of its size are not scaled."""
     from PIL import Image
 
-    from apr_dali.training.pictures import centre_crop
-
-    return [image if image.shape[:2] == (size, size) else centre_crop(Image.fromarray(image), size) for image in images]
+    size = session.network.image_size
+    return [image if image.shape[:2] == (size, size) else as_seen(session, Image.fromarray(image)) for image in images]
