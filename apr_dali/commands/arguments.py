@@ -100,11 +100,18 @@ def seed(text: str) -> int:
 
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
-    known = "a checkpoint, or a torchvision or timm model by its exact name"
+    known = (
+        "a checkpoint; a torchvision or timm model by its exact name; FILE.py:FUNCTION; the latter two with :WEIGHTS"
+    )
     instead = "; without it a small network, trained on digits in half a minute and kept in the output folder"
     folder = "runs/analyze-digits, or runs/eval-MODEL" if optional else "runs/eval-MODEL"
     parser.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=known + instead * optional)
-    parser.add_argument("--weights", metavar="FILE", help="state dict of the named model, in place of its own weights")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="of the named model: a file, FILE:ENTRY, or a version such as IMAGENET1K_V1"
+    )
+    parser.add_argument(
+        "--classes", metavar="PATH", help="names of its classes: a folder of class folders, or a text or JSON file"
+    )
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: what it was trained at)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
@@ -113,6 +120,14 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
     parser.add_argument("--threads", type=positive, metavar="N", help="data threads a process (default: chosen)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--amp", choices=("none", "bf16", "fp16"), help="(default: what it was trained with, or none)")
+    if not optional:
+        add_components(parser)
+
+
+def add_components(parser: argparse.ArgumentParser) -> None:
+    """Declare which members of tars are images and labels."""
+    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
+    parser.add_argument("--tar-label", metavar="EXT", help="the label in a tar's samples (default: cls)")
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:

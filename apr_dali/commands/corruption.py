@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.clean import labelled
-from apr_dali.commands.networks import is_imagenet
 from apr_dali.commands.session import Session, table
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
+from apr_dali.data.small_sets import is_digits
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
 from apr_dali.eval.passes import Source, evaluate_each
@@ -29,6 +30,8 @@ _NAMES = {
 
 def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
+    if is_digits(data):
+        raise InputError("no set of corrupted digits is published: give --data CIFAR-C's or ImageNet-C's folder")
     cells, kind, name = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
     sources = [*cells, labelled(session, clean)] if clean is not None else cells
     session.check(sources[0])

@@ -22,11 +22,14 @@ from torch import nn
 from apr_dali.commands.networks import Network, load_network
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE, is_image_folder
+from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
+from apr_dali.models import check_input
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.folder import environment, versions
 from apr_dali.training.loop import AMP_TYPES
@@ -60,15 +63,20 @@ class Session:
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
-        return network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        scales = network.scaled_whole or network.from_folders
+        small = network.image_size == SIDE and not (scales and is_image_folder(data))
+        if small and self.feeding.components != DEFAULT:
+            raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
+        return small
 
     def state(self, name: str, shared: bool = True, **options: Any) -> State:
         """What the evaluation `name` has finished in an earlier run of the same network with the same `options`.
 
         Sets of images are no options: their parts are kept under `Source.key`.
         """
-        # The name has the path of the checkpoint: what was moved is still the same.
-        network = {key: value for key, value in self.settings().items() if key != "network"}
+        # These may have the path of the checkpoint: what was moved is still the same.
+        told = ("network", "seen_from", "classes_from")
+        network = {key: value for key, value in self.settings().items() if key not in told}
         return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
 
     @cached_property
@@ -85,7 +93,11 @@ class Session:
             "std": network.std,
             "image_size": network.image_size,
             "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
+            "seen": network.seen,
+            "seen_from": network.seen_from,
+            "classes_from": network.classes_from,
             "amp": self.feeding.amp,
+            **self.feeding.choices(),
         }
 
     def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes], *states: State) -> dict[str, Any]:
@@ -156,7 +168,7 @@ def write_record(
     def write() -> None:
         for title, png in pictures.items():
             write_whole(output / f"{name}-{title}.png", png)
-        write_whole(output / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
 
     on_main(group, write)
     return record
@@ -178,11 +190,16 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
     with start(args.device) as group:
         if group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_network(args.model, args.weights, args.image_size).fingerprint)
-        network = load_network(args.model, args.weights, args.image_size)
+            on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_network(args.model, args.weights, args.image_size, args.classes)
+        if args.image_size is not None:
+            check_size(network)
+        if group.main:
+            print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
-        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads)
+        components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
+        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
         yield Session(network, model, group, feeding, output, _weights_file(args))
 
 
@@ -199,6 +216,14 @@ def kept_text(record: Mapping[str, Any]) -> str:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     parts = "1 part is" if len(dates) == 1 else f"{len(dates)} parts are"
     return f"\n{parts} of an earlier run, kept since {when}; to measure again, give another --output"
+
+
+def check_size(network: Network) -> None:
+    """Raise InputError unless the network takes images of its size: those of some are of one size only."""
+    try:
+        check_input(network.model, network.image_size, len(network.classes))
+    except InputError as error:
+        raise InputError(f"{network.name}: {error}; give another --image-size, or none") from error
 
 
 def default_output(model: str) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, replace
 from typing import Any
 
-from apr_dali.commands.networks import is_imagenet
+from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.session import Session
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
@@ -31,7 +31,7 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     The network's logits are cut down to the classes of the set first, as its authors do; where it has more classes,
     `top1_of_all` is among all of them.
     """
-    names = on_main(session.group, lambda: open_set(data).classes)
+    names = on_main(session.group, lambda: open_set(data, components=session.feeding.components).classes)
     classes = _meant(session, name, names)
     indices = session.network.indices(classes)
     model = ClassSlice(session.model, indices).to(session.group.device)

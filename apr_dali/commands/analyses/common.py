@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.commands.arguments import add_network, positive, seed
+from apr_dali.commands.arguments import add_components, add_network, positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from apr_dali.commands.session import Session
-    from apr_dali.data.folders import ImageSet
+    from apr_dali.data.folders import ImageSet, TarSet
 
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
@@ -32,6 +34,7 @@ _OUTPUT = "runs/analyze-digits"
 def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
     """Declare MODEL, --data, --limit with its default, --seed and what every command for a network has."""
     add_network(parser, optional=True)
+    add_components(parser)
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -53,8 +56,10 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 
     given = dict(vars(args))
     if args.model is None:
-        if args.weights or args.image_size:
-            raise InputError("--weights and --image-size change nothing without MODEL: name the model that they fit")
+        if args.weights or args.image_size or args.classes:
+            raise InputError(
+                "--weights, --image-size and --classes change nothing without MODEL: name the model that they fit"
+            )
         given["output"] = args.output or _OUTPUT
         with start(args.device) as group:
             options = replace(SMALL, seed=args.seed)
@@ -65,11 +70,22 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
         yield session
 
 
-def other_network(session: Session, model: str) -> Session:
-    """The same session with the network `model` in place of its own, fed with images of the same size."""
-    from apr_dali.commands.networks import load_network
+def other_network(session: Session, model: str, classes: str | None = None) -> Session:
+    """The same session with the network `model` in place of its own, fed with the very images of the first.
 
-    network = load_network(model, image_size=session.network.image_size)
+    model, classes: what `load_network` takes.
+    """
+    from apr_dali.commands.networks import load_network
+    from apr_dali.commands.session import check_size
+
+    first = session.network
+    network = load_network(model, image_size=first.image_size, classes=classes)
+    check_size(network)
+    same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
+    if same.seen != network.seen:
+        network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")
+    if session.group.main:
+        print(network.told())
     feeding = replace(session.feeding, network=network)
     return replace(session, network=network, model=network.model.to(session.group.device), feeding=feeding)
 
@@ -99,16 +115,29 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
     """
     from apr_dali.data.arrays import load_set
+    from apr_dali.data.sample import SUBJECTS, photograph
+    from apr_dali.data.tars import DEFAULT
 
     if data is not None:
         return _of_folder(session, data, limit)
+    if session.feeding.components != DEFAULT:
+        raise InputError("--tar-image and --tar-label have no effect without --data: name the set of tars")
     if session.network.classes == tuple(map(str, range(10))) and session.network.image_size == 32:
         digits = load_set("digits", "val")
         chosen = evenly(len(digits), limit)
         names = tuple(digits.classes[label] for label in digits.labels[chosen])
         return Samples(digits.images[chosen], digits.labels[chosen], "digits, test images", "the set", names)
-    images, names = photographs(session.network.image_size)
-    return _answered(session, images[:limit], "built-in photographs", names[:limit])
+    subjects = tuple(SUBJECTS)[:limit]
+    images = np.stack([as_seen(session, photograph(name)) for name in subjects])
+    return _answered(session, images, "built-in photographs", subjects)
+
+
+def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image as evaluation cuts it for the network, uint8 (S, S, 3)."""
+    from apr_dali.data.cut import cut
+
+    network = session.network
+    return cut(image, network.image_size, network.scaling, network.mean)
 
 
 def photographs(size: int) -> tuple[Images, tuple[str, ...]]:
@@ -148,7 +177,7 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
-    from apr_dali.data.folders import ImageSet, open_set
+    from apr_dali.data.folders import open_set
     from apr_dali.data.small_sets import open_images
 
     network = session.network
@@ -159,28 +188,30 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
         if labels.max() >= len(network.classes):
             return _answered(session, images, data, tuple(map(str, labels)))
         return Samples(images, labels, data, "the set", tuple(network.classes[label] for label in labels))
-    found = open_set(data)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"{data} has tar files: an analysis takes a folder of class folders")
-    chosen = evenly(len(found), limit)
-    part = ImageSet(tuple(found.files[n] for n in chosen), found.labels[chosen], found.classes)
-    images, names = _decoded(session, part), tuple(part.classes[label] for label in part.labels)
+    found = open_set(data, components=session.feeding.components)
+    part = found.only(evenly(len(found), limit))
+    images, labels = _decoded(session, part)
+    names = tuple(part.classes[label] for label in labels)
     if not set(found.classes) <= set(network.classes):
         return _answered(session, images, data, names)
     outputs = np.array(network.indices(found.classes))
-    return Samples(images, outputs[part.labels], data, "the set", names)
+    return Samples(images, outputs[labels], data, "the set", names)
 
 
-def _decoded(session: Session, part: ImageSet) -> Images:
-    """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
+def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray[np.int64]]:
+    """The images as evaluation cuts them, uint8 (N, S, S, 3), and their labels (N,)."""
     from apr_dali.config import AprRecipe
     from apr_dali.data.arrays import open_scaled
+    from apr_dali.data.folders import ImageSet
     from apr_dali.pipelines.loader import ImageNetLoader
 
-    recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
     feeding, network = session.feeding, session.network
+    # The mean is the color beside an image that does not fill its crop.
+    recipe = AprRecipe(0.0, True, network.mean, (1.0,) * 3)
     if network.scaled_whole:
-        return open_scaled(part.files, network.image_size)
+        if not isinstance(part, ImageSet):
+            raise InputError("this network's images are scaled whole: it takes a folder of class folders, no tar files")
+        return open_scaled(part.files, network.image_size), part.labels
     with ImageNetLoader(
         part,
         feeding.batch_size,
@@ -190,8 +221,9 @@ def _decoded(session: Session, part: ImageSet) -> Images:
         threads=feeding.threads,
         recipe=recipe,
     ) as loader:
-        planes = np.concatenate([images.numpy() for images, _ in loader])
-    return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        planes, labels = (np.concatenate([tensor.numpy() for tensor in column]) for column in zip(*loader, strict=True))
+    levels = (planes.transpose(0, 2, 3, 1) + np.array(network.mean)) * 255
+    return np.rint(levels).astype(np.uint8), labels
 
 
 def _answered(session: Session, images: Images, origin: str, names: tuple[str, ...]) -> Samples:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.commands.analyses.common import Samples, add_subject, load_samples, open_subject, other_network
+from apr_dali.commands.analyses.common import (
+    Samples,
+    add_subject,
+    answers,
+    load_samples,
+    open_subject,
+    other_network,
+)
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 
@@ -46,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.data.fingerprint import identity_of_arrays
 
     with open_subject(args) as session:
-        other = other_network(session, args.compare) if args.compare else None
+        other = other_network(session, args.compare, args.classes) if args.compare else None
         samples = load_samples(session, args.data, args.limit)
         if other is not None and other.network.classes != session.network.classes:
             raise InputError("--compare needs a network of the same classes as the first: the labels are theirs")
@@ -65,12 +72,16 @@ def run(args: argparse.Namespace) -> None:
 
 def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, seed: int, state: State) -> HeatMap:
     """The map of one network, of which `state` keeps finished parts."""
+    import numpy as np
     import torch
 
+    from apr_dali.eval.checks import not_finite
     from apr_dali.eval.fourier import heatmap
 
-    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
-    return heatmap(
+    # Raises if the logits are not finite, before thousands of passes and not after.
+    answers(session, samples.images)
+    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
+    found = heatmap(
         session.model,
         [(images, torch.from_numpy(samples.labels))],
         epsilon=epsilon,
@@ -83,6 +94,9 @@ def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, seed
         batch_size=session.feeding.batch_size,
         state=state,
     )
+    if not np.isfinite(found.loss).all():
+        raise not_finite(f"some of the {found.images} images under noise")
+    return found
 
 
 def _write(
@@ -106,6 +120,7 @@ def _write(
 def _record(of: Session, found: HeatMap) -> dict[str, Any]:
     return {
         "network": of.network.name,
+        "seen": of.network.seen,
         "fingerprint": of.network.fingerprint,
         "epsilon": found.epsilon,
         "clean_error": found.clean_error,
