@@ -224,6 +224,16 @@ def test_a_small_network_sees_as_cifars_do(tmp_path):
     assert torch.equal(network.model(images), small().eval()(images))
 
 
+def test_a_normalization_in_the_file_is_followed(tmp_path):
+    """That of the package robustness, whose files have it beside the network."""
+    state = {f"module.model.{name}": value for name, value in small().state_dict().items()}
+    layer = {"module.normalizer.new_mean": torch.full((3, 1, 1), 0.5), "module.normalizer.new_std": torch.ones(3, 1, 1)}
+    torch.save({"model": state | layer}, tmp_path / "w.pt")
+    network = load_network(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
+    assert (network.mean, network.std) == ((0.5,) * 3, (1.0,) * 3)
+    assert "normalization from the file" in network.told()
+
+
 def test_networks_of_a_folder(tmp_path):
     """A repository of Hugging Face's hub, on the disk."""
     import timm
@@ -303,6 +313,11 @@ def test_a_size_that_the_network_cannot_take(tmp_path):
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
         load_network(f"timm/test_vit:{tmp_path / 'w.pt'}", image_size=200)
+    options = config.ImageNetOptions(data="sample", image_size=160)
+    path = saved(tmp_path / "run", "timm/test_vit", options, create_model("timm/test_vit", 3))
+    assert load_network(path).image_size == 160
+    with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
+        load_network(path, image_size=200)
 
 
 def test_a_comparison_takes_what_a_model_is(tmp_path, digits_checkpoints, capsys):

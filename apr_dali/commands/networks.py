@@ -23,7 +23,7 @@ from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.gray import GRAY, SeesGray
-from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, check_input, count_outputs, create_model, first_line
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.training import checkpoint
@@ -271,6 +271,8 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", SIDE)
+    if image_size is not None:
+        check_input(made, size, len(classes))
     name = f"{architecture} of {path}"
     whole = options.get("dataset") == "folder"
     return Network(
