@@ -15,7 +15,7 @@ from torch import nn
 
 from apr_dali.bands import RADII
 from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
-from apr_dali.commands.views import ASSUMED, View, view_of, view_of_timm
+from apr_dali.commands.views import ASSUMED, View, normalized, view_of, view_of_timm
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
@@ -200,6 +200,7 @@ def _from_function(factory: re.Match[str], weights: str, image_size: int | None,
         file = read_weights(weights)
         fitting = file.fitting(made.state_dict())
         put_in(made, fitting.state, weights + fitting.said, given)
+        view = normalized(view, fitting)
         facts, given = file.facts | facts, f"{given} of {weights}{fitting.said}"
     return _finished(given, made, view, facts, classes, config)
 
