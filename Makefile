@@ -1,4 +1,4 @@
-# make demo    install, write the built-in sample, train on it        make lint    ruff and mypy
+# make demo    install, train on the built-in sample and on digits, with and without APR    make lint    ruff and mypy
 # make test    install, run the whole test suite                      make bench   the benchmarks of this machine
 # make gpu-check    the GPU's tests and benchmarks      make sanitize    the native operators under sanitizers
 # make soak    ten minutes of loaders: memory, threads and files    make docs    the API reference, as docs/api/
@@ -8,11 +8,16 @@ CUDA ?= cuda12
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# To run, and to test as well.
 INSTALLED = $(VENV)/.installed-$(CUDA)
+TESTING = $(VENV)/.testing-$(CUDA)
 
 # A small network and small images: minutes on two CPU cores.
 DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --epochs 12 --batch-size 32 \
 	--lr 0.02 --lr-steps 9 11 --warmup-epochs 1 --output runs/demo
+
+# Half of the epochs of the study that the README quotes, two of its seeds.
+DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/demo/digits
 
 # What the API reference is made of: the names that people import.
 API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipelines.loader pipelines.operators \
@@ -22,22 +27,37 @@ API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipe
 .PHONY: demo test lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "== 1 of 3: a virtual environment in $(VENV) (seconds)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install --editable ".[$(CUDA),dev]"
-	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "== 2 of 3: the native operators are compiled (about a minute on two cores; pip shows nothing of it)"
+	$(BIN)/python -m pip install --no-deps --editable .
+	@echo "== 3 of 3: torch, DALI and CuPy (4 GB to download, 8 GB on the disk: about five minutes)"
+	$(BIN)/python -m pip install "apr_dali[$(CUDA)]"
+	rm -f $(VENV)/.installed-* $(VENV)/.testing-*
+	touch $@
+
+# Of what is installed already: nothing is compiled again.
+$(TESTING): $(INSTALLED)
+	@echo "== what the tests and the checks need (about a minute)"
+	$(BIN)/python -m pip install "apr_dali[$(CUDA),dev]"
 	touch $@
 
 demo: $(INSTALLED)
+	@echo "== a sample of photographs in sample/ (seconds)"
 	$(BIN)/apr-dali sample sample
 	rm -rf runs/demo
+	@echo "== 1 of 2: that it runs: 12 epochs on it, with APR-SP (about a minute on two cores)"
 	$(BIN)/torchrun --standalone train_imagenet.py $(DEMO)
+	@echo "== 2 of 2: what APR buys: digits, without APR and with APR-SP, clean and corrupted (about two minutes)"
+	$(BIN)/python benchmarks/digits_robustness.py $(DIGITS)
 
-test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(TESTING)
+	@echo "== the test suite (about a quarter of an hour on two cores)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-lint: $(INSTALLED)
+lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,15 +69,15 @@ bench: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
-docs: $(INSTALLED)
+docs: $(TESTING)
 	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
-gpu-check: $(INSTALLED)
+gpu-check: $(TESTING)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier1
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh tier2
 
-sanitize: $(INSTALLED)
+sanitize: $(TESTING)
 	kernels/cpu/sanitize.sh $(BIN)/python
 
 clean:

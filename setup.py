@@ -1,17 +1,25 @@
-"""The native CPU operators: one extension module for each instruction set; everything else is in pyproject.toml.
+"""The packages, and the native CPU operators: one extension module for each instruction set.
 
-They are optional: where no C++20 compiler is found the package installs without them, `apr-dali doctor` says so, and
-the torch backend serves.
+The operators are optional: where no C++20 compiler is found the package installs without them, `apr-dali doctor` says
+so, and the torch backend serves. Everything else is in pyproject.toml.
 """
 
+import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pybind11
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
-# By way of the link, which an sdist turns into a folder.
-SOURCES = Path("apr_dali/kernels/cpu")
+# The parts that lie at the root, by their place there: an archive may have lost the links inside the package.
+ROOMS = {f"apr_dali.{name}": name for name in ("eval", "kernels", "pipelines")}
+PACKAGES = {*find_packages(include=["apr_dali*"]), *ROOMS}
+
+SOURCES = Path("kernels/cpu")
+# What does not depend on the instruction set is compiled once and linked into every module.
+COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "plan", "threads")]
 FLAGS = [
     "-std=c++20",
     "-O3",
@@ -31,23 +39,63 @@ if platform.machine() in ("x86_64", "AMD64"):
     LEVELS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
 
-def extension(level: str, flags: list[str]) -> Extension:
+def extension(level: str) -> Extension:
     """The module apr_dali.kernels._native_<level>."""
     return Extension(
         f"apr_dali.kernels._native_{level}",
-        sources=sorted(str(path) for path in SOURCES.glob("*.cpp")),
-        depends=sorted(str(path) for path in SOURCES.glob("*.hpp")),
+        # The largest first: the others fill the time beside it.
+        sources=sorted(map(str, SOURCES.glob("*.cpp")), key=os.path.getsize, reverse=True),
+        depends=sorted(map(str, SOURCES.glob("*.hpp"))),
         include_dirs=[pybind11.get_include()],
-        define_macros=[("APR_LEVEL", f"_native_{level}")],
-        extra_compile_args=[*FLAGS, *flags],
+        extra_compile_args=FLAGS,
         extra_link_args=["-pthread"],
         language="c++",
         optional=True,
     )
 
 
+def cpus() -> int:
+    """How many compilers can run at a time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ParallelBuild(build_ext):
+    """Compiles the files of all modules side by side, a compiler on each CPU, and links each module when it can."""
+
+    def build_extensions(self):
+        self.objects = {}
+        with ThreadPoolExecutor(cpus()) as pool:
+            for source in self.extensions[0].sources:
+                for level in ["common"] if source in COMMON else LEVELS:
+                    self.objects[source, level] = pool.submit(self.compile, source, level)
+            super().build_extensions()
+
+    def compile(self, source: str, level: str) -> list[str]:
+        """The object file of one source."""
+        ext = self.extensions[0]
+        return self.compiler.compile(
+            [source],
+            output_dir=os.path.join(self.build_temp, level),
+            include_dirs=ext.include_dirs,
+            debug=self.debug,
+            extra_postargs=[*ext.extra_compile_args, *LEVELS.get(level, [])],
+        )
+
+    def build_extension(self, ext):
+        """Link the objects. An error of the compiler comes up here, where that of an optional module is a warning."""
+        level = ext.name.rpartition("_native_")[2]
+        for source in ext.sources:
+            ext.extra_objects += self.objects[source, "common" if source in COMMON else level].result()
+        ext.depends, ext.sources = [*ext.depends, *ext.sources], []
+        super().build_extension(ext)
+
+
 setup(
-    ext_modules=[extension(level, flags) for level, flags in LEVELS.items()],
-    # A wheel has them compiled. To setuptools every folder is a package.
-    exclude_package_data={"apr_dali.kernels.cpu": ["*"]},
+    packages=sorted(PACKAGES),
+    package_dir=ROOMS,
+    # The GPU's kernels are compiled where they run; those of the CPU are compiled in a wheel.
+    package_data={"apr_dali.kernels": ["cuda/*"]},
+    include_package_data=False,
+    ext_modules=[extension(level) for level in LEVELS],
+    cmdclass={"build_ext": ParallelBuild},
 )

@@ -122,7 +122,14 @@ def fetch(options: CifarOptions, group: Group) -> None:
 
 def validation_part(options: CifarOptions, classes: tuple[str, ...]) -> ArraySet:
     """The validation images, whose labels refer to `classes`."""
-    return load_set(options.dataset, "val", options.data, options.image_size, classes)
+    return load_set(
+        options.dataset,
+        "val",
+        options.data,
+        options.image_size,
+        classes,
+        allow_missing_classes=options.allow_missing_classes,
+    )
 
 
 def architecture(options: CifarOptions) -> str:

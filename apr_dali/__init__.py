@@ -6,9 +6,15 @@ The public names are imported on first use: `import apr_dali` by itself needs Nu
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+if not os.path.isdir(os.path.join(_HERE, "kernels")):
+    # A clone out of a ZIP archive has no links: the parts at the root are found where they lie.
+    __path__.append(os.path.dirname(_HERE))
 
 if TYPE_CHECKING:
     from apr_dali.backend import pair as pair

@@ -181,6 +181,7 @@ SAMPLERS = ("shuffle", "balanced")
 PRETRAINED = "pretrained"
 """The value of --weights that is no file."""
 ON_NONFINITE = ("stop", "skip")
+_MISSING_CLASSES = "validation images of some of the training classes will do; other classes are refused as ever"
 GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
@@ -326,6 +327,7 @@ class ImageNetOptions(TrainingOptions):
         "data", (), "further training folders, added to DIR/train: same class names", metavar="DIR"
     )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
+    allow_missing_classes: bool = option("data", False, _MISSING_CLASSES)
     image_size: int = option("data", 224, "height and width that the network sees", low=8)
     scale: tuple[float, ...] = option(
         "augmentation",
@@ -395,6 +397,7 @@ class CifarOptions(TrainingOptions):
     data: str = option("data", "data", "folder with the CIFAR archive, or with train/ and val/", metavar="DIR")
     download: bool = option("data", False, "fetch the CIFAR archive into --data if it is not there")
     image_size: int = option("data", 32, "height and width to which the images of a folder are scaled", low=8)
+    allow_missing_classes: bool = option("data", False, _MISSING_CLASSES)
 
     model: str = option("network", "wrn-40-2", "CIFAR network by its exact name, or one of torchvision or timm")
     phase_weight: float = option(
@@ -420,7 +423,7 @@ class CifarOptions(TrainingOptions):
         "network",
         "",
         "show the network, in training and in validation, only these bands of its images: "
-        "amplitude and phase each full, low, band or high",
+        "amplitude and phase each full, low, band or high; outside=1 for the paper's phase outside its band",
         metavar="amplitude=BAND,phase=BAND",
     )
     radii: tuple[float, ...] = option(
@@ -467,7 +470,8 @@ class CifarOptions(TrainingOptions):
         self._refuse("--phase-weight", "phase_weight", uses_pair(self.aug), "--aug apr-p or apr-sp")
         self._refuse("--download", "download", self.dataset.startswith("cifar"), "--dataset cifar10 or cifar100")
         self._refuse("--data", "data", self.dataset != "digits", "another --dataset than digits")
-        self._refuse("--image-size", "image_size", self.dataset == "folder", "--dataset folder")
+        for name in ("image_size", "allow_missing_classes"):
+            self._refuse(flag(name), name, self.dataset == "folder", "--dataset folder")
         modulated = self.first_layer == "modulated"
         self._refuse("--modulation-noise", "modulation_noise", modulated, "--first-layer modulated")
         self._refuse("--low-filters", "low_filters", not modulated, "--first-layer plain")

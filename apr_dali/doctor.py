@@ -14,9 +14,13 @@ import re
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 from apr_dali import __version__, cpus
 from apr_dali.backend import BACKENDS, Availability, availability
@@ -33,6 +37,8 @@ _MODULES = {
 _CUDA_BUILD = re.compile(r"(nvidia-dali|cupy)\b.*cuda(\d\d)")
 _TITLE_OF_BUILD = {"nvidia-dali": "DALI", "cupy": "CuPy"}
 _STACKS = (12, 13)
+# The extras that a person installs to work with; those of the tests are not judged.
+_EXTRAS = ("", *(f"cuda{stack}" for stack in _STACKS), "eval")
 _OLDEST_DRIVER = {12: 525, 13: 580}
 _WIDTH = 80
 _UNKNOWN = Availability(False, "")
@@ -49,11 +55,21 @@ class Driver:
 
 
 @dataclass(frozen=True)
+class Age:
+    """The version of an installed distribution, the oldest one that works, and the extra that asks for it, or ""."""
+
+    installed: str
+    oldest: str
+    extra: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """An environment.
 
     versions: of the packages that load, by the keys of _MODULES. broken: why others do not, though installed.
     builds: the installed distributions that are built for one CUDA, such as "cupy-cuda12x".
+    ages: of the installed distributions that this package asks for, by their names.
     torch_cuda: the CUDA that torch is built for, such as "12.8"; None for a CPU build.
     torch_gpu: whether torch can use a GPU, else its words on why not.
     pipeline: whether a DALI pipeline runs on the CPU.
@@ -64,6 +80,7 @@ class Facts:
     versions: Mapping[str, str]
     broken: Mapping[str, str] = field(default_factory=dict)
     builds: tuple[str, ...] = ()
+    ages: Mapping[str, Age] = field(default_factory=dict)
     torch_cuda: str | None = None
     torch_gpu: Availability = _UNKNOWN
     backends: Mapping[str, Availability] = field(default_factory=dict)
@@ -120,6 +137,7 @@ def gather() -> Facts:
         versions=versions,
         broken=broken,
         builds=_builds(),
+        ages=_ages(),
         torch_cuda=importlib.import_module("torch").version.cuda if "torch" in versions else None,
         torch_gpu=_torch_gpu() if "torch" in versions else Availability(False, "torch does not load"),
         backends={name: _backend(name) for name in BACKENDS},
@@ -150,7 +168,13 @@ def stack_for(facts: Facts) -> int:
 
 def problems(facts: Facts) -> tuple[Problem, ...]:
     """What is wrong with an environment, the worst first."""
-    return (*_not_loading(facts), *_not_running(facts), *_mixed(facts), *_no_gpu(facts))
+    return (
+        *_not_loading(facts),
+        *_too_old(facts),
+        *_not_running(facts),
+        *_mixed(facts),
+        *_no_gpu(facts),
+    )
 
 
 def _not_loading(facts: Facts) -> list[Problem]:
@@ -164,6 +188,15 @@ def _not_loading(facts: Facts) -> list[Problem]:
     if facts.driver.gpus and not _installed(facts, "CuPy"):
         found.append(Problem("CuPy is not installed: the GPU kernels need it", _install(facts)))
     return found
+
+
+def _too_old(facts: Facts) -> list[Problem]:
+    old = {name: age for name, age in facts.ages.items() if Version(age.installed) < Version(age.oldest)}
+    if not old:
+        return []
+    told = ", ".join(f"{name} {age.installed} (at least {age.oldest})" for name, age in old.items())
+    extras = [f"cuda{stack_for(facts)}", *sorted({age.extra for age in old.values() if age.extra == "eval"})]
+    return [Problem(f"too old: {told}", (install_command(",".join(extras)),))]
 
 
 def _not_running(facts: Facts) -> list[Problem]:
@@ -237,6 +270,25 @@ def _build(distribution: str) -> tuple[str, int]:
 def _builds() -> tuple[str, ...]:
     names = {(distribution.metadata["Name"] or "").lower() for distribution in metadata.distributions()}
     return tuple(sorted(name for name in names if _CUDA_BUILD.match(name)))
+
+
+def _ages() -> dict[str, Age]:
+    """By the requirements that this package was installed with; none where it is not installed."""
+    try:
+        texts = metadata.requires("apr_dali") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, Age] = {}
+    for requirement in map(Requirement, texts):
+        marker = requirement.marker
+        extra = next((name for name in _EXTRAS if marker is None or marker.evaluate({"extra": name})), None)
+        oldest = next((each.version for each in requirement.specifier if each.operator == ">="), None)
+        with suppress(metadata.PackageNotFoundError, InvalidVersion):
+            installed = metadata.version(requirement.name)
+            # The first to ask is that of the older stack.
+            if extra is not None and oldest is not None and Version(installed):
+                found.setdefault(requirement.name, Age(installed, oldest, extra))
+    return found
 
 
 def _load(module: str) -> Any:

@@ -1,7 +1,7 @@
 """Does APR make a small network more robust? On digits, three seeds: error on clean and on corrupted test images.
 
     python benchmarks/digits_robustness.py                    # two processes on two cores
-    python benchmarks/digits_robustness.py --seeds 1 --epochs 3
+    python benchmarks/digits_robustness.py --seeds 1 --epochs 3 --methods standard "APR-SP, wrap"
 
 Trains WRN-16-1 without APR and with APR-P, APR-S (values outside 0..255 wrapped, as published, or clamped) and
 APR-SP, and tests on corruptions that no training used. Writes benchmarks/results/digits_robustness.json and .png.
@@ -35,7 +35,9 @@ def main() -> None:
     found, settings = measure(given)
     (given.output / "digits_robustness.json").write_text(json.dumps({**settings, "errors": found}, indent=1) + "\n")
     print(table(found))
-    plot(found, given.output / "digits_robustness.png")
+    picture = given.output / "digits_robustness.png"
+    plot(found, picture)
+    print(f"picture: {picture}")
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 METRICS = {
-    "time, µs": "gpu__time_duration.sum",
+    "time": "gpu__time_duration.sum",
     "SM throughput, %": "sm__throughput.avg.pct_of_peak_sustained_elapsed",
     "issue slots busy, %": "smsp__issue_active.avg.pct_of_peak_sustained_active",
     "device memory, %": "dram__throughput.avg.pct_of_peak_sustained_elapsed",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError, install_command
+from apr_dali.eval.checks import check_finite
 from apr_dali.eval.pictures import new_figure, png_of
 
 _NAMED = 12  # layers in an error
@@ -172,6 +173,7 @@ def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.
     The maps are scaled to the size of the images and each to 0..1, by the package grad-cam. Raises InputError where no
     output depends on the layer's map.
     """
+    images = images.contiguous()
     try:
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -194,7 +196,9 @@ def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.
     if not any(matters):
         raise InputError(f"no answer depends on the map of {target.name!r}: choose a layer before it")
     with torch.no_grad():
-        confidence, answers = model(images).float().softmax(1).max(1)
+        logits = model(images).float()
+    check_finite(logits)
+    confidence, answers = logits.softmax(1).max(1)
     return Looks(maps, answers.cpu().numpy(), confidence.cpu().numpy())
 
 

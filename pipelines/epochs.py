@@ -19,12 +19,15 @@ from torch import Tensor
 
 from apr_dali import backend as operators
 from apr_dali import cpus
-from apr_dali.config import SEEDS, check_choice, check_whole
+from apr_dali.config import SEEDS, AprRecipe, check_choice, check_whole
 from apr_dali.errors import InputError
 
 # DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
 _THREADS_PER_GPU = 4
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+_GREATEST = 2**31 - 1
+"""Of what DALI counts."""
 
 ON_BREAK = ("new", "resume")
 _STATE = 2
@@ -37,8 +40,8 @@ class EpochLoader(ABC):
     """One epoch of (images, targets) an iteration from a DALI pipeline whose epochs follow one another without end.
 
     A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
-    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, ...): the numbers of the
-    images, or their labels.
+    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, K): the numbers of the
+    images, of which the first is the row's own, or (B, 2): its number and its label.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +70,7 @@ class EpochLoader(ABC):
         on_break: str,
         anew: bool = False,
     ) -> None:
-        """labels: by the number of the image; None where the pipeline gives labels. anew: a pipeline each epoch."""
+        """labels: by the number of the image; None where the pipeline gives them. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
         self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
         self.views, self.in_chans, self.drop_last = views, int(in_chans), drop_last
@@ -168,7 +171,8 @@ class EpochLoader(ABC):
         images = images[:, : self.in_chans]
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)
-        targets = self._targets(numbers if self._labels is None else self._labels[numbers]).to(self._device)
+        labels = numbers[:, 1:] if self._labels is None else self._labels[numbers]
+        targets = self._targets(labels).to(self._device)
         if not self.with_index:
             return images, targets
         return images, targets, numbers[:, 0].repeat_interleave(self.views).to(self._device)
@@ -178,7 +182,7 @@ class EpochLoader(ABC):
         kept = numbers[:, 0] >= 0
         if not self.train or kept.any():
             return images[kept.to(images.device)], numbers[kept]
-        return images, -1 - numbers
+        return images, torch.where(numbers < 0, -1 - numbers, numbers)
 
     def _run(self) -> tuple[Tensor, Tensor]:
         """The pipeline's next batch, ours to keep, while it goes on with the ones after it; numbers on the CPU."""
@@ -209,7 +213,12 @@ class EpochLoader(ABC):
         if self._closed:
             raise RuntimeError("the loader is closed")
         if self._pipeline is None:
-            self._pipeline = self._build(self._checkpoint or None)
+            try:
+                self._pipeline = self._build(self._checkpoint or None)
+            except RuntimeError as error:
+                if self._checkpoint and "checkpoint" in str(error).lower():
+                    raise InputError(f"the loader's state is damaged: DALI cannot go on from it ({error})") from error
+                raise
             self._pipeline.schedule_run()
         return self._pipeline
 
@@ -264,6 +273,8 @@ class EpochLoader(ABC):
         Raises:
             InputError: if the state belongs to another set or other settings, which it names.
         """
+        if not isinstance(state, dict):
+            raise InputError(f"the loader's state must be what state_dict() gave, got {type(state).__name__}")
         if state.get("version") != _STATE:
             raise InputError(
                 f"the loader's state must have version {_STATE}, got {state.get('version')!r}: "
@@ -279,15 +290,32 @@ class EpochLoader(ABC):
         ]
         if differing:
             raise InputError(f"the state was taken with other settings: {'; '.join(differing)}")
-        try:
-            place = base64.b64decode(state["pipeline"], validate=True)
-        except ValueError as error:
-            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
+        place = self._place_of(state)
         self._turn += 1
         self._begin(state["stream"])
         self.epoch, self._batch = state["epoch"], state["batch"]
         self.skipped = tuple(state["skipped"])
         self._checkpoint = place
+
+    def _place_of(self, state: dict[str, Any]) -> bytes:
+        """The place in the pipeline that a state holds; InputError if the state cannot be one of this loader."""
+        try:
+            check_whole("its epoch", state["epoch"], 0)
+            check_whole("its stream", state["stream"], 0, state["epoch"])
+            check_whole("its batch", state["batch"], 0, len(self))
+        except InputError as error:
+            raise InputError(f"the loader's state is damaged: {error}") from error
+        skipped, place = state["skipped"], state["pipeline"]
+        if not isinstance(skipped, (list, tuple)) or not all(isinstance(path, str) for path in skipped):
+            raise InputError(f"the loader's state is damaged: skipped must be a list of paths, got {skipped!r}")
+        try:
+            return base64.b64decode(place, validate=True)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"the loader's state is damaged: its pipeline is no base64 text ({error})") from error
+
+    def leave_epoch(self) -> None:
+        """After `load_state_dict`: the loop had left the epoch where the state was taken; see `on_break`."""
+        self._under_way = self._batch > 0
 
     def __getstate__(self) -> dict[str, Any]:
         if self._pipeline is not None:
@@ -325,6 +353,8 @@ def check_arguments(
     on_break: str,
     threads: int | None,
     at_least_one: dict[str, int],
+    recipe: AprRecipe,
+    flags: dict[str, bool],
 ) -> None:
     """Raise InputError unless a loader can be made from these."""
     check_choice("device", device, ("cpu", "gpu"))
@@ -334,7 +364,12 @@ def check_arguments(
     check_whole("device_id", device_id, 0)
     check_whole("seed", seed, 0, SEEDS)
     for name, value in at_least_one.items():
-        check_whole(name, value, 1)
+        check_whole(name, value, 1, _GREATEST)
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise InputError(f"{name} must be True or False, got {flag!r}")
+    if not isinstance(recipe, AprRecipe):
+        raise InputError(f"recipe must be an AprRecipe, got {recipe!r}")
     if threads is not None:
         check_whole("threads", threads, 1)
     if not isinstance(shard, (tuple, list)) or len(shard) != 2:

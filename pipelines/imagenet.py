@@ -72,7 +72,10 @@ class Graph:
 
 
 def read(source: ImageSet | ReaderFiles, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
-    """Encoded images and int32 labels (1,) of one shard; every epoch ends on a whole batch, filled by repetition."""
+    """Encoded images of one shard, and int32 (1,) their labels, or of tars (2,) their numbers and labels.
+
+    Every epoch ends on a whole batch, filled by repetition.
+    """
     common: dict[str, Any] = {
         "name": "Reader",
         "shard_id": shard[0],
@@ -106,7 +109,7 @@ def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: 
     labels = []
     for content, origin in zip(digits, origins, strict=True):
         name = bytes(origin).decode("utf-8", "surrogateescape")
-        labels.append(np.array([tar_reader.read_label(bytes(content), name, classes)], np.int32))
+        labels.append(np.array(tar_reader.read_label(bytes(content), name, classes), np.int32))
     return labels
 
 
@@ -136,7 +139,8 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; labels (1,).
+    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; and what `read`
+    says of each.
 
     order_seed: None takes the images in the order of the set.
     """
@@ -163,7 +167,7 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
 
 @pipeline_def(enable_checkpointing=True)
 def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) an image, in the order of the set, and labels (1,)."""
+    """Evaluation batches (C, H, W) an image, in the order of the set, and what `read` says of each."""
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]

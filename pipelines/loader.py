@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
 from apr_dali.data.sampling import Sampler, draw, weights_of
 from apr_dali.data.scan import Bad, header_check, quick_check, why_headless
+from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
@@ -152,6 +154,8 @@ class ImageNetLoader(EpochLoader):
             raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
         if train and scaling != STANDARD:
             raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+        if not isinstance(scaling, (Scaling, NoneType)):
+            raise InputError(f"scaling must be a Scaling or None, got {scaling!r}")
         check_crop(scale, ratio, hflip)
         check_share("hw_decoder_load", hw_decoder_load)
         if not train and (tuple(scale), tuple(ratio), hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
@@ -168,6 +172,8 @@ class ImageNetLoader(EpochLoader):
             on_break=on_break,
             threads=threads,
             at_least_one={"batch_size": batch_size, "image_size": image_size},
+            recipe=recipe,
+            flags={"train": train, "drop_last": drop_last, "with_index": with_index},
         )
         if isinstance(path, (ImageSet, TarSet)):
             if classes is not None or allow_missing_classes:
@@ -175,12 +181,10 @@ class ImageNetLoader(EpochLoader):
             self._set = path
         else:
             self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
-        if with_index and not isinstance(self._set, ImageSet):
-            raise InputError("with_index needs image files: DALI does not say which sample of a tar it has read")
         self._weights = _weights(sampler, train, self._set)
         self._on_error = on_error
-        self._leave_out(self._set.faults())
         threads = threads or default_threads(device)
+        self._leave_out(self._unusable(threads))
         self._graph = imagenet.Graph(
             device=device,
             image_size=int(image_size),
@@ -220,8 +224,8 @@ class ImageNetLoader(EpochLoader):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The paths of the images, by their numbers; of tars none."""
-        return self._set.files if isinstance(self._set, ImageSet) else ()
+        """The paths of the images, by their numbers; of tars the tar's path and the sample's key."""
+        return self._set.files if isinstance(self._set, ImageSet) else self._set.names
 
     def _source(self) -> ImageSet | TarSet:
         """What the pipeline reads: image files with their numbers in the place of labels."""
@@ -266,6 +270,14 @@ class ImageNetLoader(EpochLoader):
             raise error
         self._leave_out(broken, error)
 
+    def _unusable(self, threads: int) -> list[Bad]:
+        """The images that no batch can show, and the reasons, as far as they are seen at once."""
+        faults = self._set.faults()
+        known = {path for path, _ in faults}
+        # The decoder would take levels of no known range for white.
+        tiffs = [image for image in self._set.tiffs() if str(image) not in known]
+        return faults + _undecodable(quick_check(tiffs, threads))
+
     def _leave_out(self, broken: Sequence[Bad], error: RuntimeError | None = None) -> None:
         """Add what is broken to `skipped`, or raise InputError, by `on_error`."""
         if broken and self._on_error == "raise":
@@ -288,14 +300,21 @@ class ImageNetLoader(EpochLoader):
         """What to say of the first image, from this batch on, that is smaller than its crop."""
         side = self._graph.image_size
         first = self.num_images * self.shard[0] // self.shard[1] + self._batch * self.batch_size
-        for path in self.files[first:]:
-            with Image.open(path) as image:
+        # What was left out may have come before the batch; all else before it was large enough.
+        for file in self._readable()[max(first - len(self.skipped), 0) :]:
+            with opened(file) as content, Image.open(content) as image:
                 if min(image.size) < side:
-                    found = f"the image {path} has {image.width}×{image.height} pixels"
+                    found = f"the image {file} has {image.width}×{image.height} pixels"
                     break
         else:
             found = "an image is smaller"
         return f"{found}: scaling=None cuts {side}×{side} out of the image as it is; leave scaling out or crop less"
+
+    def _readable(self) -> list[str | Part]:
+        """The images that are on this machine and not left out, in the order of the set."""
+        images = self._set.files if isinstance(self._set, ImageSet) else self._set.parts()
+        known = set(self.skipped)
+        return [image for image in images if str(image) not in known]
 
     def _broken(self, error: RuntimeError) -> list[Bad]:
         """The paths of the images that caused the error, as far as they can be found out, and what each is or has."""
@@ -308,13 +327,11 @@ class ImageNetLoader(EpochLoader):
         if named:
             return [named]
         # Where already the header is broken the decoder does not say which file it was.
-        known = set(self.skipped)
-        images = self._set.files if isinstance(self._set, ImageSet) else self._set.parts()
-        files = [image for image in images if str(image) not in known]
+        files = self._readable()
         bad = quick_check(files, self._graph.threads) or header_check(files, self._graph.threads)
         if not bad and isinstance(self._set, TarSet) and self._set.remote:
             bad = self._first_without_header(self._set.without(self.skipped))
-        return [(path, f"cannot be decoded ({reason})") for path, reason in bad]
+        return _undecodable(bad)
 
     def _first_without_header(self, source: TarSet) -> list[Bad]:
         """The first broken image in what DALI reads: from object storage nobody else can."""
@@ -388,6 +405,8 @@ class CifarLoader(EpochLoader):
             on_break=on_break,
             threads=threads,
             at_least_one={"batch_size": batch_size},
+            recipe=recipe,
+            flags={"train": train, "drop_last": drop_last, "with_index": with_index, "flip": flip},
         )
         if amplitude_labels and not uses_pair(aug):
             raise InputError(
@@ -453,6 +472,10 @@ class CifarLoader(EpochLoader):
             return super()._targets(labels)
         own = labels[:, :1]
         return torch.stack([own.expand_as(labels), labels], dim=2).to(torch.int64).flatten(0, 1)
+
+
+def _undecodable(bad: Sequence[Bad]) -> list[Bad]:
+    return [(path, f"cannot be decoded ({reason})") for path, reason in bad]
 
 
 def _check_train(aug: str, train: bool) -> None:

@@ -8,20 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+from processes import PATIENCE
+
 from apr_dali.bench import processes
 from apr_dali.errors import InputError
 
 
 def cost(seconds: float) -> tuple[float, float, float]:
-    """CPU seconds while a child works: of this process, of both while the child lives, and after its end."""
-    own, before, end = time.process_time(), processes.cpu_seconds(), time.monotonic() + 30
+    """CPU seconds while a child works for some: of this process, of both while the child lives, and after its end."""
+    own, before, end = time.process_time(), processes.cpu_seconds(), time.monotonic() + PATIENCE
     burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    while processes.cpu_seconds() - before < seconds and time.monotonic() < end:
+    living, mine = 0.0, 0.0
+    while living - mine < seconds and time.monotonic() < end:
         time.sleep(0.01)
-    living = processes.cpu_seconds() - before
+        living, mine = processes.cpu_seconds() - before, time.process_time() - own
     burner.kill()
     burner.wait()
-    return time.process_time() - own, living, processes.cpu_seconds() - before
+    return mine, living, processes.cpu_seconds() - before
 
 
 def fail(kind: str) -> None:

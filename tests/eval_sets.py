@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tar_files import folder_of
 from torch import nn
 
 CLASSES = ("dark", "grey", "light")
@@ -82,3 +83,16 @@ def nearest(pixels: np.ndarray) -> str:
     top, left = (max(0, (side - 40) // 2) for side in pixels.shape[:2])
     pixels = pixels[top : top + 40, left : left + 40]
     return CLASSES[int(np.abs(pixels.astype(np.float64).mean() - LEVELS).argmin())]
+
+
+def packed(folder: Path) -> Path:
+    """The images of class folders in two tars beside it: `own.png` and `id`; and as `other.png` and `cls` another's."""
+    files = sorted(folder.rglob("*.png"))
+    contents = [path.read_bytes() for path in files]
+    labels = [CLASSES.index(path.parent.name) for path in files]
+    members: list[tuple[str, bytes]] = []
+    for n, (image, label) in enumerate(zip(contents, labels, strict=True)):
+        found = {"own.png": image, "other.png": contents[-1 - n], "id": b"%d" % label, "cls": b"%d" % labels[-1 - n]}
+        members += [(f"{n:03d}.{name}", content) for name, content in found.items()]
+    middle = len(files) // 3 * 4
+    return folder_of(folder.parent / "tars", members[:middle], members[middle:], classes="\n".join(CLASSES))

@@ -9,6 +9,9 @@ from pathlib import Path
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
+PATIENCE = 2000
+"""Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
+
 # What every process ends with, written beside the run: checkpoints hold the main one's alone.
 _SPY = """
 import runpy, sys, torch
@@ -27,7 +30,7 @@ def torchrun(*given: object, cwd: Path, **variables: str) -> subprocess.Complete
     """Two processes of a script with its arguments; `variables` of the environment beside ours."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, given)]
     env = ENVIRONMENT | variables
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def train_in_two(*given: object, cwd: Path) -> subprocess.CompletedProcess:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tolerances
 import torch
-from eval_sets import LEVELS, Brightness, network, write_levels
+from eval_sets import LEVELS, Brightness, network, packed, write_levels
 from PIL import Image
 
 from apr_dali.commands import session as sessions
@@ -16,6 +16,7 @@ from apr_dali.commands.session import Session
 from apr_dali.commands.sources import Feeding
 from apr_dali.config import Scaling
 from apr_dali.data.arrays import load_set
+from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
 from apr_dali.training.distributed import start
 
@@ -95,6 +96,21 @@ def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
     np.testing.assert_array_equal(answered, samples.labels)
 
 
+def test_images_of_tars_are_those_of_the_folder(brightness, tmp_path):
+    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]})
+    expected = common.load_samples(brightness, str(tmp_path / "set"), 4)
+    tars = str(packed(tmp_path / "set"))
+    with pytest.raises(InputError, match=r"several images: own\.png, other\.png; say which one to take \(--tar-image"):
+        common.load_samples(brightness, tars, 4)
+    own = replace(brightness, feeding=replace(brightness.feeding, components=Components("own.png", "id")))
+    samples = common.load_samples(own, tars, 4)
+    np.testing.assert_array_equal(samples.images, expected.images)
+    assert (samples.labels.tolist(), samples.names) == (expected.labels.tolist(), expected.names)
+    for data, told in ((str(tmp_path / "set"), "it holds no tars"), (None, "no effect without --data")):
+        with pytest.raises(InputError, match=told):
+            common.load_samples(own, data, 4)
+
+
 def test_foreign_classes_get_the_networks_own_answers(brightness, tmp_path):
     write_levels(tmp_path / "set", {"black": [LEVELS[0]], "white": [LEVELS[2], LEVELS[1]]})
     samples = common.load_samples(brightness, str(tmp_path / "set"), 10)
@@ -123,6 +139,9 @@ def test_small_images_of_a_folder(brightness, tmp_path):
     samples = common.load_samples(session, str(tmp_path / "set"), 10)
     assert samples.labels.tolist() == [0, 1]
     assert samples.names == ("dark", "grey")
+    told = replace(session, feeding=replace(session.feeding, components=Components("jpg")))
+    with pytest.raises(InputError, match=r"--tar-image and --tar-label have no effect on .*/set"):
+        common.load_samples(told, str(tmp_path / "set"), 10)
 
 
 def test_another_network_gets_the_same_images(brightness, digits_checkpoints, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from apr_dali import doctor, errors
 from apr_dali.backend import BACKENDS, Availability
-from apr_dali.doctor import Driver, Facts, problems, report, stack_for
+from apr_dali.doctor import Age, Driver, Facts, problems, report, stack_for
 from apr_dali.errors import install_command
 
 YES, NO = Availability(True, ""), Availability(False, "some reason")
@@ -332,3 +332,60 @@ def test_what_is_missing_is_installed_from_where_the_package_lies(tmp_path, monk
     assert install_command("eval") == f'pip install -e "{clone}[eval]"'
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "apr_dali" / "errors.py"))
     assert install_command("eval") == 'pip install "apr_dali[eval]"'
+
+
+# ---- the oldest versions ---------------------------------------------------------------------------------------------
+
+REQUIRED = [
+    "numpy>=1.26",
+    'torch<2.11,>=2.10; extra == "cuda12"',
+    'torch>=2.11; extra == "cuda13"',
+    'nvidia-dali-cuda130>=2.2; extra == "cuda13"',
+    'timm>=1.0.20; extra == "eval"',
+    'pytest>=8; extra == "test"',
+    'nameless==1.0; extra == "eval"',
+]
+
+
+@pytest.mark.parametrize(
+    ("ages", "told", "extras"),
+    [
+        (
+            {"numpy": Age("2.4.0", "1.26"), "nvidia-dali-cuda120": Age("2.1.0", "2.2", "cuda12")},
+            "too old: nvidia-dali-cuda120 2.1.0 (at least 2.2)",
+            "cuda12",
+        ),
+        (
+            {"pillow": Age("9.5.0", "10.3"), "timm": Age("1.0.9", "1.0.20", "eval")},
+            "too old: pillow 9.5.0 (at least 10.3), timm 1.0.9 (at least 1.0.20)",
+            "cuda12,eval",
+        ),
+    ],
+)
+def test_what_is_too_old_is_named(ages, told, extras):
+    problem = only_problem(replace(CPU12, ages=ages))
+    assert problem.what == told
+    assert problem.commands == (install_command(extras),)
+    assert told.partition(" (")[0] in report(replace(CPU12, ages=ages)).text
+    assert problems(replace(CPU12, ages={"torch": Age("2.10.0+cu128", "2.10", "cuda12")})) == ()
+
+
+def test_ages_are_those_of_what_is_installed_and_asked_for(monkeypatch):
+    versions = {"numpy": "2.4.0", "torch": "2.10.0+cu128", "timm": "strange", "pytest": "7.0", "nameless": "0.1"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: REQUIRED)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    assert doctor._ages() == {"numpy": Age("2.4.0", "1.26"), "torch": Age("2.10.0+cu128", "2.10", "cuda12")}
+
+
+def test_without_an_installation_no_age_is_known(monkeypatch):
+    def requires(name: str) -> list[str]:
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", requires)
+    assert doctor._ages() == {}

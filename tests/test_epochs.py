@@ -357,11 +357,6 @@ def test_the_number_is_that_of_what_stands_in_for_a_broken_image(folder, tmp_pat
         assert len(loader.skipped) == 2
 
 
-def test_tars_have_no_numbers(tars):
-    with pytest.raises(InputError, match="with_index needs image files"):
-        ImageNetLoader(tars, BATCH, threads=1, image_size=16, with_index=True)
-
-
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -381,10 +376,48 @@ def test_tars_have_no_numbers(tars):
     ({"shard": (0, 1, 2)}, r"shard must be \(rank, world size\), got \(0, 1, 2\)"),
     ({"shard": (0, 1.0)}, "world size of shard must be a whole number, got 1.0"),
     ({"on_break": "again"}, "on_break must be one of new, resume, got 'again'"),
+    ({"batch_size": 2**40}, f"batch_size must be at most {2**31 - 1}"),
+    ({"train": "no"}, "train must be True or False, got 'no'"),
+    ({"drop_last": None}, "drop_last must be True or False, got None"),
+    ({"with_index": 2}, "with_index must be True or False, got 2"),
+    ({"recipe": "a"}, "recipe must be an AprRecipe, got 'a'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(make, options, message):
     with pytest.raises(InputError, match=message):
         make(**options)
+
+
+def test_a_scaling_is_one(folder):
+    with pytest.raises(InputError, match="scaling must be a Scaling or None, got 256"):
+        ImageNetLoader(folder, BATCH, train=False, scaling=256)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (None, "must be what state_dict\\(\\) gave, got NoneType"),
+        ({"batch": BATCHES + 1}, f"damaged: its batch must be at most {BATCHES}, got {BATCHES + 1}"),
+        ({"batch": 1.5}, "damaged: its batch must be a whole number"),
+        ({"epoch": -1}, "damaged: its epoch must be at least 0"),
+        ({"stream": 1}, "damaged: its stream must be at most 0"),
+        ({"skipped": None}, "damaged: skipped must be a list of paths, got None"),
+        ({"pipeline": 5}, "damaged: its pipeline is no base64 text"),
+        ({"pipeline": "AAAA"}, "damaged: DALI cannot go on from it"),
+    ],
+)
+def test_a_damaged_state_is_refused(make, change, told):
+    loader = make(seed=5)
+    next(iter(loader))
+    state = loader.state_dict()
+    other = make(seed=5)
+
+    def rest(state: dict | None) -> list:
+        other.load_state_dict(state)
+        return list(other)
+
+    with pytest.raises(InputError, match=told):
+        rest(change and state | change)
+    assert len(rest(state)) == BATCHES - 1
 
 
 @pytest.mark.parametrize("size", [(32, 48), 32.5, "32", None])

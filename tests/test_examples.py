@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import torchrun
+from processes import PATIENCE, torchrun
+from tolerances import LEVELS
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
@@ -90,7 +91,7 @@ def test_accelerate_and_datasets(sample, columns, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     losses = example("accelerate_datasets").train(sample, columns, epochs=4, image_size=SIZE)
-    assert losses[-1] < losses[0] < np.log(16) + 0.1
+    assert learns(losses)
 
 
 # Processes of their own: accelerate keeps one group of processes for good.
@@ -176,6 +177,56 @@ def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, t
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("limit", [3, 4])
+@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_steps": 10, "max_epochs": -1}])
+def test_lightning_continues_as_if_it_had_not_stopped(sample, quiet, tmp_path, limit, length):
+    """From checkpoints within an epoch, after its last batch, at its end, and of a run that has ended."""
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from apr_dali.integrations.lightning import AprDataModule
+
+    class Recording(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(3, 16), []
+
+        def training_step(self, batch, _):
+            self.seen.append(batch[0].numpy().tobytes())
+            return torch.nn.functional.cross_entropy(self.layer(batch[0].mean((2, 3))), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    quiet |= {"logger": False, "enable_model_summary": False, "limit_val_batches": 0, "limit_train_batches": limit}
+
+    def fit(*callbacks, ckpt_path=None, **length) -> tuple[list[bytes], Trainer]:
+        model, trainer = Recording(), Trainer(callbacks=list(callbacks), **quiet, **length)
+        data = AprDataModule(sample, 32, "apr-p", image_size=16, threads=1)
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+        return model.seen, trainer
+
+    expected, _ = fit(
+        ModelCheckpoint(tmp_path / "step", "{step}", every_n_train_steps=1, save_top_k=-1),
+        ModelCheckpoint(tmp_path / "epoch", "{step}", save_top_k=-1),
+        **length,
+    )
+    assert len(set(expected)) == len(expected) == (3 * limit if "max_steps" not in length else 10)
+    places = ["step/step=2", f"step/step={limit}", f"step/step={limit + 1}"]
+    if "max_steps" not in length:
+        # By steps, Lightning itself goes on from there with an epoch of one step.
+        places.append(f"epoch/step={2 * limit}")
+    for saved in places:
+        seen, _ = fit(ckpt_path=tmp_path / f"{saved}.ckpt", **length)
+        assert seen == expected[-len(seen) :], saved
+        assert len(seen) == len(expected) - int(saved.rpartition("=")[2]), saved
+    if "max_steps" not in length:
+        seen, trainer = fit(max_epochs=1)
+        trainer.save_checkpoint(tmp_path / "ended.ckpt")
+        assert seen + fit(ckpt_path=tmp_path / "ended.ckpt", **length)[0] == expected
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [{"limit_train_batches": 2}, {"reload_dataloaders_every_n_epochs": 1}])
 def test_lightning_never_repeats_an_epoch(sample, quiet, options):
     """Neither where it leaves each epoch early nor where it asks for another loader."""
@@ -210,10 +261,10 @@ def test_lightning_state_is_that_of_all_processes(sample):
     for rank, batches in enumerate(epochs):
         expected = [targets.tolist() for _, targets in batches]
         with ImageNetLoader(f"{sample}/train", 8, shard=(rank, 2), image_size=16, threads=1) as again:
-            RankLoader(again).load_state_dict(together)
+            RankLoader(again, bool).load_state_dict(together)
             assert [targets.tolist() for _, targets in again] == expected
     with pytest.raises(InputError, match="saved by 2 processes, now there are 1"):
-        RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1)).load_state_dict(together)
+        RankLoader(ImageNetLoader(f"{sample}/train", 8, threads=1), bool).load_state_dict(together)
 
 
 class Probe:
@@ -259,6 +310,29 @@ def test_lightning_tests_on_the_test_part_where_there_is_one(lacking, data_modul
     (Path(lacking) / "test").symlink_to(Path(lacking) / "train")
     for part, count in zip(PARTS, (24, 128, 128), strict=True):
         assert getattr(data_module(lacking, allow_missing_classes=True), part)().num_images == count
+
+
+@pytest.mark.parametrize("where", ["", "predict", "test"])
+def test_lightning_predicts_images_without_classes(sample, tmp_path, data_module, where):
+    """Their targets are their numbers, by which the loader names them."""
+    folder = tmp_path / "set" / where
+    folder.mkdir(parents=True)
+    files = sorted(Path(sample, "val").rglob("*.png")) or sorted(Path(sample, "val").rglob("*.jp*g"))
+    for number, file in enumerate(files[:11]):
+        (folder / f"{10 - number:02d}{file.suffix}").symlink_to(file)
+    (folder / "notes.txt").touch()
+    loader = data_module(tmp_path / "set").predict_dataloader()
+    assert [label for _, targets in loader for label in targets.tolist()] == list(range(11))
+    assert [Path(file).resolve() for file in loader.files] == [file.resolve() for file in files[10::-1]]
+    assert loader.classes == tuple(os.path.basename(file) for file in loader.files)
+
+
+def test_lightning_predicts_in_the_part_for_it(lacking, data_module):
+    (Path(lacking) / "predict").symlink_to(Path(lacking) / "train")
+    module = data_module(lacking, allow_missing_classes=True)
+    assert [getattr(module, part)().num_images for part in PARTS] == [24, 24, 128]
+    with pytest.raises(InputError, match="is not there"):
+        data_module(Path(lacking) / "nothing").predict_dataloader()
 
 
 def test_lightning_asks_anew_and_the_next_epoch_comes(sample, data_module):
@@ -372,8 +446,8 @@ def timm_loader(sample):
 
     made = []
 
-    def make(**options):
-        dataset = create_dataset("", root=sample, split="train", is_training=True)
+    def make(mode="RGB", **options):
+        dataset = create_dataset("", root=sample, split="train", is_training=True, input_img_mode=mode)
         options = {"device": "cpu", "num_workers": 1, "aug": "apr-p", "input_size": (3, 16, 16), **options}
         options |= {"batch_size": 8, "is_training": True, "color_jitter": options.get("color_jitter", 0)}
         made.append(create_loader(dataset, **options))
@@ -450,11 +524,59 @@ def test_timm_options_that_would_do_nothing_are_refused(timm_loader):
         InputError, match=r"color_jitter=0\.4 .*--color-jitter must be 0\), interpolation='random' \(--train"
     ):
         timm_loader(color_jitter=0.4, interpolation="random")
-    for size in ((1, 16, 16), (3, 16, 24), (16, 24)):
+    for size in ((4, 16, 16), (3, 16, 24), (16, 24)):
         with pytest.raises(InputError, match=r"the DALI loader gives .* got input_size="):
             timm_loader(input_size=size)
-    with pytest.raises(InputError, match=r"three channels, got mean=\(0\.5,\)"):
-        timm_loader(mean=(0.5,))
+    with pytest.raises(InputError, match=r"one value, or three of color images, got mean=\(0\.5, 0\.5\)"):
+        timm_loader(mean=(0.5, 0.5))
+    with pytest.raises(InputError, match="gives L images with their folders' labels, got RGB"):
+        timm_loader(input_size=(1, 16, 16))
+
+
+def test_timm_trains_networks_of_one_channel(timm_loader):
+    gray = {"mode": "L", "input_size": (1, 16, 16), "std": (0.25,), "aug": "none"}
+    images, labels = next(iter(timm_loader(**gray, mean=(0.3, 0.4, 0.8))[1]))
+    assert images.shape == (8, 1, 16, 16)
+    on_average, again = next(iter(timm_loader(**gray, mean=(0.5,))[1]))
+    assert torch.equal(images, on_average)
+    assert torch.equal(labels, again)
+    # What color images of gray ones would be: the same crops, mirrored alike.
+    color, again = next(iter(timm_loader(mean=(0.5,), std=(0.25,), aug="none")[1]))
+    assert torch.equal(labels, again)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    # In units of the deviation of 0.25.
+    assert float(((color * weights).sum(1) - images[:, 0]).abs().mean()) < 4 * LEVELS / 255
+
+
+def test_timm_draws_by_the_seed_of_the_script():
+    from apr_dali.integrations.timm import _seed_of
+
+    drawn = []
+    utils = types.SimpleNamespace(random_seed=lambda seed, rank: drawn.append(seed + rank))
+    seed = _seed_of(utils)
+    assert (seed(), drawn) == (42, [])
+    utils.random_seed(7, 3)
+    assert (seed(), drawn) == (7, [10])
+
+
+@pytest.mark.parametrize("given", [[], ["--seed", "7"]])
+def test_timms_seed_reaches_the_loader(sample, tmp_path, given):
+    """A script that looks at its first batch, as train.py seeds itself."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, torch\nfrom timm import utils\nfrom timm.data import create_dataset, create_loader\n"
+        "utils.random_seed(int(sys.argv[-1]) if '--seed' in sys.argv else 42, 0)\n"
+        f"data = create_dataset('', root={str(sample)!r}, split='train', is_training=True)\n"
+        "loader = create_loader(data, (3, 16, 16), 8, True, color_jitter=0, device='cpu')\n"
+        "print(next(iter(loader))[1].tolist())\n"
+    )
+    run = [sys.executable, "-m", "apr_dali.integrations.timm", "--loader", "none", script, *given]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    seed = int(given[1]) if given else 42
+    with ImageNetLoader(f"{sample}/train", 8, image_size=16, threads=1, seed=seed) as loader:
+        assert done.stdout.strip() == str(next(iter(loader))[1].tolist())
 
 
 def test_timm_crops_and_flips_are_followed(timm_loader):
@@ -627,7 +749,7 @@ def s3(monkeypatch):
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert server.poll() is None
             assert time.monotonic() < end, "the S3 server does not answer"

@@ -10,7 +10,7 @@ from torch import nn
 from apr_dali.cli import main
 from apr_dali.commands.analyses import gradcam as command
 from apr_dali.config import CifarOptions
-from apr_dali.data.small_corruptions import CORRUPTIONS
+from apr_dali.data.small_corruptions import SHOWN
 from apr_dali.errors import InputError
 from apr_dali.eval.gradcam import agreement, joined, looks, target_layer
 from apr_dali.models import create_model
@@ -235,7 +235,7 @@ def test_the_command_with_two_networks(networks, tmp_path, capsys):
 
 
 def test_every_corruption_is_offered():
-    assert tuple(CORRUPTIONS) == command._CORRUPTIONS
+    assert tuple(SHOWN) == command._CORRUPTIONS
 
 
 def test_bad_input(networks, tmp_path, capsys):
@@ -244,3 +244,23 @@ def test_bad_input(networks, tmp_path, capsys):
         error = capsys.readouterr().err
         assert told in error
         assert error.count("\n") == 1
+
+
+def test_fog_is_the_published_one(crops):
+    from apr_dali.data.make_c import corrupted
+
+    images = crops(2, 96, 80)
+    function, severities = SHOWN["fog"]
+    before = np.random.get_state()[1].copy()
+    for severity in severities:
+        foggy = function(images, severity)
+        # The first cloud of a seed; the second image has another one.
+        expected = corrupted(images[0], "fog", int(severity), 0)
+        assert np.abs(foggy[0].astype(int) - expected).max() <= 1
+        same_cloud = corrupted(images[1], "fog", int(severity), 0)
+        assert np.abs(foggy[1].astype(int) - same_cloud).max() > 10
+    assert np.array_equal(np.random.get_state()[1], before), "whoever else draws from it is not disturbed"
+    small = crops(2, 32, 32)
+    assert [function(small, severity).astype(float).std() for severity in severities] == sorted(
+        (function(small, severity).astype(float).std() for severity in severities), reverse=True
+    ), "ever less is seen"

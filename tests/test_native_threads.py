@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 import apr_dali
 
@@ -30,43 +32,68 @@ def test_calls_at_once_do_not_mix_up_their_work(crops):
             assert list(pool.map(mix, batches, (1, 2, 3, 4, 8, 3))) == expected
 
 
-@pytest.mark.skipif(not TASKS.is_dir(), reason="/proc tells of threads")
+def until(happened) -> bool:
+    """Wait for as long as it may take on any machine."""
+    end = time.monotonic() + PATIENCE
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.05)
+    return happened()
+
+
+def helpers() -> set[str]:
+    """The threads of this process that help the operators."""
+    found = set()
+    for task in TASKS.iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if (task / "comm").read_text() == "apr_dali\n":
+                found.add(task.name)
+    return found
+
+
+@pytest.fixture
+def alone() -> None:
+    """Waits for the helpers of earlier tests to end."""
+    if not TASKS.is_dir():
+        pytest.skip("/proc tells of threads")
+    assert until(lambda: not helpers())
+
+
+@pytest.mark.usefixtures("alone")
 def test_threads_wait_for_more_work_and_then_end(crops):
     images = crops(8, 32, 32)
-    time.sleep(1.3)  # those of earlier tests
-    before = set(os.listdir(TASKS))
-    mix(images, 4)
-    helpers = set(os.listdir(TASKS)) - before
-    assert len(helpers) == 3
-    mix(images, 4)
-    assert set(os.listdir(TASKS)) - before == helpers
-    time.sleep(1.3)
-    assert not helpers & set(os.listdir(TASKS))
+
+    def are_kept() -> bool:
+        mix(images, 4)
+        first = helpers()
+        mix(images, 4)
+        return len(first) == 3 and helpers() == first
+
+    # Not the first time: a thread has its name once it runs, and one that was held up for a second has ended.
+    assert until(are_kept)
+    assert until(lambda: not helpers())
 
 
 def cores_of_helper(images: np.ndarray) -> set[int]:
     """The cores that the one helper of a call may run on."""
-    before = set(os.listdir(TASKS))
     mix(images, 2)
-    (helper,) = set(os.listdir(TASKS)) - before
+    assert until(lambda: len(helpers()) == 1)
+    (helper,) = helpers()
     return os.sched_getaffinity(int(helper))
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinities")
+@pytest.mark.usefixtures("alone")
 def test_helpers_are_kept_off_the_core_of_their_caller(crops):
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("there is one core")
-    time.sleep(1.3)  # those of earlier tests
     helper = cores_of_helper(crops(8, 32, 32))
     assert helper < allowed
     assert len(helper) == len(allowed) - 1
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinities")
+@pytest.mark.usefixtures("alone")
 def test_a_caller_bound_to_one_core_has_its_helpers_there_too(crops):
     allowed = os.sched_getaffinity(0)
-    time.sleep(1.3)
     try:
         os.sched_setaffinity(0, {max(allowed)})
         assert cores_of_helper(crops(8, 32, 32)) == {max(allowed)}
@@ -95,5 +122,5 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), same)
 
 @pytest.mark.skipif(not hasattr(os, "fork") or not TASKS.is_dir(), reason="needs fork, and /proc tells of threads")
 def test_a_forked_process_has_threads_of_its_own():
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.stdout.split() == ["0", "True"], done.stderr

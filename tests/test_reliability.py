@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import PATIENCE
 
 from apr_dali import ImageNetLoader
 
@@ -42,7 +43,7 @@ def held() -> tuple[int, int]:
 
 def assert_given_back(before: tuple[int, int]) -> None:
     # Threads end a moment after they were told to.
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while any(now > then for now, then in zip(held(), before, strict=True)):
         assert time.monotonic() < end, f"threads, files: {before} before, {held()} now"
         time.sleep(0.05)
@@ -130,7 +131,7 @@ def test_two_loaders_at_once_are_as_each_by_itself(folder):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert [found[1], found[2]] == alone
 
 
@@ -148,8 +149,8 @@ def test_a_spawned_process_has_a_loader_of_its_own(folder):
         results = context.Queue()
         child = context.Process(target=_in_child, args=(folder, results))
         child.start()
-        found = results.get(timeout=100)
-        child.join(30)
+        found = results.get(timeout=PATIENCE)
+        child.join(PATIENCE)
         assert child.exitcode == 0
         # The parent's loader is still where it was.
         rest = [float(images.sum()) for images, _ in batches]
@@ -169,8 +170,8 @@ context = multiprocessing.get_context("fork")
 results = context.Queue()
 child = context.Process(target=_in_child, args=(sys.argv[1], results))
 child.start()
-found = results.get(timeout=100)
-child.join(30)
+found = results.get()
+child.join()
 assert child.exitcode == 0 and found == expected, (child.exitcode, found, expected)
 """
 
@@ -178,5 +179,5 @@ assert child.exitcode == 0 and found == expected, (child.exitcode, found, expect
 def test_a_process_forked_after_close_has_a_loader_of_its_own(folder):
     """While a loader runs its threads may hold locks, which the child would wait for: fork before, or after close."""
     command = [sys.executable, "-c", FORK, folder, Path(__file__).parent]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr

@@ -135,6 +135,37 @@ def test_tars_of_which_nothing_is_left(whole, tmp_path, bad):
 
 
 @pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize(("train", "aug", "batch"), [(True, "apr-p", BATCH), (True, "none", 1), (False, "none", 3)])
+def test_the_number_of_each_sample_comes_with_it(tmp_path, train, aug, batch):
+    """Where a batch of one is left out, another sample stands in for it, with its own number and label."""
+    bad = {2: "no cls", 7: "within", 12: "range"} | dict.fromkeys(range(15, 20), "header")
+    root = write(tmp_path / "tars", bad)
+    with ImageNetLoader(root, batch, aug, train=train, with_index=True, on_error="skip", **SETTINGS) as loader:
+        assert loader.files == tuple(name(root, index) for index in range(COUNT))
+        seen = []
+        for images, targets, index in loader:
+            assert index.dtype == torch.int64
+            assert index[:: loader.views].tolist() == which(images[:: loader.views])
+            assert index.tolist() == index[:: loader.views].repeat_interleave(loader.views).tolist()
+            assert targets.tolist() == [number % 2 for number in index.tolist()]
+            seen += index[:: loader.views].tolist()
+        assert set(seen) == set(range(COUNT)) - set(bad)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_sample_that_is_smaller_than_its_crop_is_named(tmp_path):
+    """Its batch comes after a sample that is left out."""
+    root = write(tmp_path / "tars", {2: "no jpg"})
+    told = rf"the image {name(root, 11)} has 51×49 pixels: scaling=None cuts 50×50 out"
+    options = SETTINGS | {"image_size": 50}
+    with (
+        pytest.raises(InputError, match=told),
+        ImageNetLoader(root, 1, train=False, scaling=None, on_error="skip", shard=(1, 2), **options) as loader,
+    ):
+        list(loader)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
 def test_nothing_is_left_at_all(tmp_path):
     root = write(tmp_path / "tars", dict.fromkeys(range(COUNT), "words"))
     with (
@@ -207,6 +238,13 @@ def test_samples_are_shown_with_their_own_labels(whole):
     shown = some_images(open_set(whole), 7)
     assert [name for _, name in shown] == ["even", "odd"] * 3 + ["even"]
     assert [round(image.getpixel((5, 5))[0] / 12) for image, _ in shown] == list(range(7))
+
+
+def test_a_broken_sample_is_left_out_of_those_that_are_shown(tmp_path, capfd):
+    shown = some_images(open_set(write(tmp_path / "tars", {1: "header", 2: "words"})), 4)
+    assert [round(image.getpixel((5, 5))[0] / 12) for image, _ in shown] == [0, 2, 3]
+    assert [name for _, name in shown] == ["even", "has a label that is no number: b'cat'", "odd"]
+    assert f"warning: showing {name(tmp_path / 'tars', 1)} failed" in capfd.readouterr().err
 
 
 def test_a_tar_that_changes_or_goes_is_named(tmp_path):

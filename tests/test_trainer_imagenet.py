@@ -6,21 +6,22 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from processes import ENVIRONMENT, torchrun, train_in_two
+from processes import ENVIRONMENT, PATIENCE, torchrun, train_in_two
 from tar_files import folder_of
+from tolerances import PRINTED
 
 from apr_dali.commands.networks import load_network
-from apr_dali.config import ImageNetOptions
+from apr_dali.config import SEEDS, ImageNetOptions
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.models import create_model
@@ -113,32 +114,38 @@ def assert_same(found, expected, where: str = "") -> None:
 # ---- a run that is stopped ends as one that is not -------------------------------------------------------------------
 
 
-def popen(tree: Path, folder: Path, *given: str) -> subprocess.Popen:
-    command = [sys.executable, str(SCRIPT), *SMALL, "--data", str(tree), "--aug", "apr-sp", "--epochs", "2"]
-    command += ["--output", str(folder), "--resume", "auto", *given]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+# Sends itself a signal in a certain step, as others may at any time: from outside no moment is sure to be met.
+_SIGNALLED = """
+import os, runpy, sys
+from apr_dali.training.loop import Trainer
+signum, left, *sys.argv = sys.argv[1:]
+left, step = int(left), Trainer.step
+def signalled(self, *given):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), int(signum))
+    return step(self, *given)
+Trainer.step = signalled
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
-def wait_for(process: subprocess.Popen, happened, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert process.poll() is None, f"ended too early:\n{process.stdout.read()}"
-        assert time.monotonic() < end, "took too long"
-        time.sleep(0.005)
-
-
-def has_step_of(folder: Path, epoch: int) -> bool:
-    path = folder / "metrics.jsonl"
-    return path.exists() and f'"step", "epoch": {epoch},' in path.read_text()
+def start(tree: Path, folder: Path, *given: str, signum: int = 0, step: int = 0) -> tuple[int, str]:
+    """Train in a process of its own, which gets `signum` in its `step`-th step; gives its exit code and its output."""
+    command = [sys.executable, "-c", _SIGNALLED, str(signum), str(step), str(SCRIPT), *SMALL, "--data", str(tree)]
+    command += ["--aug", "apr-sp", "--epochs", "2", "--output", str(folder), "--resume", "auto", *given]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False, **output)
+    return done.returncode, done.stdout
 
 
 @pytest.fixture(scope="module")
 def whole(tree, tmp_path_factory) -> dict:
     """The last checkpoint and the epochs' results of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    process = popen(tree, folder)
-    told = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, told
+    status, told = start(tree, folder)
+    assert status == 0, told
     return {"state": state_of(folder / "latest.pt"), "rows": rows_of(folder), "told": told, "folder": folder}
 
 
@@ -154,52 +161,29 @@ def assert_ends_as(folder: Path, whole: dict) -> None:
 
 def test_killed_and_resumed_ends_with_the_same_weights(tree, tmp_path, whole):
     folder = tmp_path / "run"
-    process = popen(tree, folder, "--checkpoint-minutes", "0")
-    wait_for(process, (folder / "previous.pt").exists)  # the second checkpoint is written
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    status, told = start(tree, folder, "--checkpoint-minutes", "0", signum=signal.SIGKILL, step=4)
+    assert status == -signal.SIGKILL, told
     position = state_of(folder / "latest.pt")["position"]
-    assert position["epoch"] == 0
-    assert 0 < position["step"] < STEPS
-    process = popen(tree, folder)
-    told = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, told
-    assert f"continuing at epoch 1, step {position['step']}" in told
+    assert (position["epoch"], position["step"]) == (0, 3)
+    assert state_of(folder / "previous.pt")["position"]["step"] == 2
+    status, told = start(tree, folder)
+    assert status == 0, told
+    assert "continuing at epoch 1, step 3" in told
     assert_ends_as(folder, whole)
 
 
 def test_stopped_by_sigterm_and_ctrl_c_and_resumed(tree, tmp_path, whole):
     folder = tmp_path / "run"
-    for signum, epoch in ((signal.SIGTERM, 1), (signal.SIGINT, 2)):
-        process = popen(tree, folder)
-        # A step into the epoch: the record of its first step is there.
-        wait_for(process, lambda e=epoch: has_step_of(folder, e))
-        process.send_signal(signum)
-        told = process.communicate(timeout=100)[0]
-        assert process.returncode == 128 + signum, told
+    # In the second step of each epoch: the first begins anew, the second after what was left of the first.
+    for signum, step, epoch in ((signal.SIGTERM, 2, 0), (signal.SIGINT, STEPS - 2 + 2, 1)):
+        status, told = start(tree, folder, signum=signum, step=step)
+        assert status == 128 + signum, told
         assert "stopped; continue with --resume auto" in told
         position = state_of(folder / "latest.pt")["position"]
-        assert (position["epoch"], 0 < position["step"] <= STEPS) == (epoch - 1, True)
-    process = popen(tree, folder)
-    told = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, told
+        assert (position["epoch"], position["step"]) == (epoch, 2)
+    status, told = start(tree, folder)
+    assert status == 0, told
     assert_ends_as(folder, whole)
-
-
-def test_a_run_leaves_its_records_and_says_its_result(whole):
-    folder, rows = whole["folder"], whole["rows"]
-    names = {"best.pt", "config.json", "curves.png", "latest.pt", "metrics.jsonl", "previous.pt", "samples.png"}
-    assert {path.name for path in folder.iterdir()} == names | {"tensorboard"}
-    assert [row["epoch"] for row in rows] == [1, 2]
-    assert len(rows_of(folder, "step")) == 2 * STEPS
-    config = json.loads((folder / "config.json").read_text())
-    assert config["options"]["aug"] == "apr-sp"
-    assert {"torch", "numpy", "python"} <= config["versions"].keys()
-    assert any((folder / "tensorboard").iterdir())
-    assert f"run folder: {folder}\ntop-1 {rows[-1]['top1']:.2%} on 9 validation images\n" in whole["told"]
-    assert re.search(r"\n\d+ training images/s\n$", whole["told"])
-    best = state_of(folder / "best.pt")["position"]
-    assert best["best"] == max(row["top1"] for row in rows)
 
 
 # ---- two processes ---------------------------------------------------------------------------------------------------
@@ -361,7 +345,7 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--data", "a.jpg"], "not a file list"),
         (["--on-error", "skip", "--check", "full"], "choose one"),
         (["--batch-size", "1"], "one image is too small a batch for this network's batch norm"),
-        (["--seed", str(2**64)], f"--seed must be at most {2**63 - 1}, got {2**64}"),
+        (["--seed", str(2**64)], f"--seed must be at most {SEEDS // 2}, got {2**64}"),
     ],
 )
 def test_bad_input(given, told, tree, train):
@@ -402,9 +386,13 @@ def test_a_gray_network_is_trained_and_evaluated(tree, train):
     model = create_model("shufflenet_v2_x0_5", 3, in_chans=1).eval()
     model.load_state_dict(weights)
     torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
-    status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    status, _, errors = train("--data", tree, "--in-chans", 3, "--resume", "run/latest.pt", "--epochs", 2)
     assert status == 2
     assert "is a checkpoint of shufflenet_v2_x0_5 of gray images, not of shufflenet_v2_x0_5" in errors
+    # Not given, it is the checkpoint's.
+    status, told, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    assert status == 0, errors
+    assert "epoch 2/2" in told
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):
@@ -454,7 +442,8 @@ def test_decorations_do_not_end_a_run(copy, train):
     with pytest.warns(UserWarning, match="left out"):
         status, _, errors = train(*given, "--epochs", 1)
     assert status == 0, errors
-    assert "warning: drawing samples.png failed" in errors
+    assert f"warning: showing {broken} failed" in errors
+    assert Path("run/samples.png").is_file(), "the other images are shown"
     with open("run/metrics.jsonl", "a") as file:
         file.write("garbage\n")
     Path("run/curves.png").unlink()
@@ -516,6 +505,28 @@ def test_several_training_folders_and_a_validation_folder(tree, train, tmp_path)
     count = len(CLASSES) * TRAINING
     assert f"{2 * count + 3} training images, {count} for validation, in run" in told
     assert f" on {count} validation images\n" in told
+
+
+@pytest.mark.parametrize("given", [["--data", "DATA"], ["--train", "DATA", "--val", "DATA/val"]])
+def test_a_validation_set_that_lacks_a_class(given, copy, train):
+    """Labels stay those of the training set: the right ones, as the whole set's result shows."""
+    given = [text.replace("DATA", str(copy)) for text in given]
+    assert train(*given, "--epochs", 1, "--output", "whole")[0] == 0
+    shutil.move(copy / "val" / CLASSES[0], copy / "lacking" / CLASSES[0])
+    status, _, errors = train(*given, "--output", "run")
+    assert (status, Path("run").exists()) == (2, False)
+    assert f"1 missing: {CLASSES[0]}); of a validation set that is meant to lack some: --allow-missing" in errors
+    status, _, errors = train(*given, "--epochs", 1, "--allow-missing-classes", "--output", "run")
+    assert status == 0, errors
+    told = train("--eval-only", "run/latest.pt", "--data", copy, "--val", copy / "lacking")[1]
+    assert " on 3 images" in told
+    whole, some = (rows_of(Path(folder))[-1]["val_loss"] for folder in ("whole", "run"))
+    assert float(re.search("loss (.*?) ", told)[1]) == pytest.approx(3 * whole - 2 * some, abs=PRINTED)
+    (copy / "val" / "zebra").symlink_to(copy / "val" / CLASSES[1])
+    status, _, errors = train(*given, "--allow-missing-classes", "--output", "other")
+    assert status == 2
+    assert "1 extra: zebra" in errors
+    assert "--allow-missing" not in errors
 
 
 def test_file_list_in_place_of_the_folder(tree, train):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, PATIENCE
 
 from apr_dali.errors import InputError
 from apr_dali.training import launcher
@@ -167,6 +167,6 @@ def test_two_processes_meet(kind, tmp_path):
         for rank in (0, 1)
     ]
     for process in started:
-        told = process.communicate(timeout=200)[0]
+        told = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 0, told
         assert "[(0, 2, 0), (1, 2, 1)]" in told

@@ -44,3 +44,7 @@ BF16_LOSS = 3e-2
 def relative(got: object, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value expected."""
     return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+PRINTED = 1e-3
+"""Results that a command prints with four digits behind the point, and the sums of a few of them."""

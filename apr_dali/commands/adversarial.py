@@ -70,7 +70,11 @@ def _source(session: Session, data: str, limit: int | None) -> Source:
     if limit is None:
         return session.feeding.folder("images", data, session.network.classes)
     path = session.output / "autoattack.files.txt"
-    on_main(session.group, lambda: select(data, path, lambda files: _evenly(len(files), limit).tolist()))
+    components = session.feeding.components
+    on_main(
+        session.group,
+        lambda: select(data, path, lambda files: _evenly(len(files), limit).tolist(), components=components),
+    )
     return session.feeding.folder("images", str(path), session.network.classes)
 
 

@@ -120,6 +120,14 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
     parser.add_argument("--threads", type=positive, metavar="N", help="data threads a process (default: chosen)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--amp", choices=("none", "bf16", "fp16"), help="(default: what it was trained with, or none)")
+    if not optional:
+        add_components(parser)
+
+
+def add_components(parser: argparse.ArgumentParser) -> None:
+    """Declare which members of tars are images and labels."""
+    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
+    parser.add_argument("--tar-label", metavar="EXT", help="the label in a tar's samples (default: cls)")
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:

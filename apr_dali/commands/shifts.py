@@ -27,7 +27,7 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
 
     The network's logits are cut down to the classes of the set first, as its authors do.
     """
-    names = on_main(session.group, lambda: open_set(data).classes)
+    names = on_main(session.group, lambda: open_set(data, components=session.feeding.components).classes)
     classes = _meant(session, name, names)
     model = ClassSlice(session.model, session.network.indices(classes)).to(session.group.device)
     source = session.feeding.folder(name, data, names)

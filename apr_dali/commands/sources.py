@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch import Tensor
 from apr_dali.commands.networks import Network
 from apr_dali.data.arrays import open_scaled
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import ImageSet, TarSet, open_set
+from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -27,38 +28,55 @@ LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Feeding:
-    """How batches reach a network: for which one, to which process, how many images at a time, in which arithmetic."""
+    """How batches reach a network: for which one, to which process, how many images at a time, in which arithmetic.
+
+    components: which members of a tar's samples are images and labels.
+    """
 
     network: Network
     group: Group
     batch_size: int
     amp: str
     threads: int | None = None
+    components: Components = DEFAULT
+
+    def choices(self) -> dict[str, str | None]:
+        """What results depend on beside the network: the components that are not the usual ones."""
+        return {
+            f"tar_{name}": value
+            for name, value in asdict(self.components).items()
+            if value != getattr(Components, name)
+        }
 
     def folder(
         self,
         name: str,
-        path: str,
+        path: str | ImageSet,
         classes: tuple[str, ...] | None = None,
         as_it_is: bool = False,
         images: int | None = None,
     ) -> Source:
         """The images of a folder, decoded by DALI, or where the network wants them scaled whole, by Pillow.
 
-        classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
+        path: or the images found in it. classes: names of the labels in their order; None for those of the folder.
+        as_it_is: cropped, but not scaled.
         images: how many there are; None to look.
         """
         if self.network.scaled_whole and not as_it_is:
-            found = open_set(path, classes=classes)
+            found = _found(path, classes, self.components)
             if not isinstance(found, ImageSet):
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
             return self.array(name, open_scaled(found.files, self.network.image_size), found.labels)
-        count = len(open_set(path, classes=classes)) if images is None else images
+
+        def open_images() -> ImageSet | TarSet:
+            return _found(path, classes, self.components)
+
+        count = len(open_images()) if images is None else images
 
         def open_loader() -> AbstractContextManager[Batches]:
             device = self.group.device
             return ImageNetLoader(
-                path,
+                open_images(),
                 self.batch_size,
                 train=False,
                 device="gpu" if device.type == "cuda" else "cpu",
@@ -69,7 +87,6 @@ class Feeding:
                 scaling=None if as_it_is else self.network.scaling,
                 threads=self.threads,
                 recipe=self.network.recipe,
-                classes=classes,
             )
 
         return Source(name, count, open_loader)
@@ -84,19 +101,28 @@ class Feeding:
         end = count * (rank + 1) // world
         for start in range(count * rank // world, end, self.batch_size):
             part = slice(start, min(start + self.batch_size, end))
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            # Contiguous as a loader's are: foreign code takes no views in another order.
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).contiguous()
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
 
 
+def _found(path: str | ImageSet, classes: tuple[str, ...] | None, components: Components) -> ImageSet | TarSet:
+    return path if isinstance(path, ImageSet) else open_set(path, classes=classes, components=components)
+
+
 def select(
-    data: str, path: Path, choose: Callable[[Sequence[str]], Iterable[int]], classes: Sequence[str] = ()
+    data: str,
+    path: Path,
+    choose: Callable[[Sequence[str]], Iterable[int]],
+    classes: Sequence[str] = (),
+    components: Components = DEFAULT,
 ) -> None:
     """Write a file list of some images of a folder to `path`.
 
     choose: is given the absolute paths of all and gives the numbers of those to take. classes: names that the list
-    has, which must be among the folder's; () for all of the folder's.
+    has, which must be among the folder's; () for all of the folder's. components: of tars, which are refused.
     """
-    found = open_set(data)
+    found = open_set(data, components=components)
     if not isinstance(found, ImageSet):
         raise InputError(f"{data} has tar files: a part of the images can only be taken from a folder of class folders")
     root = os.path.abspath(data)

@@ -51,15 +51,23 @@ class ArraySet:
 
 
 def load_set(
-    dataset: str, split: str, directory: str | Path = "", image_size: int = _SIZE, classes: Sequence[str] | None = None
+    dataset: str,
+    split: str,
+    directory: str | Path = "",
+    image_size: int = _SIZE,
+    classes: Sequence[str] | None = None,
+    *,
+    allow_missing_classes: bool = False,
 ) -> ArraySet:
     """The part `split` ("train" or "val", the published test images) of a data set.
 
     Args:
-        dataset: cifar10 or cifar100: the python archive in `directory`, as .tar.gz or extracted. digits: scikit-learn's
-            1,797, from nowhere. folder: `directory`/train/CLASS/IMAGE and `directory`/val/CLASS/IMAGE.
+        dataset: cifar10 or cifar100: the python archive in `directory`, as .tar.gz or extracted, or `directory` itself
+            is one of them. digits: scikit-learn's 1,797, from nowhere. folder: `directory`/train/CLASS/IMAGE and
+            `directory`/val/CLASS/IMAGE.
         image_size: S; images of a folder are scaled to S × S pixels.
         classes: of a folder: the names that it must have, those of the training part.
+        allow_missing_classes: of a folder: it may lack some of `classes`.
 
     Raises:
         InputError: for whatever is missing, damaged or of other classes, with what to do about it.
@@ -69,7 +77,7 @@ def load_set(
     if dataset == "digits":
         return _digits(split)
     if dataset == "folder":
-        return _folder(directory, split, image_size, classes)
+        return _folder(directory, split, image_size, classes, allow_missing_classes)
     return _cifar(dataset, split, Path(directory))
 
 
@@ -118,7 +126,7 @@ def download(dataset: str, directory: str | Path) -> None:
 
     facts = archive(dataset)
     target = Path(directory) / facts.filename
-    if target.exists() or (Path(directory) / facts.folder).is_dir():
+    if _place(facts, Path(directory)) is not None:
         return
     try:
         download_url(facts.url, str(directory), facts.filename, facts.md5)
@@ -140,17 +148,36 @@ def _cifar(dataset: str, split: str, directory: Path) -> ArraySet:
     return ArraySet(images, labels.astype(np.int64), tuple(meta[facts.names_key]))
 
 
+def cifar_at(path: str | Path) -> tuple[str, ...]:
+    """The names, for `load_set`, of the CIFAR archives that `path` is or holds, as .tar.gz or extracted."""
+    return tuple(name for name in ("cifar10", "cifar100") if _place(archive(name), Path(path)) is not None)
+
+
+def _place(facts: Archive, path: Path) -> Path | None:
+    """The extracted folder or the .tar.gz that `path` is or holds; None if it has neither."""
+    if path.name == facts.filename and path.is_file():
+        return path
+    # The folder may have been given another name, and the training files may have been left out.
+    names = [name for name, _ in (*facts.parts["val"], facts.meta)]
+    if (path.name == facts.folder and path.is_dir()) or all((path / name).is_file() for name in names):
+        return path
+    if (path / facts.folder).is_dir():
+        return path / facts.folder
+    return path / facts.filename if (path / facts.filename).is_file() else None
+
+
 def _reader(facts: Archive, directory: Path) -> Callable[[str], bytes]:
     """A function from the name of a file of the archive to its bytes."""
-    extracted, packed = directory / facts.folder, directory / facts.filename
-    if extracted.is_dir():
-        return lambda name: _read_file(extracted / name)
-    if not packed.is_file():
+    place = _place(facts, directory)
+    if place is None:
+        packed, extracted = directory / facts.filename, directory / facts.folder
         raise InputError(
-            f"expected {packed} or the folder {extracted}: give --data the folder that one of them is in, "
+            f"expected {packed} or the folder {extracted}: give --data the folder that one of them is in, or itself, "
             f"add --download, or fetch {facts.url} and put it at {packed}"
         )
-    return lambda name: _read_member(packed, f"{facts.folder}/{name}")
+    if place.is_dir():
+        return lambda name: _read_file(place / name)
+    return lambda name: _read_member(place, f"{facts.folder}/{name}")
 
 
 def _read_file(path: Path) -> bytes:
@@ -205,10 +232,12 @@ def _digits(split: str) -> ArraySet:
     return ArraySet(images, labels[chosen], tuple(map(str, range(10))))
 
 
-def _folder(directory: str | Path, split: str, size: int, classes: Sequence[str] | None) -> ArraySet:
+def _folder(
+    directory: str | Path, split: str, size: int, classes: Sequence[str] | None, allow_missing: bool
+) -> ArraySet:
     if not directory:
         raise InputError("--dataset folder needs --data DIR with DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE")
-    found = open_set(directory, split, classes)
+    found = open_set(directory, split, classes, allow_missing_classes=allow_missing)
     if not isinstance(found, ImageSet):
         raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
     return ArraySet(open_scaled(found.files, size), found.labels, found.classes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.hidden import is_hidden
-from apr_dali.data.tars import Components, TarSet
+from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet
 from apr_dali.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -21,7 +21,7 @@ SPLITS = ("train", "val")
 NOT_UTF8 = "has a name that is not UTF-8, which DALI cannot open (rename it)"
 """The reason that is given for such a file."""
 
-_DEFAULT = Components()
+_ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
 _NAMED = 5
 """How many of a long list of names an error message gives."""
 
@@ -46,6 +46,14 @@ class ImageSet:
         """(path, reason) of the files that no pipeline can open, whatever is in them."""
         return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
 
+    def only(self, numbers: NDArray[np.int64]) -> ImageSet:
+        """The images of these numbers, in their order."""
+        return ImageSet(tuple(self.files[number] for number in numbers), self.labels[numbers], self.classes)
+
+    def tiffs(self) -> list[str]:
+        """The files that are TIFFs by their names."""
+        return [file for file in self.files if file.lower().endswith(TIFFS)]
+
 
 def is_utf8(name: str) -> bool:
     """Whether a name from the file system is text; Python has lone surrogates for the bytes that are not."""
@@ -62,7 +70,7 @@ def open_set(
     classes: Sequence[str] | None = None,
     *,
     allow_missing_classes: bool = False,
-    components: Components = _DEFAULT,
+    components: Components = DEFAULT,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
@@ -96,6 +104,21 @@ def open_set(
         nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
         sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes, components))
     return join(sets)
+
+
+def open_unlabelled(folder: str | Path) -> ImageSet | None:
+    """The images that lie in a folder itself, each with its own number as label; None where it has folders or none.
+
+    `classes` are the names of their files.
+    """
+    path = os.path.abspath(folder)
+    if not os.path.isdir(path):
+        return None
+    names, directories = listing(path)
+    found = tuple(name for name in names if name.lower().endswith(EXTENSIONS))
+    if directories or not found:
+        return None
+    return ImageSet(tuple(os.path.join(path, name) for name in found), np.arange(len(found)), found)
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
@@ -177,15 +200,15 @@ def _open_one(
 
 
 def _check_no_components(path: str, components: Components) -> None:
-    if components != _DEFAULT:
+    if components != DEFAULT:
         raise InputError(f"components (--tar-image, --tar-label) have no effect on {path}: it holds no tars of samples")
 
 
 def _split_folder(path: str, split: str | None) -> str:
     if not os.path.isdir(path):
         raise InputError(
-            f"{path} is not there: give a folder of class folders, a folder of tar files, or a file list; "
-            "`--data sample` takes the built-in sample"
+            f"{path} is {'no folder' if os.path.exists(path) else 'not there'}: "
+            "give a folder of class folders, a folder of tar files, or a file list"
         )
     folder = path if split is None else os.path.join(path, split)
     if not os.path.isdir(folder):
@@ -211,14 +234,17 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
 def images_below(folder: str) -> list[str]:
     """The paths of the images in `folder` and its subfolders, sorted, without hidden ones.
 
-    Raises InputError for what cannot be listed, and for links that lead nowhere or back to a folder above them.
+    Raises InputError for what cannot be listed, for links that lead nowhere or back to a folder above them, and for
+    what would be waited for when it is opened.
     """
     found = []
     waiting = [folder]
     while waiting:
         for entry in _entries(waiting.pop()):
-            # The extension first: for the million images it saves asking what kind of entry it is.
-            if entry.name.lower().endswith(EXTENSIONS):
+            # The listing itself says the kind of an entry, but for links, which are followed for no image.
+            if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir(follow_symlinks=False):
+                if not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
+                    raise InputError(f"{entry.path} is no file but a pipe, a socket or a device: remove it")
                 found.append(entry.path)
             elif _is_folder(entry):
                 if entry.is_symlink() and _leads_back(entry.path):
@@ -294,14 +320,17 @@ def _labelled(
     expected: Sequence[str] | None,
     allow_missing: bool,
 ) -> ImageSet:
-    _check_classes(where, own, expected, allow_missing)
+    _check_classes(where, own, expected, allow_missing, _ALLOW)
     classes = tuple(own if expected is None else expected)
     label = {name: index for index, name in enumerate(classes)}
     labels = np.fromiter((label[name] for name, _ in found), dtype=np.int64, count=len(found))
     return ImageSet(tuple(file for _, file in found), labels, classes)
 
 
-def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False) -> None:
+def _check_classes(
+    where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False, allow: str = ""
+) -> None:
+    """Raise InputError unless the classes are those expected. allow: what to do if only some are missing."""
     if expected is None:
         return
     have, want = set(own), set(expected)
@@ -309,7 +338,8 @@ def _check_classes(where: str, own: Iterable[str], expected: Sequence[str] | Non
         return
     differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
     told = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
-    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told})")
+    remedy = allow if have < want else ""
+    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told}){remedy}")
 
 
 def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:
@@ -328,7 +358,7 @@ def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None
     if len(faults) == len(found):
         raise InputError(
             f"{folder}: of {len(found)} samples in its tar files none has both image and label: {faults[0][0]} "
-            f"{faults[0][1]}; name the components (the trainer's --tar-image and --tar-label, or components=... of "
+            f"{faults[0][1]}; name the components (--tar-image and --tar-label, or components=... of "
             "open_set), or unpack tars of images without labels into class folders"
         )
     return found

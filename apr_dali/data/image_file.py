@@ -11,12 +11,14 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from apr_dali.errors import InputError
 
 # Pillow opens 16 grey bits of these as 32.
 _SIXTEEN_BITS_AS_32 = ("PNG", "PPM")
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_BIG_TIFF = 43
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # of TIFF
 
 
 def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
@@ -55,6 +57,34 @@ def to_rgb(image: Image.Image) -> Image.Image:
             )
         return _grey(levels.astype(np.float64))
     return image.convert("RGB")
+
+
+def why_no_levels(file: BinaryIO) -> str | None:
+    """Why `to_rgb` refuses the levels of a TIFF, if it does; reads its header, and of floating-point ones the image.
+
+    Decoders take such levels for something, mostly for white. None too where the header cannot be read.
+    """
+    try:
+        file.seek(0)
+        start = file.read(8)
+        tags = ImageFileDirectory_v2(start + (file.read(8) if _BIG_TIFF in start[2:4] else b""))
+        file.seek(tags.next)
+        tags.load(file)
+        bits, formats = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+        if max(bits) <= 16 and set(formats) == {_UNSIGNED}:
+            return None
+    except Exception:  # noqa: BLE001 - a broken file may raise anything; why it is broken says its decoder
+        return None
+    try:
+        file.seek(0)
+        with Image.open(file) as image:
+            to_rgb(image)
+    except InputError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - as above
+        kind = f"levels of {max(bits)} bits in TIFF's sample format {', '.join(map(str, sorted(set(formats))))}"
+        return f"{kind} have no known range: save the image with 8 or 16 bits, unsigned"
+    return None
 
 
 def _greatest(image: Image.Image) -> int:

@@ -1,7 +1,8 @@
 """What DALI's reader is told of tar files, and which sample its words are about.
 
-Each tar gets an index with nothing but an image and a label a line, as IMAGE and LABEL. The paths in it are
-`3.17` for sample 17 of tar 3, which DALI repeats in its errors; `s3.17` where it stands in for a broken sample.
+Each tar gets an index with nothing but an image and a label a line, as IMAGE and LABEL. The paths in it are the
+numbers of the samples in `TarSet.names`, which DALI repeats with each sample and in its errors: `17`, and `s17` where
+that one stands in for a broken sample.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.data.tars import TarSet, parse_label
+from apr_dali.data.tars import Samples, TarSet, parse_label
 from apr_dali.errors import InputError
 
 IMAGE, LABEL = "image", "label"
-_SOURCE = r".*:(s?)(\d+)\.(\d+)"
+_SOURCE = r".*:(s?)(\d+)"
 _FAULTS = (
     rf"Failed to decode sample #\d+ : (?P<origin>{_SOURCE})",
     rf"the label of (?P<origin>{_SOURCE})\n(?P<why>.*)",
@@ -72,7 +73,10 @@ def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
         else:
             at = next((other for other in usable if other > number), usable[0])
             taken[:] = whole[at][0]
-        lines = (_line(source, at, int(n), bool(b)) for n, b in zip(taken, bad, strict=True))
+        first = sum(source.counts[:at])
+        lines = (
+            _line(source.samples[at], int(n), f"{'s' * bool(b)}{first + n}") for n, b in zip(taken, bad, strict=True)
+        )
         yield number, source.tars[at], "\n".join([f"v1.2 {len(taken)}", *lines]) + "\n"
 
 
@@ -83,32 +87,34 @@ def _left_out(source: TarSet, number: int) -> NDArray[np.bool_]:
     return np.fromiter((key in keys for key in samples.keys), dtype=bool, count=len(samples.keys))
 
 
-def _line(source: TarSet, tar: int, number: int, stands_in: bool) -> str:
-    samples = source.samples[tar]
+def _line(samples: Samples, number: int, path: str) -> str:
     (image, image_size), (label, label_size) = samples.images[number].tolist(), samples.labels[number].tolist()
-    path = f"{'s' * stands_in}{tar}.{number}"
     return f"{IMAGE} {image} {image_size} {path} {LABEL} {label} {label_size} {path}"
 
 
-def read_label(content: bytes, origin: str, classes: int) -> int:
-    """The label in a member that DALI read from `origin`; -1 - label where it stands in for another.
+def read_label(content: bytes, origin: str, classes: int) -> tuple[int, int]:
+    """(number, label) of the sample whose label DALI read from `origin`; -1 - number where it stands in for another.
 
-    Raises ValueError, by which `fault` finds the sample, if it is none.
+    Raises ValueError, by which `fault` finds the sample, if it is no label.
     """
     try:
         label = parse_label(content, classes)
     except ValueError as error:
         raise ValueError(f"the label of {origin}\n{error}") from None
-    found = re.fullmatch(_SOURCE, origin)
-    return -1 - label if found and found[1] else label
+    number, stands_in = _sample_of(origin)
+    return (-1 - number if stands_in else number), label
 
 
 def name_of(source: TarSet, origin: str) -> str:
     """The name of the sample that DALI read from `origin`."""
+    return source.names[_sample_of(origin)[0]]
+
+
+def _sample_of(origin: str) -> tuple[int, bool]:
+    """The number of the sample that DALI read from `origin`, and whether it stands in for another."""
     found = re.fullmatch(_SOURCE, origin)
     assert found, origin
-    tar, number = int(found[2]), int(found[3])
-    return f"{source.tars[tar]}/{source.samples[tar].keys[number]}"
+    return int(found[2]), bool(found[1])
 
 
 def fault(source: TarSet, message: str) -> tuple[str, str] | None:

@@ -24,6 +24,8 @@ from apr_dali.errors import InputError
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 
+TIFFS = (".tif", ".tiff")
+
 _NONE = (-1, -1)
 _NAMED = 9
 """How many components a message lists."""
@@ -42,6 +44,9 @@ class Components:
 
     image: str | None = None
     label: str = "cls"
+
+
+DEFAULT = Components()
 
 
 class Part(NamedTuple):
@@ -63,12 +68,21 @@ class Samples:
     keys: one a sample.
     images, labels: int64 (N, 2), where in the tar each begins and how many bytes it has; -1 where there is none.
     faults: the number of each sample that lacks one of them, and what it has instead.
+    tiffs: the numbers of those whose image is a TIFF by its name.
     """
 
     keys: tuple[str, ...]
     images: NDArray[np.int64]
     labels: NDArray[np.int64]
     faults: dict[int, str]
+    tiffs: frozenset[int] = frozenset()
+
+    def only(self, numbers: NDArray[np.int64]) -> Samples:
+        """Those of these numbers, in that order."""
+        keys = tuple(self.keys[number] for number in numbers)
+        faults = {new: self.faults[old] for new, old in enumerate(numbers.tolist()) if old in self.faults}
+        tiffs = frozenset(new for new, old in enumerate(numbers.tolist()) if old in self.tiffs)
+        return Samples(keys, self.images[numbers], self.labels[numbers], faults, tiffs)
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class TarSet:
     tars: tuple[str, ...]
     indices: tuple[str, ...]
     classes: tuple[str, ...]
-    components: Components = Components()
+    components: Components = DEFAULT
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
@@ -123,10 +137,13 @@ class TarSet:
     def parts(self) -> Iterator[Part]:
         """The images of the samples without a fault; none of tars that are not on this machine's file systems."""
         for tar, samples in self._local():
-            for number, key in enumerate(samples.keys):
+            for number in range(len(samples.keys)):
                 if number not in samples.faults:
-                    offset, size = samples.images[number].tolist()
-                    yield Part(f"{tar}/{key}", tar, offset, size)
+                    yield _part(tar, samples, number)
+
+    def tiffs(self) -> list[Part]:
+        """Those of `parts` that are TIFFs by their names."""
+        return [_part(tar, samples, n) for tar, samples in self._local() for n in sorted(samples.tiffs)]
 
     def read_labels(self) -> Iterator[tuple[str, int | str]]:
         """(name, label or the reason why it has none) for each of `parts`."""
@@ -145,10 +162,25 @@ class TarSet:
 
     def without(self, broken: Iterable[str]) -> TarSet:
         """The same set with the samples of these names left out: see `with_stand_ins`."""
-        made = replace(self, left_out=frozenset(broken))
+        return replace(self, left_out=frozenset(broken))._with_samples(self.samples)
+
+    def only(self, numbers: NDArray[np.int64]) -> TarSet:
+        """The samples of these numbers, in the set's order."""
+        wanted = np.zeros(len(self), bool)
+        wanted[numbers] = True
+        parts = np.split(wanted, np.cumsum(self.counts)[:-1])
+        chosen = (samples.only(np.flatnonzero(part)) for samples, part in zip(self.samples, parts, strict=True))
+        return replace(self)._with_samples(tuple(chosen))
+
+    def _with_samples(self, samples: tuple[Samples, ...]) -> TarSet:
         # Not read again: where cached_property keeps it.
-        made.__dict__["samples"] = self.samples
-        return made
+        self.__dict__["samples"] = samples
+        return self
+
+
+def _part(tar: str, samples: Samples, number: int) -> Part:
+    offset, size = samples.images[number].tolist()
+    return Part(f"{tar}/{samples.keys[number]}", tar, offset, size)
 
 
 def _label_or_reason(content: bytes, classes: int) -> int | str:
@@ -196,6 +228,7 @@ def _choose(tar: str, members: Sequence[Member], components: Components) -> Samp
     images: list[tuple[int, int]] = []
     labels: list[tuple[int, int]] = []
     faults: dict[int, str] = {}
+    tiffs: set[int] = set()
     for key, found in groups.items():
         image = [found[name] for name in wanted if name in found]
         digits = [found[name] for name in label if name in found]
@@ -204,15 +237,17 @@ def _choose(tar: str, members: Sequence[Member], components: Components) -> Samp
         if len(image) > 1 and not components.image:
             raise InputError(
                 f"the sample {key} of {tar} has several images: {', '.join(n for n in wanted if n in found)}; say "
-                "which one to take (the trainer's --tar-image, or components=Components(image=...) of open_set)"
+                "which one to take (--tar-image, or components=Components(image=...) of open_set)"
             )
         if not image or not digits:
             lacking = "image" if not image else f"label ({components.label})"
             faults[len(keys)] = f"has no {lacking}, only {', '.join(list(found)[:_NAMED])}"
+        elif image[0].name.lower().endswith(TIFFS):
+            tiffs.add(len(keys))
         keys.append(key)
         images.append(image[0][1:] if image else _NONE)
         labels.append(digits[0][1:] if digits else _NONE)
-    return Samples(tuple(keys), _places(images), _places(labels), faults)
+    return Samples(tuple(keys), _places(images), _places(labels), faults, frozenset(tiffs))
 
 
 def _places(members: Sequence[tuple[int, int]]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, open_set
+from apr_dali.data.folders import ImageSet, TarSet, open_set, open_unlabelled
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.transforms import AprPair
 
 _OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break")
 """Options of the loader that say how training images are drawn."""
+_FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predict": ["predict", "test", "val"]}
+"""Where the images of each part are: in the first that is there."""
 
 
 class AprDataModule(LightningDataModule):
@@ -25,9 +27,11 @@ class AprDataModule(LightningDataModule):
 
     Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows an image.
     `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
-    on: (images, targets) as in validation. Labels mean the training set's classes in all of them.
-    A checkpoint of Lightning, in mid-epoch too, holds every process's place in the epoch; `fit(..., ckpt_path=...)`
-    goes on with the same batches.
+    on: (images, targets) as in validation. Labels mean the training set's classes in all of them. `predict` takes
+    `path`/predict first, and `path` itself where images lie in it; images without class folders have their numbers for
+    targets, by which `loader.files` names them.
+    A checkpoint of Lightning, in mid-epoch too, holds every process's place; `fit(..., ckpt_path=...)` goes on with the
+    batches that would have come.
 
     Args:
         path: a folder with train/ and val/, of class folders or of tars with their indices, or a file list of both.
@@ -56,40 +60,64 @@ class AprDataModule(LightningDataModule):
         self._classes, self._allow_missing = classes, allow_missing_classes
         self._options = options
         self._open: dict[str, ImageNetLoader] = {}
+        self._trained: RankLoader | None = None
+        self._place: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         self.teardown(stage)  # what a run that was broken off has left open
+        self._trained, self._place = None, {}
 
     def train_dataloader(self) -> RankLoader:
-        return RankLoader(self._loader("train", aug=self._aug, views=self._views, drop_last=True))
+        self._trained = RankLoader(
+            self._loader("train", aug=self._aug, views=self._views, drop_last=True), self._epoch_is_over
+        )
+        # In mid-epoch Lightning itself gives the loader its state.
+        if self._place and self.trainer is not None and not self.trainer.fit_loop.restarting:
+            self._trained.load_state_dict(self._place | {"over": True})
+        self._place = {}
+        return self._trained
+
+    def _epoch_is_over(self) -> bool:
+        """Whether Lightning has had all batches of the epoch that it wants."""
+        trainer = self.trainer
+        if trainer is None:
+            return False
+        return trainer.fit_loop.epoch_loop.batch_progress.current.processed >= trainer.num_training_batches
+
+    def state_dict(self) -> dict[str, Any]:
+        # Also after the run, whose loader is closed.
+        return self._trained.state_dict() if self._trained else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = state_dict
 
     def val_dataloader(self) -> ImageNetLoader:
         return self._loader("val", train=False)
 
     def test_dataloader(self) -> ImageNetLoader:
-        return self._loader("test" if (self._path / "test").is_dir() else "val", train=False)
+        return self._loader("test", train=False)
 
     def predict_dataloader(self) -> ImageNetLoader:
-        return self.test_dataloader()
+        return self._loader("predict", train=False)
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         while self._open:
             self._open.popitem()[1].close()
 
-    def _loader(self, split: str, **options: Any) -> ImageNetLoader:
+    def _loader(self, part: str, **options: Any) -> ImageNetLoader:
         # Lightning may ask anew each epoch: a second loader would begin with the first epoch again.
-        if split not in self._open:
-            self._open[split] = self._new_loader(split, **options)
-        return self._open[split]
+        if part not in self._open:
+            self._open[part] = self._new_loader(part, **options)
+        return self._open[part]
 
-    def _new_loader(self, split: str, **options: Any) -> ImageNetLoader:
+    def _new_loader(self, part: str, **options: Any) -> ImageNetLoader:
         trainer = self.trainer
         if trainer is None:
             raise InputError("AprDataModule needs a Trainer, which knows the processes: give it to Trainer.fit")
         device = trainer.strategy.root_device
-        given = {name: value for name, value in self._options.items() if split == "train" or name not in _OF_TRAINING}
+        given = {name: value for name, value in self._options.items() if part == "train" or name not in _OF_TRAINING}
         return ImageNetLoader(
-            self._images(split),
+            self._images(part),
             self._batch_size,
             device="gpu" if device.type == "cuda" else "cpu",
             device_id=device.index or 0,
@@ -98,20 +126,27 @@ class AprDataModule(LightningDataModule):
             **given,
         )
 
-    def _images(self, split: str) -> ImageSet | TarSet:
-        if split == "train" or self._classes is None:
+    def _images(self, part: str) -> ImageSet | TarSet:
+        folders = _FOLDERS[part]
+        there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
+        if part == "predict" and (images := open_unlabelled(self._path) or open_unlabelled(self._path / there)):
+            return images
+        if part == "train" or self._classes is None:
             trained = open_set(self._path, "train", self._classes)
             self._classes = trained.classes
-            if split == "train":
+            if part == "train":
                 return trained
-        return open_set(self._path, split, self._classes, allow_missing_classes=self._allow_missing)
+        return open_set(self._path, there, self._classes, allow_missing_classes=self._allow_missing)
 
 
 class RankLoader:
-    """A loader whose state is that of all processes: Lightning writes the main one's checkpoint alone."""
+    """A loader whose state is that of all processes: Lightning writes the main one's checkpoint alone.
 
-    def __init__(self, loader: ImageNetLoader) -> None:
-        self.loader = loader
+    over: says whether the loop has had the batches that it takes of this epoch, which may be fewer than there are.
+    """
+
+    def __init__(self, loader: ImageNetLoader, over: Callable[[], bool]) -> None:
+        self.loader, self._over = loader, over
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -125,13 +160,15 @@ class RankLoader:
         states = [mine] * self.loader.shard[1]
         if self.loader.shard[1] > 1:
             dist.all_gather_object(states, mine)
-        return {"ranks": states}
+        return {"ranks": states, "over": self._over()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         rank, world = self.loader.shard
         if len(state["ranks"]) != world:
             raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
         self.loader.load_state_dict(state["ranks"][rank])
+        if state.get("over"):
+            self.loader.leave_epoch()
 
 
 class AprPairCallback(Callback):

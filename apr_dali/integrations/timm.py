@@ -6,9 +6,9 @@
 
 `--loader AUG` gives the script DALI's training batches, crops, flips and APR included, in place of `timm.data.
 create_loader`'s; validation stays timm's. Each of timm's options is followed, or refused by name where the pipeline
-cannot do it, color jitter and random interpolation among them. `--pair P` leaves timm's loader and puts `AprPair` in
-the place of its `Mixup`. Scripts that take `create_loader` or `Mixup` from `timm.data` after this one has started see
-the replacements.
+cannot do it, color jitter and random interpolation among them; the seed is the script's, as it gives it to
+`timm.utils.random_seed`. `--pair P` leaves timm's loader and puts `AprPair` in the place of its `Mixup`. Scripts that
+take `create_loader` or `Mixup` from `timm.data` after this one has started see the replacements.
 
 train.py takes the mean loss over both views, the published recipe their sum: with SGD and two views, double --lr and
 halve --weight-decay to the same effect, or give `--views mixed`.
@@ -120,7 +120,9 @@ def create_loader(
     if not given["is_training"]:
         return timms.create_loader(*args, **options)
     timm_options.check_loader(given, signature)
-    images, device = image_set(given["dataset"]), torch.device(given["device"])
+    in_chans = timm_options.channels(given["input_size"])
+    images, device = image_set(given["dataset"], in_chans), torch.device(given["device"])
+    mean, std = (timm_options.of_color(given[name]) for name in ("mean", "std"))
     loader = partial(
         ImageNetLoader,
         images,
@@ -134,7 +136,8 @@ def create_loader(
         image_size=timm_options.side(given["input_size"]),
         threads=given["num_workers"] or None,
         drop_last=True,
-        recipe=replace(IMAGENET, mean=tuple(given["mean"]), std=tuple(given["std"])),
+        recipe=replace(IMAGENET, mean=mean, std=std),
+        in_chans=in_chans,
         scale=given["scale"] or CROP_SCALE,
         ratio=given["ratio"] or CROP_RATIO,
         hflip=given["hflip"],
@@ -146,17 +149,19 @@ def _shard(distributed: bool) -> tuple[int, int]:
     return (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) if distributed else (0, 1)
 
 
-def image_set(dataset: Any) -> ImageSet:
-    """The files and labels of timm's ImageDataset on a folder of class folders."""
+def image_set(dataset: Any, in_chans: int = 3) -> ImageSet:
+    """The files and labels of timm's ImageDataset on a folder of class folders, which opens images of `in_chans`."""
     samples = getattr(dataset.reader, "samples", None)
     if not samples or not isinstance(samples[0][0], str):
         raise InputError(
             "the DALI loader needs a folder of class folders, timm reads with "
             f"{type(dataset.reader).__name__}: use --pair"
         )
-    mode = getattr(dataset, "input_img_mode", "RGB")
-    if mode != "RGB" or getattr(dataset, "target_transform", None) is not None:
-        raise InputError(f"the DALI loader gives RGB images with their folders' labels, got {mode} or other labels")
+    mode, expected = getattr(dataset, "input_img_mode", "RGB"), "RGB" if in_chans == 3 else "L"
+    if mode != expected or getattr(dataset, "target_transform", None) is not None:
+        raise InputError(
+            f"the DALI loader gives {expected} images with their folders' labels, got {mode} or other labels"
+        )
     names = dataset.reader.class_to_idx
     return ImageSet(
         files=tuple(os.path.abspath(path) for path, _ in samples),
@@ -184,6 +189,19 @@ def _with_the_same_labels(make: Callable[..., Any]) -> Callable[..., Any]:
     return loader
 
 
+def _seed_of(utils: Any) -> Callable[[], int]:
+    """What says the seed that the script last gave to `random_seed` of the module `utils`: train.py's --seed."""
+    original = utils.random_seed
+    given = [42]  # timm's default
+
+    def random_seed(seed: int = 42, rank: int = 0) -> None:
+        given[0] = seed
+        original(seed, rank)
+
+    utils.random_seed = random_seed
+    return lambda: given[0]
+
+
 def _replace_mixup(data: Any, pair: AprPair) -> None:
     """Put AprMixup into the place of `Mixup` in the module `data`, and refuse a script that would not call it."""
     made: list[AprMixup] = []
@@ -208,6 +226,7 @@ def _replace_mixup(data: Any, pair: AprPair) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Put the replacements in their places and run the script as if by itself."""
     import timm.data
+    import timm.utils
 
     parser = argparse.ArgumentParser(prog="python -m apr_dali.integrations.timm", description=__doc__)
     parser.add_argument("--loader", choices=AUGMENTATIONS, help="DALI's training batches with this augmentation")
@@ -219,7 +238,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (given.loader is None) == (given.pair is None):
         parser.error("give one of --loader and --pair")
     if given.loader is not None:
-        timm.data.create_loader = partial(create_loader, aug=given.loader, views=given.views)
+        seed = _seed_of(timm.utils)
+        timm.data.create_loader = lambda *args, **options: create_loader(
+            *args, aug=given.loader, views=given.views, seed=seed(), **options
+        )
     else:
         _replace_mixup(timm.data, AprPair(given.pair, views=given.views))
     timm.data.create_loader = _with_the_same_labels(timm.data.create_loader)

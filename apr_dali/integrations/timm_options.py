@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from apr_dali.config import CHANNELS
 from apr_dali.errors import InputError
 
 # What becomes of each argument of timm's create_loader in training.
@@ -72,8 +73,8 @@ def check_loader(given: dict[str, Any], signature: inspect.Signature) -> None:
     defaults = {name: (signature.parameters[name].default,) for name in unknown}
     _check_fixed(given, FIXED | defaults, "the DALI loader", "; or take timm's own loader, with --pair")
     for name in ("mean", "std"):
-        if len(given[name]) != 3:
-            raise InputError(f"the DALI loader gives images of three channels, got {name}={given[name]}")
+        if len(given[name]) not in (1, 3):
+            raise InputError(f"the DALI loader needs one value, or three of color images, got {name}={given[name]}")
 
 
 def check_mixup(options: Mapping[str, Any]) -> None:
@@ -102,11 +103,23 @@ def _same(value: Any, allowed: Any) -> bool:
     return bool(value == allowed)
 
 
+def of_color(values: Any) -> tuple[float, float, float]:
+    """Mean or deviation of three channels, where timm may have one for all."""
+    red, green, blue = values if len(values) == 3 else tuple(values) * 3
+    return red, green, blue
+
+
+def channels(input_size: Any) -> int:
+    """C of timm's S, (S, S) or (C, S, S)."""
+    in_chans = 3 if isinstance(input_size, int) or len(input_size) < 3 else int(input_size[0])
+    if in_chans not in CHANNELS:
+        raise InputError(f"the DALI loader gives images of one channel or three, got input_size={input_size}")
+    return in_chans
+
+
 def side(input_size: Any) -> int:
-    """S of timm's S, (S, S) or (3, S, S)."""
+    """S of timm's S, (S, S) or (C, S, S)."""
     size = (input_size,) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) == 3 and size[0] != 3:
-        raise InputError(f"the DALI loader gives images of three channels, got input_size={input_size}")
     if len(set(size[-2:])) != 1:
         raise InputError(f"the DALI loader gives square images, got input_size={input_size}")
     return int(size[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from PIL import Image
@@ -15,6 +15,7 @@ from apr_dali.data.folders import ImageSet, TarSet, join, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
+from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, gather, on_main
 
 SAMPLE = "sample"
@@ -38,6 +39,11 @@ def open_parts(
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
+    elif options.data and not os.path.exists(options.data):
+        raise InputError(
+            f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
+            "or a file list; `--data sample` takes the built-in photographs"
+        )
     trained = None
     components = Components(options.tar_image or None, options.tar_label)
     if not options.eval_only:
@@ -47,8 +53,14 @@ def open_parts(
         trained = join(sets)
         classes = trained.classes
     if options.val:
-        return trained, _open_extra(options.val, "val", classes, components)
-    return trained, open_set(options.data, "val", classes, components=components)
+        return trained, _open_extra(options.val, "val", classes, components, options.allow_missing_classes)
+    return trained, open_set(
+        options.data,
+        "val",
+        classes,
+        allow_missing_classes=options.allow_missing_classes,
+        components=components,
+    )
 
 
 def _write_sample() -> None:
@@ -59,12 +71,17 @@ def _write_sample() -> None:
         write_sample(SAMPLE)
 
 
-def _open_extra(source: str, split: str, classes: tuple[str, ...] | None, components: Components) -> Images:
+def _open_extra(
+    source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
+) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
-    if os.path.isfile(source):
-        return open_set(source, split if read_file_list(source).splits else None, classes, components=components)
+    has_splits = read_file_list(source).splits if os.path.isfile(source) else os.path.isdir(os.path.join(source, split))
     return open_set(
-        source, split if os.path.isdir(os.path.join(source, split)) else None, classes, components=components
+        source,
+        split if has_splits else None,
+        classes,
+        allow_missing_classes=allow_missing,
+        components=components,
     )
 
 
@@ -103,16 +120,22 @@ def left_out(group: Group, skipped: Sequence[str]) -> int:
 
 
 def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
-    """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones."""
-    if isinstance(source, TarSet):
-        return _first_of_tars(source, count)
-    chosen = [n * len(source) // count for n in range(min(count, len(source)))]
-    return [(open_image(source.files[n]), source.classes[source.labels[n]]) for n in chosen]
+    """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones.
 
-
-def _first_of_tars(source: TarSet, count: int) -> list[tuple[Image.Image, str]]:
+    Those that cannot be opened are warned of and left out.
+    """
     found = []
-    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
-        with opened(part) as file:
-            found.append((open_image(file), source.classes[label] if isinstance(label, int) else label))
+    for file, name in _chosen(source, count):
+        with decoration(f"showing {file}"), opened(file) as content:
+            found.append((open_image(content), name))
     return found
+
+
+def _chosen(source: Images, count: int) -> Iterator[tuple[str | Part, str]]:
+    """The images of `some_images` and their class names."""
+    if isinstance(source, ImageSet):
+        for n in (n * len(source) // count for n in range(min(count, len(source)))):
+            yield source.files[n], source.classes[source.labels[n]]
+        return
+    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
+        yield part, source.classes[label] if isinstance(label, int) else label

@@ -35,10 +35,19 @@ double unit(const Channels& channels, Shape shape) {
 
 // Calls `run` with the transform over the channels that `axes` asks for.
 template <class T, class Run>
+void with_rgb(Axes axes, const Run& run) {
+    if (axes == Axes::kPlanesOnly) return run(Separate<T, 3>{3});
+    run(OverRgb<T>{});
+}
+template <class T, class Run>
+void with_planes(int channels, const Run& run) {
+    if (channels == 3) return run(Separate<T, 3>{3});
+    run(Separate<T, 0>{channels});
+}
+template <class T, class Run>
 void with_channels(Axes axes, int channels, const Run& run) {
-    if (channels == 3 && axes == Axes::kPlanesOnly) return run(Separate<T, 3>{3});
+    if (channels == 1 || axes == Axes::kPlanesOnly) return with_planes<T>(channels, run);
     if (channels == 3) return run(OverRgb<T>{});
-    if (channels == 1 || axes == Axes::kPlanesOnly) return run(Separate<T, 0>{channels});
     run(OverChannels<T>(channels));
 }
 
@@ -221,7 +230,7 @@ void pair(const PairTask& task) {
 }
 
 void single(const SingleTask& task) {
-    with_channels<float>(task.axes, 3, [&](const auto& channels) {
+    with_rgb<float>(task.axes, [&](const auto& channels) {
         const Shape shape{3, task.height, task.width};
         const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
         const auto scale = scaled<float>(3, unit(channels, shape));
@@ -256,7 +265,7 @@ template void recombine(Shape, int, const float*, const float*, Axes, float*, in
 template void recombine(Shape, int, const double*, const double*, Axes, double*, int);
 
 void round_trip(Shape shape, int batch, const float* images, float* out, int threads) {
-    with_channels<float>(Axes::kPlanesOnly, shape.channels, [&](const auto& channels) {
+    with_planes<float>(shape.channels, [&](const auto& channels) {
         constexpr int known = std::decay_t<decltype(channels)>::kChannels;
         const Layout<float> layout(shape, channels.real_planes(), channels.complex_planes());
         const auto scale = scaled<float>(shape.channels, unit(channels, shape));

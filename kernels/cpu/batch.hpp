@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "pixels.hpp"
+#include "shape.hpp"
 
 namespace apr {
 

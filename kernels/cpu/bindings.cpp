@@ -1,4 +1,7 @@
-// The Python module: checks every argument, lets go of the interpreter's lock, runs.
+// The Python modules: check every argument, let go of the interpreter's lock, run.
+//
+// This file is compiled once, for every processor, and linked into the module of each instruction set: it must not
+// include what depends on the vectors' width.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -9,10 +12,6 @@
 
 #include "batch.hpp"
 #include "operations.hpp"
-
-#ifndef APR_LEVEL
-#error "APR_LEVEL must be the name of the module: _native_baseline, _native_v3 or _native_v4"
-#endif
 
 namespace py = pybind11;
 
@@ -34,8 +33,12 @@ std::string text(Number value) {
 
 // The message is made of its parts only when it is needed: that takes longer than a small batch.
 template <class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(const Parts&... parts) {
+    throw std::invalid_argument((text(parts) + ...));
+}
+template <class... Parts>
 void require(bool holds, const Parts&... parts) {
-    if (!holds) throw std::invalid_argument((text(parts) + ...));
+    if (!holds) refuse(parts...);
 }
 
 Shape shape_of(const py::array& images, bool channels_last) {
@@ -193,9 +196,7 @@ py::list supported() {
     return names;
 }
 
-}  // namespace
-
-PYBIND11_MODULE(APR_LEVEL, module) {
+void define(py::module_& module) {
     module.def("pair", &pair_images, py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg().noconvert(),
                py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(),
                py::arg().noconvert(), py::arg());
@@ -208,3 +209,10 @@ PYBIND11_MODULE(APR_LEVEL, module) {
     module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
     module.def("supported", &supported);
 }
+
+}  // namespace
+
+// Python looks for the one that bears the module's name.
+PYBIND11_MODULE(_native_baseline, module) { define(module); }
+PYBIND11_MODULE(_native_v3, module) { define(module); }
+PYBIND11_MODULE(_native_v4, module) { define(module); }

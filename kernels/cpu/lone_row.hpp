@@ -104,28 +104,31 @@ class LoneRow {
     // of bins after the other.
     template <class Take>
     void forward(const Complex<T>* row, Complex<T>* z, Complex<double>* workspace, const Take& take) const {
-        load(row, z);
-        over_vectors_.forward(z, workspace, [&](int k, const Complex<T>& bins) APR_LAMBDA {
-            take(k, over_lanes_.template run<Direction::kForward>(times(bins, factors_[k])));
-        });
+        over_vectors_forward(row, z, workspace);
+        for (std::size_t k = 0; k < factors_.size(); ++k) {
+            take(static_cast<int>(k), over_lanes_.template run<Direction::kForward>(times(z[k], factors_[k])));
+        }
     }
 
     // There and back, the bins as `change` leaves them.
     template <class Change>
     void through(Complex<T>* row, Complex<T>* z, Complex<double>* workspace, const Change& change) const {
-        load(row, z);
-        over_vectors_.through(z, workspace, [&](int k, Complex<T>& bins) APR_LAMBDA {
-            Complex<T> own = over_lanes_.template run<Direction::kForward>(times(bins, factors_[k]));
-            change(k, own);
-            constexpr auto back = Direction::kInverse;
-            bins = pick<back>(times(pick<back>(over_lanes_.template run<back>(own)), factors_[k]));
-        });
+        constexpr auto back = Direction::kInverse;
+        over_vectors_forward(row, z, workspace);
+        for (std::size_t k = 0; k < factors_.size(); ++k) {
+            Complex<T> bins = over_lanes_.template run<Direction::kForward>(times(z[k], factors_[k]));
+            change(static_cast<int>(k), bins);
+            z[k] = pick<back>(times(pick<back>(over_lanes_.template run<back>(bins)), factors_[k]));
+        }
+        over_vectors_.inverse(z, workspace, Kept<T>{z});
         for (std::size_t i = 0; i < factors_.size(); ++i) row[i * kLanes<T>] = z[over_vectors_.plan().place[i]];
     }
 
    private:
-    void load(const Complex<T>* row, Complex<T>* z) const {
+    // The same function as for the columns: a transform and the one over the lanes in one would be many more to compile.
+    void over_vectors_forward(const Complex<T>* row, Complex<T>* z, Complex<double>* workspace) const {
         for (std::size_t i = 0; i < factors_.size(); ++i) z[over_vectors_.plan().place[i]] = row[i * kLanes<T>];
+        over_vectors_.forward(z, workspace, Keep<T>{z});
     }
 
     Transform<T> over_vectors_;

@@ -101,18 +101,14 @@ class Passes {
             read_columns(channels, source, scaling, strip * kLanes<T>);
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
-                const auto keep = [z](int k, const Complex<T>& bin) APR_LAMBDA { z[k] = bin; };
-                layout_.over_columns.forward(z, workspace_.get(), keep);
+                layout_.over_columns.forward(z, workspace_.get(), Keep<T>{z});
                 split_pair(z, layout_.first_row_of_real(plane), strip);
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
                     Descent to = descent(plane * layout_.shape.height, strip + half);
-                    layout_.over_columns.forward(column, workspace_.get(), [&](int, const Complex<T>& bin) APR_LAMBDA {
-                        *to.bins = bin;
-                        to.next();
-                    });
+                    layout_.over_columns.forward(column, workspace_.get(), Put{to});
                 }
             }
         }
@@ -125,17 +121,13 @@ class Passes {
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
                 join_pair(z, layout_.first_row_of_real(plane), strip);
-                const auto kept = [z](int k, Complex<T>& bin) APR_LAMBDA { bin = z[k]; };
-                layout_.over_columns.inverse(z, workspace_.get(), kept);
+                layout_.over_columns.inverse(z, workspace_.get(), Kept<T>{z});
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
                     Complex<T>* column = z + half * layout_.shape.height;
                     Descent from = descent(plane * layout_.shape.height, strip + half);
-                    layout_.over_columns.inverse(column, workspace_.get(), [&](int, Complex<T>& bin) APR_LAMBDA {
-                        bin = *from.bins;
-                        from.next();
-                    });
+                    layout_.over_columns.inverse(column, workspace_.get(), Take{from});
                 }
             }
             write_columns(channels, sink, scaling, strip * kLanes<T>);
@@ -201,6 +193,23 @@ class Passes {
         constexpr int n = kLanes<T>;
         return {&at(row, strip), n - row % n, static_cast<std::size_t>(layout_.strips() - 1) * n};
     }
+
+    // The bins of a strip of the grid, to it and from it.
+    struct Put {
+        Descent& to;
+        APR_INLINE void operator()(int, const Complex<T>& bin) const {
+            *to.bins = bin;
+            to.next();
+        }
+    };
+    struct Take {
+        Descent& from;
+        APR_INLINE void operator()(int, Complex<T>& bin) const {
+            bin = *from.bins;
+            from.next();
+        }
+    };
+
     std::size_t offset(int group) const { return static_cast<std::size_t>(group) * layout_.shape.width; }
 
     template <class Channels, class Source, class Scale>

@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "shape.hpp"
 #include "simd.hpp"
 
 namespace apr {
@@ -34,12 +35,6 @@ class Buffer {
 
    private:
     Item* data_;
-};
-
-struct Shape {
-    int channels, height, width;
-    std::size_t plane() const { return static_cast<std::size_t>(height) * width; }
-    std::size_t size() const { return plane() * channels; }
 };
 
 // ---- Sources: read(y, x, count, v) puts pixels x..x+count of row y into v[2·channel], v[2·channel + 1]; what lies

@@ -10,13 +10,15 @@ trap 'rm -rf "$work"' EXIT
 
 # A build leaves files in its sources: take a copy. Modules built earlier stay behind.
 mkdir "$work/source"
-for part in apr_dali tests setup.py pyproject.toml MANIFEST.in README.md LICENSE; do
-    cp -rL "$root/$part" "$work/source"
+for part in apr_dali kernels pipelines eval tests setup.py pyproject.toml MANIFEST.in README.md LICENSE; do
+    cp -a "$root/$part" "$work/source"
 done
-rm -f "$work"/source/apr_dali/kernels/*.so
+rm -f "$work"/source/kernels/*.so
 
 sanitizers=-fsanitize=address,undefined
-CFLAGS="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1" LDFLAGS=$sanitizers \
+flags="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1"
+# C++ has flags of its own for setuptools of late, those of C before.
+CFLAGS=$flags CXXFLAGS=$flags LDFLAGS=$sanitizers \
     "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work/source"
 ls "$work"/installed/apr_dali/kernels/_native_*.so
 

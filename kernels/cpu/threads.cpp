@@ -19,6 +19,7 @@ namespace {
 // To start a thread takes as long as to recombine twenty images of 32²: those that are done wait this long for more.
 constexpr std::chrono::seconds kPatience{1};
 constexpr std::chrono::microseconds kAboutNow{50};
+[[maybe_unused]] constexpr const char* kName = "apr_dali";  // that lists of threads show
 
 // Work that others may join for as long as it is on the list of calls.
 struct Call {
@@ -91,6 +92,9 @@ class Helpers {
 
     // The life of a thread; it is counted as waiting before it starts.
     void help() {
+#ifdef __linux__
+        pthread_setname_np(pthread_self(), kName);
+#endif
         std::unique_lock lock(guard_);
         const auto called = [&] { return !calls_.empty(); };
         while (called_.wait_for(lock, kPatience, called)) {

@@ -225,6 +225,26 @@ APR_INLINE Complex<T> narrow(const Complex<double>* parts, int apart) {
     }
 }
 
+// What is done to the bins, here and below, has a type of its own and is no lambda: a transform is compiled anew for each
+// lambda, in every instance of the template that it stands in.
+
+// Each bin as it is, in its place.
+template <class T>
+struct Keep {
+    Complex<T>* z;
+    APR_INLINE void operator()(int k, const Complex<T>& bin) const { z[k] = bin; }
+};
+template <class T>
+struct Kept {
+    const Complex<T>* z;
+    APR_INLINE void operator()(int k, Complex<T>& bin) const { bin = z[k]; }
+};
+// Each bin times the one of the kernel of a convolution.
+struct Filter {
+    const double* kernel;
+    APR_INLINE void operator()(int k, Complex<double>& bin) const { bin = times(bin, kernel + 2 * k); }
+};
+
 // A plan with its factors in the number type of the data.
 template <class T>
 class Transform {
@@ -325,7 +345,7 @@ class Transform {
     // The chirp's many terms cost digits, and these lengths are rare: in float64 whatever T is, a part of the lanes
     // after the other.
     template <Direction D>
-    void convolve(Complex<T>* z, Complex<double>* padded) const {
+    [[gnu::noinline]] void convolve(Complex<T>* z, Complex<double>* padded) const {
         const int* place = wide_->plan().place.data();
         const double* chirp = plan_->chirp.data();
         const int length = wide_->plan().size;
@@ -336,9 +356,7 @@ class Transform {
                 own[place[n]] = given ? times(widen<part>(pick<D>(z[n])), chirp + 2 * n)
                                       : Complex<double>{Vector<double>{}, Vector<double>{}};
             }
-            wide_->through(own, nullptr, [&](int k, Complex<double>& bin) {
-                bin = times(bin, plan_->kernel.data() + 2 * k);
-            });
+            wide_->through(own, nullptr, Filter{plan_->kernel.data()});
             for (int n = 0; n < plan_->size; ++n) own[place[n]] = times(own[place[n]], chirp + 2 * n);
         });
         for (int n = 0; n < plan_->size; ++n) z[n] = pick<D>(narrow<T>(padded + place[n], length));

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.commands.arguments import add_network, positive, seed
+from apr_dali.commands.arguments import add_components, add_network, positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from apr_dali.commands.session import Session
-    from apr_dali.data.folders import ImageSet
+    from apr_dali.data.folders import ImageSet, TarSet
 
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
@@ -34,6 +34,7 @@ _OUTPUT = "runs/analyze-digits"
 def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
     """Declare MODEL, --data, --limit with its default, --seed and what every command for a network has."""
     add_network(parser, optional=True)
+    add_components(parser)
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -75,9 +76,11 @@ def other_network(session: Session, model: str, classes: str | None = None) -> S
     model, classes: what `load_network` takes.
     """
     from apr_dali.commands.networks import load_network
+    from apr_dali.commands.session import check_size
 
     first = session.network
     network = load_network(model, image_size=first.image_size, classes=classes)
+    check_size(network)
     same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
     if same.seen != network.seen:
         network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")
@@ -113,9 +116,12 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     """
     from apr_dali.data.arrays import load_set
     from apr_dali.data.sample import SUBJECTS, photograph
+    from apr_dali.data.tars import DEFAULT
 
     if data is not None:
         return _of_folder(session, data, limit)
+    if session.feeding.components != DEFAULT:
+        raise InputError("--tar-image and --tar-label have no effect without --data: name the set of tars")
     if session.network.classes == tuple(map(str, range(10))) and session.network.image_size == 32:
         digits = load_set("digits", "val")
         chosen = evenly(len(digits), limit)
@@ -171,7 +177,7 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
-    from apr_dali.data.folders import ImageSet, open_set
+    from apr_dali.data.folders import open_set
     from apr_dali.data.small_sets import open_images
 
     network = session.network
@@ -182,29 +188,30 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
         if labels.max() >= len(network.classes):
             return _answered(session, images, data, tuple(map(str, labels)))
         return Samples(images, labels, data, "the set", tuple(network.classes[label] for label in labels))
-    found = open_set(data)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"{data} has tar files: an analysis takes a folder of class folders")
-    chosen = evenly(len(found), limit)
-    part = ImageSet(tuple(found.files[n] for n in chosen), found.labels[chosen], found.classes)
-    images, names = _decoded(session, part), tuple(part.classes[label] for label in part.labels)
+    found = open_set(data, components=session.feeding.components)
+    part = found.only(evenly(len(found), limit))
+    images, labels = _decoded(session, part)
+    names = tuple(part.classes[label] for label in labels)
     if not set(found.classes) <= set(network.classes):
         return _answered(session, images, data, names)
     outputs = np.array(network.indices(found.classes))
-    return Samples(images, outputs[part.labels], data, "the set", names)
+    return Samples(images, outputs[labels], data, "the set", names)
 
 
-def _decoded(session: Session, part: ImageSet) -> Images:
-    """The images as evaluation cuts them, uint8 (N, S, S, 3)."""
+def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray[np.int64]]:
+    """The images as evaluation cuts them, uint8 (N, S, S, 3), and their labels (N,)."""
     from apr_dali.config import AprRecipe
     from apr_dali.data.arrays import open_scaled
+    from apr_dali.data.folders import ImageSet
     from apr_dali.pipelines.loader import ImageNetLoader
 
     feeding, network = session.feeding, session.network
     # The mean is the color beside an image that does not fill its crop.
     recipe = AprRecipe(0.0, True, network.mean, (1.0,) * 3)
     if network.scaled_whole:
-        return open_scaled(part.files, network.image_size)
+        if not isinstance(part, ImageSet):
+            raise InputError("this network's images are scaled whole: it takes a folder of class folders, no tar files")
+        return open_scaled(part.files, network.image_size), part.labels
     with ImageNetLoader(
         part,
         feeding.batch_size,
@@ -214,8 +221,9 @@ def _decoded(session: Session, part: ImageSet) -> Images:
         threads=feeding.threads,
         recipe=recipe,
     ) as loader:
-        planes = np.concatenate([images.numpy() for images, _ in loader])
-    return np.rint((planes.transpose(0, 2, 3, 1) + np.array(network.mean)) * 255).astype(np.uint8)
+        planes, labels = (np.concatenate([tensor.numpy() for tensor in column]) for column in zip(*loader, strict=True))
+    levels = (planes.transpose(0, 2, 3, 1) + np.array(network.mean)) * 255
+    return np.rint(levels).astype(np.uint8), labels
 
 
 def _answered(session: Session, images: Images, origin: str, names: tuple[str, ...]) -> Samples:

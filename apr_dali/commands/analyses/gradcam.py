@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEXT = "Grad-CAM of one or two networks on clean and corrupted images"
 
-_CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg")
+_CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg", "fog")
 _PROBES = 2  # images that the layer is looked for with
 _SHOWN = 5  # images in the picture; the numbers are of all
 
@@ -37,13 +37,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write gradcam.json and gradcam-maps.png."""
     from apr_dali.commands.session import table
-    from apr_dali.data.small_corruptions import CORRUPTIONS
+    from apr_dali.data.small_corruptions import SHOWN
     from apr_dali.eval import gradcam
 
     with common.open_subject(args) as session:
         samples = common.load_samples(session, args.data, args.limit)
         sessions = _sessions(args, session)
-        corrupt, strengths = CORRUPTIONS[args.corruption]
+        corrupt, strengths = SHOWN[args.corruption]
         views = {"clean": samples.images, args.corruption: corrupt(samples.images, strengths[args.strength - 1])}
         layers = {name: _layer(one, samples.images, args.layer) for name, one in sessions.items()}
         seen = {
