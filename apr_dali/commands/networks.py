@@ -23,7 +23,7 @@ from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.gray import GRAY, SeesGray
-from apr_dali.models.registry import PLACES, TIMM, canonical_name, check_input, count_outputs, create_model, first_line
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.training import checkpoint
@@ -235,7 +235,7 @@ def _finished(
     name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: str | None, config: Any
 ) -> Network:
     """The network, once it has shown what it makes of an image."""
-    names, classes_from = names_of(count_outputs(model, view.size), classes, facts, config)
+    names, classes_from = names_of(_outputs(name, model, view.size), classes, facts, config)
     return Network(
         name,
         model.eval(),
@@ -249,6 +249,14 @@ def _finished(
         classes_from=classes_from,
         seen_from=view.origin,
     )
+
+
+def _outputs(name: str, model: nn.Module, size: int) -> int:
+    """How many classes it tells apart; InputError unless it takes images of this size, as those of one size may not."""
+    try:
+        return count_outputs(model, size)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; give another --image-size, or none") from error
 
 
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
@@ -272,9 +280,9 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", SIDE)
-    if image_size is not None:
-        check_input(made, size, len(classes))
     name = f"{architecture} of {path}"
+    if image_size is not None:
+        _outputs(name, made, size)
     whole = options.get("dataset") == "folder"
     return Network(
         name,
