@@ -187,9 +187,11 @@ def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.
         copy.register_hook(lambda gradient: matters.append(bool(target.mapped(gradient).any())))
         return copy
 
+    # Of a network whose weights are frozen too, or that begins in place.
+    given = images.contiguous().detach().requires_grad_().clone()
     with GradCAM(model=model, target_layers=[target.layer], reshape_transform=target.mapped) as cam:
         hook = target.layer.register_forward_hook(shield)
-        maps = cam(input_tensor=images.contiguous(), targets=[ClassifierOutputTarget(int(one)) for one in targets])
+        maps = cam(input_tensor=given, targets=[ClassifierOutputTarget(int(one)) for one in targets])
         hook.remove()
     if not any(matters):
         raise InputError(f"no answer depends on the map of {target.name!r}: choose a layer before it")

@@ -50,6 +50,8 @@ def test_the_map_is_where_the_class_comes_from():
         probabilities = model(images).softmax(1)
     assert found.answers.tolist() == probabilities.argmax(1).tolist()
     assert np.allclose(found.confidence, probabilities.max(1).values.numpy())
+    frozen = looks(model.requires_grad_(False), target, images, np.array([0, 1]))
+    assert np.array_equal(frozen.maps, found.maps)
     both = joined([found.take(np.array([1])), found.take(np.array([0]))])
     assert np.array_equal(both.maps, found.maps[::-1])
     assert np.array_equal(both.confidence, found.confidence[::-1])

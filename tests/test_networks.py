@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from apr_dali import cli, config
-from apr_dali.commands import networks
 from apr_dali.commands.analyses import common
 from apr_dali.commands.class_names import read_names
 from apr_dali.commands.clean import labelled
@@ -225,6 +224,16 @@ def test_a_small_network_sees_as_cifars_do(tmp_path):
     assert torch.equal(network.model(images), small().eval()(images))
 
 
+def test_a_normalization_in_the_file_is_followed(tmp_path):
+    """That of the package robustness, whose files have it beside the network."""
+    state = {f"module.model.{name}": value for name, value in small().state_dict().items()}
+    layer = {"module.normalizer.new_mean": torch.full((3, 1, 1), 0.5), "module.normalizer.new_std": torch.ones(3, 1, 1)}
+    torch.save({"model": state | layer}, tmp_path / "w.pt")
+    network = load_network(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
+    assert (network.mean, network.std) == ((0.5,) * 3, (1.0,) * 3)
+    assert "normalization from the file" in network.told()
+
+
 def test_networks_of_a_folder(tmp_path):
     """A repository of Hugging Face's hub, on the disk."""
     import timm
@@ -304,6 +313,11 @@ def test_a_size_that_the_network_cannot_take(tmp_path):
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
         load_network(f"timm/test_vit:{tmp_path / 'w.pt'}", image_size=200)
+    options = config.ImageNetOptions(data="sample", image_size=160)
+    path = saved(tmp_path / "run", "timm/test_vit", options, create_model("timm/test_vit", 3))
+    assert load_network(path).image_size == 160
+    with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
+        load_network(path, image_size=200)
 
 
 def test_a_comparison_takes_what_a_model_is(tmp_path, digits_checkpoints, capsys):
@@ -335,18 +349,15 @@ def test_a_network_of_one_size_refuses_another(command, tmp_path, capsys):
     given = [name, "--weights", str(tmp_path / "weights.pth"), "--image-size", "256", "--data", str(tmp_path)]
     assert cli.main([*command, *given, "--device", "cpu", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "vit_tiny_patch16_224: the model cannot take images of 256×256: Input height (256) doesn't match" in error
+    assert "the model cannot take images of 256×256: Input height (256) doesn't match" in error
     assert "give another --image-size, or none" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_network_must_take_the_images_of_the_first(digits_checkpoints, tmp_path, monkeypatch, capsys):
-    name = "vit_tiny_patch16_224"
-    vit = load_network(digits_checkpoints[0])
-    object.__setattr__(vit, "model", create_model(name, 10).eval())
-    real = networks.load_network
-    monkeypatch.setattr(networks, "load_network", lambda model, **k: vit if model == name else real(model, **k))
-    given = [digits_checkpoints[0], "--other", name, "--device", "cpu", "--output", str(tmp_path / "out")]
+def test_a_second_network_must_take_the_images_of_the_first(digits_checkpoints, tmp_path, capsys):
+    torch.save(create_model("vit_tiny_patch16_224", 10).state_dict(), tmp_path / "w.pth")
+    other = f"vit_tiny_patch16_224:{tmp_path / 'w.pth'}"
+    given = [digits_checkpoints[0], "--other", other, "--device", "cpu", "--output", str(tmp_path / "out")]
     assert cli.main(["analyze", "gradcam", *given]) == 2
     assert "cannot take images of 32×32" in capsys.readouterr().err

@@ -211,7 +211,8 @@ def test_a_run_starts_from_weights_of_another_number_of_classes(tree, train):
     given = [*on(tree), "--lr", 0, "--spectrum", "amplitude=full,phase=full", "--epochs", 1, "--output", "run"]
     status, told, errors = train(*given, "--weights", "theirs.pt")
     assert status == 0, errors
-    assert "starting from theirs.pt; the head (head.bias, head.weight) is new, for 3 classes, there it has 11" in told
+    head = "the head (head.bias, head.weight) is new, for 3 classes, there it has 11"
+    assert f"starting from theirs.pt (its part state_dict.module); {head}" in told
     found = torch.load("run/latest.pt", weights_only=True)["model"]
     for name in (name for name, _ in theirs.named_parameters() if not name.startswith("head.")):
         assert torch.equal(found[f"network.{name}"], theirs.state_dict()[name]), name

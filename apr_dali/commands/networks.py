@@ -15,7 +15,7 @@ from torch import nn
 
 from apr_dali.bands import RADII
 from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
-from apr_dali.commands.views import ASSUMED, View, view_of, view_of_timm
+from apr_dali.commands.views import ASSUMED, View, normalized, view_of, view_of_timm
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
@@ -200,6 +200,7 @@ def _from_function(factory: re.Match[str], weights: str, image_size: int | None,
         file = read_weights(weights)
         fitting = file.fitting(made.state_dict())
         put_in(made, fitting.state, weights + fitting.said, given)
+        view = normalized(view, fitting)
         facts, given = file.facts | facts, f"{given} of {weights}{fitting.said}"
     return _finished(given, made, view, facts, classes, config)
 
@@ -234,7 +235,7 @@ def _finished(
     name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: str | None, config: Any
 ) -> Network:
     """The network, once it has shown what it makes of an image."""
-    names, classes_from = names_of(count_outputs(model, view.size), classes, facts, config)
+    names, classes_from = names_of(_outputs(name, model, view.size), classes, facts, config)
     return Network(
         name,
         model.eval(),
@@ -248,6 +249,14 @@ def _finished(
         classes_from=classes_from,
         seen_from=view.origin,
     )
+
+
+def _outputs(name: str, model: nn.Module, size: int) -> int:
+    """How many classes it tells apart; InputError unless it takes images of this size, as those of one size may not."""
+    try:
+        return count_outputs(model, size)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; give another --image-size, or none") from error
 
 
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
@@ -272,6 +281,8 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", SIDE)
     name = f"{architecture} of {path}"
+    if image_size is not None:
+        _outputs(name, made, size)
     whole = options.get("dataset") == "folder"
     return Network(
         name,

@@ -29,7 +29,6 @@ from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
-from apr_dali.models import check_input
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.folder import environment, versions
 from apr_dali.training.loop import AMP_TYPES
@@ -192,8 +191,6 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
         network = load_network(args.model, args.weights, args.image_size, args.classes)
-        if args.image_size is not None:
-            check_size(network)
         if group.main:
             print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
@@ -216,14 +213,6 @@ def kept_text(record: Mapping[str, Any]) -> str:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     parts = "1 part is" if len(dates) == 1 else f"{len(dates)} parts are"
     return f"\n{parts} of an earlier run, kept since {when}; to measure again, give another --output"
-
-
-def check_size(network: Network) -> None:
-    """Raise InputError unless the network takes images of its size: those of some are of one size only."""
-    try:
-        check_input(network.model, network.image_size, len(network.classes))
-    except InputError as error:
-        raise InputError(f"{network.name}: {error}; give another --image-size, or none") from error
 
 
 def default_output(model: str) -> str:

@@ -56,12 +56,16 @@ def view_of(
         found = _of_torchvision(name, version)
     else:
         found = _of_torchvisions_script(options) or _of_same_name(name, file)
-    if fitting is not None and fitting.normalization is not None:
-        mean, std = fitting.normalization
-        origin = f"{found.origin}; normalization from the file"
-        found = replace(found, mean=_three(mean), std=_three(std), origin=origin)
     # Another size is scaled as much over the crop.
-    return replace(found, size=size or found.size)
+    return normalized(replace(found, size=size or found.size), fitting)
+
+
+def normalized(view: View, fitting: Fitting | None) -> View:
+    """The view with the normalization that lies beside the weights in their file, if one does."""
+    if fitting is None or fitting.normalization is None:
+        return view
+    mean, std = map(_three, fitting.normalization)
+    return replace(view, mean=mean, std=std, origin=f"{view.origin}; normalization from the file")
 
 
 def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any] | None = None) -> View:

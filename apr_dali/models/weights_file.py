@@ -81,15 +81,11 @@ class Weights:
         )
 
     def _fitting(self, prefix: str, others: list[str]) -> Fitting:
-        state = _below(self.tensors, prefix)
-        rest = {name: value for name, value in self.tensors.items() if not name.startswith(prefix)}
         said = [f"its part {prefix.rstrip('.')}"] * bool(prefix)
-        said += [f"an average of weights, not {some(p.rstrip('.') for p in others)}"] * bool(
-            others and not _rank(prefix)
-        )
-        normalization = _normalization(rest)
-        said += ["with the normalization beside it"] * (normalization is not None)
-        return Fitting(state, f" ({', '.join(said)})" if said else "", normalization)
+        average = "an average of weights, " * (_rank(prefix) == 0)
+        said += [f"{average}not {some(other.rstrip('.') for other in others)}"] * bool(others)
+        rest = {name: value for name, value in self.tensors.items() if not name.startswith(prefix)}
+        return Fitting(_below(self.tensors, prefix), f" ({', '.join(said)})" if said else "", _normalization(rest))
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,9 @@ def other_network(session: Session, model: str, classes: str | None = None) -> S
     model, classes: what `load_network` takes.
     """
     from apr_dali.commands.networks import load_network
-    from apr_dali.commands.session import check_size
 
     first = session.network
     network = load_network(model, image_size=first.image_size, classes=classes)
-    check_size(network)
     same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
     if same.seen != network.seen:
         network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")
