@@ -95,26 +95,53 @@ CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2
 
 
 FILTERS = ("bilinear", "bicubic")
+GEOMETRIES = ("center", "squash", "border")
 
 
 @dataclass(frozen=True)
 class Scaling:
     """How an image is scaled before an evaluation's centre crop.
 
-    over_crop: length of the shorter side then, in sides of the crop. filter: one of FILTERS, antialiased.
+    over_crop: length of a side then, in sides of the crop. filter: one of FILTERS, antialiased. geometry: which side it
+    is, one of GEOMETRIES, timm's crop modes: center: the shorter one; border: the longer one; squash: both, whatever
+    the shape. What the image does not fill of the crop is black, with border of the mean's color.
     """
 
     over_crop: float = 256 / 224
     filter: str = "bilinear"
+    geometry: str = "center"
 
     def __post_init__(self) -> None:
-        if self.over_crop < 1:
-            raise InputError(f"over_crop must be at least 1, as the crop is cut out of the image, got {self.over_crop}")
+        if not 0 < self.over_crop < math.inf:
+            raise InputError(f"over_crop must be a positive number, got {self.over_crop}")
         check_choice("filter", self.filter, FILTERS)
+        check_choice("geometry", self.geometry, GEOMETRIES)
+
+    def resized(self, height: int, width: int, size: int) -> tuple[int, int]:
+        """Height and width of an image, scaled for a crop of size × size."""
+        side = round(size * self.over_crop)
+        if self.geometry == "squash":
+            return side, side
+        if self.geometry == "border":
+            return round(height * side / max(height, width)), round(width * side / max(height, width))
+        # torchvision cuts the longer side's length down to a whole number.
+        return height * side // min(height, width), width * side // min(height, width)
+
+    def border(self, mean: Sequence[float]) -> tuple[int, ...]:
+        """The levels, 0..255, around an image that does not fill its crop, for a network of this `mean`, 0..1."""
+        return tuple(round(255 * value) if self.geometry == "border" else 0 for value in mean)
+
+    def in_words(self, size: int) -> str:
+        """What becomes of an image for a network of size × size pixels."""
+        side = round(size * self.over_crop)
+        which = {"center": "shorter side", "border": "longer side", "squash": "both sides"}[self.geometry]
+        return f"{which} scaled to {side} ({self.filter}), middle {size}×{size}"
 
 
 STANDARD = Scaling()
 """torchvision's recipe for ImageNet, and that of the released code."""
+WHOLE = Scaling(1.0, "bilinear", "squash")
+"""That of train_cifar.py for the images of a folder."""
 
 # What torchvision's RandomResizedCrop draws from.
 CROP_SCALE = (0.08, 1.0)
@@ -396,7 +423,7 @@ class CifarOptions(TrainingOptions):
         "network",
         "",
         "show the network, in training and in validation, only these bands of its images: "
-        "amplitude and phase each full, low, band or high",
+        "amplitude and phase each full, low, band or high; outside=1 for the paper's phase outside its band",
         metavar="amplitude=BAND,phase=BAND",
     )
     radii: tuple[float, ...] = option(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from apr_dali.config import check_choice
 from apr_dali.errors import InputError, install_command
-from apr_dali.eval.checks import check_outputs
+from apr_dali.eval.checks import check_finite, check_outputs
 from apr_dali.eval.state import State
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -151,9 +151,15 @@ def attack_batch(
     """How many of a batch are right: `clean`, and after each attack; and the adversarial images, like `images`.
 
     As AutoAttack does, an attack is run on the images that all attacks before it left right.
+
+    Raises:
+        InputError: if a logit is nan or infinite: what an attack makes of it is neither right nor wrong.
     """
+    # Images that were read as (N, H, W, C) are views in that order, which pyautoattack cannot flatten.
+    images = images.contiguous()
     with torch.no_grad():
         logits = model(images)
+    check_finite(logits)
     right = logits.argmax(1) == targets
     attacker = _attacker(model, images.device, attack, seed, logits.shape[1])
     counts = {"clean": int(right.sum())}

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from apr_dali.errors import InputError
+from apr_dali.eval.checks import check_finite
 
 BINS = 15
 RMS_BIN_SIZE = 100
@@ -107,7 +108,10 @@ def confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bo
     rows, targets = _numpy(probabilities), _numpy(labels)
     if rows.ndim != 2 or targets.shape != rows.shape[:1] or not len(rows):
         raise InputError(f"expected probabilities (N, classes) and labels (N,), got {rows.shape} and {targets.shape}")
-    if not np.isfinite(rows).all() or rows.min() < 0 or not np.allclose(rows.sum(1, dtype=np.float64), 1, atol=1e-3):
+    broken = int((~np.isfinite(rows)).any(1).sum())
+    if broken:
+        raise InputError(f"the probabilities of {broken} of {len(rows)} images are nan or infinite: so are the logits")
+    if rows.min() < 0 or not np.allclose(rows.sum(1, dtype=np.float64), 1, atol=1e-3):
         raise InputError("expected probabilities in rows of sum 1: apply softmax to logits first")
     if targets.min() < 0 or targets.max() >= rows.shape[1]:
         raise InputError(f"labels must be in 0..{rows.shape[1] - 1}, got {targets.min()}..{targets.max()}")
@@ -129,6 +133,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     scaled = torch.from_numpy(_numpy(logits)).double()
     targets = torch.from_numpy(_numpy(labels)).long()
+    check_finite(scaled)
 
     def loss(log_inverse: float) -> float:
         return float(torch.nn.functional.cross_entropy(scaled * np.exp(log_inverse), targets))

@@ -16,22 +16,40 @@ def check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
     temperatures and attacks mean nothing for them.
     """
     training = model.training
-    logits = model.eval()(images)
-    model.train(training)
+    try:
+        logits = model.eval()(images)
+    # A network may fail in any way on images that it was not made for.
+    except Exception as error:
+        raise InputError(
+            f"the network fails on {len(images)} images of the shape {tuple(images.shape[1:])} "
+            f"({type(error).__name__}: {error}): give an --image-size and a --batch-size that it can take"
+        ) from error
+    finally:
+        model.train(training)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (len(images), classes):
         raise InputError(
             f"the network must give logits of the shape {(len(images), classes)}, got {shape}: "
             f"it is no classifier, or was not trained on these {classes} classes"
         )
-    broken = int((~logits.isfinite()).any(1).sum())
-    if broken:
-        raise InputError(
-            f"the network's logits are nan or infinite for {broken} of the first {len(images)} images: "
-            "its weights are broken, or 16-bit arithmetic is too coarse for it (--amp none)"
-        )
+    check_finite(logits, "the first ")
     if are_probabilities(logits):
         raise InputError("the network gives probabilities: expected logits, so take off its last softmax")
+
+
+def check_finite(logits: Tensor, which: str = "") -> None:
+    """Raise InputError if a row of `logits` (N, classes) is not finite. which: words before N in the message."""
+    broken = int((~logits.isfinite()).any(1).sum())  # synchronises
+    if broken:
+        raise not_finite(f"{broken} of {which}{len(logits)} images")
+
+
+def not_finite(images: str) -> InputError:
+    """The error about a network whose logits are nan or infinite for `images`, in words."""
+    return InputError(
+        f"the network's logits are nan or infinite for {images}: "
+        "its weights are broken, or 16-bit arithmetic is too coarse for it (--amp none)"
+    )
 
 
 def are_probabilities(logits: Tensor) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from math import isqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError, install_command
+from apr_dali.eval.checks import check_finite
 from apr_dali.eval.pictures import new_figure, png_of
 
 _NAMED = 12  # layers in an error
@@ -45,54 +48,155 @@ def joined(parts: Iterable[Looks]) -> Looks:
     )
 
 
-def target_layer(model: nn.Module, images: Tensor, name: str | None = None) -> tuple[str, nn.Module]:
-    """The layer to look at with its name: by default the last whose output is a map (N, C, h, w) of more than a value.
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The layer to look at: its name, and what makes maps (N, C, h, w) of its output."""
 
-    images: any (N, C, H, W) that the model takes. Raises InputError if no layer has that name, naming the nearest, or
-    the layer asked for, or every layer, gives no such map.
+    name: str
+    layer: nn.Module
+    mapped: Callable[[Tensor], Tensor]
+
+
+def target_layer(model: nn.Module, images: Tensor, name: str | None = None) -> Target:
+    """The layer to look at: by default the last whose output is a map of more than a value.
+
+    Maps are (N, C, h, w), or have their channels last. Transformers whose tokens are known to be those of patches in
+    their order are looked at before the last attention, as grad-cam's authors do; other tokens are refused.
+
+    images: any (N, C, S, S) that the model takes. Raises InputError if no layer has that name, naming the nearest, or
+    the layer asked for, or every layer, gives no map.
     """
     layers = dict(model.named_modules())
     if name is not None and name not in layers:
         near = difflib.get_close_matches(name, [known for known in layers if known], n=_NAMED, cutoff=0.0)
         raise InputError(f"no layer {name!r}; the nearest of {len(layers) - 1}: {', '.join(near)}")
-    mapped: list[str] = []
+    tokens = _tokens_of(model)
+    shapes = _shapes(model, layers, images)
+    maps = {found: mapped for found, shape in shapes if (mapped := _mapped(shape, tokens)) is not None}
+    if name is None:
+        name = _last_map(shapes, maps) if tokens is None else tokens.layer
+    if name not in maps:
+        raise InputError(f"the layer {name!r} gives no map (N, C, h, w): choose a convolution or a block of them")
+    return Target(name, layers[name], maps[name])
 
-    def note(found: str) -> None:
-        mapped.append(found)
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The tokens of a family of transformers. layer: where to look. prefix: how many are before the patches'."""
+
+    layer: str
+    prefix: int
+
+
+def _tokens_of(model: nn.Module) -> _Tokens | None:
+    """Of the families that grad-cam's reshape transforms are made for; None for all others."""
+    from torchvision.models import VisionTransformer
+
+    if isinstance(model, VisionTransformer):
+        return _Tokens(f"encoder.layers.{_last(model.encoder.layers)}.ln_1", 1)
+    try:
+        from timm.models import beit, eva, levit, mlp_mixer, vision_transformer
+    except ImportError:
+        return None
+    if isinstance(model, (vision_transformer.VisionTransformer, beit.Beit, eva.Eva, mlp_mixer.MlpMixer)):
+        return _Tokens(f"blocks.{_last(model.blocks)}.norm1", getattr(model, "num_prefix_tokens", 0))
+    if isinstance(model, levit.Levit) and not model.use_conv:
+        return _Tokens(f"stages.{_last(model.stages)}", 0)
+    return None
+
+
+def _last(blocks: Any) -> str:
+    return [name for name, _ in blocks.named_children()][-1]
+
+
+def _shapes(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """The layers that give a tensor of these images, in the order in which they do, with its shape."""
+    found: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim and len(output) == len(images):
+            found.append((name, tuple(output.shape)))
 
     hooks = [
-        layer.register_forward_hook(lambda _, __, output, found=found: note(found) if _is_map(output) else None)
-        for found, layer in layers.items()
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, layer in layers.items()
     ]
     with torch.no_grad():
         model(images)
     for hook in hooks:
         hook.remove()
-    if name is not None and name not in mapped:
-        raise InputError(f"the layer {name!r} gives no map (N, C, h, w): choose a convolution or a block of them")
-    if not mapped:
-        raise InputError("no layer gives a map (N, C, h, w): Grad-CAM needs a convolutional network")
-    return name or mapped[-1], layers[name or mapped[-1]]
+    return found
 
 
-def _is_map(output: object) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] * output.shape[-2] > 1
+def _mapped(shape: tuple[int, ...], tokens: _Tokens | None) -> Callable[[Tensor], Tensor] | None:
+    """What makes a map of an output of this shape; None where that is none.
 
-
-def looks(model: nn.Module, layer: nn.Module, images: Tensor, targets: NDArray[np.int64]) -> Looks:
-    """Grad-CAM of the outputs `targets` (N,) at `layer`, for images (N, C, H, W) as the model takes them.
-
-    The maps are scaled to the size of the images and each to 0..1, by the package grad-cam.
+    Images are squares and so are their maps, by which channels that come last are told from those that come first.
     """
+    if len(shape) == 4 and shape[2] == shape[3] > 1:
+        # Behind the patches, squares are attention between tokens.
+        return (lambda output: output) if tokens is None else None
+    if len(shape) == 4 and shape[1] == shape[2] > 1:
+        return lambda output: _laid_out(output.flatten(1, 2), shape[1])
+    if len(shape) == 3 and tokens is not None:
+        side = isqrt(max(0, shape[1] - tokens.prefix))
+        if side > 1 and side**2 + tokens.prefix == shape[1]:
+            return lambda output: _laid_out(output[:, tokens.prefix :], side)
+    return None
+
+
+def _laid_out(patches: Tensor, side: int) -> Tensor:
+    """Tokens of patches (N, side · side, C) as maps (N, C, side, side)."""
+    from pytorch_grad_cam.utils.reshape_transforms import swinT_reshape_transform
+
+    maps: Tensor = swinT_reshape_transform(patches, side, side)
+    return maps
+
+
+def _last_map(shapes: list[tuple[str, tuple[int, ...]]], maps: Collection[str]) -> str:
+    """The last layer that gives a map, unless the network turns it into tokens that we do not know."""
+    last = max((n for n, (name, _) in enumerate(shapes) if name in maps), default=None)
+    if last is None:
+        raise InputError("no layer gives a map (N, C, h, w): Grad-CAM needs a convolutional network")
+    behind = next((name for name, shape in shapes[last + 1 :] if len(shape) == 3 and shape[1] > 1), None)
+    if behind is not None:
+        raise InputError(
+            f"the last map, of {shapes[last][0]!r}, becomes tokens in {behind!r}, and how this family lays them out is "
+            "not known: name a layer before them with --layer"
+        )
+    return shapes[last][0]
+
+
+def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.int64]) -> Looks:
+    """Grad-CAM of the outputs `targets` (N,) at the layer `target`, for images (N, C, H, W) as the model takes them.
+
+    The maps are scaled to the size of the images and each to 0..1, by the package grad-cam. Raises InputError where no
+    output depends on the layer's map.
+    """
+    images = images.contiguous()
     try:
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:
         raise InputError(f"this needs the package grad-cam: {install_command('eval')}") from error
-    with GradCAM(model=model, target_layers=[layer]) as cam:
-        maps = cam(input_tensor=images, targets=[ClassifierOutputTarget(int(target)) for target in targets])
+    matters: list[bool] = []
+
+    def shield(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        # What comes next may work in place, as DenseNet's last ReLU does: on a copy, not on what grad-cam keeps.
+        copy = output.clone()
+        copy.register_hook(lambda gradient: matters.append(bool(target.mapped(gradient).any())))
+        return copy
+
+    with GradCAM(model=model, target_layers=[target.layer], reshape_transform=target.mapped) as cam:
+        hook = target.layer.register_forward_hook(shield)
+        maps = cam(input_tensor=images.contiguous(), targets=[ClassifierOutputTarget(int(one)) for one in targets])
+        hook.remove()
+    if not any(matters):
+        raise InputError(f"no answer depends on the map of {target.name!r}: choose a layer before it")
     with torch.no_grad():
-        confidence, answers = model(images).float().softmax(1).max(1)
+        logits = model(images).float()
+    check_finite(logits)
+    confidence, answers = logits.softmax(1).max(1)
     return Looks(maps, answers.cpu().numpy(), confidence.cpu().numpy())
 
 

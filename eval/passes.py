@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from apr_dali.eval.checks import not_finite
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.eval.state import State
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """(images, targets): images (N, C, H, W) as the network takes them, targets int64 (N,)."""
+
+_SOUND = "whether the logits are finite"
 
 # With the clock time of the end, which a person plans by, beside the rate.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{rate_fmt}, ends {eta:%a %H:%M}]"
@@ -58,6 +62,7 @@ def evaluate_each(
 ) -> dict[str, CleanResult]:
     """Accuracy on each of `sources`; those that `state` has are not run again, the others are kept there.
 
+    Raises InputError for a set on which the network's loss is not finite: its accuracy would be that of some images.
     Shows a progress bar on the first process where stderr is a terminal. Processes share the work as in
     `apr_dali.eval.clean.evaluate`.
     """
@@ -68,6 +73,9 @@ def evaluate_each(
             bar.set_description(source.name)
             with source.open() as batches:
                 result = evaluate(model, counted(batches, bar), device, amp)
+            # Over all processes: all of them end here, or none.
+            if not math.isfinite(result.loss):
+                raise not_finite(f"some of the {result.images} images of {source.name}")
             state.put(source.name, asdict(result))
     return {source.name: CleanResult(**state.get(source.name)) for source in sources}
 
@@ -100,19 +108,27 @@ def collect(
     Args:
         model, batches, device, amp: as for `apr_dali.eval.clean.evaluate`; each process has the next part of the set.
         functions: of (logits float32 (N, classes), targets int64 (N,)), each gives (N, …).
+
+    Raises:
+        InputError: if a logit is nan or infinite.
     """
     training = model.training
     model.eval()
     device = torch.device(device)
-    values: dict[str, list[NDArray[Any]]] = {name: [] for name in functions}
+    every = {**functions, _SOUND: lambda logits, _: logits.isfinite().all(1)}
+    values: dict[str, list[NDArray[Any]]] = {name: [] for name in every}
     for images, targets in batches:
         with torch.autocast(device.type, amp or torch.bfloat16, enabled=amp is not None):
             logits = model(images.to(device, non_blocking=True))
-        for name, function in functions.items():
+        for name, function in every.items():
             found = function(logits.float(), targets.to(device, non_blocking=True))
             values[name].append(found.cpu().numpy())  # synchronises
     model.train(training)
-    return _gathered({name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()})
+    gathered = _gathered({name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()})
+    sound = gathered.pop(_SOUND)
+    if not sound.all():
+        raise not_finite(f"{int((~sound).sum())} of {len(sound)} images")
+    return gathered
 
 
 def _gathered(values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

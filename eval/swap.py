@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from apr_dali.backend import recombine
 from apr_dali.errors import InputError
+from apr_dali.eval.checks import check_finite
 
 
 @dataclass(frozen=True)
@@ -63,38 +64,32 @@ def count_followed(
 
 def follow(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    phase_of: Tensor,
+    amplitude_of: Tensor,
     *,
     mean: Sequence[float] = (0.0, 0.0, 0.0),
     std: Sequence[float] = (1.0, 1.0, 1.0),
     device: torch.device | str = "cpu",
     amp: torch.dtype | None = None,
     axes: str = "chw",
-    seed: int = 0,
     batch_size: int = 128,
 ) -> Followed:
-    """What a network follows in random pairs of a set: each image gives the phase once and the amplitude once.
+    """What a network follows in pairs of images, of one set or across two as in Fig. 3.
 
     Images are mixed in 0..1 and not clipped, as APR-P gives them to a network in training. Each image's own answer, not
     its label, is what a mix is compared with: a network that is wrong about an image can still follow it.
 
     Args:
         model, mean, std, device, amp, batch_size: as for `apr_dali.eval.fourier.heatmap`.
-        batches: (images, targets): images float (N, C, H, W) in 0..1; the targets are not looked at.
+        phase_of, amplitude_of: float (N, C, H, W) in 0..1 each; image n of the one is mixed with image n of the other.
         axes: what is transformed together, see `apr_dali.recombine`.
-        seed: of the pairs.
     """
-    images = torch.cat([images for images, _ in batches])
-    partner = torch.from_numpy(partners(len(images), seed))
-    given = (mean, std, device, amp)
-    own, mixed = [], []
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size].to(device)
-        others = images[partner[start : start + batch_size]].to(device)
-        own.append(probabilities(model, part, *given).argmax(1))
-        mixed.append(probabilities(model, recombine(part, others, axes), *given).argmax(1))
-    answers, answers_mixed = (torch.cat(found).cpu().numpy() for found in (own, mixed))
-    return count_followed(answers, answers[partner.numpy()], answers_mixed)
+    answers: list[list[Tensor]] = [[], [], []]
+    for start in range(0, len(phase_of), batch_size):
+        first, second = (images[start : start + batch_size].to(device) for images in (phase_of, amplitude_of))
+        for images, found in zip((first, second, recombine(first, second, axes)), answers, strict=True):
+            found.append(probabilities(model, images, mean, std, device, amp).argmax(1))
+    return count_followed(*(torch.cat(found).cpu().numpy() for found in answers))
 
 
 @torch.no_grad()
@@ -114,4 +109,5 @@ def probabilities(
     with torch.autocast(images.device.type, amp or torch.bfloat16, enabled=amp is not None):
         logits = model((images - centre) / spread)
     model.train(training)
+    check_finite(logits)
     return logits.float().softmax(1)

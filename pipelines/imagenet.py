@@ -173,14 +173,16 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)
     images = fn.decoders.image(encoded, **_decoder(graph))
+    padding: dict[str, Any] = {}
     if graph.scaling is not None:
-        resized = round(graph.image_size * graph.scaling.over_crop)
-        # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
-        height, width = height * resized // shorter, width * resized // shorter
+        height, width = _resized(height, width, shorter, graph.scaling, graph.image_size)
         images = resize(images, fn.cast(fn.stack(height, width), dtype=types.FLOAT), graph.scaling.filter)
+        if graph.scaling.geometry == "border" or graph.scaling.over_crop < 1:
+            border = graph.scaling.border(graph.recipe.mean)[: graph.in_chans]
+            padding = {"out_of_bounds_policy": "pad", "fill_values": list(border)}
     corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
-    images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1))
+    images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
     return normalise(in_color(images, graph), graph.recipe, graph.dtype), labels
 
 
@@ -189,11 +191,25 @@ def in_color(images: DataNode, graph: Graph) -> DataNode:
     return fn.cat(images, images, images, axis=2) if graph.in_chans == 1 else images
 
 
+def _resized(height: DataNode, width: DataNode, shorter: DataNode, scaling: Scaling, size: int) -> tuple[Any, Any]:
+    """`scaling.resized` of images, in the graph."""
+    side = round(size * scaling.over_crop)
+    if scaling.geometry == "squash":
+        return shorter * 0 + side, shorter * 0 + side
+    if scaling.geometry == "border":
+        longer = math.max(height, width)
+        # length · side / longer, rounded.
+        return (2 * side * height + longer) // (2 * longer), (2 * side * width + longer) // (2 * longer)
+    # torchvision cuts the longer side's length down to a whole number; DALI's resize_shorter rounds.
+    return height * side // shorter, width * side // shorter
+
+
 def _centre(margin: DataNode) -> DataNode:
-    """margin / 2 rounded half to even, which is where torchvision's centre crop begins."""
-    half = margin // 2
-    odd_margin, odd_half = margin - 2 * half, half - 2 * (half // 2)
-    return half + odd_margin * odd_half
+    """margin / 2 rounded half to even, where torchvision's centre crop begins; half the padding, if it is negative."""
+    inside, outside = math.max(margin, 0), math.max(0 - margin, 0)
+    half = inside // 2
+    odd_margin, odd_half = inside - 2 * half, half - 2 * (half // 2)
+    return half + odd_margin * odd_half - outside // 2
 
 
 def pair_scales(recipe: AprRecipe) -> dict[str, Any]:

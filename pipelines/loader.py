@@ -500,5 +500,8 @@ def _checksum(weights: NDArray[np.float64] | None) -> int | None:
 
 def _graph_settings(graph: imagenet.Graph | cifar.Graph) -> dict[str, Any]:
     settings = asdict(graph) | {"recipe": repr(graph.recipe)}
+    if settings.get("scaling", {}).get("geometry") == "center":
+        # The only one when older states were written.
+        del settings["scaling"]["geometry"]
     # How it is computed may change: on another machine, say.
     return {key: value for key, value in settings.items() if key not in ("backend", "threads", "hw_decoder_load")}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from eval_sets import network, random_levels, write_levels
+from PIL import Image
 from pyautoattack import AutoAttack
 from sklearn.datasets import load_digits
 from torch import nn
@@ -14,6 +15,8 @@ from apr_dali import cli
 from apr_dali.commands import session
 from apr_dali.commands.adversarial import in_unit_range
 from apr_dali.commands.networks import Network
+from apr_dali.data.arrays import load_set
+from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
 from apr_dali.eval import adversarial
 from apr_dali.eval.adversarial import Attack, Normalised, attack_batch, check_attackable, robust_accuracy
@@ -181,3 +184,95 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert (answers == targets).double().mean().item() == pytest.approx(result["robust"])
     assert result["robust"] < result["clean"]
     assert "40/255" in capsys.readouterr().out
+
+
+# ---- networks of 32×32 pixels ----------------------------------------------------------------------------------------
+
+
+class Channelwise(nn.Module):
+    """Logits from means over 8×8 pixels; like ConvNeXt's or Swin's its first step is on images with channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(3, 3)
+        self.head = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(3 * 64, 10))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.mix(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A network that knows the digits at 32×32, and a folder with two test images of each."""
+    parts = {split: load_set("digits", split) for split in ("train", "val")}
+    torch.manual_seed(0)
+    made = network(32, Channelwise(), parts["val"].classes)
+    normalised = Normalised(made.model, made.mean, made.std)
+    images, labels = (torch.from_numpy(part) for part in (parts["train"].images[::3], parts["train"].labels[::3]))
+    optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(normalised(images.permute(0, 3, 1, 2) / 255), labels).backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("digits")
+    for label in range(10):
+        (folder / str(label)).mkdir()
+        for n, image in enumerate(parts["val"].images[parts["val"].labels == label][:2]):
+            Image.fromarray(image).save(folder / str(label) / f"{n}.png")
+    return made, folder
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("version", ["standard", "apgd-dlr", "apgd-t"])
+def test_the_command_on_digits_against_the_package_itself(small, version, monkeypatch, tmp_path):
+    made, folder = small
+    monkeypatch.setattr(session, "load_network", lambda *_: made)
+    given = ["--data", folder, "--version", version, "--epsilon", EPSILON, "--seed", 5, "--keep"]
+    options = ["--output", tmp_path / "out", "--device", "cpu"]
+    assert cli.main(["eval", "autoattack", "m", *map(str, [*given, *options])]) == 0
+    result = json.loads((tmp_path / "out" / "autoattack.json").read_text())["result"]
+    # As the package's own users do it: one contiguous tensor of images in 0..1, in the order of their names.
+    files = sorted(folder.glob("*/*.png"))
+    images = torch.stack([torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255 for file in files])
+    labels = torch.tensor([int(file.parent.name) for file in files])
+    model = Normalised(made.model, made.mean, made.std).eval().requires_grad_(False)
+    attacker = AutoAttack(
+        model, norm="Linf", eps=EPSILON, seed=5, version="standard" if version == "standard" else "plus"
+    )
+    if version not in adversarial.VERSIONS:
+        attacker.attacks_to_run = [version]
+    expected, answers = attacker.run_standard_evaluation(images.contiguous(), labels, batch_size=len(images))
+    (kept,) = (tmp_path / "out" / "adversarial").glob("*.npy")
+    # Taken back from what the network takes, images are those of the files but for a rounding.
+    torch.testing.assert_close(torch.from_numpy(np.load(kept)), expected, atol=1e-4, rtol=0)
+    assert result["images"] == 20
+    assert result["robust"] == pytest.approx((answers == labels).double().mean().item())
+    assert 0 < result["robust"] < result["clean"], "an attack that fools all or none shows nothing"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "square"])
+def test_images_in_any_order_in_memory(small, name, norm):
+    made, folder = small
+    images, labels = open_images(folder)
+    images = torch.from_numpy(images[::4]).permute(0, 3, 1, 2) / 255
+    labels = torch.from_numpy(labels[::4])
+    assert not images.is_contiguous()
+    model = Normalised(made.model, made.mean, made.std).eval().requires_grad_(False)
+    attack = Attack(name, norm, {"l2": 1.0, "l1": 12.0}[norm])
+    counts, found = attack_batch(model, images, labels, attack, seed=0)
+    expected, same = attack_batch(model, images.contiguous(), labels, attack, seed=0)
+    assert counts == expected
+    assert torch.equal(found, same)
+    assert found.is_contiguous()
+
+
+def test_logits_that_are_not_finite_are_not_attacked(digits):
+    model, images, labels = digits
+
+    def broken(given: torch.Tensor) -> torch.Tensor:
+        return torch.where(given.flatten(1).sum(1, keepdim=True) == images[3].sum(), torch.nan, model(given))
+
+    with pytest.raises(InputError, match="nan or infinite for 1 of 30 images"):
+        attack_batch(broken, images, labels, Attack(), 0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from eval_sets import LEVELS, Brightness, network, packed, write_levels
 from PIL import Image
@@ -13,6 +14,7 @@ from apr_dali.commands import session as sessions
 from apr_dali.commands.analyses import common, small_network
 from apr_dali.commands.session import Session
 from apr_dali.commands.sources import Feeding
+from apr_dali.config import Scaling
 from apr_dali.data.arrays import load_set
 from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
@@ -42,7 +44,7 @@ def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
     with common.open_subject(parsed("--output", str(tmp_path))) as again:
         samples = common.load_samples(again, None, 1000)
         right = (common.answers(again, samples.images).argmax(1) == samples.labels).mean()
-    assert capsys.readouterr().out == ""
+    assert "training wrn" not in capsys.readouterr().out
     assert again.network.fingerprint == first.network.fingerprint
     # A tenth would be chance.
     assert right > 0.15
@@ -147,10 +149,54 @@ def test_another_network_gets_the_same_images(brightness, digits_checkpoints, mo
     other = network(model=Brightness())
     monkeypatch.setattr("apr_dali.commands.networks.load_network", lambda *a, **k: asked.append((a, k)) or other)
     found = common.other_network(brightness, digits_checkpoints[0])
-    assert asked == [((digits_checkpoints[0],), {"image_size": 40})]
+    assert asked == [((digits_checkpoints[0],), {"image_size": 40, "classes": None})]
     assert found.model is other.model
     assert found.feeding.network is other
     assert (found.output, found.group) == (brightness.output, brightness.group)
+
+
+def seeing(brightness, **given) -> Session:
+    """The session with a network that sees images in another way."""
+    made = replace(brightness.network, **given)
+    return replace(brightness, network=made, feeding=replace(brightness.feeding, network=made))
+
+
+@pytest.mark.parametrize("geometry", ["center", "squash", "border"])
+def test_photographs_and_folders_are_cut_as_evaluation_does(brightness, tmp_path, photos, geometry):
+    session = seeing(brightness, scaling=Scaling(0.8, "bicubic", geometry), mean=(0.5, 0.2, 0.7))
+    shapes = [(90, 130), (120, 70), (40, 40)]
+    for number, (height, width) in enumerate(shapes):
+        (tmp_path / "set" / "dark").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photos[1][:height, :width]).save(tmp_path / "set" / "dark" / f"{number}.png")
+    by_pillow = np.stack([common.as_seen(session, Image.fromarray(photos[1][:h, :w])) for h, w in shapes]).astype(int)
+    (tmp_path / "set" / "grey").mkdir()
+    Image.fromarray(photos[0]).save(tmp_path / "set" / "grey" / "0.png")
+    by_dali = common.load_samples(session, str(tmp_path / "set"), 4).images[:3]
+    assert np.abs(by_pillow - by_dali).mean() < tolerances.RESIZE_LEVELS / 4
+    corner = by_pillow[0][0, 0].tolist()
+    assert corner == {"center": [0, 0, 0], "squash": [0, 0, 0], "border": [128, 51, 178]}[geometry]
+
+
+def test_a_second_network_says_that_it_gets_the_firsts_images(brightness, monkeypatch, capsys):
+    other = replace(network(model=Brightness()), scaling=Scaling(1.0, "bicubic"), seen_from="timm's configuration")
+    monkeypatch.setattr("apr_dali.commands.networks.load_network", lambda *_, **__: other)
+    found = common.other_network(brightness, "other")
+    assert found.network.scaling == brightness.network.scaling
+    told = capsys.readouterr().out
+    assert "shorter side scaled to 46 (bilinear), middle 40×40, values in 0..1 less (0.5, 0.5, 0.5)" in told
+    assert "cut as for brightness, not as timm's configuration says" in told
+
+
+def test_a_network_of_folders_at_32_pixels_scales_their_images(brightness, tmp_path):
+    (tmp_path / "set" / "dark").mkdir(parents=True)
+    Image.new("RGB", (50, 60), (40, 40, 40)).save(tmp_path / "set" / "dark" / "0.png")
+    session = seeing(brightness, image_size=32, from_folders=True)
+    assert common.load_samples(session, str(tmp_path / "set"), 10).images.shape == (1, 32, 32, 3)
+    small = seeing(brightness, image_size=32)
+    with pytest.raises(InputError, match="expected 32×32 pixels, got 50×60"):
+        common.load_samples(small, str(tmp_path / "set"), 10)
+    assert "images of" not in session.network.seen
+    assert small.network.seen.startswith("of 32×32 as they are")
 
 
 @pytest.mark.parametrize(("count", "limit", "taken"), [(6, 4, [0, 1, 3, 4]), (3, 10, [0, 1, 2]), (5, 1, [0])])

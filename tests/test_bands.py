@@ -28,6 +28,7 @@ from apr_dali.training.distributed import start
 
 SCRIPT = Path(__file__).parents[1] / "train_cifar.py"
 CELLS = [Spectrum(amplitude, phase) for amplitude in BANDS for phase in BANDS]
+PUBLISHED = [replace(cell, outside=1) for cell in CELLS if cell.phase != "full"]
 
 
 @pytest.fixture(params=[(12, 16), (7, 9), (8, 5)], ids=str)
@@ -66,15 +67,16 @@ def by_definition(image: np.ndarray, spectrum: Spectrum) -> np.ndarray:
             where = np.searchsorted(spectrum.radii, np.sqrt(fy**2 + fx**2))
             band = ("low", "band", "high")[where]
             amplitude = abs(full[v, u]) if spectrum.amplitude in ("full", band) else 1.0
-            turn = full[v, u] / abs(full[v, u]) if spectrum.phase in ("full", band) else 1.0
-            full[v, u] = amplitude * turn
+            phase = np.angle(full[v, u]) if spectrum.phase in ("full", band) else spectrum.outside
+            full[v, u] = amplitude * np.exp(1j * phase)
         made = np.fft.ifft2(full)
-        np.testing.assert_allclose(made.imag, 0, atol=1e-12)
+        if not spectrum.outside:
+            np.testing.assert_allclose(made.imag, 0, atol=1e-12)
         planes.append(made.real)
     return np.stack(planes)
 
 
-@pytest.mark.parametrize("spectrum", CELLS, ids=str)
+@pytest.mark.parametrize("spectrum", [*CELLS, *PUBLISHED], ids=str)
 def test_numpy_and_torch_do_what_the_paper_says(spectrum, image):
     spectrum = replace(spectrum, radii=(0.15, 0.32))
     expected = by_definition(image, spectrum)
@@ -82,6 +84,14 @@ def test_numpy_and_torch_do_what_the_paper_says(spectrum, image):
     np.testing.assert_allclose(in_torch.banded(torch.from_numpy(image), spectrum).numpy(), expected, atol=1e-10)
     if str(spectrum) != "amplitude=full,phase=full":
         assert np.abs(expected - image).max() > 1e-2
+
+
+def test_a_phase_of_1_outside_is_an_amplitude_of_its_cosine(image):
+    """What docs say of the paper's words, with all amplitudes kept: no other phase, and less of what is outside."""
+    ours, theirs = (banded(image, Spectrum(phase="low", outside=outside)) for outside in (0, 1))
+    inside = band_pass(ours, "low")
+    np.testing.assert_allclose(theirs, inside + np.cos(1) * (ours - inside), atol=1e-12)
+    assert np.abs(theirs - ours).max() > 1e-2
 
 
 def test_nothing_has_the_phase_0():
@@ -97,6 +107,8 @@ def test_nothing_has_the_phase_0():
         ("amplitude=blue", RADII, "amplitude must be one of full, low, band, high, got 'blue'"),
         ("phase=low,phase=low", RADII, "each name once"),
         ("colour=low", RADII, "given as amplitude=low,phase=full"),
+        ("phase=low,outside=2", RADII, "outside must be the phase 0 or 1, got '2'"),
+        ("phase=full,outside=1", RADII, "outside=1 changes nothing with phase=full"),
         ("low", RADII, "given as amplitude=low,phase=full"),
         ("phase=low", (0.3, 0.2), "two rising numbers .* got 0.3, 0.2"),
         ("phase=low", (0.3,), "two rising numbers"),
@@ -111,7 +123,9 @@ def test_bad_spectra(text, radii, told):
 
 def test_a_spectrum_is_what_is_written():
     assert Spectrum.parse("phase=low") == Spectrum("full", "low")
-    assert [Spectrum.parse(str(cell)) for cell in CELLS] == CELLS
+    assert [Spectrum.parse(str(cell)) for cell in (*CELLS, *PUBLISHED)] == [*CELLS, *PUBLISHED]
+    assert [str(cell) for cell in PUBLISHED[:1]] == ["amplitude=full,phase=low,outside=1"]
+    assert Spectrum.parse("phase=low,outside=0") == Spectrum("full", "low")
     assert in_band(np.array([0.125, 0.126, 0.25, 0.251]), "band").tolist() == [False, True, True, False]
 
 
@@ -169,13 +183,15 @@ def test_a_checkpoint_sees_what_it_was_trained_on(aug, train, tree):
     # Validation sees the same: its result is that of the whole model.
     row = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()][-1]
     assert row["top1"] == pytest.approx(float((answers.argmax(1).numpy() == part.labels).mean()))
-    for other in ([], ["--spectrum", "amplitude=low"], ["--spectrum", "phase=low", "--radii", "0.2", "0.4"]):
+    for other in (["--spectrum", "amplitude=high"], ["--spectrum", "phase=low", "--radii", "0.2", "0.4"]):
         status, _, errors = train("--aug", aug, *other, "--eval-only", "run/latest.pt")
         assert status == 2
         assert "is a checkpoint of cifar/wrn-16-1 seeing" in errors
-    status, told, errors = train(*seen, "--eval-only", "run/latest.pt")
-    assert status == 0, errors
-    assert f"top-1 {row['top1']:.2%}" in told
+    # What is not given is the checkpoint's.
+    for given in (seen, []):
+        status, told, errors = train(*given, "--eval-only", "run/latest.pt")
+        assert status == 0, errors
+        assert f"top-1 {row['top1']:.2%}" in told
 
 
 @pytest.mark.parametrize(
@@ -245,6 +261,47 @@ def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "out" / "bands.json").read_text())["result"] == record["result"]
     assert cli.main([*given, "--seed", "1"]) == 2
     assert "seed 0, now 1" in capsys.readouterr().err
+
+
+def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
+    asked = []
+
+    def fit(trained, options, _, **more):
+        asked.append((options, more))
+        return create_model("cifar/wrn-16-1", len(trained.classes)).eval()
+
+    monkeypatch.setattr(small_network, "fit", fit)
+    given = ["analyze", "bands", "--recipe", "paper", "--outside", "1", "--dataset", "folder", "--data", str(tree)]
+    given += ["--threads", "1", "--device", "cpu", "--output", str(tmp_path / "out")]
+    assert cli.main(given) == 0
+    assert all(more == {"as_published": True} for _, more in asked)
+    # What is asked for holds, the rest is the paper's.
+    expected = CifarOptions(dataset="folder", model="resnet18", epochs=200, batch_size=128, lr=0.1, threads=1)
+    assert asked[0][0] == replace(expected, spectrum="amplitude=full,phase=full")
+    assert [options.spectrum for options, _ in asked[1:3]] == [
+        "amplitude=full,phase=low,outside=1",
+        "amplitude=full,phase=band,outside=1",
+    ]
+    settings = json.loads((tmp_path / "out" / "bands.json").read_text())["settings"]
+    assert (settings["recipe"], settings["outside"]) == ("paper", 1)
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+@pytest.mark.parametrize("dataset", ["folder", "digits"])
+def test_flips_and_steps_of_the_learning_rate(dataset, as_published, tree, monkeypatch):
+    rates, flips = [], []
+    rate, loader = small_network.set_learning_rate, small_network.CifarLoader
+    monkeypatch.setattr(small_network, "set_learning_rate", lambda o, value: rates.append(value) or rate(o, value))
+    monkeypatch.setattr(small_network, "CifarLoader", lambda *a, **k: flips.append(k["flip"]) or loader(*a, **k))
+    given = {"dataset": dataset, "model": "wrn-16-1", "epochs": 2, "batch_size": 16, "lr": 0.04, "threads": 1}
+    options = CifarOptions(**given, lr_steps=(1,), lr_factor=0.5)
+    with start("cpu") as group:
+        small_network.fit(load_set("folder", "train", tree, 8), options, group, as_published=as_published)
+    assert flips == [as_published and dataset != "digits"]
+    if as_published:
+        assert rates == [0.04] * 3 + [0.02] * 3
+    else:
+        assert rates == pytest.approx([0.04 * (n + 1) / 10 * (1 - n / 6) for n in range(6)])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from apr_dali.data import arrays
+from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
 
 NAMES = {"cifar10": ["plane", "car"], "cifar100": ["apple", "bear"]}
@@ -36,7 +37,8 @@ def made(dataset: str, root: Path, monkeypatch) -> np.ndarray:
             parts[split].append((name, md5))
     files["meta"], md5 = pickled({facts.names_key: NAMES[dataset]})
     small = replace(facts, parts=parts, meta=("meta", md5))
-    monkeypatch.setattr(arrays, "archive", lambda _: small)
+    published = arrays.archive
+    monkeypatch.setattr(arrays, "archive", lambda name: small if name == dataset else published(name))
     (root / facts.folder).mkdir()
     with tarfile.open(root / facts.filename, "w:gz") as tar:
         for name, raw in files.items():
@@ -67,6 +69,27 @@ def test_cifar_is_read(dataset, packed, tmp_path, monkeypatch):
     assert (train.labels.tolist(), val.labels.tolist()) == ([1, 0, 1, 0], [1, 0])
     assert train.classes == tuple(NAMES[dataset])
     assert len(val) == 2
+
+
+@pytest.mark.parametrize("given", ["parent", "folder", "renamed folder", ".tar.gz"])
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_an_archive_is_found_where_it_lies(dataset, given, tmp_path, monkeypatch):
+    expected = made(dataset, tmp_path, monkeypatch)
+    small = arrays.archive(dataset)
+    (tmp_path / small.folder).rename(tmp_path / "mine")
+    path = {
+        "parent": tmp_path,
+        "folder": tmp_path / small.folder,
+        "renamed folder": tmp_path / "mine",
+        ".tar.gz": tmp_path / small.filename,
+    }[given]
+    if given == "folder":
+        (tmp_path / "mine").rename(path)
+    np.testing.assert_array_equal(arrays.load_set(dataset, "train", path).images, expected)
+    images, labels = open_images(path)
+    np.testing.assert_array_equal(images, arrays.load_set(dataset, "val", tmp_path).images)
+    assert labels.tolist() == [1, 0]
+    arrays.download(dataset, path)
 
 
 def test_published_facts():
@@ -116,6 +139,30 @@ def test_a_file_missing_from_the_extracted_folder_is_named(tmp_path, monkeypatch
     (tmp_path / arrays.archive("cifar10").folder / "meta").unlink()
     with pytest.raises(InputError, match=r"meta cannot be read \(No such file"):
         arrays.load_set("cifar10", "val", tmp_path)
+
+
+def test_two_archives_in_one_folder_are_no_set(tmp_path):
+    for dataset in ("cifar10", "cifar100"):
+        (tmp_path / arrays.archive(dataset).folder).mkdir()
+    with pytest.raises(InputError, match=r"holds cifar10 and cifar100: give the folder or the \.tar\.gz of one"):
+        open_images(tmp_path)
+    # Of an empty folder nothing is passed on that another library advises.
+    with pytest.raises(InputError, match=r"test_batch cannot be read \(No such file.*extract the archive again"):
+        open_images(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"notes\.txt is no set of 32×32 images: expected a folder"):
+        open_images(tmp_path / "notes.txt")
+
+
+def test_digits_by_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images, labels = open_images("digits")
+    expected = arrays.load_set("digits", "val")
+    np.testing.assert_array_equal(images, expected.images)
+    np.testing.assert_array_equal(labels, expected.labels)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(InputError, match="holds no image"):
+        open_images("digits")
 
 
 def test_a_refused_download_says_what_to_do(tmp_path, monkeypatch):

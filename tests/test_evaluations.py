@@ -27,6 +27,7 @@ from torch import nn
 from apr_dali import cli
 from apr_dali.commands import session
 from apr_dali.commands.sources import Feeding
+from apr_dali.data.arrays import load_set
 from apr_dali.data.corruption_sets import open_corruption_arrays
 from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
@@ -261,6 +262,22 @@ def test_bad_arrays_are_named(tmp_path, name, array, message):
         open_corruption_arrays(tmp_path / "cifar", 3)
 
 
+def test_labels_of_one_severity_and_clean_images_beside(tmp_path):
+    images, labels = write_arrays(tmp_path / "cifar")
+    published = open_corruption_arrays(tmp_path / "cifar", 3)
+    np.save(tmp_path / "cifar" / "labels.npy", labels[:10])
+    np.save(tmp_path / "cifar" / "original.npy", images["fog"][:10])
+    with pytest.warns(UserWarning, match=r"left out .*original\.npy: clean images are no corruption"):
+        found = open_corruption_arrays(tmp_path / "cifar", 3)
+    np.testing.assert_array_equal(found.labels, published.labels)
+    assert list(found.images) == ["fog", "snow"]
+    np.testing.assert_array_equal(found.severity("snow", 4), images["snow"][30:40])
+    # Where the arrays do not agree, none of them says what the labels are of.
+    np.save(tmp_path / "cifar" / "snow.npy", images["snow"][:10])
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(InputError, match="must have the same labels"):
+        open_corruption_arrays(tmp_path / "cifar", 3)
+
+
 def test_a_cut_off_array_is_named(tmp_path):
     write_arrays(tmp_path / "cifar")
     path = tmp_path / "cifar" / "fog.npy"
@@ -305,7 +322,17 @@ class Wrong(nn.Module):
         logits = Brightness()(images)
         if self.kind == "nan":
             logits = torch.where(torch.arange(len(logits))[:, None] == 1, torch.nan, logits)
-        return {"nan": logits, "softmax": logits.softmax(1), "classes": logits[:, :2], "flat": logits[:, 0]}[self.kind]
+        if self.kind == "later":
+            logits = torch.where(images.mean((1, 2, 3))[:, None] > 0.5, torch.nan, logits)
+        if self.kind == "fails":
+            raise AssertionError("Wrong image height! Expected 224 but got 40!")
+        return {
+            "later": logits,
+            "nan": logits,
+            "softmax": logits.softmax(1),
+            "classes": logits[:, :2],
+            "flat": logits[:, 0],
+        }[self.kind]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +342,7 @@ class Wrong(nn.Module):
         ("ood", "nan", "nan or infinite for 1 of the first 5 images"),
         ("calibration", "nan", "nan or infinite for 1 of the first 5 images"),
         ("clean", "nan", "nan or infinite for 1 of the first 5 images"),
+        ("clean", "fails", "fails on 5 images of the shape (3, 40, 40) (AssertionError: Wrong image height!"),
         ("clean", "softmax", "gives probabilities: expected logits"),
         ("clean", "classes", "shape (5, 3), got (5, 2)"),
         ("clean", "flat", "shape (5, 3), got (5,)"),
@@ -328,10 +356,42 @@ def test_wrong_outputs_are_named_before_anything_runs(evaluate, corrupted, kind,
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ("corruption", "nan or infinite for some of the 12 images of fog/1"),
+        ("clean", "nan or infinite for some of the 12 images of clean"),
+        ("ood", "nan or infinite for 3 of 12 images"),
+        ("calibration", "nan or infinite for 3 of 12 images"),
+        ("autoattack", "nan or infinite for 1 of 5 images"),
+    ],
+)
+def test_outputs_that_break_later_are_no_result(evaluate, tmp_path, evaluation, message, capsys):
+    """The last three images are light: the first batch of five, which is looked at beforehand, is sound."""
+    levels = {"dark": [40] * 5, "grey": [128] * 4, "light": [215] * 3}
+    for name in ("val", "c/fog/1", "c/fog/2", "c/fog/3", "c/fog/4", "c/fog/5"):
+        write_levels(tmp_path / name, levels)
+    data = tmp_path / ("c" if evaluation == "corruption" else "val")
+    more = {"ood": ["--ood", f"x={tmp_path}/val"], "autoattack": ["--version", "apgd-ce"]}
+    model = network(model=Wrong("later"), classes=CLASSES)
+    status, record = evaluate(evaluation, "--data", data, *more.get(evaluation, []), model=model)
+    assert (status, record) == (2, None)
+    assert message in capsys.readouterr().err
+    # What is kept for the next time is no result either.
+    assert not any('"images"' in path.read_text() for path in (tmp_path / "out").glob("*.state.json"))
+
+
 def test_checking_leaves_the_mode_as_it_was():
     model = Brightness().train()
     check_outputs(model, torch.zeros(2, 3, 8, 8), 3)
     assert model.training
+
+
+class Ten(nn.Module):
+    """Class 3 of ten, ever surer with the brightness."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))[:, None].exp() * torch.eye(10)[3]
 
 
 # ---- out of distribution, calibration --------------------------------------------------------------------------------
@@ -362,6 +422,48 @@ def test_ood(evaluate, tmp_path):
             assert {key: rows[name][key] for key in expected} == pytest.approx(expected, abs=1e-6)
         assert rows["mean"]["auroc"] == pytest.approx((rows["near"]["auroc"] + rows["far"]["auroc"]) / 2)
     assert 0.5 < record["result"]["scores"]["energy"]["near"]["auroc"] < 1
+
+
+def test_sets_without_class_folders_are_scored_too(evaluate, tmp_path):
+    write_levels(tmp_path / "val", random_levels(1))
+    write_levels(tmp_path / "far", {"a": [84, 90], "b": [150, 160, 170]})
+    _, sorted_ = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
+    for number, path in enumerate(sorted((tmp_path / "far").glob("*/*.png"))):
+        path.rename(tmp_path / "far" / f"{number}.png")
+    for name in "ab":
+        (tmp_path / "far" / name).rmdir()
+    (tmp_path / "out" / "ood.json").unlink()
+    for path in (tmp_path / "out").glob("*.state.json"):
+        path.unlink()
+    status, flat = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
+    assert status == 0
+    assert flat["result"] == sorted_["result"]
+
+
+def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = network(32, classes=tuple("0123456789"), model=Ten())
+    expected = load_set("digits", "val")
+    for kind, more in (
+        ("clean", []),
+        ("calibration", []),
+        ("ood", ["--ood", "same=digits"]),
+        ("autoattack", ["--limit", 4, "--version", "apgd-ce"]),
+    ):
+        status, record = evaluate(kind, "--data", "digits", *more, model=model)
+        assert status == 0
+        if kind == "clean":
+            assert record["result"]["images"] == len(expected)
+            assert record["result"]["top1"] == pytest.approx((expected.labels == 3).mean())
+        if kind == "ood":
+            assert record["result"]["scores"]["energy"]["same"]["auroc"] == pytest.approx(0.5)
+
+
+def test_there_are_no_corrupted_digits(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, _ = evaluate("corruption", "--data", "digits", model=network(32))
+    assert status == 2
+    assert "no set of corrupted digits is published" in capsys.readouterr().err
 
 
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
@@ -420,6 +522,11 @@ def test_small_sets(tmp_path, crops):
     savemat(tmp_path / "bad.mat", {"X": images, "y": np.zeros(3)})
     with pytest.raises(InputError, match=r"expected X as uint8 \(32, 32, 3, N\), got uint8 \(3, 32, 32, 3\)"):
         open_images(tmp_path / "bad.mat")
+    whole = (tmp_path / "test_32x32.mat").read_bytes()
+    for length in (0, 1, 100, 130, 200, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.mat").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut.mat is not SVHN's .mat file with X and y"):
+            open_images(tmp_path / "cut.mat")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
         open_images(tmp_path / "empty")
@@ -442,6 +549,22 @@ def test_calibration(evaluate, tmp_path):
     scaled = (logits[~tuned] / temperature).softmax(1)
     assert after["ece"] == pytest.approx(calibration.ece(scaled, labels[~tuned]), abs=1e-2)
     assert before["accuracy"] == after["accuracy"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_calibration_of_few_images(evaluate, tmp_path, count, capsys):
+    write_levels(tmp_path / "val", {"dark": [40], "grey": [128][: count - 1], "light": []})
+    (tmp_path / "val" / "list.txt").touch()
+    model = network(32)
+    for path in list((tmp_path / "val").glob("*/*.png")):
+        Image.open(path).resize((32, 32)).save(path)
+    status, record = evaluate("calibration", "--data", tmp_path / "val", model=model)
+    if count == 1:
+        assert (status, record) == (2, None)
+        assert "calibration needs two images or more, got 1" in capsys.readouterr().err
+    else:
+        assert status == 0
+        assert next(iter(record["result"]["rows"].values()))["images"] == 1
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------

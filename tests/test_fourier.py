@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from apr_dali import cli
+from apr_dali.commands import session as commands_session
 from apr_dali.commands.analyses import common
 from apr_dali.errors import InputError
 from apr_dali.eval import fourier
@@ -203,7 +205,7 @@ def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     assert not np.array_equal(ours, theirs)
     with common.open_subject(cli._parser().parse_args(given)) as session:
         samples = common.load_samples(session, None, 8)
-        images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
+        images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
         found = heatmap(
             session.model,
             [(images, torch.from_numpy(samples.labels))],
@@ -237,3 +239,21 @@ def test_bad_input(given, told, digits_checkpoints, tmp_path, capsys):
     assert told in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("where", "told"), [("clean", "8 of 8 images"), ("noisy", "some of the 8 images under noise")])
+def test_logits_that_are_not_finite_are_no_map(where, told, digits_checkpoints, tmp_path, monkeypatch, capsys):
+    """Of clean digits the first pixel is black; noise lights it up."""
+
+    class Breaks(nn.Module):
+        def forward(self, images):
+            lit = images[:, 0, 0, 0] > images.amin()
+            broken = torch.ones_like(lit) if where == "clean" else lit
+            return torch.where(broken[:, None], torch.nan, torch.eye(10)[0])
+
+    real = commands_session.load_network
+    monkeypatch.setattr(commands_session, "load_network", lambda *a: replace(real(*a), model=Breaks().eval()))
+    given = ["analyze", "heatmap", digits_checkpoints[0], "--device", "cpu", "--output", str(tmp_path / "out")]
+    assert cli.main([*given, "--limit", "8", "--size", "3"]) == 2
+    assert f"nan or infinite for {told}" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "heatmap.json").exists()

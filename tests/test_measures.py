@@ -265,7 +265,7 @@ def test_temperature_stays_in_its_range():
     [
         ([[2.0, -1.0]], [0], "apply softmax to logits first"),
         ([[0.5, 0.4]], [0], "rows of sum 1"),
-        ([[0.5, float("nan")]], [0], "rows of sum 1"),
+        ([[0.5, float("nan")], [0.5, 0.5]], [0, 0], "1 of 2 images are nan or infinite"),
         ([[0.5, 0.5]], [2], r"labels must be in 0\.\.1, got 2"),
         ([[0.5, 0.5]], [0, 1], r"got \(1, 2\) and \(2,\)"),
         (np.empty((0, 2)), [], "expected probabilities"),

@@ -70,6 +70,15 @@ def test_check_input_refuses_images_that_are_too_small():
     assert model.training
 
 
+def test_timms_tags_and_places():
+    assert canonical_name("resnet50.a1_in1k") == canonical_name("timm/resnet50.a1_in1k") == "timm/resnet50.a1_in1k"
+    assert canonical_name("hf-hub:timm/resnet18.a1_in1k") == "timm/hf-hub:timm/resnet18.a1_in1k"
+    with pytest.raises(InputError, match=r"timm has no weights 'a9' of resnet50; it has a1_in1k"):
+        canonical_name("resnet50.a9")
+
+
 def test_check_input_refuses_what_is_no_classifier():
-    with pytest.raises(InputError, match=r"expected logits of the shape \(1, 5\), got \(1, 3, 8, 8\)"):
+    with pytest.raises(InputError, match=r"expected logits of the shape \(1, classes\), got \(1, 3, 8, 8\)"):
         check_input(nn.Identity(), 8, 5)
+    with pytest.raises(InputError, match=r"expected logits of the shape \(1, 5\), got \(1, 192\)"):
+        check_input(nn.Flatten(), 8, 5)

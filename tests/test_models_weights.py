@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,7 +16,8 @@ from torch import nn
 
 from apr_dali.errors import InputError
 from apr_dali.models.registry import create_model
-from apr_dali.models.weights import begin_with, pretrained, read_weights
+from apr_dali.models.weights import begin_with, pretrained, torchvision_weights
+from apr_dali.models.weights_file import read_weights
 
 
 def network(classes: int = 7, seed: int = 0, name: str = "wrn-16-1") -> nn.Module:
@@ -27,32 +29,118 @@ def prefixed(prefix: str, state: dict) -> dict:
     return OrderedDict((prefix + name, value) for name, value in state.items())
 
 
+class Recorded:
+    """Something of a class that only its writer has."""
+
+    def __init__(self) -> None:
+        self.lr = 0.1
+
+
+def other(state: dict) -> dict:
+    """Weights of a network of the same kind."""
+    return {name: value + 1 if value.is_floating_point() else value for name, value in state.items()}
+
+
+def of_robustness(state: dict) -> dict:
+    """As the package robustness wraps a network: its attacker has the same one, both have the normalization."""
+    layers = {"new_mean": torch.full((3, 1, 1), 0.5), "new_std": torch.full((3, 1, 1), 0.25)}
+    parts = {"model.": state, "attacker.model.": state, "normalizer.": layers, "attacker.normalize.": layers}
+    return {"model": {f"module.{p}{name}": value for p, part in parts.items() for name, value in part.items()}}
+
+
 FORMS = {
     "state dict": lambda state: state,
     "torchvision": lambda state: {"model": state, "optimizer": {}, "args": argparse.Namespace(lr=0.1, data="d")},
+    "torchvision's average": lambda state: {
+        "model": other(state),
+        "model_ema": prefixed("module.", state) | {"n_averaged": torch.tensor(5)},
+    },
     "timm": lambda state: {"epoch": 3, "arch": "x", "state_dict": state, "args": argparse.Namespace(opt="sgd")},
+    "timm's average": lambda state: {"epoch": 3, "state_dict": other(state), "state_dict_ema": state},
     "DataParallel": lambda state: {"state_dict": prefixed("module.", state)},
     "compiled": lambda state: prefixed("_orig_mod.", state),
     "compiled and DDP": lambda state: {"model": prefixed("_orig_mod.module.", state)},
+    "compiled in part": lambda state: {
+        name.replace("blocks.0.", "blocks.0._orig_mod."): v for name, v in state.items()
+    },
     "Lightning": lambda state: {"state_dict": prefixed("model.", state), "pytorch-lightning_version": "2"},
+    "Lightning, net, and its loss": lambda state: {
+        "state_dict": prefixed("net.", state) | {"loss.weight": torch.ones(3)},
+        "hyper_parameters": Recorded(),
+    },
+    "Lightning, compiled": lambda state: {"state_dict": prefixed("model._orig_mod.", state)},
     "average": lambda state: prefixed("module.", state) | {"n_averaged": torch.tensor(5)},
+    "robustness": of_robustness,
+    "model_state_dict": lambda state: {"model_state_dict": state, "loss": torch.tensor(0.3), "best": np.float64(0.5)},
+    "with momentum": lambda state: {"state_dict": state, "optimizer": {"state": {0: {"momentum": torch.ones(3)}}}},
     "ours": lambda state: {"format": 1, "classes": ["a"], "model": state, "options": {"model": "wrn-16-1"}},
 }
+
+
+def found_in(path, state: dict, entry: str = "") -> dict:
+    return read_weights(f"{path}{entry}").fitting(state).state
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_read(tmp_path, form):
     state = network().state_dict()
     torch.save(FORMS[form](state), tmp_path / "w.pt")
-    found = read_weights(tmp_path / "w.pt")
-    assert found.keys() == state.keys()
+    found = found_in(tmp_path / "w.pt", state)
+    assert found.keys() >= state.keys()
     assert all(torch.equal(found[name], state[name]) for name in state)
+    assert begin_with(network(seed=1), "wrn-16-1", 7, found, "w.pt")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_read_as_it_was_written_before_zip(tmp_path, form):
+    state = network().state_dict()
+    torch.save(FORMS[form](state), tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    assert all(torch.equal(value, state[name]) for name, value in found_in(tmp_path / "w.pt", state).items())
 
 
 def test_safetensors_are_read(tmp_path):
     state = network().state_dict()
-    save_file(state, tmp_path / "w.safetensors")
-    assert all(torch.equal(value, state[name]) for name, value in read_weights(tmp_path / "w.safetensors").items())
+    save_file(prefixed("model.", state), tmp_path / "w.safetensors")
+    assert all(torch.equal(value, state[name]) for name, value in found_in(tmp_path / "w.safetensors", state).items())
+
+
+def test_what_was_taken_is_said_and_can_be_chosen(tmp_path):
+    state = network().state_dict()
+    torch.save({"state_dict": prefixed("module.", other(state)), "state_dict_ema": state}, tmp_path / "w.pt")
+    found = read_weights(tmp_path / "w.pt").fitting(state)
+    assert found.said == " (its part state_dict_ema, an average of weights, not state_dict.module)"
+    chosen = found_in(tmp_path / "w.pt", state, ":state_dict")
+    assert all(torch.equal(value, other(state)[name]) for name, value in chosen.items())
+    with pytest.raises(InputError, match=r"has no part net; it has state_dict, state_dict_ema"):
+        read_weights(f"{tmp_path / 'w.pt'}:net")
+
+
+def test_two_networks_of_one_kind_are_not_confused(tmp_path):
+    """Such as the two encoders of contrastive training."""
+    state = network().state_dict()
+    pair = prefixed("module.encoder_q.", state) | prefixed("module.encoder_k.", other(state))
+    torch.save({"state_dict": pair}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"give one of \S+w\.pt:state_dict\.module\.encoder_q, \S+encoder_k"):
+        read_weights(tmp_path / "w.pt").fitting(state)
+    chosen = found_in(tmp_path / "w.pt", state, ":state_dict.module.encoder_q")
+    assert all(torch.equal(value, state[name]) for name, value in chosen.items())
+
+
+def test_a_normalization_in_the_file_is_found(tmp_path):
+    state = network().state_dict()
+    torch.save(of_robustness(state), tmp_path / "w.pt")
+    found = read_weights(tmp_path / "w.pt").fitting(state)
+    assert found.normalization == ((0.5,) * 3, (0.25,) * 3)
+    torch.save(state, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").fitting(state).normalization is None
+
+
+def test_weights_of_nothing_like_it(tmp_path):
+    torch.save({"state_dict": {"encoder.w": torch.ones(2)}}, tmp_path / "w.pt")
+    with pytest.raises(
+        InputError, match=r"none of their 1 names \(state_dict\.encoder\.w\) is one of its \d+ \(blocks"
+    ):
+        found_in(tmp_path / "w.pt", network().state_dict())
 
 
 class _Evil:
@@ -64,11 +152,13 @@ class _Evil:
     ("content", "told"),
     [
         (_Evil(), "cannot be read as weights"),
+        ({"model": nn.Linear(2, 2)}, "holds no weights"),
         ({"a": 3}, "holds no weights"),
         ({}, "holds no weights"),
         ([1], "no weights"),
+        (torch.ones(2), "no weights"),
     ],
-    ids=["code", "numbers", "nothing", "list"],
+    ids=["code", "a module", "numbers", "nothing", "list", "a tensor"],
 )
 def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, told):
     monkeypatch.chdir(tmp_path)
@@ -135,10 +225,11 @@ def test_what_is_not_of_the_network_is_refused_and_leaves_it(change):
     else:
         name = "head.weight"
         state[name] = state[name][:, :3]
+    shape = tuple(state[name].shape) if change.endswith("width") else ""
     before = {key: value.clone() for key, value in ours.state_dict().items()}
     with pytest.raises(InputError, match=r"the weights w\.pt are not of this network") as error:
         begin_with(ours, "wrn-16-1", 16, state, "w.pt")
-    assert change == "another network" or name in str(error.value)
+    assert change == "another network" or f"{name} {shape}".strip() in str(error.value)
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
 
 
@@ -150,6 +241,19 @@ def test_weights_that_nobody_has_published(monkeypatch):
     monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(InputError, match=r"the weights of resnet18 cannot be fetched \(no network\)"):
         pretrained("resnet18")
+
+
+def test_versions_of_torchvisions_weights(monkeypatch):
+    import torchvision
+
+    asked = []
+    monkeypatch.setattr(torchvision.models, "get_model", lambda _, weights: asked.append(weights) or network())
+    pretrained("resnet50", "IMAGENET1K_V1")
+    pretrained("resnet50")
+    versions = torchvision.models.ResNet50_Weights
+    assert asked == [versions.IMAGENET1K_V1, versions.IMAGENET1K_V2]
+    with pytest.raises(InputError, match=r"no weights V3 of resnet50: expected a file, or one of IMAGENET1K_V1, IMAG"):
+        torchvision_weights("resnet50", "V3")
 
 
 def test_auxiliary_heads_of_pretrained_networks_are_left_out():

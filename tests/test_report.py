@@ -8,7 +8,7 @@ import pytest
 from eval_sets import Brightness, error_of, network, random_levels, write_corruptions, write_levels
 
 from apr_dali import cli
-from apr_dali.commands import ood, session, shifts
+from apr_dali.commands import everything, ood, session, shifts
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_O, IMAGENET_R
 from apr_dali.eval.report import Section, Table, compared, html, markdown, summary
 
@@ -156,6 +156,19 @@ def test_all(evaluate, root, tmp_path, capsys):
     assert "APR-SP" in page.cells
     assert f"| clean error | {error} |" in (tmp_path / "out" / "report.md").read_text()
     assert "written:" in capsys.readouterr().out
+
+
+def test_what_nobody_foresaw_costs_one_evaluation(evaluate, root, tmp_path, monkeypatch, capsys):
+    def breaks(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(everything, "autoattack", breaks)
+    assert evaluate("all", "--data-root", root, "--attack", 3) in (0, 1)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert dict(report["failed"])["autoattack"] == "ZeroDivisionError: a bug"
+    assert report["evaluations"]["clean"]["top1"] == pytest.approx(1 - error_of(root / "val"))
+    assert "ZeroDivisionError: a bug" in (tmp_path / "out" / "report.html").read_text()
+    assert "in breaks" in capsys.readouterr().err, "the traceback is for whoever mends it"
 
 
 def test_all_of_nothing(evaluate, tmp_path, capsys):

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import nn
 
 from apr_dali import cli, spectral
+from apr_dali.commands.analyses.common import evenly
+from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.swap import Followed, count_followed, follow, partners, probabilities
 from apr_dali.eval.templates import contrasts, templates
@@ -51,8 +53,7 @@ def test_a_network_of_one_spectrum_follows_it(what):
     partner = partners(40, seed=2)
     own = frequency if what == "amplitude" else place
     same = sum(own[n] == own[partner[n]] for n in range(40))
-    found = follow(Reads(what), [(images[:9], torch.zeros(9)), (images[9:], torch.zeros(31))],
-                   mean=MEAN, std=STD, axes="hw", seed=2, batch_size=7)  # fmt: skip
+    found = follow(Reads(what), images, images[partner], mean=MEAN, std=STD, axes="hw", batch_size=7)
     expected = {"phase": 0, "amplitude": 0, "both": same, "neither": 0, what: 40 - same}
     assert 0 < same < 20
     assert found == Followed(**expected)
@@ -173,6 +174,39 @@ def test_swap_command_on_a_set(analyze, tmp_path, digits_checkpoints):
         assert picture.size[0] > 1000
 
 
+def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, crops):
+    from apr_dali.commands.networks import load_network
+
+    photographs = crops(6, 32, 32)
+    for n, image in enumerate(photographs):
+        (tmp_path / "photos" / str(n)).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "photos" / str(n) / "0.png")
+    sets = ["--data", "digits", "--other-data", tmp_path / "photos"]
+    status, told, errors = analyze("swap", digits_checkpoints[0], *sets, "--device", "cpu", "--seed", 3)
+    assert status == 0, errors
+    record = json.loads((tmp_path / "out" / "swap.json").read_text())["result"]
+    # As many pairs as the smaller set has images.
+    chosen = evenly(len(load_set("digits", "val")), 6)
+    order = np.random.default_rng(3).permutation(6)
+    digits = np.moveaxis(load_set("digits", "val").images[chosen], -1, 1) / 255
+    others = np.moveaxis(photographs[order], -1, 1) / 255
+    network = load_network(digits_checkpoints[0])
+    mean, std = (np.array(value).reshape(3, 1, 1) for value in (network.mean, network.std))
+
+    def answers(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network.model(torch.from_numpy((images - mean) / std).float()).argmax(1).numpy()
+
+    for key, (phase_of, amplitude_of) in {"": (digits, others), "_other_way": (others, digits)}.items():
+        mixed = answers(spectral.recombine(phase_of, amplitude_of))
+        expected = count_followed(answers(phase_of), answers(amplitude_of), mixed)
+        assert record[f"followed{key}"] == vars(expected)
+        assert record[f"amplitude_share{key}"] == expected.amplitude_share
+    assert record["pairs"] == 6
+    assert f"6 pairs of the phase of digits with the amplitude of {tmp_path / 'photos'}" in told
+    assert len(record["panels"]) == 3
+
+
 def test_swap_command_on_two_files(analyze, tmp_path, digits_checkpoints, crops):
     from apr_dali.commands.networks import load_network
 
@@ -206,6 +240,7 @@ def test_bad_input(analyze, tmp_path, digits_checkpoints):
     for given, told in (
         (["swap", "--images", tmp_path / "small.png", tmp_path / "large.png"], "of one size"),
         (["swap", "--images", tmp_path / "small.png", tmp_path / "broken.png"], "broken.png cannot be decoded"),
+        (["swap", "--images", "a", "b", "--other-data", "c"], "--other-data changes nothing with --images"),
         (["swap", digits_checkpoints[0], "--limit", 1], "at least two images"),
         (["swap", "--weights", "x"], "change nothing without MODEL"),
         (["swap", "--axes", "wh"], "invalid choice: 'wh'"),

@@ -21,7 +21,7 @@ from tar_files import folder_of
 from tolerances import PRINTED
 
 from apr_dali.commands.networks import load_network
-from apr_dali.config import ImageNetOptions
+from apr_dali.config import SEEDS, ImageNetOptions
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.models import create_model
@@ -345,7 +345,7 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--data", "a.jpg"], "not a file list"),
         (["--on-error", "skip", "--check", "full"], "choose one"),
         (["--batch-size", "1"], "one image is too small a batch for this network's batch norm"),
-        (["--seed", str(2**64)], f"--seed must be at most {2**62 - 1}, got {2**64}"),
+        (["--seed", str(2**64)], f"--seed must be at most {SEEDS // 2}, got {2**64}"),
     ],
 )
 def test_bad_input(given, told, tree, train):
@@ -386,9 +386,13 @@ def test_a_gray_network_is_trained_and_evaluated(tree, train):
     model = create_model("shufflenet_v2_x0_5", 3, in_chans=1).eval()
     model.load_state_dict(weights)
     torch.testing.assert_close(network.model(images.expand(-1, 3, -1, -1)), model(images), rtol=1e-4, atol=1e-4)
-    status, _, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    status, _, errors = train("--data", tree, "--in-chans", 3, "--resume", "run/latest.pt", "--epochs", 2)
     assert status == 2
     assert "is a checkpoint of shufflenet_v2_x0_5 of gray images, not of shufflenet_v2_x0_5" in errors
+    # Not given, it is the checkpoint's.
+    status, told, errors = train("--data", tree, "--resume", "run/latest.pt", "--epochs", 2)
+    assert status == 0, errors
+    assert "epoch 2/2" in told
 
 
 def test_folder_of_another_run_stays_as_it_is(tree, train):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import socket
 import subprocess
@@ -351,8 +352,16 @@ def test_resuming_drops_what_will_come_again(tmp_path):
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\x00\xff\xfe", b"[1, 2]", b"3", b'{"kind": "epoch", "epoch": 1}', b'{"kind": "step", "epoch": "one"}', b""],
-    ids=["bytes", "list", "number", "half a row", "no numbers", "empty"],
+    [
+        b"\x00\xff\xfe",
+        b"[1, 2]",
+        b"3",
+        b'{"kind": "epoch", "epoch": 1}',
+        b'{"kind": "step", "epoch": "one"}',
+        b'{"kind": "step", "epoch": null, "step": 1, "global_step": 1, "train_loss": 1.0, "lr": 0.1}',
+        b"",
+    ],
+    ids=["bytes", "list", "number", "half a row", "no numbers", "no epoch", "empty"],
 )
 def test_a_line_that_is_no_row_is_left_out_and_kept(tmp_path, garbage, capsys):
     _record(tmp_path, Position(), range(2))
@@ -364,6 +373,19 @@ def test_a_line_that_is_no_row_is_left_out_and_kept(tmp_path, garbage, capsys):
     assert [(e, s) for _, e, s in _recorded(tmp_path)] == [(e, s) for e in (1, 2, 3) for s in (2, 4, None)]
     assert "has no row in line 3" in capsys.readouterr().err
     assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_is_json_and_is_read_again(tmp_path, capsys):
+    with Records(tmp_path, True, 3, Position()) as records:
+        records.begin_epoch(0, 0, 4)
+        records.step(0, 2, math.nan, 0.1, 9.0)
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None
+    with Records(tmp_path, True, 3, Position(epoch=1)) as records:
+        (row,) = records.rows
+    assert math.isnan(row["train_loss"])
+    assert (row["epoch"], row["step"]) == (1, 2)
+    assert "has no row" not in capsys.readouterr().err
 
 
 def test_records_that_cannot_be_written_do_not_end_the_run(tmp_path, monkeypatch, capsys):

@@ -100,11 +100,18 @@ def seed(text: str) -> int:
 
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
-    known = "a checkpoint, or a torchvision or timm model by its exact name"
+    known = (
+        "a checkpoint; a torchvision or timm model by its exact name; FILE.py:FUNCTION; the latter two with :WEIGHTS"
+    )
     instead = "; without it a small network, trained on digits in half a minute and kept in the output folder"
     folder = "runs/analyze-digits, or runs/eval-MODEL" if optional else "runs/eval-MODEL"
     parser.add_argument("model", metavar="MODEL", nargs="?" if optional else None, help=known + instead * optional)
-    parser.add_argument("--weights", metavar="FILE", help="state dict of the named model, in place of its own weights")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="of the named model: a file, FILE:ENTRY, or a version such as IMAGENET1K_V1"
+    )
+    parser.add_argument(
+        "--classes", metavar="PATH", help="names of its classes: a folder of class folders, or a text or JSON file"
+    )
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: what it was trained at)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(

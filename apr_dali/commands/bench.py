@@ -18,6 +18,7 @@ from apr_dali.bench.simulate import Plan, answer, parse_plan
 from apr_dali.commands.arguments import Parsers, positive
 from apr_dali.config import HW_DECODER_LOAD
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _make_output(output: str) -> Path:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+    write_whole(path, (json_text(result, indent=1) + "\n").encode())
 
 
 def _say(text: str) -> None:

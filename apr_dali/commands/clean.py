@@ -52,6 +52,11 @@ def calibrate(session: Session, data: str) -> tuple[dict[str, Any], str]:
             session.amp,
         )
     logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
+    if len(labels) < 2:
+        raise InputError(
+            f"calibration needs two images or more, got {len(labels)} in {data}: "
+            f"one of {_HELD_OUT} tunes the temperature, the others show what it does"
+        )
     held_out = torch.arange(len(labels)) % _HELD_OUT == 0
     temperature = calibration.fit_temperature(logits[held_out], labels[held_out])
     probabilities = {

@@ -9,6 +9,8 @@ from apr_dali.commands.clean import labelled
 from apr_dali.commands.session import Session, table
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.folders import open_set
+from apr_dali.data.small_sets import is_digits
+from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CORRUPTIONS, SEVERITIES, CorruptionTable
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.pictures import corruption_picture
@@ -17,6 +19,8 @@ from apr_dali.training.distributed import on_main
 
 def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
+    if is_digits(data):
+        raise InputError("no set of corrupted digits is published: give --data CIFAR-C's or ImageNet-C's folder")
     sources, kind = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
     if clean is not None:
         sources.append(labelled(session, clean))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from apr_dali.commands.ood import ood
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.shifts import SHIFTS, shift
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.eval.adversarial import Attack
@@ -70,6 +72,14 @@ def everything(session: Session, root: str, attacked: int | None) -> tuple[dict[
             record, text = job()
         except InputError as error:
             report["failed"].append([name, str(error)])
+            continue
+        # Hours of finished evaluations must not go without a page because of a fault in another.
+        except Exception as error:
+            # Where others may wait in it for this process, all have to end; what is finished is kept.
+            if session.group.world > 1:
+                raise
+            traceback.print_exc()
+            report["failed"].append([name, f"{type(error).__name__}: {error}"])
             continue
         report["evaluations"][name] = record.pop("result")
         report.update({key: value for key, value in record.items() if key != "evaluation"})
@@ -155,7 +165,7 @@ def _write(report: Report, output: Path) -> None:
     title = f"Robustness of {report['settings']['network']}"
     parts = sections(report, pictures)
     _write_pages(output, "report", title, parts)
-    write_whole(output / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_whole(output / "report.json", (json_text(report, indent=2) + "\n").encode())
 
 
 def _write_pages(folder: Path, name: str, title: str, parts: list[Section]) -> None:

@@ -1,12 +1,12 @@
-"""The network that a command evaluates: from a checkpoint of ours, or from torchvision or timm by name."""
+"""The network that a command evaluates: a checkpoint of ours, a named one, or what a function of a file makes."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
-from functools import cache
-from math import floor
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,23 @@ import torch
 from torch import nn
 
 from apr_dali.bands import RADII
-from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, AprRecipe, Scaling
-from apr_dali.errors import InputError, install_command
+from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
+from apr_dali.commands.views import ASSUMED, View, view_of, view_of_timm
+from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.data.small_sets import SIDE
+from apr_dali.errors import InputError
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
 from apr_dali.models.gray import GRAY, SeesGray
-from apr_dali.models.registry import TIMM, canonical_name, create_model
-from apr_dali.models.weights import pretrained, read_weights
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.weights import classes_in, pretrained, put_in
+from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.training import checkpoint
 
-_CIFAR_SIZE, _IMAGENET_SIZE = 32, 224
+_FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
+"""How names of checkpoints end."""
+_FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(:(?P<weights>.+))?")
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,10 @@ class Network:
     mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
-    scaled_whole: images are not cropped but scaled to a square, as train_cifar.py does with those of a folder.
+    scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
+    from_folders: it is made for images of any size, which are scaled; others of 32×32 take only such images.
     amp: the arithmetic that it was trained with, one of AMP_MODES.
+    classes_from, seen_from: who says what its classes are called, and how it sees images, in words.
     """
 
     name: str
@@ -48,7 +56,24 @@ class Network:
     fingerprint: str
     scaling: Scaling = STANDARD
     scaled_whole: bool = False
+    from_folders: bool = False
     amp: str = "none"
+    classes_from: str = "its training"
+    seen_from: str = "its training"
+
+    @property
+    def seen(self) -> str:
+        """How it sees an image, in words."""
+        size = self.image_size
+        small = size == SIDE and not (self.scaled_whole or self.from_folders)
+        geometry = f"of {size}×{size} as they are" if small else self.scaling.in_words(size)
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
+
+    def told(self) -> str:
+        """What people should know before its numbers, in lines."""
+        classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
+        return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
 
     @property
     def recipe(self) -> AprRecipe:
@@ -67,59 +92,165 @@ class Network:
         return [position[name] for name in names]
 
 
-def load_network(model: str, weights: str | None = None, image_size: int | None = None) -> Network:
+def load_network(
+    model: str, weights: str | None = None, image_size: int | None = None, classes: str | None = None
+) -> Network:
     """The network that a command line names.
 
     Args:
-        model: a checkpoint file of our trainers, or the name of a torchvision or timm model, whose pretrained weights
-            for ImageNet are then fetched.
-        weights: a file with the weights of the named model instead, as `torch.save` writes a state dict: such as the
-            released ones. Read without running what it contains.
+        model: a checkpoint file, of our trainers or of others that say which network it is of; the name of a
+            torchvision or timm model, whose published weights are then fetched; `FILE.py:FUNCTION`, which makes one.
+            A name or a function may be followed by `:WEIGHTS`.
+        weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
+            or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
         image_size: pixels a side instead of what it was trained at.
+        classes: names of its classes, see `read_names`, where the weights do not say them.
 
     Raises:
         InputError: if it cannot be found, read or fetched, or the weights do not fit the model.
     """
-    if os.path.isfile(model) or model.endswith(".pt"):
+    if factory := _FACTORY.fullmatch(model):
+        return _from_function(factory, _one(weights, factory["weights"]), image_size, classes)
+    if model.endswith(".py"):
+        raise InputError(f"{model} may have many functions: give {model}:FUNCTION, the one that returns the network")
+    if _is_file(model):
         if weights:
             raise InputError(f"--weights changes nothing with a checkpoint: {model} has its own")
-        return _from_checkpoint(Path(model), image_size)
-    name = canonical_name(model)
-    made = create_model(name, 1000) if weights else pretrained(name)
-    if weights:
-        _load_weights(made, name, Path(weights))
-    if name.startswith(TIMM):
-        mean, std, size, scaling = _view_of_timm(made.pretrained_cfg, image_size)
-    elif weights:
-        # They do not say how they were trained: by the published recipe, as the released ones.
-        mean, std, size, scaling = IMAGENET.mean, IMAGENET.std, image_size or _IMAGENET_SIZE, STANDARD
+        return _from_file(model, image_size, classes)
+    name, _, own = (model, "", "") if model.removeprefix(TIMM).startswith(PLACES) else model.partition(":")
+    return _named(canonical_name(name), _one(weights, own), image_size, classes)
+
+
+def _is_file(model: str) -> bool:
+    path, _ = split_entry(model)
+    return path.is_file() or (path.suffix in _FILES and ":" not in model)
+
+
+def _one(weights: str | None, own: str | None) -> str:
+    """--weights, or those after the model's name."""
+    if weights and own:
+        raise InputError(f"--weights {weights} and {own} after MODEL exclude each other: leave one out")
+    return weights or own or ""
+
+
+def _from_file(model: str, image_size: int | None, classes: str | None) -> Network:
+    path, entry = split_entry(model)
+    if not entry and path.suffix != ".safetensors":
+        try:
+            state = checkpoint.load_any(path)
+        except InputError as error:
+            not_ours = error
+        else:
+            if classes is not None and read_names(classes) != tuple(state["classes"]):
+                raise InputError(f"--classes {classes} are not those that {path} says itself: {some(state['classes'])}")
+            return _from_checkpoint(path, state, image_size)
+        try:
+            file = read_weights(model)
+        except InputError:
+            raise not_ours from None
     else:
-        mean, std, size, scaling = _view_of_torchvision(name, image_size)
-    return Network(name, made.eval(), imagenet_classes(), mean, std, size, _fingerprint(made), scaling)
+        file = read_weights(model)
+    return _named(_architecture(file), model, image_size, classes)
 
 
-_View = tuple[tuple[float, float, float], tuple[float, float, float], int, Scaling]
-"""mean, std, image size and scaling that a network was evaluated with by those who trained it."""
+def _architecture(file: Weights) -> str:
+    """The network that a file is of, as timm's and torchvision's scripts and many like them say."""
+    facts = file.facts
+    options = facts.get("args")
+    name = facts.get("arch") or getattr(options, "model", None) or getattr(options, "arch", None)
+    if not isinstance(name, str):
+        raise InputError(f"{file.source} does not say which network its weights are of: give NAME:{file.source}")
+    try:
+        # timm's saver numbers its format, and says its own names.
+        return canonical_name(name if "version" not in facts or name.startswith(TIMM) else TIMM + name)
+    except InputError as error:
+        raise InputError(f"{file.source} is of {name!r} ({error}): give NAME:{file.source}") from error
 
 
-def _view_of_timm(config: Any, image_size: int | None) -> _View:
-    size = image_size or config["input_size"][-1]
-    # To the pixel: timm rounds down.
-    scaling = Scaling(floor(size / config["crop_pct"]) / size, config["interpolation"])
-    return tuple(config["mean"]), tuple(config["std"]), size, scaling
+def _named(name: str, weights: str, image_size: int | None, classes: str | None) -> Network:
+    """A network by its name, with fetched weights or those of a file."""
+    timms = name.startswith(TIMM)
+    if weights and (split_entry(weights)[0].exists() or Path(weights).suffix in _FILES or timms):
+        file, usual = read_weights(weights), len(imagenet_classes())
+        made = create_model(name, usual)
+        fitting = file.fitting(made.state_dict())
+        source = weights + fitting.said
+        outputs = classes_in(name, fitting.state, made.state_dict(), usual)
+        if outputs != usual:
+            made = create_model(name, outputs)
+        put_in(made, fitting.state, source, name)
+        view = view_of(name, made, None, file, fitting, image_size)
+        title, facts = f"{name} of {source}", file.facts
+    else:
+        version = weights or "DEFAULT"
+        made = pretrained(name, version)
+        view = view_of(name, made, version, None, None, image_size)
+        title, facts = f"{name}:{weights}" if weights else name, {}
+    return _finished(title, made, view, facts, classes, getattr(made, "pretrained_cfg", None))
 
 
-def _view_of_torchvision(name: str, image_size: int | None) -> _View:
-    import torchvision
+def _from_function(factory: re.Match[str], weights: str, image_size: int | None, classes: str | None) -> Network:
+    """What a function of somebody's file returns: a network, with timm's `pretrained_cfg` where it says its view."""
+    given = f"{factory['file']}:{factory['function']}"
+    made = _call(Path(factory["file"]), factory["function"], given)
+    config = getattr(made, "pretrained_cfg", None)
+    view = replace(ASSUMED, size=image_size or ASSUMED.size) if config is None else view_of_timm(config, image_size)
+    facts = {key: getattr(made, key) for key in ("classes", "class_names") if hasattr(made, key)}
+    if weights:
+        file = read_weights(weights)
+        fitting = file.fitting(made.state_dict())
+        put_in(made, fitting.state, weights + fitting.said, given)
+        facts, given = file.facts | facts, f"{given} of {weights}{fitting.said}"
+    return _finished(given, made, view, facts, classes, config)
 
-    given = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    (crop,), (resized,) = given.crop_size, given.resize_size
-    scaling = Scaling(resized / crop, given.interpolation.value)
-    return tuple(given.mean), tuple(given.std), image_size or crop, scaling
+
+def _call(path: Path, function: str, given: str) -> nn.Module:
+    if not path.is_file():
+        raise InputError(f"{path} is not there: expected a file with a function {function} that returns a network")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    # As if it were run: what lies beside it can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, function, None)):
+            raise InputError(f"{path} has no function {function}")
+        made = getattr(module, function)()
+    except InputError:
+        raise
+    # Somebody else's code may raise anything.
+    except Exception as error:
+        raise InputError(f"{given} fails: {type(error).__name__}: {first_line(error)}") from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(made, nn.Module):
+        raise InputError(f"{given} must return a torch.nn.Module, got {type(made).__name__}")
+    return made
 
 
-def _from_checkpoint(path: Path, image_size: int | None) -> Network:
-    state = checkpoint.load_any(path)
+def _finished(
+    name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: str | None, config: Any
+) -> Network:
+    """The network, once it has shown what it makes of an image."""
+    names, classes_from = names_of(count_outputs(model, view.size), classes, facts, config)
+    return Network(
+        name,
+        model.eval(),
+        names,
+        view.mean,
+        view.std,
+        view.size,
+        _fingerprint(model),
+        view.scaling,
+        from_folders=not view.small,
+        classes_from=classes_from,
+        seen_from=view.origin,
+    )
+
+
+def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
     classes, architecture = tuple(state["classes"]), state["architecture"]
     plain, options = architecture.partition(SEEING)[0], state["options"]
     single = plain.removesuffix(TWO_HEADS)
@@ -139,11 +270,23 @@ def _from_checkpoint(path: Path, image_size: int | None) -> Network:
         # Whatever reads images for it gives three channels.
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
-    size = image_size or options.get("image_size", _CIFAR_SIZE)
+    size = image_size or options.get("image_size", SIDE)
     name = f"{architecture} of {path}"
-    whole, amp = options.get("dataset") == "folder", options.get("amp", "none")
-    of_run = {"scaled_whole": whole, "amp": amp}
-    return Network(name, made.eval(), classes, recipe.mean, recipe.std, size, _fingerprint(made), **of_run)
+    whole = options.get("dataset") == "folder"
+    return Network(
+        name,
+        made.eval(),
+        classes,
+        recipe.mean,
+        recipe.std,
+        size,
+        _fingerprint(made),
+        WHOLE if whole else STANDARD,
+        scaled_whole=whole,
+        # The CIFAR trainer's options alone name a data set.
+        from_folders="dataset" not in options,
+        amp=options.get("amp", "none"),
+    )
 
 
 def _recipe(options: dict[str, Any]) -> AprRecipe:
@@ -151,24 +294,6 @@ def _recipe(options: dict[str, Any]) -> AprRecipe:
     if "dataset" not in options:
         return IMAGENET
     return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
-
-
-def _load_weights(model: nn.Module, name: str, path: Path) -> None:
-    try:
-        model.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[1:2]
-        raise InputError(f"{path} does not fit {name} with 1000 classes:{''.join(first)[:300]}") from error
-
-
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1000 classes in the order of every published network, which is sorted."""
-    try:
-        from timm.data import ImageNetInfo
-    except ImportError as error:
-        raise InputError(f"the names of ImageNet's classes come from timm: {install_command('eval')}") from error
-    return tuple(ImageNetInfo().label_names())
 
 
 def _fingerprint(model: nn.Module) -> str:

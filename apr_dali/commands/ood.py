@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
-from apr_dali.data.small_sets import SIDE, open_images
+from apr_dali.data.folders import EXTENSIONS, ImageSet, images_below, listing
+from apr_dali.data.small_sets import SIDE, is_digits, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
@@ -65,7 +66,7 @@ def parse_sets(sets: list[str]) -> dict[str, str]:
         name, equals, path = item.partition("=")
         if not (equals and name and path) or name in found or name in ("in-distribution", "mean"):
             raise InputError(f"--ood expects NAME=PATH, each name once, got {item!r}")
-        if not os.path.exists(path):
+        if not os.path.exists(path) and not is_digits(path):
             raise InputError(f"--ood {item}: {path} is not there")
         found[name] = path
     return found
@@ -113,4 +114,12 @@ def _out_source(session: Session, name: str, path: str) -> Source:
     if session.network.image_size == SIDE:
         images, labels = open_images(path)
         return session.feeding.array(name, images, labels * 0)
-    return session.feeding.folder(name, path)
+    # Its labels mean nothing, so that it needs no class folders.
+    flat = os.path.isdir(path) and any(file.lower().endswith(EXTENSIONS) for file in listing(path)[0])
+    return session.feeding.folder(name, _unlabelled(path) if flat else path)
+
+
+def _unlabelled(path: str) -> ImageSet:
+    """All images below a folder, of one class."""
+    files = tuple(images_below(os.path.abspath(path)))
+    return ImageSet(files, np.zeros(len(files), np.int64), ("image",))

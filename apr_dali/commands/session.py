@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,14 @@ from torch import nn
 from apr_dali.commands.networks import Network, load_network
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
+from apr_dali.data.json_text import json_text
 from apr_dali.data.small_sets import SIDE, is_image_folder
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
+from apr_dali.models import check_input
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.folder import environment
 from apr_dali.training.loop import AMP_TYPES
@@ -52,7 +53,8 @@ class Session:
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
-        small = network.image_size == SIDE and not (network.scaled_whole and is_image_folder(data))
+        scales = network.scaled_whole or network.from_folders
+        small = network.image_size == SIDE and not (scales and is_image_folder(data))
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
@@ -71,6 +73,9 @@ class Session:
             "std": network.std,
             "image_size": network.image_size,
             "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
+            "seen": network.seen,
+            "seen_from": network.seen_from,
+            "classes_from": network.classes_from,
             "amp": self.feeding.amp,
             **self.feeding.choices(),
         }
@@ -89,7 +94,7 @@ def write_record(
     def write() -> None:
         for title, png in pictures.items():
             write_whole(output / f"{name}-{title}.png", png)
-        write_whole(output / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
 
     on_main(group, write)
     return record
@@ -101,13 +106,25 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
     with start(args.device) as group:
         if group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_network(args.model, args.weights, args.image_size).fingerprint)
-        network = load_network(args.model, args.weights, args.image_size)
+            on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_network(args.model, args.weights, args.image_size, args.classes)
+        if args.image_size is not None:
+            check_size(network)
+        if group.main:
+            print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
         model = network.model.to(group.device)
         components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
         feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
         yield Session(network, model, group, feeding, output)
+
+
+def check_size(network: Network) -> None:
+    """Raise InputError unless the network takes images of its size: those of some are of one size only."""
+    try:
+        check_input(network.model, network.image_size, len(network.classes))
+    except InputError as error:
+        raise InputError(f"{network.name}: {error}; give another --image-size, or none") from error
 
 
 def default_output(model: str) -> str:

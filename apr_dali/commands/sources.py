@@ -51,24 +51,25 @@ class Feeding:
     def folder(
         self,
         name: str,
-        path: str,
+        path: str | ImageSet,
         classes: tuple[str, ...] | None = None,
         as_it_is: bool = False,
         images: int | None = None,
     ) -> Source:
         """The images of a folder, decoded by DALI, or where the network wants them scaled whole, by Pillow.
 
-        classes: names of the labels in their order; None for those of the folder. as_it_is: cropped, but not scaled.
+        path: or the images found in it. classes: names of the labels in their order; None for those of the folder.
+        as_it_is: cropped, but not scaled.
         images: how many there are; None to look.
         """
         if self.network.scaled_whole and not as_it_is:
-            found = open_set(path, classes=classes, components=self.components)
+            found = _found(path, classes, self.components)
             if not isinstance(found, ImageSet):
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
             return self.array(name, open_scaled(found.files, self.network.image_size), found.labels)
 
         def open_images() -> ImageSet | TarSet:
-            return open_set(path, classes=classes, components=self.components)
+            return _found(path, classes, self.components)
 
         count = len(open_images()) if images is None else images
 
@@ -100,8 +101,13 @@ class Feeding:
         end = count * (rank + 1) // world
         for start in range(count * rank // world, end, self.batch_size):
             part = slice(start, min(start + self.batch_size, end))
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
+            # Contiguous as a loader's are: foreign code takes no views in another order.
+            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).contiguous()
             yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+
+
+def _found(path: str | ImageSet, classes: tuple[str, ...] | None, components: Components) -> ImageSet | TarSet:
+    return path if isinstance(path, ImageSet) else open_set(path, classes=classes, components=components)
 
 
 def select(

@@ -62,8 +62,9 @@ def load_set(
     """The part `split` ("train" or "val", the published test images) of a data set.
 
     Args:
-        dataset: cifar10 or cifar100: the python archive in `directory`, as .tar.gz or extracted. digits: scikit-learn's
-            1,797, from nowhere. folder: `directory`/train/CLASS/IMAGE and `directory`/val/CLASS/IMAGE.
+        dataset: cifar10 or cifar100: the python archive in `directory`, as .tar.gz or extracted, or `directory` itself
+            is one of them. digits: scikit-learn's 1,797, from nowhere. folder: `directory`/train/CLASS/IMAGE and
+            `directory`/val/CLASS/IMAGE.
         image_size: S; images of a folder are scaled to S × S pixels.
         classes: of a folder: the names that it must have, those of the training part.
         allow_missing_classes: of a folder: it may lack some of `classes`.
@@ -125,7 +126,7 @@ def download(dataset: str, directory: str | Path) -> None:
 
     facts = archive(dataset)
     target = Path(directory) / facts.filename
-    if target.exists() or (Path(directory) / facts.folder).is_dir():
+    if _place(facts, Path(directory)) is not None:
         return
     try:
         download_url(facts.url, str(directory), facts.filename, facts.md5)
@@ -147,17 +148,36 @@ def _cifar(dataset: str, split: str, directory: Path) -> ArraySet:
     return ArraySet(images, labels.astype(np.int64), tuple(meta[facts.names_key]))
 
 
+def cifar_at(path: str | Path) -> tuple[str, ...]:
+    """The names, for `load_set`, of the CIFAR archives that `path` is or holds, as .tar.gz or extracted."""
+    return tuple(name for name in ("cifar10", "cifar100") if _place(archive(name), Path(path)) is not None)
+
+
+def _place(facts: Archive, path: Path) -> Path | None:
+    """The extracted folder or the .tar.gz that `path` is or holds; None if it has neither."""
+    if path.name == facts.filename and path.is_file():
+        return path
+    # The folder may have been given another name, and the training files may have been left out.
+    names = [name for name, _ in (*facts.parts["val"], facts.meta)]
+    if (path.name == facts.folder and path.is_dir()) or all((path / name).is_file() for name in names):
+        return path
+    if (path / facts.folder).is_dir():
+        return path / facts.folder
+    return path / facts.filename if (path / facts.filename).is_file() else None
+
+
 def _reader(facts: Archive, directory: Path) -> Callable[[str], bytes]:
     """A function from the name of a file of the archive to its bytes."""
-    extracted, packed = directory / facts.folder, directory / facts.filename
-    if extracted.is_dir():
-        return lambda name: _read_file(extracted / name)
-    if not packed.is_file():
+    place = _place(facts, directory)
+    if place is None:
+        packed, extracted = directory / facts.filename, directory / facts.folder
         raise InputError(
-            f"expected {packed} or the folder {extracted}: give --data the folder that one of them is in, "
+            f"expected {packed} or the folder {extracted}: give --data the folder that one of them is in, or itself, "
             f"add --download, or fetch {facts.url} and put it at {packed}"
         )
-    return lambda name: _read_member(packed, f"{facts.folder}/{name}")
+    if place.is_dir():
+        return lambda name: _read_file(place / name)
+    return lambda name: _read_member(place, f"{facts.folder}/{name}")
 
 
 def _read_file(path: Path) -> bytes:

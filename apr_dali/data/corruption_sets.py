@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from apr_dali.data.folders import images_below, listing
 from apr_dali.errors import InputError
 
 SEVERITIES = 5
+_CLEAN = {"original", "clean", "natural"}  # what copies of CIFAR-C call the images before any corruption
 MARKER = ".apr_dali_make_c.json"
 """In a tree that `apr-dali make-c` has written."""
 
@@ -98,6 +100,9 @@ class CorruptionArrays:
 def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
     """The arrays `<corruption>.npy` and `labels.npy` below `root`; the images stay on the disk until they are read.
 
+    labels.npy has the labels of all five severities, as published, or of one. The clean images that some copies have
+    beside them are left out with a warning.
+
     Raises:
         InputError: for an array of another shape or type, labels that do not go with it or are not in 0..classes-1.
     """
@@ -105,25 +110,42 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
     label_file = root / "labels.npy"
     if not label_file.is_file():
         raise InputError(f"{root} has no labels.npy: expected CIFAR-C's <corruption>.npy and labels.npy")
-    labels = _load(label_file)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels) or len(labels) % SEVERITIES:
-        raise InputError(f"{label_file}: expected integers, five severities of N each, got {_described(labels)}")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f"{label_file}: expected labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
-    blocks = labels.reshape(SEVERITIES, -1)
-    if (blocks != blocks[0]).any():
-        raise InputError(f"{label_file}: the five severities must have the same labels")
-    images = {}
-    for path in sorted(root.glob("*.npy")):
-        if path != label_file:
-            array = _load(path)
-            expected = (len(labels), 32, 32, 3)
-            if array.shape != expected or array.dtype != np.uint8:
-                raise InputError(f"{path}: expected uint8 {expected}, as many as labels, got {_described(array)}")
-            images[path.stem] = array
+    images = {path.stem: _load(path) for path in sorted(root.glob("*.npy")) if path != label_file}
+    for name in sorted(_CLEAN & set(images)):
+        warnings.warn(f"left out {root / name}.npy: clean images are no corruption", stacklevel=2)
+        del images[name]
     if not images:
         raise InputError(f"{root} has labels.npy but no <corruption>.npy")
-    return CorruptionArrays(images, blocks[0].astype(np.int64))
+    labels = _one_severity(_labels(label_file, classes), label_file, {array.shape[:1] for array in images.values()})
+    expected = (SEVERITIES * len(labels), 32, 32, 3)
+    for name, array in images.items():
+        if array.shape != expected or array.dtype != np.uint8:
+            raise InputError(
+                f"{root / name}.npy: expected uint8 {expected}, as many as labels, got {_described(array)}; "
+                "where it is no corruption, put it elsewhere"
+            )
+    return CorruptionArrays(images, labels)
+
+
+def _labels(file: Path, classes: int) -> NDArray[np.int64]:
+    labels = _load(file)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
+        raise InputError(f"{file}: expected integers, five severities of N each, got {_described(labels)}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"{file}: expected labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    return labels.astype(np.int64)
+
+
+def _one_severity(labels: NDArray[np.int64], file: Path, counts: set[tuple[int, ...]]) -> NDArray[np.int64]:
+    """The labels of one severity; `labels` are those of all five, or of one where all arrays' `counts` say so."""
+    if counts == {(SEVERITIES * len(labels),)}:
+        return labels
+    if len(labels) % SEVERITIES:
+        raise InputError(f"{file}: expected integers, five severities of N each, got {_described(labels)}")
+    blocks = labels.reshape(SEVERITIES, -1)
+    if (blocks != blocks[0]).any():
+        raise InputError(f"{file}: the five severities must have the same labels")
+    return blocks[0]
 
 
 def _load(path: Path) -> NDArray[Any]:

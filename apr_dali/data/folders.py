@@ -207,8 +207,8 @@ def _check_no_components(path: str, components: Components) -> None:
 def _split_folder(path: str, split: str | None) -> str:
     if not os.path.isdir(path):
         raise InputError(
-            f"{path} is not there: give a folder of class folders, a folder of tar files, or a file list; "
-            "`--data sample` takes the built-in sample"
+            f"{path} is {'no folder' if os.path.exists(path) else 'not there'}: "
+            "give a folder of class folders, a folder of tar files, or a file list"
         )
     folder = path if split is None else os.path.join(path, split)
     if not os.path.isdir(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,8 @@ def banded(images: Tensor, spectrum: Spectrum) -> Tensor:
     amplitude = full.abs()
     # Where nothing is, the phase is 0.
     turn = torch.where(amplitude > 0, full / amplitude, torch.ones_like(full))
-    turn = torch.where(of_phase, turn, torch.ones_like(full))
+    # The real image of a constant phase outside a band is that of its cosine.
+    turn = torch.where(of_phase, turn, torch.full_like(full, math.cos(spectrum.outside)))
     amplitude = torch.where(of_amplitude, amplitude, torch.ones_like(amplitude))
     return torch.fft.irfft2(amplitude * turn, s=(height, width))
 

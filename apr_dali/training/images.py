@@ -39,6 +39,11 @@ def open_parts(
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
+    elif options.data and not os.path.exists(options.data):
+        raise InputError(
+            f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
+            "or a file list; `--data sample` takes the built-in photographs"
+        )
     trained = None
     components = Components(options.tar_image or None, options.tar_label)
     if not options.eval_only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from apr_dali.data.json_text import json_text
 from apr_dali.training.checkpoint import Position, write_whole
 from apr_dali.training.decoration import decoration, say
 
@@ -19,6 +21,7 @@ _NUMBERS = {
     "epoch": ("epoch", "global_step", "train_loss", "val_loss", "top1", "top5", "lr"),
 }
 """What a row of metrics.jsonl has at least, by its kind."""
+_PLACE = ("epoch", "step", "global_step")
 # Where no terminal draws a bar, a line after so many seconds.
 _LINE_EVERY = 30.0
 
@@ -114,7 +117,7 @@ class Records:
             appendable, self._appendable = self._appendable, False
             if appendable:
                 with open(self._path, "a") as file:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json_text(row) + "\n")
             else:
                 self._write_all()
             self._appendable = True
@@ -126,7 +129,7 @@ class Records:
                 self._board.flush()
 
     def _write_all(self) -> None:
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        lines = "".join(json_text(row) + "\n" for row in self.rows)
         write_whole(self._path, lambda file: file.write(lines.encode()))
 
     def __enter__(self) -> Records:
@@ -160,10 +163,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _row(line: str) -> dict[str, Any] | None:
     """The row of metrics.jsonl that a line holds, None if it holds none."""
     try:
-        row = json.loads(line)
+        row: dict[str, Any] = json.loads(line)
+        # A loss that was not finite is null there.
+        row |= {name: math.nan for name, value in row.items() if value is None and name not in _PLACE}
         numbers = _NUMBERS[row["kind"]]
         return row if all(isinstance(row[name], (int, float)) for name in numbers) else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

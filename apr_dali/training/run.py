@@ -13,7 +13,8 @@ from torch import nn
 from apr_dali.config import PRETRAINED, TrainingOptions
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
-from apr_dali.models.weights import begin_with, pretrained, read_weights
+from apr_dali.models.weights import begin_with, pretrained
+from apr_dali.models.weights_file import read_weights
 from apr_dali.training import checkpoint, loop, pictures
 from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, on_main
@@ -80,8 +81,11 @@ def start_from_weights(model: nn.Module, name: str, num_classes: int, options: T
         on_main(group, lambda: pretrained(name).training)
     # What a network draws to be made anew must not change what comes after it.
     with torch.random.fork_rng(devices=[]):
-        state = pretrained(name).state_dict() if fetched else read_weights(Path(options.weights))
-    source = f"the pretrained {name}" if fetched else options.weights
+        if fetched:
+            state, source = pretrained(name).state_dict(), f"the pretrained {name}"
+        else:
+            found = read_weights(options.weights).fitting(model.state_dict())
+            state, source = found.state, options.weights + found.said
     told = begin_with(model, name, num_classes, state, source, options.in_chans)
     if group.main:
         print(told)

@@ -21,6 +21,8 @@ from apr_dali.commands.arguments import add_components, add_network, positive, s
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from apr_dali.commands.session import Session
     from apr_dali.data.folders import ImageSet, TarSet
 
@@ -54,8 +56,10 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 
     given = dict(vars(args))
     if args.model is None:
-        if args.weights or args.image_size:
-            raise InputError("--weights and --image-size change nothing without MODEL: name the model that they fit")
+        if args.weights or args.image_size or args.classes:
+            raise InputError(
+                "--weights, --image-size and --classes change nothing without MODEL: name the model that they fit"
+            )
         given["output"] = args.output or _OUTPUT
         with start(args.device) as group:
             options = replace(SMALL, seed=args.seed)
@@ -66,11 +70,22 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
         yield session
 
 
-def other_network(session: Session, model: str) -> Session:
-    """The same session with the network `model` in place of its own, fed with images of the same size."""
-    from apr_dali.commands.networks import load_network
+def other_network(session: Session, model: str, classes: str | None = None) -> Session:
+    """The same session with the network `model` in place of its own, fed with the very images of the first.
 
-    network = load_network(model, image_size=session.network.image_size)
+    model, classes: what `load_network` takes.
+    """
+    from apr_dali.commands.networks import load_network
+    from apr_dali.commands.session import check_size
+
+    first = session.network
+    network = load_network(model, image_size=first.image_size, classes=classes)
+    check_size(network)
+    same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
+    if same.seen != network.seen:
+        network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")
+    if session.group.main:
+        print(network.told())
     feeding = replace(session.feeding, network=network)
     return replace(session, network=network, model=network.model.to(session.group.device), feeding=feeding)
 
@@ -100,6 +115,7 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
     """
     from apr_dali.data.arrays import load_set
+    from apr_dali.data.sample import SUBJECTS, photograph
     from apr_dali.data.tars import DEFAULT
 
     if data is not None:
@@ -111,8 +127,17 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
         chosen = evenly(len(digits), limit)
         names = tuple(digits.classes[label] for label in digits.labels[chosen])
         return Samples(digits.images[chosen], digits.labels[chosen], "digits, test images", "the set", names)
-    images, names = photographs(session.network.image_size)
-    return _answered(session, images[:limit], "built-in photographs", names[:limit])
+    subjects = tuple(SUBJECTS)[:limit]
+    images = np.stack([as_seen(session, photograph(name)) for name in subjects])
+    return _answered(session, images, "built-in photographs", subjects)
+
+
+def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
+    """An RGB image as evaluation cuts it for the network, uint8 (S, S, 3)."""
+    from apr_dali.data.cut import cut
+
+    network = session.network
+    return cut(image, network.image_size, network.scaling, network.mean)
 
 
 def photographs(size: int) -> tuple[Images, tuple[str, ...]]:
@@ -180,8 +205,9 @@ def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray
     from apr_dali.data.folders import ImageSet
     from apr_dali.pipelines.loader import ImageNetLoader
 
-    recipe = AprRecipe(0.0, True, (0.0,) * 3, (1.0,) * 3)
     feeding, network = session.feeding, session.network
+    # The mean is the color beside an image that does not fill its crop.
+    recipe = AprRecipe(0.0, True, network.mean, (1.0,) * 3)
     if network.scaled_whole:
         if not isinstance(part, ImageSet):
             raise InputError("this network's images are scaled whole: it takes a folder of class folders, no tar files")
@@ -196,7 +222,8 @@ def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray
         recipe=recipe,
     ) as loader:
         planes, labels = (np.concatenate([tensor.numpy() for tensor in column]) for column in zip(*loader, strict=True))
-    return np.rint(planes.transpose(0, 2, 3, 1) * 255).astype(np.uint8), labels
+    levels = (planes.transpose(0, 2, 3, 1) + np.array(network.mean)) * 255
+    return np.rint(levels).astype(np.uint8), labels
 
 
 def _answered(session: Session, images: Images, origin: str, names: tuple[str, ...]) -> Samples:

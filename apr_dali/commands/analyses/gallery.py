@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Write gallery.html, gallery.png and gallery.json."""
     from apr_dali.commands.session import make_output
     from apr_dali.data.atomic import write_whole
+    from apr_dali.data.json_text import json_text
     from apr_dali.eval.gallery import gallery_page, gallery_picture, rows
 
     images, names = _photographs(args.images, args.size)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     }
     output = make_output(args.output)
     write_whole(output / "gallery.png", gallery_picture(found))
-    write_whole(output / "gallery.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_whole(output / "gallery.json", (json_text(record, indent=2) + "\n").encode())
     write_whole(output / "gallery.html", gallery_page(found).encode())
     for row in found:
         print(f"{row.name}: phase of {row.operations[0]}, amplitude of {row.operations[1]}; {row.wrapped:.1%} wrapped")

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apr_dali.commands.session import Session
-    from apr_dali.eval.gradcam import Looks
+    from apr_dali.eval.gradcam import Looks, Target
 
 TEXT = "Grad-CAM of one or two networks on clean and corrupted images"
 
-_CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg")
+_CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg", "fog")
 _PROBES = 2  # images that the layer is looked for with
 _SHOWN = 5  # images in the picture; the numbers are of all
 
@@ -37,17 +37,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write gradcam.json and gradcam-maps.png."""
     from apr_dali.commands.session import table
-    from apr_dali.data.small_corruptions import CORRUPTIONS
+    from apr_dali.data.small_corruptions import SHOWN
     from apr_dali.eval import gradcam
 
     with common.open_subject(args) as session:
         samples = common.load_samples(session, args.data, args.limit)
         sessions = _sessions(args, session)
-        corrupt, strengths = CORRUPTIONS[args.corruption]
+        corrupt, strengths = SHOWN[args.corruption]
         views = {"clean": samples.images, args.corruption: corrupt(samples.images, strengths[args.strength - 1])}
         layers = {name: _layer(one, samples.images, args.layer) for name, one in sessions.items()}
         seen = {
-            view: {name: _looks(one, layers[name][1], images, samples.labels) for name, one in sessions.items()}
+            view: {name: _looks(one, layers[name], images, samples.labels) for name, one in sessions.items()}
             for view, images in views.items()
         }
         rows = {name: _numbers([found[name] for found in seen.values()], samples.labels) for name in sessions}
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
             "corruption": args.corruption,
             "strength": strengths[args.strength - 1],
             "networks": {
-                name: {"network": one.network.name, "layer": layers[name][0], **rows[name]}
+                name: {"network": one.network.name, "seen": one.network.seen, "layer": layers[name].name, **rows[name]}
                 for name, one in sessions.items()
             },
         }
@@ -71,7 +71,12 @@ def run(args: argparse.Namespace) -> None:
         session.finish("gradcam", result, {"maps": picture})
         titles = ("network", "layer", "right, clean", "right, corrupted", "maps' agreement")
         cells = [
-            (name, layers[name][0], *(f"{share:.0%}" for share in row["right"]), f"{row['agreement'] or math.nan:.2f}")
+            (
+                name,
+                layers[name].name,
+                *(f"{share:.0%}" for share in row["right"]),
+                f"{row['agreement'] or math.nan:.2f}",
+            )
             for name, row in rows.items()
         ]
         print(table(titles, cells))
@@ -84,7 +89,7 @@ def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
     from apr_dali.errors import InputError
 
     if args.other is not None:
-        other = common.other_network(session, args.other)
+        other = common.other_network(session, args.other, args.classes)
         if other.network.classes != session.network.classes:
             raise InputError(f"{args.other} has other classes than {args.model or 'the network of digits'}")
         names = [_short(one.network.name) for one in (session, other)]
@@ -99,16 +104,16 @@ def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
 def _short(name: str) -> str:
     """The run folder of a checkpoint, or the model's own name."""
     model, _, path = name.partition(" of ")
-    return Path(path).parent.name if path else model.rpartition("/")[2]
+    return (Path(path).parent.name or Path(path).stem) if path else model.rpartition("/")[2]
 
 
-def _layer(session: Session, images: NDArray[Any], name: str | None) -> tuple[str, Any]:
+def _layer(session: Session, images: NDArray[Any], name: str | None) -> Target:
     from apr_dali.eval.gradcam import target_layer
 
     return target_layer(session.model, _batch(session, images[:_PROBES]), name)
 
 
-def _looks(session: Session, layer: Any, images: NDArray[Any], labels: NDArray[Any]) -> Looks:
+def _looks(session: Session, layer: Target, images: NDArray[Any], labels: NDArray[Any]) -> Looks:
     """In batches of the command line's size: gradients take memory."""
     from apr_dali.eval.gradcam import joined, looks
 

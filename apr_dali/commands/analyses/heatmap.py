@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.commands.analyses.common import Samples, add_subject, load_samples, open_subject, other_network
+from apr_dali.commands.analyses.common import (
+    Samples,
+    add_subject,
+    answers,
+    load_samples,
+    open_subject,
+    other_network,
+)
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 
@@ -42,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with open_subject(args) as session:
-        other = other_network(session, args.compare) if args.compare else None
+        other = other_network(session, args.compare, args.classes) if args.compare else None
         samples = load_samples(session, args.data, args.limit)
         if other is not None and other.network.classes != session.network.classes:
             raise InputError("--compare needs a network of the same classes as the first: the labels are theirs")
@@ -58,13 +65,17 @@ def run(args: argparse.Namespace) -> None:
 
 def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args: argparse.Namespace) -> HeatMap:
     """The map of one network, of which finished parts are kept in the output folder."""
+    import numpy as np
     import torch
 
+    from apr_dali.eval.checks import not_finite
     from apr_dali.eval.fourier import heatmap
 
+    # Raises if the logits are not finite, before thousands of passes and not after.
+    answers(session, samples.images)
     settings = {"size": size, "epsilon": epsilon, "seed": args.seed, "data": args.data, "images": len(samples)}
-    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2) / 255
-    return heatmap(
+    images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
+    found = heatmap(
         session.model,
         [(images, torch.from_numpy(samples.labels))],
         epsilon=epsilon,
@@ -78,6 +89,9 @@ def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, args
         # A file a network: two of them share the folder.
         state=session.state(f"heatmap-{session.network.fingerprint}", **settings),
     )
+    if not np.isfinite(found.loss).all():
+        raise not_finite(f"some of the {found.images} images under noise")
+    return found
 
 
 def _write(session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples) -> None:
@@ -98,6 +112,7 @@ def _write(session: Session, networks: list[Session], maps: list[HeatMap], sampl
 def _record(of: Session, found: HeatMap) -> dict[str, Any]:
     return {
         "network": of.network.name,
+        "seen": of.network.seen,
         "fingerprint": of.network.fingerprint,
         "epsilon": found.epsilon,
         "clean_error": found.clean_error,

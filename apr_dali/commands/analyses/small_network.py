@@ -17,7 +17,7 @@ from apr_dali.pipelines.loader import CifarLoader
 from apr_dali.training import checkpoint
 from apr_dali.training.distributed import Group
 from apr_dali.training.loop import Trainer
-from apr_dali.training.optimiser import set_learning_rate
+from apr_dali.training.optimiser import learning_rate, set_learning_rate
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
 """Options with which the digits are learnt in half a minute on a core: 98 % of the test images."""
@@ -46,6 +46,7 @@ def fit(
     model: nn.Module | None = None,
     after_step: Callable[[], None] | None = None,
     home: Path | None = None,
+    as_published: bool = False,
 ) -> nn.Module:
     """The network that `options` train on `data`, in eval mode; the learning rate falls to 0 over the whole run.
 
@@ -53,6 +54,7 @@ def fit(
 
     model: on the CPU, in place of a new one with weights from the seed. after_step: is called after each update, as
     a projection wants it. home: a folder that gets the checkpoint latest.pt.
+    as_published: mirror images (but digits) and let the learning rate fall in steps, as train_cifar.py does.
     """
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
@@ -61,12 +63,16 @@ def fit(
         check_input(network, data.images.shape[1], len(data.classes))
         network = behind(network, options.spectrum, options.radii, recipe)
         trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii))
-        with _loader(data, replace(recipe, overflow=options.overflow, axes=options.axes), options, group) as loader:
+        recipe = replace(recipe, overflow=options.overflow, axes=options.axes)
+        # A mirrored digit is another digit, or none.
+        flip = as_published and options.dataset != "digits"
+        with _loader(data, recipe, options, group, flip) as loader:
             trainer.model.train()
-            steps = options.epochs * len(loader)
+            length, steps = len(loader), options.epochs * len(loader)
             for step, (images, targets) in enumerate(batch for _ in range(options.epochs) for batch in loader):
-                rate = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
-                set_learning_rate(trainer.optimiser, rate)
+                falling = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
+                in_steps = learning_rate(options, step // length, step % length, length)
+                set_learning_rate(trainer.optimiser, in_steps if as_published else falling)
                 trainer.step(images, targets, loader.views)
                 if after_step is not None:
                     after_step()
@@ -75,7 +81,7 @@ def fit(
     return trainer.model.eval()
 
 
-def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Group) -> CifarLoader:
+def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Group, flip: bool) -> CifarLoader:
     return CifarLoader(
         data,
         options.batch_size,
@@ -84,8 +90,7 @@ def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Gro
         device_id=group.device.index or 0,
         seed=options.seed,
         drop_last=True,
-        # A mirrored digit is another digit, or none.
-        flip=False,
+        flip=flip,
         recipe=recipe,
         memory_format=options.memory_format,
         threads=options.threads or None,

@@ -1,0 +1,95 @@
+"""What the outputs of a network stand for, where no checkpoint of ours says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from apr_dali.data.folders import listing, read_classes
+from apr_dali.errors import InputError, install_command
+
+_KEPT_AS = ("classes", "class_names", "label_names", "class_to_idx")
+"""Where checkpoints keep the names of their classes."""
+
+
+def names_of(
+    outputs: int, given: str | None, facts: Mapping[str, Any], config: Any = None
+) -> tuple[tuple[str, ...], str]:
+    """The names of a network's classes in the order of its outputs, and where they are from, in words.
+
+    outputs: how many there are. given: what `--classes` names. facts: what is beside the network's weights in their
+    file. config: timm's configuration of the network. Raises InputError where `given` names another number of classes.
+    """
+    if given is not None:
+        names = read_names(given)
+        if len(names) != outputs:
+            raise InputError(f"--classes {given} names {len(names)} classes, the network has {outputs}")
+        return names, given
+    for kept, origin in ((facts, "the file"), (config or {}, "timm's configuration")):
+        for key in _KEPT_AS:
+            names = _listed(kept.get(key))
+            if len(names) == outputs:
+                return names, origin
+    if outputs == len(imagenet_classes()):
+        return imagenet_classes(), "ImageNet's"
+    if config is not None and (subset := _subset(outputs)):
+        return subset, "those of the part of ImageNet with so many"
+    return tuple(map(str, range(outputs))), "unknown, so their numbers; --classes gives them names"
+
+
+def read_names(given: str) -> tuple[str, ...]:
+    """The names of classes in their order: a folder's class folders, sorted; a text file's lines; a JSON file's list,
+    or its table of names to numbers, or of numbers to names."""
+    path = Path(given)
+    if path.is_dir():
+        names = tuple(listing(given)[1])
+    elif path.is_file():
+        names = _of_json(path) if path.suffix == ".json" else read_classes(path)
+    else:
+        raise InputError(f"--classes {given} is not there: expected a folder of class folders, or a file of names")
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"--classes {given} holds {len(names)} names, {len(set(names))} of them different")
+    return names
+
+
+def _of_json(path: Path) -> tuple[str, ...]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"--classes {path} is no JSON: {error}") from error
+    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+        found = {name: int(number) if number.isdecimal() else -1 for number, name in found.items()}
+    names = _listed(found)
+    if not names:
+        raise InputError(f"--classes {path}: expected a list of names, or a table from names to 0, 1, 2, …")
+    return names
+
+
+def _listed(kept: Any) -> tuple[str, ...]:
+    """Names out of a list, or a table from names to numbers; () for anything else."""
+    if isinstance(kept, Mapping) and sorted(map(str, kept.values())) == sorted(map(str, range(len(kept)))):
+        kept = sorted(kept, key=lambda name: int(kept[name]))
+    if isinstance(kept, (list, tuple)) and all(isinstance(name, str) for name in kept):
+        return tuple(kept)
+    return ()
+
+
+def _subset(outputs: int) -> tuple[str, ...]:
+    """The classes of the part of the whole ImageNet that timm's networks with so many outputs are trained on, or ()."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": outputs})
+    return tuple(ImageNetInfo(subset).label_names()) if subset else ()
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The WordNet ids of ImageNet's 1000 classes in the order of every published network, which is sorted."""
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError as error:
+        raise InputError(f"the names of ImageNet's classes come from timm: {install_command('eval')}") from error
+    return tuple(ImageNetInfo().label_names())
