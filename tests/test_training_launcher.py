@@ -32,6 +32,8 @@ OPEN_MPI = {
     "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
 }
 HYDRA = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+MVAPICH = {f"MV2_COMM_WORLD_{name}": number for name, number in (("RANK", "1"), ("SIZE", "2"))}
+MVAPICH |= {f"MV2_COMM_WORLD_LOCAL_{name}": number for name, number in (("RANK", "1"), ("SIZE", "2"))}
 PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 
 
@@ -52,8 +54,9 @@ def adopted(given: dict[str, str]) -> dict[str, str]:
         (OPEN_MPI | SRUN, ("3", "4", "1", "2", "gpu01")),
         (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, ("3", "4", "1", "4", "127.0.0.1")),
         (HYDRA, ("1", "2", "1", "2", "127.0.0.1")),
+        (MVAPICH, ("1", "2", "1", "2", "127.0.0.1")),
     ],
-    ids=["srun", "bound", "a GPU each", "all GPUs", "mpirun", "mpirun in a job", "one machine", "hydra"],
+    ids=["srun", "bound", "a GPU each", "all GPUs", "mpirun", "mpirun in a job", "one machine", "hydra", "mvapich"],
 )
 def test_places_in_torchruns_words(given, place):
     found = adopted(given)
@@ -74,6 +77,21 @@ def test_places_in_torchruns_words(given, place):
 )
 def test_who_is_alone_or_torchruns_stays_as_it_is(given):
     assert adopted(given) == given
+
+
+@pytest.mark.parametrize("whole", [OPEN_MPI, HYDRA, MVAPICH], ids=["Open MPI", "hydra", "MVAPICH"])
+def test_an_mpi_that_says_half_is_refused(whole):
+    """Each process would train alone, in the same folder."""
+    size = next(name for name in whole if name.endswith("_SIZE") and "LOCAL" not in name)
+    for name in set(whole) - {size}:
+        half = {key: value for key, value in whole.items() if key != name}
+        with pytest.raises(InputError, match=rf"{size} is {whole[size]}, but {name} not set: .*alone(.|\n)*torchrun "):
+            adopted(half)
+        alone = half | {"RANK": "0", "WORLD_SIZE": "1"}
+        assert adopted(alone) == alone
+        assert adopted(half | {size: "1"}) == half | {size: "1"}
+    # Under srun a plug-in sets some of them beside SLURM's own.
+    assert adopted(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "6"})["WORLD_SIZE"] == "6"
 
 
 def test_processes_of_one_run_meet_at_one_port_and_others_elsewhere():

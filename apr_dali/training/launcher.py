@@ -29,6 +29,13 @@ _HYDRA = {
     "LOCAL_RANK": "MPI_LOCALRANKID",
     "LOCAL_WORLD_SIZE": "MPI_LOCALNRANKS",
 }
+_MVAPICH = {
+    "RANK": "MV2_COMM_WORLD_RANK",
+    "WORLD_SIZE": "MV2_COMM_WORLD_SIZE",
+    "LOCAL_RANK": "MV2_COMM_WORLD_LOCAL_RANK",
+    "LOCAL_WORLD_SIZE": "MV2_COMM_WORLD_LOCAL_SIZE",
+}
+_MPI = (_OPEN_MPI, _MVAPICH, _HYDRA)
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 _PORTS = range(20000, 30000)
 """Where ports for a meeting are taken from: below those that systems give out by themselves."""
@@ -41,7 +48,10 @@ def adopt(environ: MutableMapping[str, str] = os.environ) -> None:
         InputError: where the processes could not meet, with the torchrun line to use.
     """
     if "RANK" not in environ and "WORLD_SIZE" not in environ:
-        environ.update(_of_mpi(environ, _OPEN_MPI) or _of_mpi(environ, _HYDRA) or _of_slurm(environ))
+        by_mpi = [_of_mpi(environ, names) for names in _MPI]
+        environ.update(next(filter(None, by_mpi), None) or _of_slurm(environ))
+        if "RANK" not in environ:
+            _check_whole_mpi(environ)
 
 
 def check(environ: Mapping[str, str] = os.environ) -> None:
@@ -81,6 +91,20 @@ def _of_mpi(environ: Mapping[str, str], names: Mapping[str, str]) -> dict[str, s
     # What all processes of one mpirun have alike, and no others, as far as there is such a thing.
     run = environ.get("PMIX_NAMESPACE") or environ.get("OMPI_MCA_ess_base_jobid") or environ.get("SLURM_JOB_ID", "")
     return place | _meeting(environ, first, run)
+
+
+def _check_whole_mpi(environ: Mapping[str, str]) -> None:
+    """Raise InputError where an MPI says that there are several processes, but not which one this is."""
+    for names in _MPI:
+        if environ.get(names["WORLD_SIZE"], "1") == "1":
+            continue
+        missing = [name for name in names.values() if name not in environ]
+        if missing:
+            raise InputError(
+                f"{names['WORLD_SIZE']} is {environ[names['WORLD_SIZE']]}, but {', '.join(missing)} not set: this "
+                f"process would train alone; start with\n  {_torchrun('GPUS')}\nor set RANK=0 and WORLD_SIZE=1 to "
+                "run alone"
+            )
 
 
 def _of_slurm(environ: Mapping[str, str]) -> dict[str, str]:
