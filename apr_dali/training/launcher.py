@@ -48,8 +48,8 @@ def adopt(environ: MutableMapping[str, str] = os.environ) -> None:
         InputError: where the processes could not meet, with the torchrun line to use.
     """
     if "RANK" not in environ and "WORLD_SIZE" not in environ:
-        by_mpi = [_of_mpi(environ, names) for names in _MPI]
-        environ.update(next(filter(None, by_mpi), None) or _of_slurm(environ))
+        by_mpi = [found for names in _MPI if (found := _of_mpi(environ, names))]
+        environ.update(by_mpi[0] if by_mpi else _of_slurm(environ))
         if "RANK" not in environ:
             _check_whole_mpi(environ)
 
