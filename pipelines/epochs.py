@@ -27,7 +27,6 @@ _THREADS_PER_GPU = 4
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 ON_BREAK = ("new", "resume")
-_STATE = 2
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
 Self = TypeVar("Self", bound="EpochLoader")
@@ -45,6 +44,8 @@ class EpochLoader(ABC):
     num_images: int
     skipped: tuple[str, ...] = ()
     """What this rank has left out so far because it is broken."""
+    _version = 2
+    """Of the state: DALI takes up a pipeline only with the operators that it had."""
 
     def __init__(
         self,
@@ -249,7 +250,7 @@ class EpochLoader(ABC):
         """
         place = self._checkpoint if self._pipeline is None else self._pipeline.checkpoint()
         return {
-            "version": _STATE,
+            "version": self._version,
             "epoch": self.epoch,
             "batch": self._batch,
             "stream": self._stream,
@@ -264,9 +265,9 @@ class EpochLoader(ABC):
         Raises:
             InputError: if the state belongs to another set or other settings, which it names.
         """
-        if state.get("version") != _STATE:
+        if state.get("version") != self._version:
             raise InputError(
-                f"the loader's state must have version {_STATE}, got {state.get('version')!r}: "
+                f"the loader's state must have version {self._version}, got {state.get('version')!r}: "
                 "another version of apr_dali took it; begin the epoch anew"
             )
         if missing := sorted(_STATE_KEYS - state.keys()):
