@@ -7,6 +7,7 @@ from typing import Any
 
 from apr_dali.commands.clean import labelled
 from apr_dali.commands.session import Session, table
+from apr_dali.commands.sources import numbered
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.folders import open_set
 from apr_dali.eval.corruption import CORRUPTIONS, SEVERITIES, CorruptionTable
@@ -34,6 +35,8 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         kind,
     )
     result = {"data": data, **found.as_json()}
+    if kind == "cifar-c":
+        result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
     picture = corruption_picture(errors, LABELS[kind])
     return session.finish("corruption", result, {"errors": picture}), corruption_text(result)
 
@@ -68,6 +71,8 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     ):
         if key in result:
             lines.append(f"{text} {result[key]:.2f} %")
+    if "labels" in result:
+        lines.append(result["labels"])
     missing = [name for name in CORRUPTIONS if name not in result["errors"]]
     if missing:
         lines.append(f"no mean over the whole benchmark: {', '.join(missing)} missing")

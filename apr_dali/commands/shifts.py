@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apr_dali.commands.session import Session
+from apr_dali.commands.sources import numbered
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
@@ -35,7 +36,11 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     state = session.state(name, data=os.path.abspath(data))
     found = evaluate_each(model, [source], session.group.device, state, session.amp)[name]
     result = {"data": data, "classes": len(names), **asdict(found)}
+    if names != classes:
+        result["labels"] = numbered(session.network.classes, "its folders have no names: the folder")
     text = f"{name}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
+    if "labels" in result:
+        text += f"\n{result['labels']}"
     return session.finish(name, result, {}), text
 
 

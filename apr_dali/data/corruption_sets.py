@@ -99,7 +99,7 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
     """The arrays `<corruption>.npy` and `labels.npy` below `root`; the images stay on the disk until they are read.
 
     Raises:
-        InputError: for an array of another shape or type, labels that do not go with it or are not in 0..classes-1.
+        InputError: for an array of another shape or type, labels that do not go with it or are not all of 0..classes-1.
     """
     root = Path(root)
     label_file = root / "labels.npy"
@@ -110,6 +110,12 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
         raise InputError(f"{label_file}: expected integers, five severities of N each, got {_described(labels)}")
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"{label_file}: expected labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    # Numbers alone do not say of which classes they are; those of a set of fewer would all seem to fit.
+    if (held := len(np.unique(labels))) < classes:
+        raise InputError(
+            f"{label_file} has labels of {held} classes, {labels.min()}..{labels.max()}, the network has {classes}: "
+            "give the set of the network's own classes"
+        )
     blocks = labels.reshape(SEVERITIES, -1)
     if (blocks != blocks[0]).any():
         raise InputError(f"{label_file}: the five severities must have the same labels")
