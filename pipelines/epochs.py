@@ -30,7 +30,6 @@ _GREATEST = 2**31 - 1
 """Of what DALI counts."""
 
 ON_BREAK = ("new", "resume")
-_STATE = 2
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
 Self = TypeVar("Self", bound="EpochLoader")
@@ -48,6 +47,8 @@ class EpochLoader(ABC):
     num_images: int
     skipped: tuple[str, ...] = ()
     """What this rank has left out so far because it is broken."""
+    _version = 2
+    """Of the state: DALI takes up a pipeline only with the operators that it had."""
 
     def __init__(
         self,
@@ -258,7 +259,7 @@ class EpochLoader(ABC):
         """
         place = self._checkpoint if self._pipeline is None else self._pipeline.checkpoint()
         return {
-            "version": _STATE,
+            "version": self._version,
             "epoch": self.epoch,
             "batch": self._batch,
             "stream": self._stream,
@@ -275,9 +276,9 @@ class EpochLoader(ABC):
         """
         if not isinstance(state, dict):
             raise InputError(f"the loader's state must be what state_dict() gave, got {type(state).__name__}")
-        if state.get("version") != _STATE:
+        if state.get("version") != self._version:
             raise InputError(
-                f"the loader's state must have version {_STATE}, got {state.get('version')!r}: "
+                f"the loader's state must have version {self._version}, got {state.get('version')!r}: "
                 "another version of apr_dali took it; begin the epoch anew"
             )
         if missing := sorted(_STATE_KEYS - state.keys()):

@@ -7,10 +7,8 @@ Evaluation: resize of the shorter side, centre crop, normalise. The geometry is 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -33,12 +31,12 @@ from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.pipelines import operators
+from apr_dali.pipelines.encoded import checked, longest_side
 
 _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
-_READ_AT_ONCE = 64
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 _STRIDE = 15_485_863
 # DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
@@ -113,25 +111,9 @@ def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: 
     return labels
 
 
-def stored_images(source: TarSet, shard: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
-    """The images of one shard as they lie in the tars, in their order, each after DALI's words for where it lies."""
-
-    @pipeline_def(batch_size=_READ_AT_ONCE, num_threads=1, device_id=None)
-    def reading(files: ReaderFiles) -> tuple[DataNode, DataNode]:
-        images, _ = read(files, shard, seed=0, shuffle=False)
-        return images, fn.get_property(images, key="source_info")
-
-    with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
-        pipeline = reading(tar_reader.write(source, folder))
-        pipeline.build()
-    for _ in range(ceil(len(source) / shard[1] / _READ_AT_ONCE)):
-        images, origins = pipeline.run()
-        for image, origin in zip(images, origins, strict=True):
-            yield bytes(np.array(origin)).decode("utf-8", "surrogateescape"), bytes(np.array(image))
-
-
 def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
     """A random part of each encoded image, uint8 HWC; only that part is decoded where the decoder can do so."""
+    encoded = checked(encoded, longest_side(graph.ratio))
     return fn.decoders.image_random_crop(
         encoded, random_area=list(graph.scale), random_aspect_ratio=list(graph.ratio), **_decoder(graph)
     )
@@ -169,6 +151,7 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
 def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
     """Evaluation batches (C, H, W) an image, in the order of the set, and what `read` says of each."""
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
+    encoded = checked(encoded)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
     shorter = math.min(height, width)

@@ -7,8 +7,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
-from io import BytesIO
+from functools import cached_property, partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -44,10 +43,11 @@ from apr_dali.data.arrays import ArraySet
 from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
 from apr_dali.data.sampling import Sampler, draw, weights_of
-from apr_dali.data.scan import Bad, header_check, quick_check, why_headless
+from apr_dali.data.scan import Bad, quick_check
 from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar, imagenet
+from apr_dali.pipelines.encoded import faults
 from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
 
 _DECODE_ERRORS = (r"Failed to decode sample #\d+ : (.+)", r"File mapping failed: (.+)")
@@ -112,6 +112,8 @@ class ImageNetLoader(EpochLoader):
         InputError: for anything that a person can mend, before work starts; an image that cannot be decoded is
             named by its path when its batch is reached.
     """
+
+    _version = 3
 
     def __init__(
         self,
@@ -318,6 +320,10 @@ class ImageNetLoader(EpochLoader):
 
     def _broken(self, error: RuntimeError) -> list[Bad]:
         """The paths of the images that caused the error, as far as they can be found out, and what each is or has."""
+        refused = faults(str(error))
+        if refused:
+            names = partial(tar_reader.name_of, self._set) if isinstance(self._set, TarSet) else str
+            return [(names(origin), f"cannot be decoded ({reason})") for origin, reason in refused]
         if isinstance(self._set, TarSet):
             tar_reader.refuse_unreadable(self._set, str(error))
             named = tar_reader.fault(self._set, str(error))
@@ -326,21 +332,14 @@ class ImageNetLoader(EpochLoader):
             named = (paths[0], "cannot be decoded") if paths else None
         if named:
             return [named]
-        # Where already the header is broken the decoder does not say which file it was.
-        files = self._readable()
-        bad = quick_check(files, self._graph.threads) or header_check(files, self._graph.threads)
-        if not bad and isinstance(self._set, TarSet) and self._set.remote:
-            bad = self._first_without_header(self._set.without(self.skipped))
-        return _undecodable(bad)
+        return _undecodable(self._unopened())
 
-    def _first_without_header(self, source: TarSet) -> list[Bad]:
-        """The first broken image in what DALI reads: from object storage nobody else can."""
-        # In training a process may meet any image.
-        for origin, content in imagenet.stored_images(source, (0, 1) if self.train else self._graph.shard):
-            reason = why_headless(BytesIO(content))
-            if reason is not None:
-                return [(tar_reader.name_of(source, origin), reason)]
-        return []
+    def _unopened(self) -> list[Bad]:
+        """The image files that cannot even be opened, of which DALI does not always say which they are."""
+        if isinstance(self._set, TarSet):
+            return []
+        known = set(self.skipped)
+        return quick_check([file for file in self._set.files if file not in known], self._graph.threads)
 
 
 class CifarLoader(EpochLoader):

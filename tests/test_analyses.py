@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from eval_sets import LEVELS, Brightness, network, packed, write_levels
 from PIL import Image
 
+from apr_dali.cli import main
 from apr_dali.commands import session as sessions
 from apr_dali.commands.analyses import common, small_network
 from apr_dali.commands.session import Session
@@ -18,6 +20,7 @@ from apr_dali.config import Scaling
 from apr_dali.data.arrays import load_set
 from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
+from apr_dali.training import checkpoint
 from apr_dali.training.distributed import start
 
 
@@ -147,15 +150,31 @@ def test_without_a_folder_there_are_photographs(brightness):
 def test_small_images_of_a_folder(brightness, tmp_path):
     small = network(size=32)
     session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
-    for name, level in (("a", 215), ("b", 40)):
-        (tmp_path / "set" / name).mkdir(parents=True)
-        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / "set" / name / "0.png")
-    samples = common.load_samples(session, str(tmp_path / "set"), 10)
-    assert samples.labels.tolist() == [0, 1]
-    assert samples.names == ("dark", "grey")
+    for folder, name, level in (("own", "grey", 215), ("own", "light", 40), ("other", "a", 215), ("other", "b", 40)):
+        (tmp_path / folder / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / folder / name / "0.png")
+    samples = common.load_samples(session, str(tmp_path / "own"), 10)
+    assert (samples.names, samples.labels_of) == (("grey", "light"), "the set")
+    assert samples.labels.tolist() == [1, 2], "not the places of the folders"
+    samples = common.load_samples(session, str(tmp_path / "other"), 10)
+    assert (samples.names, samples.labels_of) == (("a", "b"), "the network's own answers on the clean images")
+    assert samples.labels.tolist() == [2, 0]
     told = replace(session, feeding=replace(session.feeding, components=Components("jpg")))
-    with pytest.raises(InputError, match=r"--tar-image and --tar-label have no effect on .*/set"):
-        common.load_samples(told, str(tmp_path / "set"), 10)
+    with pytest.raises(InputError, match=r"--tar-image and --tar-label have no effect on .*/own"):
+        common.load_samples(told, str(tmp_path / "own"), 10)
+
+
+def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
+    from scipy.io import savemat
+
+    small = network(size=32)
+    session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
+    images = np.full((32, 32, 3, 3), 40, np.uint8)
+    savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.array([[10], [1], [2]])})
+    samples = common.load_samples(session, str(tmp_path / "test_32x32.mat"), 10)
+    assert samples.names == ("0", "1", "2")
+    assert samples.labels_of == "the network's own answers on the clean images"
+    assert samples.labels.tolist() == [0, 0, 0]
 
 
 def test_another_network_gets_the_same_images(brightness, digits_checkpoints, monkeypatch):
@@ -234,3 +253,13 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path):
 @pytest.mark.parametrize(("name", "words"), [("n02123159", "tiger cat"), ("dog", "dog"), ("7", "7"), ("n2", "n2")])
 def test_classes_in_words(name, words):
     assert common.in_words(name) == words
+
+
+@pytest.mark.parametrize(("analysis", "option"), [("heatmap", "--compare"), ("gradcam", "--other")])
+def test_a_second_network_of_another_order_is_refused(digits_checkpoints, tmp_path, analysis, option, capsys):
+    state = checkpoint.load_any(Path(digits_checkpoints[1]))
+    state["classes"] = [str(n) for n in (1, 0, *range(2, 10))]
+    checkpoint.save(tmp_path, state, best=False)
+    given = ["analyze", analysis, digits_checkpoints[0], option, str(tmp_path / checkpoint.LATEST)]
+    assert main([*given, "--device", "cpu", "--output", str(tmp_path / "out")]) == 2
+    assert "expected 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 1, 0, 2, 3, 4, 5, 6, 7, 8, 9" in capsys.readouterr().err

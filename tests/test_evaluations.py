@@ -32,7 +32,7 @@ from apr_dali.commands import session
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.arrays import load_set
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
-from apr_dali.data.small_sets import open_images
+from apr_dali.data.small_sets import open_images, open_small
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration, passes
 from apr_dali.eval import corruption as corruptions
@@ -704,6 +704,7 @@ def test_small_sets(tmp_path, crops):
     got, labels = open_images(tmp_path / "test_32x32.mat")
     np.testing.assert_array_equal(got, images)
     assert labels.tolist() == [0, 1, 9]
+    assert open_small(tmp_path / "test_32x32.mat").classes == tuple("0123456789")
     for index, image in enumerate(images):
         folder = tmp_path / "files" / "ab"[index // 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -711,6 +712,7 @@ def test_small_sets(tmp_path, crops):
     got, labels = open_images(tmp_path / "files")
     np.testing.assert_array_equal(got, images)
     assert labels.tolist() == [0, 0, 1]
+    assert open_small(tmp_path / "files").classes == ("a", "b")
     Image.fromarray(images[0][:31]).save(tmp_path / "files" / "small.png")
     with pytest.raises(InputError, match=r"small.png: expected 32×32 pixels, got 32×31"):
         open_images(tmp_path / "files")
@@ -725,6 +727,80 @@ def test_small_sets(tmp_path, crops):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
         open_images(tmp_path / "empty")
+
+
+def write_small(root: Path, levels: dict[str, list[int]]) -> None:
+    for name, values in levels.items():
+        (root / name).mkdir(parents=True)
+        for index, level in enumerate(values):
+            Image.new("RGB", (32, 32), (level,) * 3).save(root / name / f"{index}.png")
+
+
+@pytest.mark.parametrize(
+    ("classes", "levels", "top1"),
+    [
+        (CLASSES, {"grey": [128, 120, 40], "light": [215]}, 0.75),  # without the first class
+        (("1", "2", "10"), {"10": [215, 210], "2": [128], "1": [40, 215]}, 0.8),  # as text 10 comes before 2
+    ],
+)
+def test_labels_of_small_images_go_by_name(evaluate, tmp_path, classes, levels, top1):
+    write_small(tmp_path / "set", levels)
+    _, record = evaluate("clean", "--data", tmp_path / "set", model=network(32, classes=classes))
+    assert record["result"]["top1"] == top1
+    assert record["result"]["images"] == sum(map(len, levels.values()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [("clean", ()), ("calibration", ()), ("ood", ("--ood", "x={set}")), ("autoattack", ())]
+)
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("zero", "one"), "has 2 classes (one, zero), the network 3 (dark, grey, light): labels go by name, and 2 of"),
+        (("0", "1", "2"), "has 3 classes (0, 1, 2), the network 3 (dark, grey, light): labels go by name, and 3 of"),
+        (("train/dark", "val/dark"), "are none of the network's; give {set}/val"),
+        (
+            ("dark", "gray"),
+            "has 2 classes (dark, gray), the network 3 (dark, grey, light): labels go by name, and 1 of",
+        ),
+    ],
+)
+def test_small_images_of_other_classes_are_refused(evaluate, tmp_path, kind, more, folders, message, capsys):
+    write_small(tmp_path / "set", {name: [40, 128] for name in folders})
+    given = [item.format(set=tmp_path / "set") for item in more]
+    status, record = evaluate(kind, "--data", tmp_path / "set", *given, model=network(32))
+    assert (status, record) == (2, None)
+    assert message.format(set=tmp_path / "set") in capsys.readouterr().err
+
+
+def test_another_cifar_is_refused(evaluate, tmp_path, monkeypatch, capsys):
+    class Ten:
+        def __init__(self, *_: object, train: bool) -> None:
+            assert not train
+            self.data, self.targets, self.classes = (
+                np.zeros((2, 32, 32, 3), np.uint8),
+                [0, 1],
+                ["airplane", "automobile"],
+            )
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Ten)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    hundred = tuple(f"class {n}" for n in range(100))
+    status, _ = evaluate("clean", "--data", tmp_path / "cifar-10-batches-py", model=network(32, classes=hundred))
+    assert status == 2
+    told = capsys.readouterr().err
+    assert "has 2 classes (airplane, automobile), the network 100 (class 0, class 1, " in told
+    assert "class 9, … and 90 more)" in told
+
+
+def test_labels_without_names_say_what_they_assume(evaluate, tmp_path, capsys):
+    write_arrays(tmp_path / "cifar")
+    _, record = evaluate("corruption", "--data", tmp_path / "cifar", model=network(32))
+    assumed = "labels.npy has no names: its label n is taken for the network's class n (0 dark, 1 grey, 2 light)"
+    assert record["result"]["labels"] == assumed
+    assert assumed in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"has labels of 3 classes, 0\.\.2, the network has 100: give the set of"):
+        open_corruption_arrays(tmp_path / "cifar", 100)
 
 
 def test_calibration(evaluate, tmp_path):

@@ -18,7 +18,6 @@ from apr_dali.commands.networks import Network
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
 from apr_dali.data.atomic import write_whole
-from apr_dali.data.small_sets import open_images
 from apr_dali.eval.adversarial import Attack, Normalised, check_attackable, robust_accuracy
 from apr_dali.eval.passes import Batches, Source, counted, progress
 from apr_dali.training.distributed import on_main
@@ -61,9 +60,7 @@ def autoattack_text(result: dict[str, Any]) -> str:
 
 def _source(session: Session, data: str, limit: int | None) -> Source:
     if session.takes_small(data):
-        images, labels = open_images(data)
-        chosen = np.arange(len(images)) if limit is None else _evenly(len(images), limit)
-        return session.feeding.array("images", images[chosen], labels[chosen])
+        return session.feeding.small("images", data, None if limit is None else lambda count: _evenly(count, limit))
     if limit is None:
         return session.feeding.folder("images", data, session.network.classes)
     path = session.output / "autoattack.files.txt"

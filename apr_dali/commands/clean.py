@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from apr_dali.commands.session import Session, table
-from apr_dali.data.small_sets import open_images
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration
 from apr_dali.eval.passes import Source, collect, counted, evaluate_each, progress
@@ -19,12 +18,9 @@ _HELD_OUT = 5
 
 
 def labelled(session: Session, data: str, name: str = "clean") -> Source:
-    """The images of a folder with the network's classes; for a network of 32×32 images, of `open_images`."""
+    """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
     if session.takes_small(data):
-        images, labels = open_images(data)
-        if labels.max() >= len(session.network.classes):
-            raise InputError(f"{data} has the label {labels.max()}, the network {len(session.network.classes)} classes")
-        return session.feeding.array(name, images, labels)
+        return session.feeding.small(name, data)
     return session.feeding.folder(name, data, classes=session.network.classes)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.clean import labelled
 from apr_dali.commands.session import Session, table
+from apr_dali.commands.sources import numbered
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.small_sets import is_digits
 from apr_dali.errors import InputError
@@ -50,6 +51,8 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         of_clean.images if of_clean else 0,
     )
     result = {"data": data, "name": name, "classes": len(session.network.classes), **found.as_json()}
+    if kind == "cifar-c":
+        result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
     picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
     return session.finish("corruption", result, {"errors": picture}, state), corruption_text(result)
 
@@ -84,6 +87,8 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     ):
         if key in result:
             lines.append(f"{text} {result[key]:.2f} %")
+    if "labels" in result:
+        lines.append(result["labels"])
     missing = [name for name in CORRUPTIONS if name not in result["errors"]]
     if missing:
         lines.append(f"no mean over the whole benchmark: {', '.join(missing)} missing")

@@ -91,7 +91,7 @@ def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[st
 
 def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
     if session.network.image_size == SIDE:
-        return session.feeding.array("in-distribution", *open_images(data))
+        return session.feeding.small("in-distribution", data)
     if not imagenet_o:
         return session.feeding.folder("in-distribution", data, classes=session.network.classes)
     listing = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))

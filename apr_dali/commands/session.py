@@ -60,7 +60,7 @@ class Session:
             check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
 
     def takes_small(self, data: str) -> bool:
-        """Whether `data` is for `open_images`: sets of 32×32 pixels, unless this network's training scaled a folder."""
+        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder."""
         network = self.network
         scales = network.scaled_whole or network.from_folders
         small = network.image_size == SIDE and not (scales and is_image_folder(data))

@@ -8,6 +8,7 @@ from typing import Any
 
 from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.session import Session
+from apr_dali.commands.sources import numbered
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
@@ -53,6 +54,9 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     text = f"{title}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
     if others:
         text += f"; top-1 among all {len(session.network.classes):,} classes {top1_of_all:.2%}"
+    if names != classes:
+        result["labels"] = numbered(session.network.classes, "its folders have no names: the folder")
+        text += f"\n{result['labels']}"
     return session.finish(name, result, {}, state), text
 
 

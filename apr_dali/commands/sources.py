@@ -17,13 +17,16 @@ from apr_dali.commands.networks import Network
 from apr_dali.data.arrays import open_scaled
 from apr_dali.data.file_list import FileList, write_file_list
 from apr_dali.data.fingerprint import identity, identity_of_arrays
-from apr_dali.data.folders import ImageSet, TarSet, open_set
+from apr_dali.data.folders import SPLITS, ImageSet, TarSet, open_set
+from apr_dali.data.small_sets import open_small
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.training.distributed import Group, on_main
 
+_NAMED = 10
+"""Names of a list that a message shows."""
 LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -92,6 +95,16 @@ class Feeding:
 
         return Source(name, count, open_loader, lambda: known)
 
+    def small(self, name: str, path: str, choose: Callable[[int], NDArray[np.int64]] | None = None) -> Source:
+        """The images of `open_small`, with labels by the names of their classes.
+
+        choose: is given how many there are and gives the numbers of those to take; None for all.
+        """
+        found = open_small(path)
+        labels = outputs_by_name(self.network.classes, found.classes, path)[found.labels]
+        chosen = slice(None) if choose is None else choose(len(found))
+        return self.array(name, found.images[chosen], labels[chosen])
+
     def array(
         self,
         name: str,
@@ -124,6 +137,35 @@ def _count_and_identity(found: ImageSet | TarSet) -> tuple[int, str]:
 
 def _found(path: str | ImageSet, classes: tuple[str, ...] | None, components: Components) -> ImageSet | TarSet:
     return path if isinstance(path, ImageSet) else open_set(path, classes=classes, components=components)
+
+
+def outputs_by_name(outputs: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
+    """The number of the output, int64 (classes,), that stands for each of the classes `names` of the set `where`.
+
+    Raises InputError, with both lists, if one of them is none of the `outputs`.
+    """
+    number = {name: index for index, name in enumerate(outputs)}
+    unknown = [name for name in names if name not in number]
+    if unknown:
+        splits = [name for name in names if name in (*SPLITS, "test")]
+        remedy = f"give {where}/{splits[-1]}" if splits else "give a set of those classes, or rename its folders"
+        raise InputError(
+            f"{where} has {len(names)} classes ({listed(names)}), the network {len(outputs)} ({listed(outputs)}): "
+            f"labels go by name, and {len(unknown)} of the set's classes are none of the network's; {remedy}"
+        )
+    return np.array([number[name] for name in names], np.int64)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names for a message."""
+    more = f", … and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def numbered(classes: Sequence[str], what: str) -> str:
+    """What is assumed of labels without names, in words: `what` n is taken for the network's class n."""
+    shown = ", ".join(f"{index} {name}" for index, name in enumerate(classes[:3]))
+    return f"{what} n is taken for the network's class n ({shown}{', …' if len(classes) > 3 else ''})"
 
 
 def select(

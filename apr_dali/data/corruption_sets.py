@@ -104,7 +104,7 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
     beside them are left out with a warning.
 
     Raises:
-        InputError: for an array of another shape or type, labels that do not go with it or are not in 0..classes-1.
+        InputError: for an array of another shape or type, labels that do not go with it or are not all of 0..classes-1.
     """
     root = Path(root)
     label_file = root / "labels.npy"
@@ -133,6 +133,12 @@ def _labels(file: Path, classes: int) -> NDArray[np.int64]:
         raise InputError(f"{file}: expected integers, five severities of N each, got {_described(labels)}")
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"{file}: expected labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    # Numbers alone do not say of which classes they are; those of a set of fewer would all seem to fit.
+    if (held := len(np.unique(labels))) < classes:
+        raise InputError(
+            f"{file} has labels of {held} classes, {labels.min()}..{labels.max()}, the network has {classes}: "
+            "give the set of the network's own classes"
+        )
     return labels.astype(np.int64)
 
 

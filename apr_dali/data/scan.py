@@ -32,8 +32,8 @@ _MAGIC = (
     b"BM",
     *(b"P%d" % number for number in range(1, 7)),
     *_TIFF,
-    b"\0\0\0\x0cjP  \r\n",  # JPEG 2000
 )
+_JPEG_2000 = (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51")
 _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", 0xDA
 _TAIL = 64
 """Bytes at the end of a file where its end marker is looked for first: some writers pad behind it."""
@@ -55,12 +55,6 @@ def quick_check(files: Files, threads: int) -> list[Bad]:
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
-
-
-def header_check(files: Files, threads: int) -> list[Bad]:
-    """As `quick_check`, and also the JPEGs whose segments do not lead to a picture; reads the whole files."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(chain.from_iterable(pool.map(_headless, _chunks(files))))
 
 
 def full_check(files: Files, processes: int) -> list[Bad]:
@@ -114,10 +108,6 @@ def _not_images(files: Files) -> list[Bad]:
     return [(str(file), reason) for file in files if (reason := _why(file, why_no_image)) is not None]
 
 
-def _headless(files: Files) -> list[Bad]:
-    return [(str(file), reason) for file in files if (reason := _why(file, why_headless)) is not None]
-
-
 def _why(image: str | Part, look: Callable[[BinaryIO], str | None]) -> str | None:
     if isinstance(image, str) and not is_utf8(image):
         return NOT_UTF8
@@ -133,6 +123,8 @@ def why_no_image(file: BinaryIO) -> str | None:
     start = file.read(16)
     if not start:
         return "empty file"
+    if start.startswith(_JPEG_2000):
+        return "JPEG 2000, of which a broken file ends the process in DALI's decoder: save it as PNG"
     if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
         return f"not an image: it starts with {start[:8]!r}"
     if start.startswith(_JPEG) and not (_END_OF_IMAGE in _tail(file) or _jpeg_has_end(_whole(file))):
@@ -140,15 +132,6 @@ def why_no_image(file: BinaryIO) -> str | None:
     if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
         return "truncated: no end marker"
     return why_no_levels(file) if start.startswith(_TIFF) else None
-
-
-def why_headless(file: BinaryIO) -> str | None:
-    """As `why_no_image`, and also whether a JPEG's segments lead to a picture."""
-    reason = why_no_image(file)
-    if reason is not None:
-        return reason
-    content = _whole(file)
-    return "broken header" if content.startswith(_JPEG) and not _jpeg_has_end(content) else None
 
 
 def _tail(file: BinaryIO) -> bytes:

@@ -1,4 +1,4 @@
-"""Sets of small images as arrays: SVHN's .mat, CIFAR's archives, the digits, and folders of image files."""
+"""Sets of small images as arrays, each with its classes: SVHN's .mat, CIFAR's archives, the digits, and image files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.data.arrays import cifar_at, load_set
+from apr_dali.data.arrays import ArraySet, cifar_at, load_set
 from apr_dali.data.folders import images_below
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 
 SIDE = 32
 DIGITS = "digits"
+NO_CLASS = "(in no class folder)"
 
 
 def open_images(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The images of a set, uint8 (N, 32, 32, 3), 0..255, and their labels, int64 (N,); all in memory.
+    """The images and labels of `open_small`, for whom classes mean nothing: the labels are numbers of its classes."""
+    found = open_small(path)
+    return found.images, found.labels
+
+
+def open_small(path: str | Path) -> ArraySet:
+    """The images of a set, uint8 (N, 32, 32, 3), 0..255, with labels and the names of its own classes; all in memory.
 
     Args:
-        path: SVHN's test_32x32.mat; CIFAR's archive, as .tar.gz or extracted, or the folder that it is in, for its test
-            part; "digits", where nothing has that name, for scikit-learn's test part; or a folder of 32×32 image files
-            at any depth (LSUN_resize, Imagenet_resize, LSUN_fix, Imagenet_fix, …), whose labels are the numbers of the
-            folders right below it, in the order of their names.
+        path: SVHN's test_32x32.mat, of the classes 0 to 9; CIFAR's archive, as .tar.gz or extracted, or the folder that
+            it is in, for its test part; "digits", where nothing has that name, for scikit-learn's test part; or a
+            folder of 32×32 image files at any depth (LSUN_resize, Imagenet_resize, LSUN_fix, Imagenet_fix, …), whose
+            classes are the folders right below it. Images right in it are of NO_CLASS.
 
     Raises:
         InputError: for anything else, or images of another size.
@@ -36,8 +43,7 @@ def open_images(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
         raise InputError(f"{path} holds {' and '.join(archives)}: give the folder or the .tar.gz of one of them")
     dataset = archives[0] if archives else DIGITS if is_digits(path) else None
     if dataset is not None:
-        found = load_set(dataset, "val", path)
-        return found.images, found.labels
+        return load_set(dataset, "val", path)
     if not path.is_dir():
         raise InputError(
             f"{path} {'is no set of 32×32 images' if path.exists() else 'is not there'}: "
@@ -56,7 +62,7 @@ def is_image_folder(path: str | Path) -> bool:
     return Path(path).is_dir() and not cifar_at(path)
 
 
-def _svhn(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _svhn(path: Path) -> ArraySet:
     from scipy.io import loadmat
 
     try:
@@ -69,10 +75,10 @@ def _svhn(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         raise InputError(f"{path}: expected X as uint8 (32, 32, 3, N), got {images.dtype} {images.shape}")
     if len(labels) != images.shape[3] or not len(labels):
         raise InputError(f"{path}: expected as many labels y as images X, got {len(labels)} and {images.shape[3]}")
-    return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels
+    return ArraySet(np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels, tuple(map(str, range(10))))
 
 
-def _files(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _files(path: Path) -> ArraySet:
     files = images_below(str(path))
     if not files:
         raise InputError(f"{path} holds no image")
@@ -82,5 +88,9 @@ def _files(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         if image.size != (SIDE, SIDE):
             raise InputError(f"{file}: expected {SIDE}×{SIDE} pixels, got {image.size[0]}×{image.size[1]}")
         images[index] = np.asarray(image)
-    tops = [Path(file).relative_to(path).parts[0] for file in files]
-    return images, np.unique(tops, return_inverse=True)[1].astype(np.int64)
+    names, labels = np.unique([_class_of(Path(file).relative_to(path)) for file in files], return_inverse=True)
+    return ArraySet(images, labels.astype(np.int64), tuple(map(str, names)))
+
+
+def _class_of(file: Path) -> str:
+    return file.parts[0] if len(file.parts) > 1 else NO_CLASS

@@ -109,7 +109,7 @@ class Samples:
 def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     """At most `limit` images, evenly taken: of the folder `data`; without one digits or the photographs.
 
-    The labels of a folder are those of its class folders where these are classes of the network, or of `open_images`
+    The labels of a folder are those of its class folders where these are classes of the network, or of `open_small`
     for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
     """
     from apr_dali.data.arrays import load_set
@@ -176,24 +176,24 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
     from apr_dali.data.folders import open_set
-    from apr_dali.data.small_sets import open_images
+    from apr_dali.data.small_sets import open_small
 
-    network = session.network
     if session.takes_small(data):
-        images, labels = open_images(data)
-        chosen = evenly(len(images), limit)
-        images, labels = images[chosen], labels[chosen]
-        if labels.max() >= len(network.classes):
-            return _answered(session, images, data, tuple(map(str, labels)))
-        return Samples(images, labels, data, "the set", tuple(network.classes[label] for label in labels))
+        small = open_small(data)
+        chosen = evenly(len(small), limit)
+        names = tuple(small.classes[label] for label in small.labels[chosen])
+        return _named(session, small.images[chosen], data, names, small.classes)
     found = open_set(data, components=session.feeding.components)
-    part = found.only(evenly(len(found), limit))
-    images, labels = _decoded(session, part)
-    names = tuple(part.classes[label] for label in labels)
-    if not set(found.classes) <= set(network.classes):
-        return _answered(session, images, data, names)
-    outputs = np.array(network.indices(found.classes))
-    return Samples(images, outputs[labels], data, "the set", names)
+    images, labels = _decoded(session, found.only(evenly(len(found), limit)))
+    return _named(session, images, data, tuple(found.classes[label] for label in labels), found.classes)
+
+
+def _named(session: Session, images: Images, origin: str, names: tuple[str, ...], classes: tuple[str, ...]) -> Samples:
+    """Images of the classes `names`, one an image; `classes`: all of their set's."""
+    network = session.network
+    if not set(classes) <= set(network.classes):
+        return _answered(session, images, origin, names)
+    return Samples(images, np.array(network.indices(names)), origin, "the set", names)
 
 
 def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray[np.int64]]:

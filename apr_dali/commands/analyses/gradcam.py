@@ -86,12 +86,16 @@ def run(args: argparse.Namespace) -> None:
 def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
     """The networks by a short name."""
     from apr_dali.commands.analyses.small_network import SMALL, digits_network
+    from apr_dali.commands.sources import listed
     from apr_dali.errors import InputError
 
     if args.other is not None:
         other = common.other_network(session, args.other, args.classes)
         if other.network.classes != session.network.classes:
-            raise InputError(f"{args.other} has other classes than {args.model or 'the network of digits'}")
+            raise InputError(
+                f"{args.other} has other classes than {args.model or 'the network of digits'}, or another order: "
+                f"expected {listed(session.network.classes)}, got {listed(other.network.classes)}"
+            )
         names = [_short(one.network.name) for one in (session, other)]
         return {names[0]: session, names[1] if names[1] != names[0] else names[1] + " (2)": other}
     if args.model is not None:

@@ -50,13 +50,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from apr_dali.commands.session import kept_text
+    from apr_dali.commands.sources import listed
     from apr_dali.data.fingerprint import identity_of_arrays
 
     with open_subject(args) as session:
         other = other_network(session, args.compare, args.classes) if args.compare else None
         samples = load_samples(session, args.data, args.limit)
         if other is not None and other.network.classes != session.network.classes:
-            raise InputError("--compare needs a network of the same classes as the first: the labels are theirs")
+            raise InputError(
+                "--compare needs a network of the same classes as the first, in their order: the labels are theirs; "
+                f"expected {listed(session.network.classes)}, got {listed(other.network.classes)}"
+            )
         side = session.network.image_size
         size = args.size or min(_SIZE, side - 1 + side % 2)
         epsilon = _EPSILON["small" if side <= _SMALL else "large"] if args.epsilon is None else args.epsilon
