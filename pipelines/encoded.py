@@ -31,11 +31,11 @@ def checked(encoded: DataNode, longest: int = _MOST) -> DataNode:
 
     longest: pixels that a side may have.
     """
-    origin = fn.get_property(encoded, key="source_info")
+    origin = fn.get_property(encoded, key="source_info", name="Origins")
     check = partial(_check, longest=longest)
-    shape = fn.python_function(encoded, origin, function=check, batch_processing=True)
+    shape = fn.python_function(encoded, origin, function=check, batch_processing=True, name="Headers")
     # Copies nothing: it makes the decoder wait.
-    return fn.reshape(encoded, shape=shape)
+    return fn.reshape(encoded, shape=shape, name="Checked")
 
 
 def longest_side(ratio: tuple[float, float]) -> int:
