@@ -30,7 +30,7 @@ from apr_dali import cli
 from apr_dali.commands import corruption as commands
 from apr_dali.commands import session
 from apr_dali.commands.sources import Feeding
-from apr_dali.data.arrays import load_set
+from apr_dali.data.arrays import ArraySet, load_set
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
 from apr_dali.data.small_sets import open_images, open_small
 from apr_dali.errors import InputError
@@ -774,16 +774,8 @@ def test_small_images_of_other_classes_are_refused(evaluate, tmp_path, kind, mor
 
 
 def test_another_cifar_is_refused(evaluate, tmp_path, monkeypatch, capsys):
-    class Ten:
-        def __init__(self, *_: object, train: bool) -> None:
-            assert not train
-            self.data, self.targets, self.classes = (
-                np.zeros((2, 32, 32, 3), np.uint8),
-                [0, 1],
-                ["airplane", "automobile"],
-            )
-
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", Ten)
+    ten = ArraySet(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 1]), ("airplane", "automobile"))
+    monkeypatch.setattr("apr_dali.data.small_sets.load_set", lambda *_: ten)
     (tmp_path / "cifar-10-batches-py").mkdir()
     hundred = tuple(f"class {n}" for n in range(100))
     status, _ = evaluate("clean", "--data", tmp_path / "cifar-10-batches-py", model=network(32, classes=hundred))

@@ -51,7 +51,7 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         of_clean.images if of_clean else 0,
     )
     result = {"data": data, "name": name, "classes": len(session.network.classes), **found.as_json()}
-    if kind == "cifar-c":
+    if _is_arrays(data):
         result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
     picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
     return session.finish("corruption", result, {"errors": picture}, state), corruption_text(result)
