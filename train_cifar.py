@@ -32,7 +32,7 @@ from apr_dali.models.banded import behind, name_behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
 from apr_dali.pillow_ops import gray_levels
-from apr_dali.pipelines.loader import CifarLoader
+from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.training import checkpoint, folder, methods, pictures
 from apr_dali.training.adversarial import Ball
 from apr_dali.training.command import run

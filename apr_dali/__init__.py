@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from apr_dali.backend import single as single
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
-    from apr_dali.pipelines.loader import CifarLoader as CifarLoader
+    from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
 
 _HOME = {
-    "CifarLoader": "apr_dali.pipelines.loader",
+    "CifarLoader": "apr_dali.pipelines.cifar_loader",
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",

@@ -17,7 +17,7 @@ from apr_dali.data.arrays import ArraySet
 from apr_dali.data.small_corruptions import CORRUPTIONS, Images
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
-from apr_dali.pipelines.loader import CifarLoader
+from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.training import checkpoint
 from apr_dali.training.distributed import start
 

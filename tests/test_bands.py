@@ -21,7 +21,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import banded as in_torch
 from apr_dali.models import create_model
-from apr_dali.pipelines.loader import CifarLoader
+from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.training import checkpoint
 from apr_dali.training.command import run
 from apr_dali.training.distributed import start

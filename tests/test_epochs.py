@@ -248,6 +248,18 @@ def test_an_evaluations_state_continues(make):
     assert same(list(other), expected[2:])
 
 
+def test_a_state_of_images_as_they_are_continues(folder):
+    given = {"train": False, "scaling": None, "image_size": 24, "threads": 1}
+    with ImageNetLoader(folder, BATCH, **given) as loader:
+        batches = iter(loader)
+        next(batches)
+        state = loader.state_dict()
+        expected, _ = next(batches)
+    with ImageNetLoader(folder, BATCH, **given) as loader:
+        loader.load_state_dict(state)
+        assert torch.equal(next(iter(loader))[0], expected)
+
+
 def test_states_of_other_versions_and_other_things_are_refused(make):
     loader = make()
     ours = loader.state_dict()["version"]

@@ -25,8 +25,9 @@ from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar, measured
+from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.pipelines.epochs import default_threads
-from apr_dali.pipelines.loader import CifarLoader, ImageNetLoader
+from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.transforms import AprPair, AprSingle
 
 Batch = tuple[Tensor, Tensor]

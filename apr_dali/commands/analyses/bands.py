@@ -117,7 +117,7 @@ def _train_all(
 
     from apr_dali.commands.analyses.small_network import fit
     from apr_dali.eval.clean import evaluate
-    from apr_dali.pipelines.loader import CifarLoader
+    from apr_dali.pipelines.cifar_loader import CifarLoader
 
     for cell in tqdm(cells, desc="trainings", disable=None):
         if str(cell) in state:

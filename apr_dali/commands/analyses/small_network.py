@@ -15,7 +15,7 @@ from apr_dali.config import CIFAR, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, load_set
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
-from apr_dali.pipelines.loader import CifarLoader
+from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.training import checkpoint
 from apr_dali.training.distributed import Group
 from apr_dali.training.loop import Trainer
