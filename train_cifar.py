@@ -33,7 +33,7 @@ from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint, folder, methods, pictures
+from apr_dali.training import checkpoint, folder, methods, pictures, torch_threads
 from apr_dali.training.adversarial import Ball
 from apr_dali.training.command import run
 from apr_dali.training.decoration import decoration
@@ -149,6 +149,7 @@ def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: b
     torch.manual_seed(options.seed)
     model = create_model(cifar_first(options.model), classes, options.in_chans)
     check_input(model, trained.images.shape[1], classes, options.in_chans)
+    torch_threads.choose(model, trained.images.shape[1], options.in_chans, group.device)
     if fresh:
         start_from_weights(model, cifar_first(options.model), classes, options, group)
     if options.first_layer == "modulated":

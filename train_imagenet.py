@@ -28,7 +28,7 @@ from apr_dali.eval.clean import evaluate
 from apr_dali.models import canonical_name, check_input, create_model, name_of_channels
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import checkpoint, folder, images, pictures
+from apr_dali.training import checkpoint, folder, images, pictures, torch_threads
 from apr_dali.training.command import run
 from apr_dali.training.decoration import decoration
 from apr_dali.training.distributed import Group, on_main, start
@@ -62,6 +62,7 @@ def train(options: ImageNetOptions, group: Group) -> None:
     assert trained is not None
     state = checkpoint.load(source, name, trained.classes) if source else None
     model = new_model(options, len(trained.classes))
+    torch_threads.choose(model, options.image_size, options.in_chans, group.device)
     if state is None:
         start_from_weights(model, canonical_name(options.model), len(trained.classes), options, group)
     trainer = Trainer(model, options, group, name)
@@ -169,7 +170,9 @@ def evaluate_only(options: ImageNetOptions, group: Group) -> None:
     classes = tuple(state["classes"])
     _, validated = images.open_parts(options, group, classes)
     images.check([validated], options, group)
-    trainer = Trainer(new_model(options, len(classes)), options, group, state["architecture"])
+    model = new_model(options, len(classes))
+    torch_threads.choose(model, options.image_size, options.in_chans, group.device)
+    trainer = Trainer(model, options, group, state["architecture"])
     trainer.load(state)
     with validation_loader(options, group, validated) as loader:
         result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)

@@ -29,6 +29,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
+from apr_dali.training import torch_threads
 from apr_dali.training.distributed import Group, on_main, start
 from apr_dali.training.folder import environment, versions
 from apr_dali.training.loop import AMP_TYPES
@@ -194,6 +195,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
         if group.main:
             print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
+        torch_threads.choose(network.model, network.image_size, 3, group.device)
         model = network.model.to(group.device)
         components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
         feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
