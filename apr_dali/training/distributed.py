@@ -6,6 +6,7 @@ gradients go over NCCL where the network is on a GPU.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,9 @@ def start(device: str) -> Iterator[Group]:
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), local_rank, chosen)
     finally:
+        # A network in DDP stands in cycles and holds the group: its threads must end before the process does, which
+        # is aborted else.
+        gc.collect()
         dist.destroy_process_group()
 
 
