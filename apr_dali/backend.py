@@ -9,6 +9,7 @@ gradients are switched off.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from apr_dali import pillow_ops, spectral
+from apr_dali.config import check_whole
 from apr_dali.draws import SingleDraws, check_partner
 from apr_dali.errors import InputError
 from apr_dali.kernels.cupy_backend import DeviceDraws
@@ -87,6 +89,8 @@ def _device(array: Any) -> str:
     if library == "torch":
         if array.device.type not in ("cpu", "cuda"):
             raise ValueError(f"images must be on the CPU or a CUDA device, got {array.device}")
+        if str(array.layout) != "torch.strided":
+            raise InputError(f"images must be dense, got {array.layout}: give them tensor.to_dense()")
         return str(array.device.type)
     return "cuda" if library == "cupy" else "cpu"
 
@@ -182,6 +186,8 @@ def _operator(name: str, chosen: str, backend: str, threads: int | None) -> Call
         return functions[name]
     run = getattr(_module(chosen), name)
     if chosen == "native":
+        if threads is not None:
+            check_whole("threads", threads, 1)
         return partial(run, threads=threads)
     if threads is not None and backend != "auto":
         raise ValueError(f"threads is for the native backend, got backend={backend!r}; see torch.set_num_threads")
@@ -313,7 +319,7 @@ def pair(
         raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
     partner = _checked_partner(partner, len(images))
     if chosen != "cupy" or not _on_device(mix):
-        mix = bool(mix)  # synchronises where it is on a device
+        mix = _coin(mix)
     with _on_the_stream_of(images, chosen):
         given = _as_input(images, chosen)
         if chosen == "reference":
@@ -328,9 +334,17 @@ def pair(
         return _as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
 
 
+def _coin(mix: Any) -> bool:
+    """A bool, or an array of one bool, as a bool. Synchronises where it is on a device."""
+    shape = tuple(getattr(mix, "shape", () if isinstance(mix, int) else (0,)))
+    if math.prod(shape) != 1:
+        raise InputError(f"mix is one coin for the whole batch: a bool or an array of one, got {mix!r}")
+    return bool(mix)
+
+
 def _checked_partner(partner: Any, batch: int) -> Any:
     if not _on_device(partner):
-        partner = np.asarray(partner)
+        partner = np.ascontiguousarray(partner)  # torch takes no negative strides
         if partner.shape == (0,):
             partner = partner.astype(np.int64)  # an empty list has no kind of its own
         check_partner(partner, batch)

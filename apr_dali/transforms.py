@@ -22,7 +22,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from apr_dali import backend as operators
-from apr_dali.config import check_choice
+from apr_dali.config import check_choice, check_share
 from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError
@@ -72,6 +72,7 @@ class AprSingle(v2.Transform):
         super().__init__()
         check_overflow(overflow)
         check_axes(axes)
+        check_choice("backend", backend, ("auto", *operators.BACKENDS))
         self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
         self._draws = _Seeded(seed)
 
@@ -90,12 +91,14 @@ class AprSingle(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
+            _check_pixels(inpt.height, inpt.width)
             return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
         if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
             raise InputError(
                 "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
                 f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
             )
+        _check_pixels(*inpt.shape[-2:])
         batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
         out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
         return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
@@ -107,6 +110,11 @@ class AprSingle(v2.Transform):
 
     def extra_repr(self) -> str:
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if 0 in (height, width):
+        raise InputError(f"AprSingle takes images of at least one pixel, got height {height} and width {width}")
 
 
 def _is_image(value: Any) -> bool:
@@ -143,10 +151,10 @@ class AprPair(torch.nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if not 0 <= probability <= 1:
-            raise InputError(f"probability must be in 0..1, got {probability}")
+        check_share("probability", probability)
         check_axes(axes)
         check_choice("views", views, operators.VIEWS)
+        check_choice("backend", backend, ("auto", *operators.BACKENDS))
         self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
         self._draws = _Seeded(seed)
 

@@ -63,7 +63,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 "8 or 16 bits"
             )
         return _grey(levels.astype(np.float64))
-    return image.convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"an image of the mode {image.mode} cannot be made RGB ({error}): convert it first") from error
 
 
 def no_ink_known(image: Image.Image) -> bool:
