@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
 from apr_dali.data.sample import write_sample
+from apr_dali.training import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
 
 
@@ -83,6 +84,7 @@ def train(
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 16))
+    torch_threads.choose(model, image_size, 3, accelerator.device)
     model, optimiser = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
     done = 0
     if isinstance(loader, ImageNetLoader) and checkpoint:
