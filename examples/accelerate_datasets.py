@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from apr_dali import ImageNetLoader
-from apr_dali.data.folders import open_set
+from apr_dali.data.folders import open_files
 from apr_dali.data.sample import write_sample
 from apr_dali.training import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
@@ -54,7 +54,7 @@ class EveryPlace:
 
 def columns_loader(data: str, accelerator: Accelerator, image_size: int) -> DataLoader:
     """The columns image and label, as any set of the Hub has them, with APR-SP."""
-    files = open_set(f"{data}/train")
+    files = open_files(f"{data}/train", "a datasets.Dataset of paths")
     features = Features({"image": Image(), "label": ClassLabel(names=list(files.classes))})
     columns = {"image": list(files.files), "label": files.labels.tolist()}
     dataset = Dataset.from_dict(columns, features=features)

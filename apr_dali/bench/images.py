@@ -14,9 +14,8 @@ from PIL import Image
 
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.atomic import write_whole
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.sample import photograph
-from apr_dali.errors import InputError
 
 _PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
 _CLASSES = ("even", "odd")
@@ -59,9 +58,7 @@ def prepare(output: Path, data: str | None) -> Places:
 
 def photographs(folder: str) -> ImageSet:
     """The image files of `folder`, over and over: an epoch is long, as on ImageNet, and its end costs nothing."""
-    found = open_set(folder)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"--data {folder} has tar files: the benchmark takes a folder of class folders of images")
+    found = open_files(folder, "the benchmark")
     times = -(-_EPOCH // len(found))
     return ImageSet(found.files * times, np.tile(found.labels, times), found.classes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import tarfile
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.config import DATASETS, check_choice
-from apr_dali.data.folders import SPLITS, ImageSet, open_set
+from apr_dali.data.folders import SPLITS, open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 
@@ -237,9 +236,8 @@ def _folder(
 ) -> ArraySet:
     if not directory:
         raise InputError("--dataset folder needs --data DIR with DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE")
-    found = open_set(directory, split, classes, allow_missing_classes=allow_missing)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
+    reader = "--dataset folder"
+    found = open_files(directory, reader, split, classes=classes, allow_missing_classes=allow_missing)
     return ArraySet(open_scaled(found.files, size), found.labels, found.classes)
 
 

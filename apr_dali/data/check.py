@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import SPLITS, ImageSet, TarSet, open_set
+from apr_dali.data.folders import SPLITS, ImageSet, TarSet, check_components, open_set
 from apr_dali.data.scan import Bad, count_per_class, full_check
 from apr_dali.data.tars import Components, Part
 from apr_dali.errors import InputError
@@ -70,12 +70,14 @@ def check_tree(
     names = [name for name in SPLITS if os.path.isdir(os.path.join(root, name))]
     opened: list[ImageSet | TarSet] = []
     for name in names or [""]:
-        opened.append(open_set(root, name or None, opened[0].classes if opened else None, components=components))
+        classes = opened[0].classes if opened else None
+        opened.append(open_set(root, name or None, classes, components=components, mixed=True))
         if for_list and isinstance(opened[-1], TarSet):
             raise InputError(
                 f"{root} holds tar files, whose samples a file list cannot name: leave --write-file-list out, and "
                 "train with --on-error skip"
             )
+    check_components(components, any(isinstance(images, TarSet) for images in opened), [root])
     labelled = [_labelled(images) for images in opened]
     bad = [fault for _, faults in labelled for fault in faults]
     files: list[str | Part] = []

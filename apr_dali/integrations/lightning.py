@@ -11,7 +11,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, open_set, open_unlabelled
+from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabelled
+from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.transforms import AprPair
@@ -41,6 +42,7 @@ class AprDataModule(LightningDataModule):
         classes: names in the order of the labels. None: those of `path`/train, which must then be there for
             validation, too.
         allow_missing_classes: val and test may lack some of the classes; one that has others is refused as ever.
+        components: which members of a tar's samples are image and label.
         options: further arguments of `apr_dali.ImageNetLoader` for all parts: image_size, seed, dtype, threads.
     """
 
@@ -53,12 +55,13 @@ class AprDataModule(LightningDataModule):
         *,
         classes: Sequence[str] | None = None,
         allow_missing_classes: bool = False,
+        components: Components = DEFAULT,
         **options: Any,
     ) -> None:
         super().__init__()
         self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
         self._classes, self._allow_missing = classes, allow_missing_classes
-        self._options = options
+        self._components, self._options = components, options
         self._open: dict[str, ImageNetLoader] = {}
         self._trained: RankLoader | None = None
         self._place: dict[str, Any] = {}
@@ -127,16 +130,25 @@ class AprDataModule(LightningDataModule):
         )
 
     def _images(self, part: str) -> ImageSet | TarSet:
+        tars = any(holds_tars(self._path / folder) for folder in _FOLDERS)
+        check_components(self._components, tars, [self._path])
         folders = _FOLDERS[part]
         there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
         if part == "predict" and (images := open_unlabelled(self._path) or open_unlabelled(self._path / there)):
             return images
         if part == "train" or self._classes is None:
-            trained = open_set(self._path, "train", self._classes)
+            trained = open_set(self._path, "train", self._classes, components=self._components, mixed=True)
             self._classes = trained.classes
             if part == "train":
                 return trained
-        return open_set(self._path, there, self._classes, allow_missing_classes=self._allow_missing)
+        return open_set(
+            self._path,
+            there,
+            self._classes,
+            allow_missing_classes=self._allow_missing,
+            components=self._components,
+            mixed=True,
+        )
 
 
 class RankLoader:
