@@ -11,6 +11,7 @@ transform's own, which in workers is seeded from the worker's seed too.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,17 @@ class AprPair(torch.nn.Module):
         if self.views == "mixed":
             return mixed, labels
         return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+
+    def draws_state(self) -> str:
+        """Where the draws of a `seed` of its own stand, as text; empty where torch's generator gives them."""
+        return "" if self.seed is None else json.dumps(self._draws.generator().bit_generator.state)
+
+    def load_draws_state(self, state: str) -> None:
+        """Go on drawing where `draws_state` was taken."""
+        if bool(state) != (self.seed is not None):
+            raise InputError("the state of AprPair's draws needs a pair with a seed, as the one that it was taken of")
+        if state:
+            self._draws.generator().bit_generator.state = json.loads(state)
 
     def _check(self, images: Any, labels: Any) -> None:
         batch = isinstance(images, Tensor) and (v2._utils.is_pure_tensor(images) or type(images) is tv_tensors.Image)

@@ -105,8 +105,9 @@ def train(
                 accelerator.save_state(checkpoint)
         if checkpoint:
             accelerator.save_state(checkpoint)
-        history.append(sum(losses) / len(losses))
-        accelerator.print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")
+        if losses:  # none where the checkpoint was written after the epoch's last step
+            history.append(sum(losses) / len(losses))
+            accelerator.print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")
     return history
 
 

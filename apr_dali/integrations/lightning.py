@@ -74,9 +74,12 @@ class AprDataModule(LightningDataModule):
         self._trained = RankLoader(
             self._loader("train", aug=self._aug, views=self._views, drop_last=True), self._epoch_is_over
         )
-        # In mid-epoch Lightning itself gives the loader its state.
-        if self._place and self.trainer is not None and not self.trainer.fit_loop.restarting:
-            self._trained.load_state_dict(self._place | {"over": True})
+        if self._place and self.trainer is not None:
+            if self._place.get("over"):
+                _tell_of_the_epochs_end(self.trainer)
+            # In mid-epoch Lightning itself gives the loader its state.
+            if not self.trainer.fit_loop.restarting:
+                self._trained.load_state_dict(self._place | {"over": True})
         self._place = {}
         return self._trained
 
@@ -151,6 +154,20 @@ class AprDataModule(LightningDataModule):
         )
 
 
+def _tell_of_the_epochs_end(trainer: Trainer) -> None:
+    """See to it that a run that was saved at the end of an epoch goes on with the next one.
+
+    Where max_steps is given, Lightning takes the epoch for one that goes on: without a validation in between it gives
+    it a batch of the next one, and leaves out the rest of that.
+    """
+    loop = trainer.fit_loop
+    progress = loop.epoch_progress.current
+    if loop.restarting and progress.ready == progress.started == progress.processed:
+        # Its property does not take this for a run by steps.
+        loop._restarting = False
+        loop.epoch_loop.restarting = False
+
+
 class RankLoader:
     """A loader whose state is that of all processes: Lightning writes the main one's checkpoint alone.
 
@@ -168,26 +185,34 @@ class RankLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Called by all processes together."""
-        mine = self.loader.state_dict()
-        states = [mine] * self.loader.shard[1]
-        if self.loader.shard[1] > 1:
-            dist.all_gather_object(states, mine)
-        return {"ranks": states, "over": self._over()}
+        return {"ranks": _of_all(self.loader.state_dict(), self.loader.shard[1]), "over": self._over()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        rank, world = self.loader.shard
-        if len(state["ranks"]) != world:
-            raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
-        self.loader.load_state_dict(state["ranks"][rank])
+        self.loader.load_state_dict(_own(state["ranks"], *self.loader.shard))
         if state.get("over"):
             self.loader.leave_epoch()
+
+
+def _of_all(mine: Any, world: int) -> list[Any]:
+    """What each of `world` processes, which call this together, has: Lightning writes the main one's alone."""
+    states = [mine] * world
+    if world > 1:
+        dist.all_gather_object(states, mine)
+    return states
+
+
+def _own(states: list[Any], rank: int, world: int) -> Any:
+    """This process's part of what `_of_all` gave; InputError if that was of another number of processes."""
+    if len(states) != world:
+        raise InputError(f"the checkpoint was saved by {len(states)} processes, now there are {world}")
+    return states[rank]
 
 
 class AprPairCallback(Callback):
     """APR-P on the training batches of any data module, before the module's `training_step` sees them.
 
     Batches are lists [images, labels] of normalised images (B, C, H, W), as PyTorch's default collate gives them, and
-    are changed in place.
+    are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:
         probability, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
@@ -199,11 +224,20 @@ class AprPairCallback(Callback):
     ) -> None:
         self._seed = seed
         self._pair = AprPair(probability, axes, views, seed)
+        self._place = (0, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         seed = int(torch.randint(2**62, ())) if self._seed is None else self._seed
         given = self._pair
         self._pair = AprPair(given.probability, given.axes, given.views, seed + trainer.global_rank)
+        self._place = (trainer.global_rank, trainer.world_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        # Called by all processes together.
+        return {"draws": _of_all(self._pair.draws_state(), self._place[1])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._pair.load_draws_state(_own(state_dict["draws"], *self._place))
 
     def on_train_batch_start(
         self,
