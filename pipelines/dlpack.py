@@ -1,9 +1,9 @@
-"""A batch of DALI samples as one array on the GPU and back, without an array for each sample.
+"""The samples of a DALI batch as one array and back, without an array for each sample.
 
-`fn.python_function` makes a CuPy array of every sample of every input and takes one for every sample of the output:
-about 9 µs each, 7 ms for 256 images. `fn.dl_tensor_python_function` hands over DLPack capsules instead. Here the
-capsules of a batch are read as C structures, and those of the result are made side by side in one block of memory.
-The structures are those of DLPack (dlpack.h): https://github.com/dmlc/dlpack, DLTensor and DLManagedTensor.
+`fn.python_function` makes a NumPy or CuPy array of every sample of every input and takes one for every sample of the
+output: 7 ms of Python for 256 images on a GPU. `fn.dl_tensor_python_function` hands over DLPack capsules instead.
+Here the capsules of a batch are read in one call of C++, and those of the result are made in another one; where the
+extension was not built, as C structures from Python.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.kernels import native_backend
 
 NAME = b"dltensor"
 CPU, CUDA = 1, 2  # DLDeviceType
@@ -22,8 +26,63 @@ _KINDS = {"i": 0, "u": 1, "f": 2}  # DLDataTypeCode
 _LETTERS = {code: letter for letter, code in _KINDS.items()}
 
 
-class Tensor(ctypes.Structure):
-    """DLTensor, and behind it what makes a DLManagedTensor of it."""
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of a batch lie: C-contiguous, of one shape and dtype. addresses: int64 (N,)."""
+
+    addresses: NDArray[np.int64]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    device_id: int
+
+    @property
+    def packed(self) -> bool:
+        """Whether they lie end to end, as one array."""
+        return bool(np.all(np.diff(self.addresses) == prod(self.shape) * self.dtype.itemsize))
+
+
+def samples_of(capsules: list[Any]) -> Samples:
+    """Read the capsules of a batch, which stay as they are: they keep the samples' memory until they die."""
+    addresses, shape, code, bits, device_id = (native() or _FromPython).read_capsules(capsules)
+    if code not in _LETTERS:
+        raise TypeError(f"samples must be of the types {', '.join(_KINDS)} of NumPy, got DLPack's type {code}")
+    return Samples(addresses, shape, np.dtype(f"{_LETTERS[code]}{bits // 8}"), device_id)
+
+
+def capsules_of(address: int, count: int, shape: Sequence[int], dtype: Any, device: tuple[int, int]) -> list[Any]:
+    """Capsules of `count` C-contiguous samples that lie end to end from `address` on; device: (type, number).
+
+    That memory must outlive every use of them. `fn.dl_tensor_python_function` has used them when it returns, on the
+    GPU when its stream has come there.
+    """
+    kind = np.dtype(dtype)
+    make = (native() or _FromPython).make_capsules
+    made: list[Any] = make(address, count, tuple(shape), _KINDS[kind.kind], 8 * kind.itemsize, *device)
+    return made
+
+
+def host_bytes(capsule: Any) -> NDArray[np.uint8]:
+    """uint8 (bytes,): what lies in one sample in the host's memory, a view that keeps it."""
+    sample = samples_of([capsule])
+    memory = (ctypes.c_uint8 * (prod(sample.shape) * sample.dtype.itemsize)).from_address(int(sample.addresses[0]))
+    memory._capsule = capsule  # type: ignore[attr-defined]
+    return np.ctypeslib.as_array(memory)
+
+
+@cache
+def native() -> Any:
+    """The C++ extension, None where it was not built."""
+    try:
+        return native_backend.load("")
+    except ImportError:
+        return None
+
+
+# ---- What the extension does, from Python ----
+
+
+class _Tensor(ctypes.Structure):
+    """DLManagedTensor of dlpack.h, https://github.com/dmlc/dlpack."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -47,70 +106,40 @@ _new = ctypes.pythonapi.PyCapsule_New
 _new.restype, _new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Where the samples of a batch lie: C-contiguous, of one shape and dtype."""
+class _Capsules(list[Any]):
+    """Capsules without a deleter, and the structures that they show: the list must outlive their use."""
 
-    addresses: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    device_id: int
-
-    @property
-    def nbytes(self) -> int:
-        """Of one sample."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def packed(self) -> bool:
-        """Whether they lie end to end, as one array."""
-        first, step = self.addresses[0], self.nbytes
-        return self.addresses == tuple(range(first, first + step * len(self.addresses), step)) if step else True
+    structures: Any = None
 
 
-def samples_of(capsules: Sequence[Any]) -> Samples:
-    """Read the capsules of a batch, which stay as they are: they keep the samples' memory until they die."""
-    tensors = [Tensor.from_address(_get_pointer(capsule, NAME)) for capsule in capsules]
-    first = tensors[0]
-    shape = tuple(first.shape[: first.ndim])
-    if len({(tensor.code, tensor.bits, *tensor.shape[: tensor.ndim]) for tensor in tensors}) > 1:
-        shapes = {tuple(tensor.shape[: tensor.ndim]) for tensor in tensors}
-        raise ValueError(f"the images of a batch must have one size, got {', '.join(map(str, sorted(shapes)))}")
-    if first.code not in _LETTERS or first.lanes != 1:
-        raise TypeError(f"samples must hold numbers of DLPack's types {_LETTERS}, got type {first.code}")
-    if first.strides and not _compact(shape, first.strides[: first.ndim]):
-        raise ValueError(f"samples must be C-contiguous, got strides {first.strides[: first.ndim]} for {shape}")
-    dtype = np.dtype(f"{_LETTERS[first.code]}{first.bits // 8}")
-    addresses = tuple((tensor.data or 0) + tensor.byte_offset for tensor in tensors)
-    return Samples(addresses, shape, dtype, first.device_id)
+class _FromPython:
+    @staticmethod
+    def read_capsules(capsules: list[Any]) -> tuple[Any, ...]:
+        tensors = [_Tensor.from_address(_get_pointer(capsule, NAME)) for capsule in capsules]
+        first = tensors[0]
+        shape = tuple(first.shape[: first.ndim])
+        for tensor in tensors:
+            its = tuple(tensor.shape[: tensor.ndim])
+            if (its, tensor.code, tensor.bits) != (shape, first.code, first.bits):
+                raise ValueError(f"the images of a batch must have one size, got {shape} and {its}")
+            strides = tensor.strides[: tensor.ndim] if tensor.strides else None
+            if strides and any(its[k] > 1 and strides[k] != prod(its[k + 1 :]) for k in range(len(its))):
+                raise ValueError(f"samples must be C-contiguous, got one of {its}")
+        addresses = np.array([(tensor.data or 0) + tensor.byte_offset for tensor in tensors], np.int64)
+        return addresses, shape, first.code if first.lanes == 1 else -1, first.bits, first.device_id
 
-
-def _compact(shape: tuple[int, ...], strides: Sequence[int]) -> bool:
-    return all(shape[k] in (0, 1) or strides[k] == prod(shape[k + 1 :]) for k in range(len(shape)))
-
-
-def capsules_of(address: int, count: int, shape: Sequence[int], dtype: Any, device: tuple[int, int]) -> Capsules:
-    """Capsules of `count` samples that lie end to end from `address` on, C-contiguous; device: (type, number)."""
-    return Capsules(address, count, tuple(shape), np.dtype(dtype), device)
-
-
-class Capsules(list[Any]):
-    """DLPack capsules of the parts of one array.
-
-    They have no deleter: the memory that they tell of, and this list, which holds the structures, must outlive every
-    use of them. `fn.dl_tensor_python_function` has used them when it returns, on the GPU when its stream has come
-    there.
-    """
-
-    def __init__(self, address: int, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]):
-        self._shape = (ctypes.c_int64 * len(shape))(*shape)
-        self._tensors = (Tensor * count)()
-        step = prod(shape) * dtype.itemsize
-        for index, tensor in enumerate(self._tensors):
-            tensor.data = address + index * step
-            tensor.device_type, tensor.device_id = device
-            tensor.ndim = len(shape)
-            tensor.code, tensor.bits, tensor.lanes = _KINDS[dtype.kind], 8 * dtype.itemsize, 1
-            tensor.shape = self._shape
-        start, size = ctypes.addressof(self._tensors), ctypes.sizeof(Tensor)
-        super().__init__(_new(start + index * size, NAME, None) for index in range(count))
+    @staticmethod
+    def make_capsules(
+        address: int, count: int, shape: tuple[int, ...], code: int, bits: int, device_type: int, device_id: int
+    ) -> list[Any]:
+        sizes = (ctypes.c_int64 * len(shape))(*shape)
+        tensors = (_Tensor * count)()
+        for index, tensor in enumerate(tensors):
+            tensor.data = address + index * prod(shape) * bits // 8
+            tensor.device_type, tensor.device_id = device_type, device_id
+            tensor.ndim, tensor.shape = len(shape), sizes
+            tensor.code, tensor.bits, tensor.lanes = code, bits, 1
+        start, size = ctypes.addressof(tensors), ctypes.sizeof(_Tensor)
+        capsules = _Capsules(_new(start + index * size, NAME, None) for index in range(count))
+        capsules.structures = tensors, sizes
+        return capsules

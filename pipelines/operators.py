@@ -8,6 +8,7 @@ follow the pipeline's seed and are part of its checkpoints; the functions themse
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
@@ -141,7 +142,7 @@ class _OnDaliStream:
         import cupy
         from nvidia.dali.python_function_plugin import current_dali_stream
 
-        with cupy.cuda.ExternalStream(current_dali_stream()):
+        with cupy.cuda.Stream.from_external(_Stream(current_dali_stream())):
             result = cupy.ascontiguousarray(self._function(*map(_on_device, batches)))
         device = (dlpack.CUDA, result.device.id)
         capsules = dlpack.capsules_of(result.data.ptr, len(result), result.shape[1:], result.dtype, device)
@@ -149,7 +150,17 @@ class _OnDaliStream:
         return capsules
 
 
-def _on_device(capsules: Sequence[Any]) -> Any:
+@dataclass(frozen=True)
+class _Stream:
+    """A CUDA stream, for those who know the CUDA stream protocol."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def _on_device(capsules: list[Any]) -> Any:
     """A batch on the GPU as one CuPy array: a view where its samples lie end to end in memory, else a copy."""
     import cupy
 
@@ -161,8 +172,8 @@ def _on_device(capsules: Sequence[Any]) -> Any:
         return cupy.ndarray(shape, samples.dtype, cupy.cuda.MemoryPointer(memory, 0))
 
     if samples.packed:
-        return array(samples.addresses[0], (len(capsules), *samples.shape))
-    return cupy.stack([array(address, samples.shape) for address in samples.addresses])
+        return array(int(samples.addresses[0]), (len(capsules), *samples.shape))
+    return cupy.stack([array(int(address), samples.shape) for address in samples.addresses])
 
 
 def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:
