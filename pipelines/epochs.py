@@ -283,6 +283,8 @@ class EpochLoader(ABC):
             )
         if missing := sorted(_STATE_KEYS - state.keys()):
             raise InputError(f"the loader's state lacks {', '.join(missing)}: it is no state_dict() of a loader")
+        if not isinstance(state["signature"], dict):
+            raise InputError(f"the loader's state is damaged: its signature must be a dict, got {state['signature']!r}")
         ours, theirs = self._signature(), state["signature"]
         differing = [
             f"{key} {theirs.get(key)!r}, now {ours.get(key)!r}"
@@ -355,6 +357,7 @@ def check_arguments(
     threads: int | None,
     at_least_one: dict[str, int],
     recipe: AprRecipe,
+    backend: str,
     flags: dict[str, bool],
 ) -> None:
     """Raise InputError unless a loader can be made from these."""
@@ -362,6 +365,7 @@ def check_arguments(
     check_choice("dtype", dtype, operators.DTYPES)
     check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
     check_choice("on_break", on_break, ON_BREAK)
+    check_choice("backend", backend, ("auto", *operators.BACKENDS))
     check_whole("device_id", device_id, 0)
     check_whole("seed", seed, 0, SEEDS)
     for name, value in at_least_one.items():

@@ -38,6 +38,9 @@ class ArraySet:
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {self.images.dtype} with the shape {shape}")
+        if not isinstance(self.labels, np.ndarray) or self.labels.dtype.kind not in "iu":
+            kind = getattr(self.labels, "dtype", type(self.labels).__name__)
+            raise InputError(f"labels must be an array of integers, got {kind}")
         if self.labels.shape != shape[:1]:
             raise ValueError(f"labels must have the shape {shape[:1]}, got {self.labels.shape}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,14 @@ def open_set(
     not looked at, nor are tars beside the class folders that they were unpacked to. An image's class is the folder
     right below the split, however deep it lies.
     """
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    sources = list(source) if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise InputError("expected at least one folder or file list of images, got none")
+    for one in sources:
+        if not isinstance(one, (str, Path)):
+            raise InputError(f"expected the path of a folder or file list of images, or several, got {one!r}")
+    if classes is not None:
+        check_names(classes)
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
     first = _open_one(sources[0], split, classes, allow_missing_classes, components)
@@ -109,6 +115,15 @@ def open_set(
     if not mixed:
         check_components(components, any(isinstance(found, TarSet) for found in sets), sources)
     return join(sets)
+
+
+def check_names(classes: Sequence[str]) -> None:
+    """Raise InputError unless `classes` are several names, each of them once."""
+    if isinstance(classes, str):
+        raise InputError(f"classes must be a list of names, got the text {classes!r}")
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise InputError(f"classes must name each class once, got several times {_some(twice)}")
 
 
 def check_components(components: Components, tars: bool, where: Sequence[str | Path]) -> None:
