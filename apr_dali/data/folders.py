@@ -97,7 +97,7 @@ def open_set(
     not looked at, nor are tars beside the class folders that they were unpacked to. An image's class is the folder
     right below the split, however deep it lies.
     """
-    sources = list(source) if isinstance(source, (list, tuple)) else [source]
+    sources: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise InputError("expected at least one folder or file list of images, got none")
     for one in sources:
