@@ -52,7 +52,10 @@ def why_misread(file: BinaryIO) -> str | None:
     start = file.read(4)
     file.seek(0)
     if start.startswith(TIFF):
-        return _why_no_tiff(file)
+        try:
+            return _why_no_tiff(file)
+        except Exception:  # noqa: BLE001 - a broken file may raise anything, tags are parsed when they are looked at
+            return None
     if start.startswith((b"P2", b"P3")):
         return "PNM with its levels as text, which DALI does not decode: save it as PNG"
     if start.startswith((b"P5", b"P6")):
@@ -82,7 +85,7 @@ def _why_no_bmp(header: bytes) -> str | None:
 
 def _why_no_tiff(file: BinaryIO) -> str | None:
     tags = _tags(file)
-    if tags is None or _WIDTH not in tags:
+    if _WIDTH not in tags:
         return None
     if _BITS not in tags:
         return f"TIFF that does not say how many bits its levels have: {_REMEDY}"
@@ -102,16 +105,13 @@ def _why_no_tiff(file: BinaryIO) -> str | None:
     return _why_no_colors(tags, 16) if set(formats) == {_FLOAT} else unknown
 
 
-def _tags(file: BinaryIO) -> ImageFileDirectory_v2 | None:
-    """The tags of a TIFF's first image; None where they cannot be read."""
-    try:
-        start = file.read(8)
-        tags = ImageFileDirectory_v2(start + (file.read(8) if _BIG_TIFF in start[2:4] else b""))
-        file.seek(tags.next)
-        tags.load(file)
-        return tags
-    except Exception:  # noqa: BLE001 - a broken file may raise anything
-        return None
+def _tags(file: BinaryIO) -> ImageFileDirectory_v2:
+    """The tags of a TIFF's first image."""
+    start = file.read(8)
+    tags = ImageFileDirectory_v2(start + (file.read(8) if _BIG_TIFF in start[2:4] else b""))
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 
 def _why_no_colors(tags: ImageFileDirectory_v2, bits: int) -> str | None:
