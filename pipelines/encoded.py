@@ -17,7 +17,7 @@ from nvidia import nvimgcodec
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
-from apr_dali.data.scan import Bad, why_no_image
+from apr_dali.data.check import Bad, why_no_image
 
 _MOST = 2**31
 """Bytes of a decoded image, and what DALI computes in 32 bits: a broken header may ask for more than there is."""

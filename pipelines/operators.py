@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from apr_dali import backend as operators
+from apr_dali import functional
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
-from apr_dali.kernels import cupy_backend
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cuda import backend as cupy_backend
 
 
 def apr_single(
@@ -123,13 +124,13 @@ def _single_batch(samples: Sequence[Any], uniform: Sequence[Any], backend: str, 
     images = as_one_array(samples)
     height, width = images.shape[1:3]
     draws = _decoded(as_one_array(uniform), height, width, backend)
-    return list(operators.single(images, draws, backend=backend, **options))
+    return list(functional.single(images, draws, backend=backend, **options))
 
 
 def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws | cupy_backend.DeviceDraws:
     if isinstance(uniform, np.ndarray):
         return SingleDraws.from_uniform(uniform, height, width)
-    if operators.choose(backend, "cuda") == "cupy":
+    if dispatch.choose(backend, "cuda") == "cupy":
         return cupy_backend.decode(uniform, height, width)
     return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
 
@@ -139,7 +140,7 @@ def _pair_batch(samples: Sequence[Any], drawn: Sequence[Any], probability: float
     draws = as_one_array(drawn)
     # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
     mix = draws[:1, 1].astype(np.float64) < probability
-    return list(operators.pair(as_one_array(samples), draws[:, 0].astype(np.int32), mix, **options))
+    return list(functional.pair(as_one_array(samples), draws[:, 0].astype(np.int32), mix, **options))
 
 
 def as_one_array(samples: Sequence[Any]) -> Any:

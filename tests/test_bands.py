@@ -9,24 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.project import ROOT
 from PIL import Image
 
 from apr_dali import cli
 from apr_dali.bands import BANDS, RADII, Spectrum, band_pass, banded, in_band, radius_of
 from apr_dali.commands.analyses import small_network
-from apr_dali.commands.networks import load_network
-from apr_dali.config import CIFAR, CifarOptions
 from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
+from apr_dali.eval.load_model import load_network
 from apr_dali.models import banded as in_torch
 from apr_dali.models import create_model
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint
-from apr_dali.training.command import run
-from apr_dali.training.distributed import start
+from apr_dali.recipes import CIFAR
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.distributed import start
+from apr_dali.runtime.exit_status import run
+from apr_dali.training.options import CifarOptions
 
-SCRIPT = Path(__file__).parents[1] / "train_cifar.py"
+SCRIPT = ROOT / "train_cifar.py"
 CELLS = [Spectrum(amplitude, phase) for amplitude in BANDS for phase in BANDS]
 PUBLISHED = [replace(cell, outside=1) for cell in CELLS if cell.phase != "full"]
 

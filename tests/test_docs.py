@@ -3,13 +3,12 @@
 import importlib
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
+from helpers.project import ROOT
 
-from apr_dali.config import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
+from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from apr_dali.bands import Spectrum, in_band, radius_of
-from apr_dali.config import AprRecipe
+from apr_dali.recipes import AprRecipe
 
 SEEING = " seeing "
 """What checkpoints add to the name of a network in `Banded`, before its spectrum and radii."""

@@ -11,10 +11,10 @@ from apr_dali.commands.arguments import positive, seed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apr_dali.config import CifarOptions
     from apr_dali.data.arrays import ArraySet
     from apr_dali.eval.state import State
-    from apr_dali.training.distributed import Group
+    from apr_dali.runtime.distributed import Group
+    from apr_dali.training.options import CifarOptions
 
 TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
 _RECIPES: dict[str, dict[str, Any]] = {
@@ -68,9 +68,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.commands.session import make_output
-    from apr_dali.config import CifarOptions
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.session import make_output
+    from apr_dali.runtime.distributed import start
+    from apr_dali.training.options import CifarOptions
 
     radii = tuple(args.radii)
     outside = {phase: 0 if phase == "full" else args.outside for phase in BANDS}
@@ -134,8 +134,8 @@ def _train_all(
 
 
 def _state(settings: dict[str, Any], sets: list[ArraySet], group: Group, output: Path) -> State:
-    from apr_dali.commands.session import kept_state
     from apr_dali.data.fingerprint import identity_of_arrays
+    from apr_dali.eval.session import kept_state
 
     identities = [identity_of_arrays(part.images, part.labels) for part in sets]
     return kept_state(group, output, "bands", {**settings, "sets": identities})
@@ -163,8 +163,8 @@ def _written(
 
     from apr_dali.bands import banded
     from apr_dali.commands.analyses.common import photographs
-    from apr_dali.commands.session import kept_text, table, write_record
-    from apr_dali.eval.frequency_pictures import bands_picture
+    from apr_dali.eval.analyses.frequency_pictures import bands_picture
+    from apr_dali.eval.session import kept_text, table, write_record
 
     radii = cells[0].radii
     accuracies = {str(cell): state.get(str(cell)) for cell in cells}

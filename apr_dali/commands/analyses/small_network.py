@@ -11,15 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apr_dali.config import CIFAR, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, load_set
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint
-from apr_dali.training.distributed import Group
-from apr_dali.training.loop import Trainer
-from apr_dali.training.optimiser import learning_rate, set_learning_rate
+from apr_dali.recipes import CIFAR, AprRecipe
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.distributed import Group
+from apr_dali.training.engine import Trainer
+from apr_dali.training.optimizer import learning_rate, set_learning_rate
+from apr_dali.training.options import CifarOptions
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
 """Options with which the digits are learnt in half a minute on a core: 98 % of the test images."""
