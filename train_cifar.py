@@ -38,14 +38,14 @@ from apr_dali.runtime.decoration import decoration
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
+from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import losses, plots, run_dir
-from apr_dali.training.adversarial import Ball, Watch
+from apr_dali.training.adversarial import Ball, CatastrophicOverfitting
 from apr_dali.training.command_line import parse
 from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, start_from_weights, validate
-from apr_dali.training.logger import Records
+from apr_dali.training.logger import Logger
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
 
-_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # images in samples.png
 
 
@@ -73,15 +73,15 @@ def train(options: CifarOptions, group: Group) -> None:
     val_loader = validation_loader(options, group, validated)
 
     with loader, val_loader, run_dir.occupied(output, options, group, source):
-        records = Records(output, group.main, options.epochs, trainer.position)
+        logger = Logger(output, group.main, options.epochs, trainer.position)
         if group.main:
             with decoration(f"drawing {plots.SAMPLES}"):
                 draw_samples(output, trained, options)
             counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
             print(f"{name}: {counts}, in {output}")
-        watch = overfitting_watch(trainer, validated, output, records)
-        with records, Interrupts(announce=group.main) as interrupts:
-            result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
+        watch = catastrophic_overfitting(trainer, validated, output, logger)
+        with logger, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, watch)
             if watch is not None and watch.stopped:
                 result = validate(trainer, val_loader, output, interrupts)
     if group.main:
@@ -89,7 +89,9 @@ def train(options: CifarOptions, group: Group) -> None:
         print(f"{trainer.images_per_second:.0f} training images/s")
 
 
-def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, records: Records) -> Watch | None:
+def catastrophic_overfitting(
+    trainer: Trainer, validated: ArraySet, output: Path, logger: Logger
+) -> CatastrophicOverfitting | None:
     """In adversarial training, what looks at the accuracy under attack after each epoch, on a batch of validation."""
     options = trainer.options
     assert isinstance(options, CifarOptions)
@@ -101,7 +103,8 @@ def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, recor
     part = ArraySet(validated.images[:count], validated.labels[:count], validated.classes)
     with CifarLoader(part, count, train=False, recipe=used, threads=1) as loader:
         images, targets = next(iter(loader))
-    return Watch(trainer, images, targets, ball, output, records, stop=options.on_overfitting == "stop")
+    stop = options.on_overfitting == "stop"
+    return CatastrophicOverfitting(trainer, images, targets, ball, output, logger, stop)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
@@ -162,7 +165,7 @@ def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: b
     objective = losses.objective(options, model, classes, recipe(options), group.device)
     trainer = Trainer(model, options, group, architecture(options), objective)
     if options.low_filters is not None:
-        keep_proportion(trainer.model, trainer.optimiser, options.low_filters)
+        keep_proportion(trainer.model, trainer.optimizer, options.low_filters)
     return trainer
 
 
@@ -202,7 +205,7 @@ def common(options: CifarOptions, group: Group) -> dict[str, Any]:
         "device": "gpu" if group.device.type == "cuda" else "cpu",
         "device_id": group.device.index or 0,
         "shard": (group.rank, group.world),
-        "dtype": _LOADER_TYPES[options.amp],
+        "dtype": LOADER_TYPES[options.amp],
         "memory_format": options.memory_format,
         "threads": options.threads or None,
         "recipe": recipe(options),

@@ -33,13 +33,13 @@ from apr_dali.runtime.decoration import decoration
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
+from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import datasets, plots, run_dir
 from apr_dali.training.command_line import parse
 from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, start_from_weights
-from apr_dali.training.logger import Records
+from apr_dali.training.logger import Logger
 from apr_dali.training.options import ImageNetOptions
 
-_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # photographs in samples.png
 
 
@@ -73,14 +73,14 @@ def train(options: ImageNetOptions, group: Group) -> None:
     datasets.check([trained, validated], options, group)
 
     with loader, val_loader, run_dir.occupied(output, options, group, source):
-        records = Records(output, group.main, options.epochs, trainer.position)
+        logger = Logger(output, group.main, options.epochs, trainer.position)
         if group.main:
             with decoration(f"drawing {plots.SAMPLES}"):
                 draw_samples(output, trained, options)
             counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
             print(f"{name}: {counts}, in {output}")
-        with records, Interrupts(announce=group.main) as interrupts:
-            result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
+        with logger, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts)
     tell_left_out(group, loader, val_loader)
     if group.main:
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
@@ -136,7 +136,7 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
         "device": "gpu" if group.device.type == "cuda" else "cpu",
         "device_id": group.device.index or 0,
         "shard": (group.rank, group.world),
-        "dtype": _LOADER_TYPES[options.amp],
+        "dtype": LOADER_TYPES[options.amp],
         "memory_format": options.memory_format,
         "image_size": options.image_size,
         "threads": options.threads or None,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws, check_partner
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.kernels.arrays import as_input, as_output, device_of, dtype_name, library_of, on_device, on_the_stream_of
 from apr_dali.kernels.cuda.backend import DeviceDraws
 from apr_dali.kernels.dispatch import choose, load_operator
@@ -130,9 +130,9 @@ def pair(
     """
     spectral.check_axes(axes)
     _check_images(images)
-    _check_choice("dtype", dtype, DTYPES)
-    _check_choice("views", views, VIEWS)
-    _check_choice("intermediates", intermediates, INTERMEDIATES)
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("views", views, VIEWS)
+    check_choice("intermediates", intermediates, INTERMEDIATES)
     if dtype == "bfloat16" and library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
     _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
@@ -225,11 +225,6 @@ def single(
     )
     with on_the_stream_of(images, chosen):
         return as_output(run(as_input(images, chosen), draws, overflow, axes), images, "uint8")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:

@@ -92,7 +92,7 @@ class Network:
         return [position[name] for name in names]
 
 
-def load_network(
+def load_model(
     model: str, weights: str | None = None, image_size: int | None = None, classes: str | None = None
 ) -> Network:
     """The network that a command line names.

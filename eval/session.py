@@ -24,7 +24,7 @@ from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
-from apr_dali.eval.load_model import Network, load_network
+from apr_dali.eval.load_model import Network, load_model
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
 from apr_dali.runtime import torch_threads
@@ -190,8 +190,8 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
     with start(args.device) as group:
         if group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
-        network = load_network(args.model, args.weights, args.image_size, args.classes)
+            on_main(group, lambda: load_model(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_model(args.model, args.weights, args.image_size, args.classes)
         if group.main:
             print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))

@@ -160,7 +160,7 @@ def wheel(source, compiler, tmp_path_factory) -> Path:
 
 
 def importable_from(site: Path) -> set[str]:
-    names = ("apr_dali", "kernels", "pipelines", "eval", "tests", "benchmarks", "train_imagenet")
+    names = ("apr_dali", "kernels", "pipelines", "eval", "tests", "benchmarks", "experiments", "train_imagenet")
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         f"from importlib.util import find_spec\nprint(*[name for name in {names} if find_spec(name)])"

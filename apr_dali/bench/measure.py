@@ -1,4 +1,4 @@
-"""Timing: one row in its own process, all rows in turns, and what the turns come to.
+"""Timing: one row in its own process, all rows in turns, what the turns come to, and the stages of one pipeline.
 
 The one place where the time of pipelines is taken. Every measurement is a process of its own that opens its loader,
 warms up, and then takes batches for some seconds. The rows take turns for some rounds, so that a busy moment of the

@@ -1,4 +1,4 @@
-"""Small images that fit into memory: the CIFAR archives, scikit-learn's digits, a folder of small images."""
+"""Sets of small images in memory: CIFAR's archives, SVHN's .mat, scikit-learn's digits, folders of small images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking a whole data set: what is broken in it, what is left of each class."""
+"""Checking images before they are used: what is broken in a data set, what is left of each class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image file becomes 8-bit RGB: the one place that decodes image files outside DALI.
+"""How an image file becomes 8-bit RGB, and is cut: the one place that decodes image files outside DALI.
 
 Levels are those that DALI gives: 16 bits are scaled to 8, floating-point ones count from 0 to 1. Pillow's own
 `convert("RGB")` cuts both off at 255.

@@ -136,6 +136,9 @@ def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"expected a checkpoint of format {_FORMAT} of this trainer")
+    # The name that earlier versions gave it.
+    if "optimiser" in state:
+        state["optimizer"] = state.pop("optimiser")
     return state
 
 

@@ -1,5 +1,8 @@
 """Fast adversarial training: one-step attacks to train on, PGD to look whether they still teach anything.
 
+Catastrophic overfitting of one-step attacks: within an epoch the network learns to stop the one step and falls to any
+other attack, while clean accuracy and loss look better than before.
+
 Attacks work on normalised images; `Ball` knows what ε and the range 0..1 are there.
 """
 
@@ -17,7 +20,7 @@ from apr_dali.runtime import checkpoint
 from apr_dali.runtime.decoration import say
 from apr_dali.runtime.distributed import on_main
 from apr_dali.training.engine import Trainer
-from apr_dali.training.logger import Records
+from apr_dali.training.logger import Logger
 
 _NOISE = 2.0
 """Radius of n-fgsm's noise in ε: what de Jorge et al. (2022) use at every ε."""
@@ -99,7 +102,7 @@ GOOD = "good.pt"
 ROBUST = "pgd_top1"
 
 
-class Watch:
+class CatastrophicOverfitting:
     """Called with an epoch's row of results: adds the accuracy under PGD on one batch, which is the epoch's score.
 
     When it has fallen by more than DROP since the epoch before, it says so; with `stop` it puts the last good weights
@@ -113,12 +116,12 @@ class Watch:
         targets: Tensor,
         ball: Ball,
         output: Path,
-        records: Records,
+        logger: Logger,
         stop: bool,
     ) -> None:
-        """images: (N, 3, H, W), normalised. records: give the epoch before, also in a run that continues."""
+        """images: (N, 3, H, W), normalised. logger: knows the epoch before, also in a run that continues."""
         device = trainer.group.device
-        self._trainer, self._ball, self._output, self._records = trainer, ball, output, records
+        self._trainer, self._ball, self._output, self._logger = trainer, ball, output, logger
         self._images, self._targets = images.to(device), targets.to(device)
         self._stop = stop
         self.stopped = False
@@ -140,7 +143,7 @@ class Watch:
 
     def _before(self) -> float | None:
         """The accuracy of the epoch before, None in the first."""
-        found = [row[ROBUST] for row in self._records.rows if ROBUST in row]
+        found = [row[ROBUST] for row in self._logger.rows if ROBUST in row]
         return found[-1] if found else None
 
     def _keep(self) -> None:

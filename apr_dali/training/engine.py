@@ -1,4 +1,4 @@
-"""The training loop: steps over any iterable of (images, targets), and everything a run needs to continue later."""
+"""The training engine: steps over any iterable of (images, targets), the epochs of a run, and how it continues."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.runtime.precision import AMP_TYPES
 from apr_dali.training import finite, plots
 from apr_dali.training.command_line import changes
-from apr_dali.training.logger import Records
-from apr_dali.training.optimizer import learning_rate, make_optimiser, set_learning_rate
+from apr_dali.training.logger import Logger
+from apr_dali.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from apr_dali.training.options import PRETRAINED, TrainingOptions
 
 # Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
@@ -79,7 +79,7 @@ def _compiled(network: nn.Module) -> nn.Module:
 
 
 class Trainer:
-    """A network in training: its optimiser, its position, its checkpoints.
+    """A network in training: its optimizer, its position, its checkpoints.
 
     Every method is called by all processes together.
     """
@@ -98,7 +98,7 @@ class Trainer:
         self.objective = objective or self._published
         layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
         self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimiser = make_optimiser(self.model, options)
+        self.optimizer = make_optimizer(self.model, options)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=options.amp == "fp16")
         network: nn.Module = self.model
         if dist.is_initialized():
@@ -135,9 +135,9 @@ class Trainer:
         before = finite.Buffers(self.model) if self._skips else None
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
             loss = self.objective(self._network, images, targets, views)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(finite.spread(loss)).backward()
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         sound = finite.sound_gradients(self.model)
         if before is not None and not sound:  # synchronises
             before.put_back()
@@ -146,19 +146,19 @@ class Trainer:
         else:
             self._sound &= sound
             self.position.in_a_row = 0
-            self.scaler.step(self.optimiser)
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
 
-    def train_epoch(self, loader: Loader, folder: Path, records: Records, interrupts: Interrupts) -> float:
+    def train_epoch(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> float:
         """The rest of the current epoch; returns its mean loss over all processes.
 
         Saves to `folder` every --checkpoint-minutes and at the end. After a signal it saves and raises Interrupted.
         """
         position, steps = self.position, len(loader)
-        records.begin_epoch(position.epoch, position.step, steps)
+        logger.begin_epoch(position.epoch, position.step, steps)
         if not position.trained:
-            self._train_steps(loader, folder, records, interrupts)
+            self._train_steps(loader, folder, logger, interrupts)
             self._check_finite(folder)
             (loss,) = distributed.total(self.group, [float(self._loss_sum)])
             counted = self.group.world * (steps - position.skipped)
@@ -170,13 +170,13 @@ class Trainer:
         self.rate = learning_rate(self.options, position.epoch, steps - 1, steps)
         return position.loss
 
-    def _train_steps(self, loader: Loader, folder: Path, records: Records, interrupts: Interrupts) -> None:
+    def _train_steps(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> None:
         self.model.train()
         position, steps = self.position, len(loader)
         started = time.perf_counter() - self._seconds
         for images, targets in loader:
             rate = learning_rate(self.options, position.epoch, position.step, steps)
-            set_learning_rate(self.optimiser, rate)
+            set_learning_rate(self.optimizer, rate)
             loss = self.step(images, targets, loader.views)
             position.step += 1
             if position.in_a_row == 0:
@@ -189,8 +189,8 @@ class Trainer:
             if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
                 self._check_finite(folder)
                 if position.in_a_row == 0:
-                    records.step(position.epoch, position.step, float(loss), rate, self.images_per_second)
-            records.advance(self.images_per_second)
+                    logger.step(position.epoch, position.step, float(loss), rate, self.images_per_second)
+            logger.advance(self.images_per_second)
             if position.step < steps:
                 self._agree(loader, folder, interrupts)
         if position.step != steps:
@@ -251,7 +251,7 @@ class Trainer:
                 "options": asdict(self.options),
                 "position": asdict(self.position),
                 "model": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "processes": everyone,
             }
@@ -261,14 +261,14 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take weights, optimiser and position from `state`, as `checkpoint.load` gives it.
+        """Take weights, optimizer and position from `state`, as `checkpoint.load` gives it.
 
-        Of the optimiser only what it has gathered: its settings, which a state holds too, are those of our options.
+        Of the optimizer only what it has gathered: its settings, which a state holds too, are those of our options.
         """
         self.model.load_state_dict(state["model"])
-        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimiser.param_groups]
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group, ours in zip(self.optimiser.param_groups, settings, strict=True):
+        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, ours in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(ours)
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
@@ -319,7 +319,7 @@ def run_epochs(
     loader: ClosableLoader,
     val_loader: ClosableLoader,
     output: Path,
-    records: Records,
+    logger: Logger,
     interrupts: Interrupts,
     judge: Callable[[dict[str, float]], float] | None = None,
 ) -> CleanResult:
@@ -330,17 +330,17 @@ def run_epochs(
     result = None
     while trainer.position.epoch < trainer.options.epochs:
         epoch = trainer.position.epoch
-        loss = trainer.train_epoch(loader, output, records, interrupts)
+        loss = trainer.train_epoch(loader, output, logger, interrupts)
         result = validate(trainer, val_loader, output, interrupts)
         row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
         row |= {"lr": trainer.rate, "images_per_second": trainer.images_per_second}
         if trainer.position.skipped:
             row["skipped_steps"] = trainer.position.skipped
         score = result.top1 if judge is None else judge(row)
-        records.epoch(epoch, row)
+        logger.epoch(epoch, row)
         if trainer.group.main:
             with decoration(f"drawing {plots.CURVES}"):
-                plots.draw_curves(output / plots.CURVES, records.rows, loader.views)
+                plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
         trainer.end_epoch(loader, output, score)
     # A finished run that is started again has nothing left to train.
     return result or validate(trainer, val_loader, output, interrupts)

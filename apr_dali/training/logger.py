@@ -26,8 +26,8 @@ _PLACE = ("epoch", "step", "global_step")
 _LINE_EVERY = 30.0
 
 
-class Records:
-    """The records of one run in its folder; on a process that is not the main one nothing happens."""
+class Logger:
+    """Logs one run into its folder; on a process that is not the main one nothing happens."""
 
     def __init__(self, folder: Path, active: bool, epochs: int, position: Position) -> None:
         """`position`: where the run (re)starts; what was recorded beyond it is dropped, it will come again."""
@@ -132,11 +132,11 @@ class Records:
         lines = "".join(json_text(row) + "\n" for row in self.rows)
         write_whole(self._path, lambda file: file.write(lines.encode()))
 
-    def __enter__(self) -> Records:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with decoration("closing the records"):
+        with decoration("closing the logger"):
             self._end_bar()
             if self._board is not None:
                 self._board.close()

@@ -1,4 +1,4 @@
-"""The optimiser of the published recipes and its learning rate as a function of the position in training."""
+"""The optimizer of the published recipes and its learning rate as a function of the position in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apr_dali.training.options import TrainingOptions
 _REFERENCE_BATCH = 256
 
 
-def make_optimiser(model: nn.Module, options: TrainingOptions) -> SGD:
+def make_optimizer(model: nn.Module, options: TrainingOptions) -> SGD:
     """SGD over every parameter, batch norm's too, as published."""
     return SGD(
         model.parameters(),
@@ -39,7 +39,7 @@ def learning_rate(options: TrainingOptions, epoch: int, step: int, steps_per_epo
     return rate * min(1.0, done / rising) if rising else rate
 
 
-def set_learning_rate(optimiser: SGD, rate: float) -> None:
+def set_learning_rate(optimizer: SGD, rate: float) -> None:
     """Use `rate` from the next step on."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate

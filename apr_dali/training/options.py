@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from apr_dali.bands import RADII, Spectrum
+from apr_dali.bands import RADII, BandFilter
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import (
@@ -31,7 +31,7 @@ PRETRAINED = "pretrained"
 """The value of --weights that is no file."""
 ON_NONFINITE = ("stop", "skip")
 _MISSING_CLASSES = "validation images of some of the training classes will do; other classes are refused as ever"
-GROUPS = ("data", "augmentation", "network", "optimisation", "adversarial training", "machine", "run")
+GROUPS = ("data", "augmentation", "network", "optimization", "adversarial training", "machine", "run")
 """The headings of --help, in their order."""
 
 
@@ -110,25 +110,25 @@ class TrainingOptions:
     )
     pair_probability: float = option("augmentation", 0.5, "APR-P: share of batches that are mixed", low=0, high=1)
 
-    epochs: int = option("optimisation", 100, "passes over the training images", low=1)
-    batch_size: int = option("optimisation", 256, "images of a step, over all processes; APR-P shows each twice", low=1)
-    lr: float = option("optimisation", 0.1, "learning rate", low=0)
-    lr_steps: tuple[int, ...] = option("optimisation", (30, 60, 90), "epochs after which it falls", low=0)
-    lr_factor: float = option("optimisation", 0.1, "what it is multiplied by there", low=0, high=1)
-    scale_lr: bool = option("optimisation", False, "multiply --lr by batch size / 256")
-    warmup_epochs: float = option("optimisation", 0.0, "epochs over which the learning rate first rises", low=0)
-    momentum: float = option("optimisation", 0.9, "of SGD", low=0, high=1)
-    weight_decay: float = option("optimisation", 1e-4, "of SGD, on every parameter", low=0)
-    label_smoothing: float = option("optimisation", 0.0, "share of the target spread over all classes", low=0, high=1)
+    epochs: int = option("optimization", 100, "passes over the training images", low=1)
+    batch_size: int = option("optimization", 256, "images of a step, over all processes; APR-P shows each twice", low=1)
+    lr: float = option("optimization", 0.1, "learning rate", low=0)
+    lr_steps: tuple[int, ...] = option("optimization", (30, 60, 90), "epochs after which it falls", low=0)
+    lr_factor: float = option("optimization", 0.1, "what it is multiplied by there", low=0, high=1)
+    scale_lr: bool = option("optimization", False, "multiply --lr by batch size / 256")
+    warmup_epochs: float = option("optimization", 0.0, "epochs over which the learning rate first rises", low=0)
+    momentum: float = option("optimization", 0.9, "of SGD", low=0, high=1)
+    weight_decay: float = option("optimization", 1e-4, "of SGD, on every parameter", low=0)
+    label_smoothing: float = option("optimization", 0.0, "share of the target spread over all classes", low=0, high=1)
     on_nonfinite: str = option(
-        "optimisation",
+        "optimization",
         "stop",
         "a loss or gradient that is not finite stops the run, or its step is skipped; fp16 always skips",
         choices=ON_NONFINITE,
     )
-    skip_limit: int = option("optimisation", 20, "so many steps in a row may be skipped before the run stops", low=1)
+    skip_limit: int = option("optimization", 20, "so many steps in a row may be skipped before the run stops", low=1)
     # Epochs and processes are added to it.
-    seed: int = option("optimisation", 0, "of the weights, the order of images and every draw", low=0, high=SEEDS // 2)
+    seed: int = option("optimization", 0, "of the weights, the order of images and every draw", low=0, high=SEEDS // 2)
 
     device: str = option("machine", "auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "gpu"))
     threads: int = option("machine", 0, "data threads of a process; 0 chooses", low=0)
@@ -278,11 +278,11 @@ class CifarOptions(TrainingOptions):
         "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles a pixel", low=0
     )
 
-    epochs: int = option("optimisation", 200, "passes over the training images", low=1)
-    batch_size: int = option("optimisation", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
-    lr_steps: tuple[int, ...] = option("optimisation", (60, 120, 160, 190), "epochs after which it falls", low=0)
-    lr_factor: float = option("optimisation", 0.2, "what it is multiplied by there", low=0, high=1)
-    weight_decay: float = option("optimisation", 5e-4, "of SGD, on every parameter", low=0)
+    epochs: int = option("optimization", 200, "passes over the training images", low=1)
+    batch_size: int = option("optimization", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
+    lr_steps: tuple[int, ...] = option("optimization", (60, 120, 160, 190), "epochs after which it falls", low=0)
+    lr_factor: float = option("optimization", 0.2, "what it is multiplied by there", low=0, high=1)
+    weight_decay: float = option("optimization", 5e-4, "of SGD, on every parameter", low=0)
 
     adversarial: str = option("adversarial training", "none", "train on attacked images", choices=ATTACKS)
     epsilon: float = option("adversarial training", 8.0, "greatest change of a value, in 255ths", low=0)
@@ -325,7 +325,7 @@ class CifarOptions(TrainingOptions):
         self._refuse("--low-filters", "low_filters", not modulated, "--first-layer plain")
         self._refuse("--radii", "radii", bool(self.spectrum), "--spectrum")
         if self.spectrum:
-            Spectrum.parse(self.spectrum, self.radii)
+            BandFilter.parse(self.spectrum, self.radii)
         if self.in_chans == 1 and (self.spectrum or self.adversarial != "none"):
             raise InputError("--in-chans 1 does not go with --spectrum nor --adversarial, which work on colour images")
         attacked = self.adversarial != "none"

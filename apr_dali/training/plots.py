@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import apr_dali
-from apr_dali.bands import Spectrum, banded
+from apr_dali.bands import BandFilter, banded
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 from apr_dali.runtime.checkpoint import write_whole
@@ -96,7 +96,7 @@ def sample_columns(
         images = _pair(images, draws, recipe)
         columns.append(("APR-P: own phase (mixed view)", images, blank))
     if isinstance(options, CifarOptions) and options.spectrum:
-        shown = _banded(images, Spectrum.parse(options.spectrum, options.radii))
+        shown = _banded(images, BandFilter.parse(options.spectrum, options.radii))
         columns.append((f"seen: {options.spectrum.replace(',', ', ')}", shown, blank))
     return columns
 
@@ -111,7 +111,7 @@ def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDA
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def _banded(images: NDArray[np.uint8], spectrum: Spectrum) -> NDArray[np.uint8]:
+def _banded(images: NDArray[np.uint8], spectrum: BandFilter) -> NDArray[np.uint8]:
     """What the network sees of images, each stretched to 0..255: most spectra leave little of their range."""
     seen = np.moveaxis(banded(np.moveaxis(images, -1, 1) / 255, spectrum), 1, -1)
     low, high = (np.percentile(seen, percent, axis=(1, 2, 3), keepdims=True) for percent in (1, 99))

@@ -156,14 +156,14 @@ def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
     """`SingleDraws.from_uniform` of float32 (N, 8) on the device, bit for bit."""
     device = _device()
     n = len(uniform)
-    turns = paths.constant(device, ("rotations",), lambda: (np.stack(rotation_tables()),))[0]
+    rotations = paths.constant(device, ("rotations",), lambda: (np.stack(rotation_tables()),))[0]
     shapes = {"operation": (n, 2), "parameters": (n, 2, 6), "mix": (n,), "amplitude_of_second": (n,)}
     draws = DeviceDraws(
         **{name: device.empty(shape, "f8" if name == "parameters" else "u1") for name, shape in shapes.items()}
     )
     if n:
         sizes = (np.int32(n), np.int32(height), np.int32(width))
-        args = (device.contiguous(uniform, "float32"), turns, *sizes, *(getattr(draws, name) for name in shapes))
+        args = (device.contiguous(uniform, "float32"), rotations, *sizes, *(getattr(draws, name) for name in shapes))
         device.launch(nvrtc.OPERATIONS, "decode", launch.decode(n), args)
     return draws
 

@@ -1,6 +1,7 @@
-"""What the GPU operators ask of CuPy: memory, launches, cuFFT plans, on the current device and its current stream.
+"""What the GPU operators ask of CuPy: whether they can run, memory, launches, cuFFT plans.
 
-Nothing here waits for the device. The tests have a stand-in that runs the same kernels on the CPU.
+All of it on the current device and its current stream; nothing here waits for the device. The tests have a stand-in
+that runs the same kernels on the CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from apr_dali.errors import install_command
 from apr_dali.kernels.cuda import nvrtc
-from apr_dali.kernels.cuda.launch import Geometry
+from apr_dali.kernels.cuda.launch import Launch
 
 Array = Any
 
@@ -51,10 +52,10 @@ class CudaDevice:
         given = self._cupy.ascontiguousarray(array, dtype=dtype)
         return given if given.data.ptr % _ALIGNMENT == 0 else given.copy()
 
-    def launch(self, program: nvrtc.Program, kernel: str, geometry: Geometry, args: Sequence[Any]) -> None:
+    def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         """Start a kernel; integers and floats among `args` are NumPy scalars of the kernel's own types."""
         function = _function(program, kernel, self._number)
-        function((geometry.grid,), (geometry.block,), tuple(args), shared_mem=geometry.shared)
+        function((shape.grid,), (shape.block,), tuple(args), shared_mem=shape.shared)
 
     def plan(self, dims: Sequence[int], batch: int, real: str, forward: bool) -> Callable[[Array, Array], None]:
         """A cuFFT transform run(from, to) of `batch` contiguous blocks over `dims`; back, it destroys its input."""
@@ -76,7 +77,7 @@ def _function(program: nvrtc.Program, kernel: str, device: int) -> Any:
     return nvrtc.load(program, device).get_function(kernel)
 
 
-class Kept:
+class Cache:
     """The most recently used of what was made for a key; older things than `limit` go."""
 
     def __init__(self, limit: int) -> None:

@@ -22,7 +22,7 @@ _WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
 _ELEMENT_THREADS = 256
 
 
-class Geometry(NamedTuple):
+class Launch(NamedTuple):
     """Blocks, threads a block, bytes of dynamic shared memory a block."""
 
     grid: int
@@ -47,10 +47,10 @@ def pitch(size: int) -> int:
     return (second * (first + 1) + 11) // 16 * 16 + 4
 
 
-def rows(size: int, images: int) -> Geometry:
+def rows(size: int, images: int) -> Launch:
     """Of rows_forward and rows_back: eight rows of an image a block."""
     teams = 3 * _ROWS // 2
-    return Geometry(images * size // _ROWS, teams * team(size), _COMPLEX * teams * pitch(size))
+    return Launch(images * size // _ROWS, teams * team(size), _COMPLEX * teams * pitch(size))
 
 
 def strips(size: int, across_channels: bool) -> int:
@@ -59,33 +59,33 @@ def strips(size: int, across_channels: bool) -> int:
     return half + size // _STRIP if across_channels else 3 * half
 
 
-def columns(size: int, images: int, across_channels: bool) -> Geometry:
+def columns(size: int, images: int, across_channels: bool) -> Launch:
     """Of columns: a strip of an image and of its partner a block."""
-    return Geometry(images * strips(size, across_channels), _STRIP * team(size), _COMPLEX * _STRIP * pitch(size))
+    return Launch(images * strips(size, across_channels), _STRIP * team(size), _COMPLEX * _STRIP * pitch(size))
 
 
-def whole(size: int, images: int, across_channels: bool) -> Geometry:
+def whole(size: int, images: int, across_channels: bool) -> Launch:
     """Of whole_images: a pair of images a block."""
     half = size // 2 + 1
     threads = -(-(half + size if across_channels else 3 * half) * team(size) // _WARP) * _WARP
     teams = threads // team(size) + 3 * size // 2
-    return Geometry(images, threads, _COMPLEX * teams * pitch(size))
+    return Launch(images, threads, _COMPLEX * teams * pitch(size))
 
 
-def elements(planes: int, items: int) -> tuple[Geometry, int]:
+def elements(planes: int, items: int) -> tuple[Launch, int]:
     """Of the kernels around cuFFT: a thread for each of `items` of each plane; also the blocks a plane."""
     parts = -(-items // _ELEMENT_THREADS)
-    return Geometry(planes * parts, _ELEMENT_THREADS), parts
+    return Launch(planes * parts, _ELEMENT_THREADS), parts
 
 
-def operate(images: int, pixels: int) -> Geometry:
+def operate(images: int, pixels: int) -> Launch:
     """Of operate: an image a block."""
-    return Geometry(images, min(512, -(-pixels // _WARP) * _WARP), _WORKSPACE)
+    return Launch(images, min(512, -(-pixels // _WARP) * _WARP), _WORKSPACE)
 
 
-def decode(images: int) -> Geometry:
+def decode(images: int) -> Launch:
     """Of decode: a thread for each of the two operations of an image."""
-    return Geometry(-(-2 * images // _ELEMENT_THREADS), _ELEMENT_THREADS)
+    return Launch(-(-2 * images // _ELEMENT_THREADS), _ELEMENT_THREADS)
 
 
 def path(height: int, width: int, channels: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.kernels.cuda import launch, nvrtc
-from apr_dali.kernels.cuda.device import NULL, CudaDevice, Kept
+from apr_dali.kernels.cuda.device import NULL, Cache, CudaDevice
 
 Array = Any
 
@@ -21,9 +21,9 @@ _LEVELS_IN, _FLOATS_IN = 0, 1
 _OUT_KINDS = {"float32": 0, "float16": 1, "bfloat16": 2, "wrap": 3, "clamp": 4}
 _log = logging.getLogger(__name__)
 
-work = Kept(limit=8)
+work = Cache(limit=8)
 """Buffers between kernels, and plans."""
-constants = Kept(limit=256)
+constants = Cache(limit=256)
 """Small tables."""
 
 
@@ -121,20 +121,20 @@ def _say_once(height: int, width: int, channels: int) -> None:
     )
 
 
-def _turns(device: CudaDevice, size: int) -> Array:
+def _twiddles(device: CudaDevice, size: int) -> Array:
     """What a transform of `size` points multiplies with between its two steps, complex64 (second, first)."""
 
     def make() -> tuple[NDArray[np.complex64]]:
         first, second = launch.factors(size)
-        turns = np.outer(np.arange(second), np.arange(first)) / size
-        return (np.exp(-2j * np.pi * turns).astype(np.complex64),)
+        twiddles = np.outer(np.arange(second), np.arange(first)) / size
+        return (np.exp(-2j * np.pi * twiddles).astype(np.complex64),)
 
-    return constant(device, ("turns", size), make)[0]
+    return constant(device, ("twiddles", size), make)[0]
 
 
 def _whole(job: Job) -> None:
     size, across = job.shape[1], job.across_channels
-    tail = (_turns(job.device, size), np.float32(job.factor), np.int32(job.clean))
+    tail = (_twiddles(job.device, size), np.float32(job.factor), np.int32(job.clean))
     args = (*job.source, *job.route, *job.target(job.out), *tail)
     job.device.launch(nvrtc.whole(size, across), "whole_images", launch.whole(size, job.n, across), args)
 
@@ -151,15 +151,15 @@ def check_fused(shape: tuple[int, int, int]) -> None:
 
 def _fused(job: Job) -> None:
     device, size, across = job.device, job.shape[1], job.across_channels
-    program, turns = nvrtc.fused(size, across, job.half), _turns(device, size)
+    program, twiddles = nvrtc.fused(size, across, job.half), _twiddles(device, size)
     # Halves are kept scaled by 1/size.
     factor = np.float32(job.factor * (size if job.half else 1))
     with _spectra(job, (launch.strips(size, across), size, 4)) as (spectra, mixed):
-        args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, turns, spectra)
+        args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, twiddles, spectra)
         device.launch(program, "rows_forward", launch.rows(size, job.slots), args)
-        args = (spectra, *job.route, turns, factor, mixed)
+        args = (spectra, *job.route, twiddles, factor, mixed)
         device.launch(program, "columns", launch.columns(size, job.n, across), args)
-        args = (mixed, *job.route, *job.target(job.out), turns)
+        args = (mixed, *job.route, *job.target(job.out), twiddles)
         device.launch(program, "rows_back", launch.rows(size, job.n), args)
 
 

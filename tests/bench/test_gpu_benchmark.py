@@ -14,7 +14,7 @@ from simulators.host_cuda import HostCuda
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, paths
-from apr_dali.kernels.cuda.device import Kept
+from apr_dali.kernels.cuda.device import Cache
 
 FOLDER = ROOT / "benchmarks"
 
@@ -60,7 +60,7 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(arrays, "_on_the_stream_of", lambda *_: nullcontext())
     monkeypatch.setattr(dispatch, "availability", lambda _: dispatch.Availability(True, "on the CPU"))
     for name, limit in {"work": 3, "constants": 16}.items():
-        monkeypatch.setattr(paths, name, Kept(limit))
+        monkeypatch.setattr(paths, name, Cache(limit))
 
     class Timed(operators.TimedLaunches, HostCuda):
         def __init__(self):

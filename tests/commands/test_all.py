@@ -20,7 +20,7 @@ from apr_dali.eval.report import compared, sections, summary
 @pytest.fixture
 def evaluate(monkeypatch, tmp_path):
     def run(kind: str, *arguments: object, model=None, output: str = "out") -> int:
-        monkeypatch.setattr(session, "load_network", lambda *_: model or network())
+        monkeypatch.setattr(session, "load_model", lambda *_: model or network())
         options = ["--output", tmp_path / output, "--device", "cpu", "--threads", 1, "--batch-size", 5]
         return cli.main(["eval", kind, "model", *map(str, [*arguments, *options])])
 

@@ -49,7 +49,7 @@ def evaluate(monkeypatch, tmp_path):
 
     def run(kind: str, *arguments: object, model=None, record: str | None = None):
         made = model or network()
-        monkeypatch.setattr(session, "load_network", lambda *_: made)
+        monkeypatch.setattr(session, "load_model", lambda *_: made)
         output = tmp_path / "out"
         options = ["--output", output, "--device", "cpu", "--threads", 1, "--batch-size", 5]
         status = cli.main(["eval", kind, "model", *map(str, [*arguments, *options])])
@@ -282,7 +282,7 @@ sys.path.insert(0, sys.argv[1])
 from helpers.eval_sets import network
 from apr_dali import cli
 from apr_dali.eval import session
-session.load_network = lambda *_: network()
+session.load_model = lambda *_: network()
 # A process can join its group once: the second command would find the addresses of the first.
 with session.start("cpu") as group:
     session.start = lambda _: contextlib.nullcontext(group)

@@ -15,7 +15,7 @@ from apr_dali.data.file_list import FileList, write_file_list
 from apr_dali.data.make_c import corrupted, make_c
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CORRUPTIONS
-from apr_dali.eval.load_model import imagenet_classes, load_network
+from apr_dali.eval.load_model import imagenet_classes, load_model
 
 # Without glass_blur, whose compilation takes each process many seconds.
 FEW = ("gaussian_noise", "impulse_noise")
@@ -134,7 +134,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lite0(weights):
-    return load_network("tf_efficientnet_lite0", str(weights))
+    return load_model("tf_efficientnet_lite0", str(weights))
 
 
 def photo_batch(photos) -> torch.Tensor:
@@ -189,7 +189,7 @@ def test_generated_sets_have_no_plain_mce(lite0, photos, tmp_path, monkeypatch, 
             return torch.stack([images[:, 0].mean((1, 2)) + 0.3, images.flatten(1).std(1)], 1)
 
     network = type(lite0)("two", OfTwo(), classes, (0.5,) * 3, (0.5,) * 3, 64, "f")
-    monkeypatch.setattr(session, "load_network", lambda *_: network)
+    monkeypatch.setattr(session, "load_model", lambda *_: network)
     arguments = ["--data", tmp_path / "c", "--output", tmp_path / "out", "--device", "cpu", "--threads", "1"]
     assert cli.main(["eval", "corruption", "two", *map(str, arguments)]) == 0
     result = json.loads((tmp_path / "out" / "corruption.json").read_text())["result"]
@@ -215,4 +215,4 @@ def test_weights_that_do_not_serve(weights, tmp_path, model, file, message):
     (tmp_path / "broken").write_bytes(b"nothing")
     path = weights if file == "lite0" else tmp_path / file
     with pytest.raises(InputError, match=message):
-        load_network(model, str(path))
+        load_model(model, str(path))

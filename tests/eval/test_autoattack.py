@@ -32,11 +32,11 @@ def digits():
     labels = torch.from_numpy(found.target).long()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model(images[30:]), labels[30:]).backward()
-        optimiser.step()
+        optimizer.step()
     return model.eval().requires_grad_(False), images[:30], labels[:30]
 
 
@@ -169,7 +169,7 @@ def test_batches_are_taken_back_to_what_attacks_need():
 
 def test_the_command(monkeypatch, tmp_path, capsys):
     write_levels(tmp_path / "val", random_levels(1, count=6, spread=60))
-    monkeypatch.setattr(session, "load_network", lambda *_: network())
+    monkeypatch.setattr(session, "load_model", lambda *_: network())
     arguments = ["--data", tmp_path / "val", "--version", "apgd-ce", "--epsilon", "40/255", "--keep", "--limit", 9]
     options = ["--output", tmp_path / "out", "--device", "cpu", "--threads", 1, "--batch-size", 5]
     assert cli.main(["eval", "autoattack", "m", *map(str, [*arguments, *options])]) == 0
@@ -234,7 +234,7 @@ def small(tmp_path_factory):
 @pytest.mark.parametrize("version", ["standard", "apgd-dlr", "apgd-t"])
 def test_the_command_on_digits_against_the_package_itself(small, version, monkeypatch, tmp_path):
     made, folder = small
-    monkeypatch.setattr(session, "load_network", lambda *_: made)
+    monkeypatch.setattr(session, "load_model", lambda *_: made)
     given = ["--data", folder, "--version", version, "--epsilon", EPSILON, "--seed", 5, "--keep"]
     options = ["--output", tmp_path / "out", "--device", "cpu"]
     assert cli.main(["eval", "autoattack", "m", *map(str, [*given, *options])]) == 0

@@ -16,7 +16,7 @@ from apr_dali.commands.clean import labelled
 from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import read_names
-from apr_dali.eval.load_model import load_network
+from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
 from apr_dali.models import create_model
 from apr_dali.models.cifar import TWO_HEADS, TwoHeads
@@ -45,7 +45,7 @@ def small(phase_weight: float = 1.0) -> torch.nn.Module:
     (ImageNetOptions(data="sample", image_size=48), recipes.IMAGENET, 48),
 ], ids=["cifar", "adversarial", "imagenet"])  # fmt: skip
 def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recipe, size):
-    network = load_network(saved(tmp_path, "cifar/wrn-16-1", options, small()))
+    network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small()))
     assert (network.mean, network.std, network.image_size) == (recipe.mean, recipe.std, size)
     assert network.classes == tuple(CLASSES)
     images = torch.rand(2, 3, 32, 32)
@@ -54,7 +54,7 @@ def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recip
 
 def test_two_heads_answer_together(tmp_path):
     options = CifarOptions(aug="apr-p", phase_weight=0.75)
-    network = load_network(saved(tmp_path, "cifar/wrn-16-1" + TWO_HEADS, options, small(0.75)))
+    network = load_model(saved(tmp_path, "cifar/wrn-16-1" + TWO_HEADS, options, small(0.75)))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small(0.75).eval()(images))
     assert not torch.equal(network.model(images), small().eval()(images))
@@ -62,7 +62,7 @@ def test_two_heads_answer_together(tmp_path):
 
 def test_classes_are_found_by_name(tmp_path):
     options = CifarOptions(aug="apr-p")
-    network = load_network(saved(tmp_path, "cifar/wrn-16-1", options, small()))
+    network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small()))
     assert not network.model.training
     assert network.indices(("emu", "cat")) == [2, 0]
     with pytest.raises(InputError, match="has no class w: 1 of 2 classes"):
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_of_the_weights(tmp_path):
     with torch.no_grad():
         next(changed.parameters())[0] += 1
     first, same, other = (
-        load_network(saved(tmp_path / name, "cifar/wrn-16-1", CifarOptions(aug=aug), model)).fingerprint
+        load_model(saved(tmp_path / name, "cifar/wrn-16-1", CifarOptions(aug=aug), model)).fingerprint
         for name, aug, model in (("a", "apr-p", small()), ("b", "none", small()), ("c", "apr-p", changed))
     )
     assert first == same != other
@@ -119,10 +119,10 @@ def no_download(monkeypatch):
 
 
 def test_torchvisions_networks_see_what_their_weights_were_tested_with(no_download):
-    network = load_network("swin_v2_t")
+    network = load_model("swin_v2_t")
     assert (network.image_size, network.scaling) == (256, recipes.Scaling(260 / 256, "bicubic"))
-    assert load_network("resnet18", image_size=112).image_size == 112
-    first, second = load_network("resnet50:IMAGENET1K_V1"), load_network("resnet50", "IMAGENET1K_V2")
+    assert load_model("resnet18", image_size=112).image_size == 112
+    first, second = load_model("resnet50:IMAGENET1K_V1"), load_model("resnet50", "IMAGENET1K_V2")
     assert (first.scaling.over_crop, second.scaling.over_crop) == (256 / 224, 232 / 224)
     assert (first.name, first.seen_from) == ("resnet50:IMAGENET1K_V1", "torchvision's IMAGENET1K_V1")
     assert [str(given["weights"]) for given in no_download[-2:]] == [
@@ -136,7 +136,7 @@ def test_timms_networks_too(tmp_path):
 
     torch.save(timm.create_model("edgenext_xx_small").state_dict(), tmp_path / "weights.pt")
     made = timm.create_model("edgenext_xx_small").pretrained_cfg
-    network = load_network("timm/edgenext_xx_small", str(tmp_path / "weights.pt"))
+    network = load_model("timm/edgenext_xx_small", str(tmp_path / "weights.pt"))
     assert network.scaling.filter == made["interpolation"] == "bicubic"
     assert network.image_size == made["test_input_size"][-1] == 288
     assert round(network.scaling.over_crop * 288) == int(288 / made["test_crop_pct"])
@@ -172,16 +172,14 @@ def timms_file(path, classes: int, **options) -> str:
 
 def test_timms_checkpoint_needs_no_name(tmp_path):
     path = timms_file(tmp_path / "last.pth.tar", 7, img_size=48, mean=(0.1, 0.2, 0.3), crop_pct=1.0, interpolation="")
-    network = load_network(path)
+    network = load_model(path)
     assert (network.image_size, network.scaling) == (48, recipes.Scaling(1.0, "bilinear"))
     assert network.mean == (0.1, 0.2, 0.3)
     assert network.classes == tuple("0123456")
     assert "--classes" in network.classes_from
     assert "(its part state_dict_ema.module)" in network.name
     assert "timm's configuration, with the file's img_size, mean, crop_pct" in network.told()
-    same = load_network(
-        f"timm/test_resnet:{path}:state_dict", classes=str(class_folders(tmp_path / "train", "gfedcba"))
-    )
+    same = load_model(f"timm/test_resnet:{path}:state_dict", classes=str(class_folders(tmp_path / "train", "gfedcba")))
     assert same.fingerprint == network.fingerprint
     assert same.classes == tuple("abcdefg")
 
@@ -201,25 +199,25 @@ def test_own_weights_of_torchvisions_networks(tmp_path):
     )
     kept = {"model": model.state_dict(), "class_to_idx": {"b": 0, "c": 1, "a": 2}, "args": options}
     torch.save(kept, tmp_path / "model_1.pth")
-    network = load_network(str(tmp_path / "model_1.pth"))
+    network = load_model(str(tmp_path / "model_1.pth"))
     assert network.classes == ("b", "c", "a")
     assert (network.image_size, network.scaling) == (64, recipes.Scaling(80 / 64, "bicubic"))
     torch.save(model.state_dict(), tmp_path / "plain.pth")
     with pytest.raises(InputError, match=r"does not say which network its weights are of: give NAME:\S+plain\.pth"):
-        load_network(str(tmp_path / "plain.pth"))
+        load_model(str(tmp_path / "plain.pth"))
     with pytest.raises(InputError, match=r"plain\.pth are not of this network: none of their 338 names"):
-        load_network(f"mobilenet_v2:{tmp_path / 'plain.pth'}")
+        load_model(f"mobilenet_v2:{tmp_path / 'plain.pth'}")
     del kept["model"]["fc.bias"]
     torch.save({**kept, "model": kept["model"] | {"extra": torch.ones(1)}}, tmp_path / "model_1.pth")
     with pytest.raises(InputError, match=r"are not of shufflenet_v2_x0_5: fc\.bias missing; extra not in the network"):
-        load_network(str(tmp_path / "model_1.pth"))
+        load_model(str(tmp_path / "model_1.pth"))
     with pytest.raises(InputError, match=r"are not of shufflenet_v2_x1_0: of another shape: conv5.0.weight"):
-        load_network(f"shufflenet_v2_x1_0:{tmp_path / 'plain.pth'}")
+        load_model(f"shufflenet_v2_x1_0:{tmp_path / 'plain.pth'}")
 
 
 def test_a_small_network_sees_as_cifars_do(tmp_path):
     torch.save({"net": {f"module.{k}": v for k, v in small().state_dict().items()}}, tmp_path / "w.pth")
-    network = load_network("cifar/wrn-16-1", str(tmp_path / "w.pth"))
+    network = load_model("cifar/wrn-16-1", str(tmp_path / "w.pth"))
     assert (network.mean, network.std, network.image_size) == (recipes.CIFAR.mean, recipes.CIFAR.std, 32)
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small().eval()(images))
@@ -230,7 +228,7 @@ def test_a_normalization_in_the_file_is_followed(tmp_path):
     state = {f"module.model.{name}": value for name, value in small().state_dict().items()}
     layer = {"module.normalizer.new_mean": torch.full((3, 1, 1), 0.5), "module.normalizer.new_std": torch.ones(3, 1, 1)}
     torch.save({"model": state | layer}, tmp_path / "w.pt")
-    network = load_network(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
+    network = load_model(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
     assert (network.mean, network.std) == ((0.5,) * 3, (1.0,) * 3)
     assert "normalization from the file" in network.told()
 
@@ -242,7 +240,7 @@ def test_networks_of_a_folder(tmp_path):
 
     made = timm.create_model("test_resnet", num_classes=3, pretrained_cfg_overlay={"crop_mode": "squash"})
     save_for_hf(made, str(tmp_path / "net"), model_config={"label_names": ["x", "y", "z"]})
-    network = load_network(f"local-dir:{tmp_path / 'net'}")
+    network = load_model(f"local-dir:{tmp_path / 'net'}")
     assert network.scaling.geometry == "squash"
     assert network.classes == ("x", "y", "z")
     assert all(torch.equal(value, made.state_dict()[key]) for key, value in network.model.state_dict().items())
@@ -269,7 +267,7 @@ def test_a_function_makes_a_network(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(FACTORY)
     torch.save({"2.weight": torch.full((3, 12), 0.5), "2.bias": torch.arange(3.0)}, tmp_path / "w.pt")
-    network = load_network(f"{file}:network:{tmp_path / 'w.pt'}")
+    network = load_model(f"{file}:network:{tmp_path / 'w.pt'}")
     assert (network.image_size, network.mean, network.std) == (20, (0, 0, 0), (1, 1, 1))
     assert network.classes == ("u", "v", "w")
     assert network.model(torch.ones(1, 3, 20, 20)).tolist() == [[6, 7, 8]]
@@ -279,9 +277,9 @@ def test_a_function_makes_a_network(tmp_path):
         ("nothing", "has no function nothing"),
     ):
         with pytest.raises(InputError, match=told):
-            load_network(f"{file}:{given}")
+            load_model(f"{file}:{given}")
     with pytest.raises(InputError, match="is not there"):
-        load_network(f"{tmp_path / 'other.py'}:network")
+        load_model(f"{tmp_path / 'other.py'}:network")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +297,7 @@ def test_names_that_do_not_serve(tmp_path, name, text, told):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=told):
-        load_network(f"{tmp_path / 'mine.py'}:network", classes=str(tmp_path / name))
+        load_model(f"{tmp_path / 'mine.py'}:network", classes=str(tmp_path / name))
 
 
 @pytest.mark.parametrize("text", ['["c", "a", "b"]', '{"c": 0, "b": 2, "a": 1}', '{"2": "b", "0": "c", "1": "a"}'])
@@ -313,12 +311,12 @@ def test_a_size_that_the_network_cannot_take(tmp_path):
 
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pt")
     with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
-        load_network(f"timm/test_vit:{tmp_path / 'w.pt'}", image_size=200)
+        load_model(f"timm/test_vit:{tmp_path / 'w.pt'}", image_size=200)
     options = ImageNetOptions(data="sample", image_size=160)
     path = saved(tmp_path / "run", "timm/test_vit", options, create_model("timm/test_vit", 3))
-    assert load_network(path).image_size == 160
+    assert load_model(path).image_size == 160
     with pytest.raises(InputError, match="the model cannot take images of 200×200: "):
-        load_network(path, image_size=200)
+        load_model(path, image_size=200)
 
 
 def test_a_comparison_takes_what_a_model_is(tmp_path, digits_checkpoints, capsys):
@@ -331,7 +329,7 @@ def test_a_comparison_takes_what_a_model_is(tmp_path, digits_checkpoints, capsys
     told = capsys.readouterr().out
     assert "(its part state_dict.model)\n10 classes, their names: " in told
     maps = json.loads((tmp_path / "out" / "heatmap.json").read_text())["result"]["maps"]
-    assert [one["fingerprint"] for one in maps] == [load_network(path).fingerprint for path in digits_checkpoints]
+    assert [one["fingerprint"] for one in maps] == [load_model(path).fingerprint for path in digits_checkpoints]
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
     assert cli.main([*command, "--classes", str(tmp_path / "names.txt")]) == 2
     assert "are not those that" in capsys.readouterr().err

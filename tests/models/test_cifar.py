@@ -85,15 +85,15 @@ def test_64_images_are_learnt_by_heart(name):
             module.p = 0.0
     size = 12 if name == "allconv" else 8
     images, targets = torch.randn(64, 3, size, size), torch.randint(4, (64,))
-    optimiser = torch.optim.Adam(model.parameters(), 2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     # Chance, and its deviation over 64 images: by heart it is 1, and how fast that is reached depends on the rounding.
     chance, deviation = 1 / 4, (1 / 4 * 3 / 4 / 64) ** 0.5
     losses = []
     for _ in range(25):
         loss = F.cross_entropy(model(images), targets)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
         if losses[-1] < 0.05:
             break

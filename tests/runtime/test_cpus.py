@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.project import ROOT
 
 from apr_dali.runtime import cpus
 
@@ -96,11 +97,10 @@ def test_the_processes_of_a_machine_share(monkeypatch, processes, each):
 
 
 def test_nothing_else_asks_for_the_affinity():
-    root = Path(cpus.__file__).resolve().parents[1]
     asking = [
-        path.relative_to(root).as_posix()
-        for folder in ("apr_dali", "kernels", "pipelines", "eval", "examples", "benchmarks")
-        for path in (root / folder).rglob("*.py")
+        path.relative_to(ROOT).as_posix()
+        for folder in ("apr_dali", "kernels", "pipelines", "eval", "examples", "benchmarks", "experiments")
+        for path in (ROOT / folder).rglob("*.py")
         if "sched_getaffinity" in path.read_text() and path.name != "cpus.py"
     ]
     assert asking == []

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from apr_dali.kernels.cuda import nvrtc
-from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Geometry
+from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Launch
 
 SHIM = Path(__file__).resolve().parent / "cuda_shim.hpp"
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
@@ -51,7 +51,7 @@ def _compile(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def run_kernel(library: ctypes.CDLL, kernel: str, shape: Geometry, args: Sequence[Any], seed: int = 1) -> None:
+def run_kernel(library: ctypes.CDLL, kernel: str, shape: Launch, args: Sequence[Any], seed: int = 1) -> None:
     """Run a kernel: arrays go as pointers, NumPy scalars as themselves."""
     values = [np.uintp(arg.ctypes.data) if isinstance(arg, np.ndarray) else arg for arg in args]
     assert all(isinstance(value, np.generic) for value in values), values
@@ -103,10 +103,10 @@ class HostCuda:
         given = np.ascontiguousarray(array, dtype=dtype)
         return given if given.ctypes.data % 16 == 0 else self.put(given)
 
-    def launch(self, program: nvrtc.Program, kernel: str, geometry: Geometry, args: Sequence[Any]) -> None:
+    def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         self.launched.append(kernel)
-        assert geometry.shared <= SHARED_LIMIT
-        run_kernel(build(program, self.folder), kernel, geometry, args, self.seed)
+        assert shape.shared <= SHARED_LIMIT
+        run_kernel(build(program, self.folder), kernel, shape, args, self.seed)
 
     def plan(self, dims: Sequence[int], batch: int, real: str, forward: bool) -> Callable[..., None]:
         self.plans += 1

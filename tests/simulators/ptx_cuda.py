@@ -12,7 +12,7 @@ from simulators import ptx_machine
 from simulators.host_cuda import HostCuda
 
 from apr_dali.kernels.cuda import nvrtc
-from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Geometry
+from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Launch
 
 _ARCHITECTURE = 90
 
@@ -29,14 +29,14 @@ class PtxCuda(HostCuda):
         super().__init__(Path())
         self.traces: dict[str, ptx_machine.Trace] = {}
 
-    def launch(self, program: nvrtc.Program, kernel: str, geometry: Geometry, args: Sequence[Any]) -> None:
+    def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         self.launched.append(kernel)
-        assert geometry.shared <= SHARED_LIMIT
+        assert shape.shared <= SHARED_LIMIT
         arrays = {arg.ctypes.data: arg for arg in args if isinstance(arg, np.ndarray)}
         # An array that is given twice is one piece of memory.
         memory = ptx_machine.Memory(sum(array.nbytes + 1024 for array in arrays.values()))
         places = {address: memory.put(array) for address, array in arrays.items()}
         values = [np.uint64(places[arg.ctypes.data]) if isinstance(arg, np.ndarray) else arg for arg in args]
-        self.traces[kernel] = ptx_machine.launch(_kernels(program)[kernel], geometry, values, memory)
+        self.traces[kernel] = ptx_machine.launch(_kernels(program)[kernel], shape, values, memory)
         for address, array in arrays.items():
             memory.get(places[address], array)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from simulators.ptx_arithmetic import calculated, converted, raw
 
-from apr_dali.kernels.cuda.launch import Geometry
+from apr_dali.kernels.cuda.launch import Launch
 
 Array = np.ndarray
 
@@ -163,7 +163,7 @@ def _most_in_a_bank(words: Array, active: Array) -> Array:
 # ---- Running ----
 
 
-def launch(kernel: Kernel, shape: Geometry, args: Sequence[np.generic], memory: Memory) -> Trace:
+def launch(kernel: Kernel, shape: Launch, args: Sequence[np.generic], memory: Memory) -> Trace:
     """Run a kernel; args: NumPy scalars of its parameters' types, addresses of `memory` among them."""
     trace = Trace.of(kernel)
     parameters = dict(zip(kernel.parameters, args, strict=True))
@@ -177,7 +177,7 @@ def launch(kernel: Kernel, shape: Geometry, args: Sequence[np.generic], memory: 
 class _Blocks:
     """Some blocks of a launch. Every register is an array, a value a thread."""
 
-    def __init__(self, kernel: Kernel, shape: Geometry, blocks: Array, memory: Memory, trace: Trace) -> None:
+    def __init__(self, kernel: Kernel, shape: Launch, blocks: Array, memory: Memory, trace: Trace) -> None:
         assert shape.block % WARP == 0, "blocks are of whole warps here"
         self.kernel, self.memory, self.trace, self.block = kernel, memory, trace, shape.block
         threads = len(blocks) * shape.block

@@ -20,8 +20,8 @@ from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.training.engine import Trainer, check_batch, view_loss
-from apr_dali.training.logger import Records
-from apr_dali.training.optimizer import learning_rate, make_optimiser
+from apr_dali.training.logger import Logger
+from apr_dali.training.optimizer import learning_rate, make_optimizer
 from apr_dali.training.options import CifarOptions, ImageNetOptions, TrainingOptions
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
@@ -157,9 +157,9 @@ def _load(path: Path) -> dict:
 
 def _train(trainer: Trainer, loader, path: Path, epochs: int) -> list[float]:
     losses = []
-    with Records(path, False, 3, trainer.position) as records, Interrupts(announce=False) as interrupts:
+    with Logger(path, False, 3, trainer.position) as logger, Interrupts(announce=False) as interrupts:
         while trainer.position.epoch < epochs:
-            losses.append(trainer.train_epoch(loader, path, records, interrupts))
+            losses.append(trainer.train_epoch(loader, path, logger, interrupts))
             trainer.end_epoch(loader, path, top1=0.5)
     return losses
 
@@ -209,8 +209,8 @@ def test_stopped_in_validation_goes_on_with_it(tmp_path):
     whole = _trainer()
     losses = _train(whole, _Batches(), tmp_path, 3)
     stopped, loader = _trainer(), _Batches()
-    with Records(tmp_path, False, 3, stopped.position) as records, Interrupts(announce=False) as interrupts:
-        loss = stopped.train_epoch(loader, tmp_path, records, interrupts)
+    with Logger(tmp_path, False, 3, stopped.position) as logger, Interrupts(announce=False) as interrupts:
+        loss = stopped.train_epoch(loader, tmp_path, logger, interrupts)
     resumed, loader = _trainer(), _Batches()
     state = _load(tmp_path / "latest.pt")
     resumed.load(state)
@@ -226,15 +226,15 @@ def test_the_optimiser_follows_the_options_of_the_run_that_continues(tmp_path):
     state = _load(tmp_path / "latest.pt")
     resumed = _trainer(momentum=0.5, weight_decay=0.25)
     resumed.load(state)
-    (group,) = resumed.optimiser.param_groups
+    (group,) = resumed.optimizer.param_groups
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
-    kept = [entry["momentum_buffer"] for entry in resumed.optimiser.state.values()]
-    for mine, theirs in zip(kept, first.optimiser.state.values(), strict=True):
+    kept = [entry["momentum_buffer"] for entry in resumed.optimizer.state.values()]
+    for mine, theirs in zip(kept, first.optimizer.state.values(), strict=True):
         assert torch.equal(mine, theirs["momentum_buffer"])
 
 
 def test_without_momentum_nesterov_is_plain():
-    (group,) = make_optimiser(nn.Linear(2, 2), CifarOptions(momentum=0.0)).param_groups
+    (group,) = make_optimizer(nn.Linear(2, 2), CifarOptions(momentum=0.0)).param_groups
     assert (group["momentum"], group["nesterov"]) == (0.0, False)
 
 

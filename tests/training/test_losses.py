@@ -17,11 +17,11 @@ from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL
 from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.training import adversarial, losses
-from apr_dali.training.adversarial import Ball, Watch, fast_attack, pgd_accuracy
+from apr_dali.training.adversarial import Ball, CatastrophicOverfitting, fast_attack, pgd_accuracy
 from apr_dali.training.command_line import build_parser, parse
 from apr_dali.training.engine import Trainer, view_loss
-from apr_dali.training.logger import Records
-from apr_dali.training.optimizer import learning_rate, make_optimiser
+from apr_dali.training.logger import Logger
+from apr_dali.training.optimizer import learning_rate, make_optimizer
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
 
 CPU = torch.device("cpu")
@@ -213,14 +213,16 @@ def watched(tmp_path, accuracies, monkeypatch, stop):
     trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), options, ALONE, "net")
     coming = iter(accuracies)
     monkeypatch.setattr("apr_dali.training.adversarial.pgd_accuracy", lambda *_: next(coming))
-    records = Records(tmp_path, True, 9, Position())
-    watch = Watch(trainer, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.long), BALL, tmp_path, records, stop)
-    return trainer, records, watch
+    logger = Logger(tmp_path, True, 9, Position())
+    watch = CatastrophicOverfitting(
+        trainer, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.long), BALL, tmp_path, logger, stop
+    )
+    return trainer, logger, watch
 
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
-    trainer, records, watch = watched(tmp_path, [0.4, 0.45, 0.26, 0.05], monkeypatch, stop)
+    trainer, logger, watch = watched(tmp_path, [0.4, 0.45, 0.26, 0.05], monkeypatch, stop)
     values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
     for epoch in range(4):
         trainer.position.epoch = epoch
@@ -228,7 +230,7 @@ def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
             trainer.model[1].weight.fill_(epoch)
         row = dict(values)
         assert watch(row) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
-        records.epoch(epoch, row)
+        logger.epoch(epoch, row)
     told = capsys.readouterr().out
     assert told.count("warning: catastrophic overfitting") == 1
     assert "in epoch 4: the accuracy under PGD fell from 26.0% to 5.0%" in told
@@ -261,8 +263,8 @@ def test_defaults_are_the_published_recipe():
     names = ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor", "momentum", "weight_decay")
     assert [getattr(found, name) for name in names] == ["wrn-40-2", 200, 128, 0.1, (60, 120, 160, 190), 0.2, 0.9, 5e-4]
     assert (found.pair_probability, found.nesterov, found.dataset) == (CIFAR.pair_probability, True, "digits")
-    optimiser = make_optimiser(nn.Linear(1, 1), found)
-    assert optimiser.defaults["nesterov"] is True
+    optimizer = make_optimizer(nn.Linear(1, 1), found)
+    assert optimizer.defaults["nesterov"] is True
     rates = [learning_rate(found, epoch, 0, 10) for epoch in (0, 59, 60, 120, 160, 190)]
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008, 0.00016])
 

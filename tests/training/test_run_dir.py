@@ -1,4 +1,4 @@
-"""What a training run writes: checkpoints, run folders, records, pictures."""
+"""What a training run writes: checkpoints, run folders, the log, plots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apr_dali.runtime import checkpoint, lock
 from apr_dali.runtime.checkpoint import Position, write_whole
 from apr_dali.runtime.distributed import Group
 from apr_dali.training import logger, plots, run_dir
-from apr_dali.training.logger import Records
+from apr_dali.training.logger import Logger
 from apr_dali.training.options import ImageNetOptions
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
@@ -82,6 +82,14 @@ class _FullDisk:
 
     def __exit__(self, *_):
         self._file.close()
+
+
+def test_the_optimizer_of_an_earlier_version_is_found_by_its_former_name(tmp_path):
+    state = {"momentum_buffer": torch.arange(3.0)}
+    torch.save({"format": 1, **_state(2), "optimiser": state}, tmp_path / "latest.pt")
+    found = _load(tmp_path / "latest.pt")
+    assert torch.equal(found["optimizer"]["momentum_buffer"], torch.arange(3.0))
+    assert "optimiser" not in found
 
 
 def test_a_full_disk_leaves_the_old_checkpoints(tmp_path, monkeypatch):
@@ -318,7 +326,7 @@ def test_a_run_that_left_only_its_lock_can_be_started_again(tmp_path):
     assert run_dir.choose(_options(output=str(tmp_path)), "net") == (tmp_path, None)
 
 
-# ---- records ---------------------------------------------------------------------------------------------------------
+# ---- logger ----------------------------------------------------------------------------------------------------------
 
 
 def _recorded(path: Path) -> list[tuple]:
@@ -328,12 +336,12 @@ def _recorded(path: Path) -> list[tuple]:
 
 def _record(path: Path, position: Position, epochs: range) -> None:
     values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
-    with Records(path, True, 3, position) as records:
+    with Logger(path, True, 3, position) as logger:
         for epoch in epochs:
-            records.begin_epoch(epoch, 0, 4)
+            logger.begin_epoch(epoch, 0, 4)
             for step in (2, 4):
-                records.step(epoch, step, 1.0, 0.1, 9.0)
-            records.epoch(epoch, values)
+                logger.step(epoch, step, 1.0, 0.1, 9.0)
+            logger.epoch(epoch, values)
 
 
 def test_resuming_drops_what_will_come_again(tmp_path):
@@ -379,13 +387,13 @@ def test_a_line_that_is_no_row_is_left_out_and_kept(tmp_path, garbage, capsys):
 
 
 def test_a_loss_that_is_not_finite_is_json_and_is_read_again(tmp_path, capsys):
-    with Records(tmp_path, True, 3, Position()) as records:
-        records.begin_epoch(0, 0, 4)
-        records.step(0, 2, math.nan, 0.1, 9.0)
+    with Logger(tmp_path, True, 3, Position()) as logger:
+        logger.begin_epoch(0, 0, 4)
+        logger.step(0, 2, math.nan, 0.1, 9.0)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None
-    with Records(tmp_path, True, 3, Position(epoch=1)) as records:
-        (row,) = records.rows
+    with Logger(tmp_path, True, 3, Position(epoch=1)) as logger:
+        (row,) = logger.rows
     assert math.isnan(row["train_loss"])
     assert (row["epoch"], row["step"]) == (1, 2)
     assert "has no row" not in capsys.readouterr().err
@@ -394,7 +402,7 @@ def test_a_loss_that_is_not_finite_is_json_and_is_read_again(tmp_path, capsys):
 def test_records_that_cannot_be_written_do_not_end_the_run(tmp_path, monkeypatch, capsys):
     """The row that failed is written with the next one."""
     values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
-    with Records(tmp_path, True, 3, Position()) as run:
+    with Logger(tmp_path, True, 3, Position()) as run:
         run.begin_epoch(0, 0, 4)
         monkeypatch.setattr(logger, "open", _FullDisk, raising=False)
         monkeypatch.setattr(run._board, "add_scalar", lambda *_: 1 / 0)
@@ -422,7 +430,7 @@ def test_nobody_need_listen(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Gone())
     monkeypatch.setattr(sys, "stderr", Gone())
     monkeypatch.setattr(logger, "_LINE_EVERY", 0.0)
-    with Records(tmp_path, True, 3, Position()) as run:
+    with Logger(tmp_path, True, 3, Position()) as run:
         run.begin_epoch(0, 0, 4)
         run.advance(9.0)
         run.epoch(
@@ -432,15 +440,15 @@ def test_nobody_need_listen(tmp_path, monkeypatch):
 
 
 def test_other_processes_record_nothing(tmp_path, capsys):
-    with Records(tmp_path, False, 3, Position()) as records:
-        records.begin_epoch(0, 0, 4)
-        records.advance(1.0)
-        records.step(0, 1, 1.0, 0.1, 9.0)
+    with Logger(tmp_path, False, 3, Position()) as logger:
+        logger.begin_epoch(0, 0, 4)
+        logger.advance(1.0)
+        logger.step(0, 1, 1.0, 0.1, 9.0)
     assert os.listdir(tmp_path) == []
     assert capsys.readouterr() == ("", "")
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# ---- plots -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("aug", ["none", "apr-p", "apr-s", "apr-sp"])

@@ -24,7 +24,7 @@ from PIL import Image
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
-from apr_dali.eval.load_model import load_network
+from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
@@ -153,7 +153,7 @@ def whole(tree, tmp_path_factory) -> dict:
 
 def assert_ends_as(folder: Path, whole: dict) -> None:
     found, expected = state_of(folder / "latest.pt"), whole["state"]
-    for key in ("model", "optimiser", "position", "scaler"):
+    for key in ("model", "optimizer", "position", "scaler"):
         assert_same(found[key], expected[key], key)
     assert_same(found["processes"][0]["random"], expected["processes"][0]["random"])
     for mine, theirs in zip(rows_of(folder), whole["rows"], strict=True):
@@ -238,7 +238,7 @@ def test_options_given_on_resume_hold_and_are_named(pair_run, tree, train):
     status, told, errors = train("--data", tree, *given)
     assert status == 0, errors
     assert "changed since then: --epochs 1 → 2, --weight-decay 0.0001 → 0.25\n" in told
-    (group,) = state_of(Path("more/latest.pt"))["optimiser"]["param_groups"]
+    (group,) = state_of(Path("more/latest.pt"))["optimizer"]["param_groups"]
     options = json.loads(Path("more/config.json").read_text())["options"]
     assert group["weight_decay"] == options["weight_decay"] == 0.25
     assert (group["momentum"], options["momentum"], options["aug"]) == (0.9, 0.9, "apr-p")
@@ -381,7 +381,7 @@ def test_a_gray_network_is_trained_and_evaluated(tree, train):
     status, told, errors = train("--data", tree, "--in-chans", 1, "--eval-only", "run/latest.pt")
     assert status == 0, errors
     assert f"top-1 {result}" in told
-    network = load_network("run/latest.pt")
+    network = load_model("run/latest.pt")
     assert network.mean == (network.mean[0],) * 3
     images = torch.randn(4, 1, 32, 32)
     weights = state_of(Path("run/latest.pt"))["model"]

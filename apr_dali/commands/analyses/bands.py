@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.bands import BANDS, OUTSIDE, RADII, Spectrum
+from apr_dali.bands import BANDS, OUTSIDE, RADII, BandFilter
 from apr_dali.commands.arguments import positive, seed
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
     radii = tuple(args.radii)
     outside = {phase: 0 if phase == "full" else args.outside for phase in BANDS}
-    cells = [Spectrum(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
+    cells = [BandFilter(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
     recipe = _RECIPES[args.recipe]
     chosen = {name: value if (value := getattr(args, name)) is not None else recipe[name] for name in recipe}
     options = CifarOptions(**chosen, seed=args.seed, threads=args.threads)
@@ -102,7 +102,7 @@ def _sized(dataset: str, split: str, directory: str, side: int) -> ArraySet:
 
 
 def _train_all(
-    cells: list[Spectrum],
+    cells: list[BandFilter],
     options: CifarOptions,
     recipe: str,
     trained: ArraySet,
@@ -141,7 +141,7 @@ def _state(settings: dict[str, Any], sets: list[ArraySet], group: Group, output:
     return kept_state(group, output, "bands", {**settings, "sets": identities})
 
 
-def _settings(options: CifarOptions, recipe: str, cell: Spectrum, trained: ArraySet) -> dict[str, Any]:
+def _settings(options: CifarOptions, recipe: str, cell: BandFilter, trained: ArraySet) -> dict[str, Any]:
     names = ("dataset", "model", "epochs", "batch_size", "lr", "seed")
     settings = {name: getattr(options, name) for name in names}
     settings |= {"recipe": recipe, "radii": cell.radii, "outside": cell.outside}
@@ -149,7 +149,7 @@ def _settings(options: CifarOptions, recipe: str, cell: Spectrum, trained: Array
 
 
 def _written(
-    cells: list[Spectrum],
+    cells: list[BandFilter],
     state: State,
     options: CifarOptions,
     recipe: str,

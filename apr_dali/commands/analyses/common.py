@@ -73,12 +73,12 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 def other_network(session: Session, model: str, classes: str | None = None) -> Session:
     """The same session with the network `model` in place of its own, fed with the very images of the first.
 
-    model, classes: what `load_network` takes.
+    model, classes: what `load_model` takes.
     """
-    from apr_dali.eval.load_model import load_network
+    from apr_dali.eval.load_model import load_model
 
     first = session.network
-    network = load_network(model, image_size=first.image_size, classes=classes)
+    network = load_model(model, image_size=first.image_size, classes=classes)
     same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
     if same.seen != network.seen:
         network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")

@@ -77,7 +77,7 @@ def fit(
             for step, (images, targets) in enumerate(batch for _ in range(options.epochs) for batch in loader):
                 falling = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
                 in_steps = learning_rate(options, step // length, step % length, length)
-                set_learning_rate(trainer.optimiser, in_steps if as_published else falling)
+                set_learning_rate(trainer.optimizer, in_steps if as_published else falling)
                 trainer.step(images, targets, loader.views)
                 if after_step is not None:
                     after_step()

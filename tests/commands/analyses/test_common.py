@@ -180,7 +180,7 @@ def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
 def test_another_network_gets_the_same_images(brightness, digits_checkpoints, monkeypatch):
     asked = []
     other = network(model=Brightness())
-    monkeypatch.setattr("apr_dali.eval.load_model.load_network", lambda *a, **k: asked.append((a, k)) or other)
+    monkeypatch.setattr("apr_dali.eval.load_model.load_model", lambda *a, **k: asked.append((a, k)) or other)
     found = common.other_network(brightness, digits_checkpoints[0])
     assert asked == [((digits_checkpoints[0],), {"image_size": 40, "classes": None})]
     assert found.model is other.model
@@ -212,7 +212,7 @@ def test_photographs_and_folders_are_cut_as_evaluation_does(brightness, tmp_path
 
 def test_a_second_network_says_that_it_gets_the_firsts_images(brightness, monkeypatch, capsys):
     other = replace(network(model=Brightness()), scaling=Scaling(1.0, "bicubic"), seen_from="timm's configuration")
-    monkeypatch.setattr("apr_dali.eval.load_model.load_network", lambda *_, **__: other)
+    monkeypatch.setattr("apr_dali.eval.load_model.load_model", lambda *_, **__: other)
     found = common.other_network(brightness, "other")
     assert found.network.scaling == brightness.network.scaling
     told = capsys.readouterr().out

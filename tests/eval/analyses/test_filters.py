@@ -11,7 +11,7 @@ from torch import nn
 from apr_dali.cli import main
 from apr_dali.errors import InputError
 from apr_dali.eval.analyses import filters
-from apr_dali.eval.load_model import load_network
+from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
 from apr_dali.models.cifar import CIFAR_MODELS
 from apr_dali.models.filter_bands import (
@@ -151,14 +151,14 @@ def test_the_proportion_is_kept_after_each_step():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
     other = model[2].weight.detach().clone()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
-    keep_proportion(model, optimiser, 0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    keep_proportion(model, optimizer, 0.5)
     for _ in range(3):
         assert (filters.filter_spectra(model[0].weight).low > 0.5).tolist() == [True] * 4 + [False] * 4
         assert not torch.equal(model[0].weight, other)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(torch.randn(4, 3, 8, 8)).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
 
 # ---- modulation ------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_a_checkpoint_with_a_modulated_layer_is_evaluated_as_a_plain_network(tmp
     options = vars(CifarOptions(first_layer="modulated"))
     state = {"architecture": architecture, "classes": ["a", "b", "c"], "options": options, "model": model.state_dict()}
     checkpoint.save(tmp_path, state, best=False)
-    network = load_network(str(tmp_path / checkpoint.LATEST))
+    network = load_model(str(tmp_path / checkpoint.LATEST))
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(network.model(images), model.eval()(images), atol=1e-6)
     assert not any(isinstance(layer, FrequencyModulatedConv2d) for layer in network.model.modules())

@@ -258,8 +258,8 @@ def test_logits_that_are_not_finite_are_no_map(where, told, digits_checkpoints, 
             broken = torch.ones_like(lit) if where == "clean" else lit
             return torch.where(broken[:, None], torch.nan, torch.eye(10)[0])
 
-    real = commands_session.load_network
-    monkeypatch.setattr(commands_session, "load_network", lambda *a: replace(real(*a), model=Breaks().eval()))
+    real = commands_session.load_model
+    monkeypatch.setattr(commands_session, "load_model", lambda *a: replace(real(*a), model=Breaks().eval()))
     given = ["analyze", "heatmap", digits_checkpoints[0], "--device", "cpu", "--output", str(tmp_path / "out")]
     assert cli.main([*given, "--limit", "8", "--size", "3"]) == 2
     assert f"nan or infinite for {told}" in capsys.readouterr().err

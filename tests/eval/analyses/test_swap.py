@@ -175,7 +175,7 @@ def test_swap_command_on_a_set(analyze, tmp_path, digits_checkpoints):
 
 
 def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, crops):
-    from apr_dali.eval.load_model import load_network
+    from apr_dali.eval.load_model import load_model
 
     photographs = crops(6, 32, 32)
     for n, image in enumerate(photographs):
@@ -190,7 +190,7 @@ def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, cro
     order = np.random.default_rng(3).permutation(6)
     digits = np.moveaxis(load_set("digits", "val").images[chosen], -1, 1) / 255
     others = np.moveaxis(photographs[order], -1, 1) / 255
-    network = load_network(digits_checkpoints[0])
+    network = load_model(digits_checkpoints[0])
     mean, std = (np.array(value).reshape(3, 1, 1) for value in (network.mean, network.std))
 
     def answers(images: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, cro
 
 
 def test_swap_command_on_two_files(analyze, tmp_path, digits_checkpoints, crops):
-    from apr_dali.eval.load_model import load_network
+    from apr_dali.eval.load_model import load_model
 
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     pair = crops(2, 32, 32, seed=4)
@@ -217,7 +217,7 @@ def test_swap_command_on_two_files(analyze, tmp_path, digits_checkpoints, crops)
     status, told, errors = analyze("swap", digits_checkpoints[0], "--images", *paths, "--device", "cpu")
     assert status == 0, errors
     (panels,) = json.loads((tmp_path / "out" / "swap.json").read_text())["result"]["panels"]
-    network = load_network(digits_checkpoints[0])
+    network = load_model(digits_checkpoints[0])
     planes = np.moveaxis(pair, -1, 1) / 255
     mixes = np.concatenate([planes, spectral.recombine(planes, planes[::-1])])
     mean, std = (np.array(value).reshape(3, 1, 1) for value in (network.mean, network.std))

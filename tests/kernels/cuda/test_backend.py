@@ -16,13 +16,13 @@ from apr_dali.draws import SingleDraws
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import nvrtc, paths
-from apr_dali.kernels.cuda.device import Kept
+from apr_dali.kernels.cuda.device import Cache
 
 # ---- What is kept ----
 
 
 def test_no_more_than_the_limit_is_kept_and_the_oldest_goes():
-    kept, made = Kept(2), []
+    kept, made = Cache(2), []
 
     def make(name):
         return lambda: made.append(name) or name
@@ -34,7 +34,7 @@ def test_no_more_than_the_limit_is_kept_and_the_oldest_goes():
 
 
 def test_what_is_borrowed_belongs_to_one_at_a_time():
-    kept = Kept(2)
+    kept = Cache(2)
     with kept.borrowed("a", object) as first, kept.borrowed("a", object) as second:
         assert first is not second
     assert len(kept) == 2
@@ -53,8 +53,8 @@ def test_what_is_borrowed_belongs_to_one_at_a_time():
 def host(shim_folder, monkeypatch):
     device = HostCuda(shim_folder)
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
-    monkeypatch.setattr(paths, "work", Kept(3))
-    monkeypatch.setattr(paths, "constants", Kept(16))
+    monkeypatch.setattr(paths, "work", Cache(3))
+    monkeypatch.setattr(paths, "constants", Cache(16))
     # The device's arrays are NumPy's here.
     states = {"cupy": dispatch.Availability(True, "on the CPU")}
     monkeypatch.setattr(dispatch, "availability", lambda name: states.get(name, dispatch.Availability(False, "none")))

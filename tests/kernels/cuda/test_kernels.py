@@ -17,8 +17,8 @@ from apr_dali import pillow_ops, spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, nvrtc, paths
-from apr_dali.kernels.cuda.device import Kept
-from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES, Geometry
+from apr_dali.kernels.cuda.device import Cache
+from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES, Launch
 
 ONE, NOTHING = np.ones(3), np.zeros(3)
 
@@ -26,7 +26,7 @@ ONE, NOTHING = np.ones(3), np.zeros(3)
 def used(device, monkeypatch):
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
     for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Kept(64))
+        monkeypatch.setattr(paths, name, Cache(64))
     yield device
     device.check()
 
@@ -53,7 +53,7 @@ def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", vi
 
 ROUND = """
 #include "transform.cuh"
-extern "C" __global__ void round_trip(const float2* in, const float2* turns, float2* spectra, float2* out) {
+extern "C" __global__ void round_trip(const float2* in, const float2* twiddles, float2* spectra, float2* out) {
     SHARED(float2, spaces);
     const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
     float2* const space = spaces + team * PITCH;
@@ -63,12 +63,12 @@ extern "C" __global__ void round_trip(const float2* in, const float2* turns, flo
     for_own<SECOND>(lane, [&](int round, int j) {
         for (int r = 0; r < FIRST; ++r) x.of[round][r] = in[team * SIZE + j + SECOND * r];
     });
-    forward(x, bins, space, turns, lane, wait);
+    forward(x, bins, space, twiddles, lane, wait);
     for_own<FIRST>(lane, [&](int round, int i) {
         for (int k = 0; k < SECOND; ++k) spectra[team * SIZE + i + FIRST * k] = bins.of[round][k];
     });
     wait();
-    back(bins, x, space, turns, lane, wait);
+    back(bins, x, space, twiddles, lane, wait);
     wait();
     put_points(x, space, lane);
     wait();
@@ -88,10 +88,10 @@ def test_transforms_there_and_back(size, shim_folder):
     # One transform twice: what comes out depends on nothing but the points.
     given[-1] = given[0]
     first, second = launch.factors(size)
-    turns = np.exp(-2j * np.pi * np.outer(np.arange(second), np.arange(first)) / size).astype(np.complex64)
+    twiddles = np.exp(-2j * np.pi * np.outer(np.arange(second), np.arange(first)) / size).astype(np.complex64)
     spectra, back = np.empty_like(given), np.empty_like(given)
-    shape = Geometry(1, teams * launch.team(size), teams * launch.pitch(size) * 8)
-    run_kernel(library, "round_trip", shape, (given, turns, spectra, back))
+    shape = Launch(1, teams * launch.team(size), teams * launch.pitch(size) * 8)
+    run_kernel(library, "round_trip", shape, (given, twiddles, spectra, back))
     expected = np.fft.fft(given.astype(np.complex128))
     assert np.abs(spectra - expected).max() < 1e-6 * np.abs(expected).max()
     assert np.abs(back / size - given).max() < 1e-6 * np.abs(given).max()
@@ -345,6 +345,6 @@ def test_a_barrier_that_not_all_threads_reach_is_caught(crops, monkeypatch):
 
 @pytest.mark.usefixtures("threads")
 def test_too_little_shared_memory_is_caught(crops, monkeypatch):
-    monkeypatch.setattr(launch, "whole", lambda _size, images, _across: Geometry(images, 224, 29_888))
+    monkeypatch.setattr(launch, "whole", lambda _size, images, _across: Launch(images, 224, 29_888))
     with pytest.raises(AssertionError, match="shared memory overrun"):
         pair(crops(2, 32, 32), [1, 0])

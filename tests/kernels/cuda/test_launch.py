@@ -3,16 +3,16 @@
 import pytest
 
 from apr_dali.kernels.cuda import launch
-from apr_dali.kernels.cuda.launch import Geometry
+from apr_dali.kernels.cuda.launch import Launch
 
 
-def test_geometry_of_the_sizes_that_matter():
-    assert launch.rows(224, 10) == Geometry(280, 192, 8 * 12 * 244)
-    assert launch.columns(224, 10, across_channels=True) == Geometry(10 * (29 + 56), 64, 8 * 4 * 244)
-    assert launch.columns(224, 10, across_channels=False) == Geometry(10 * 3 * 29, 64, 8 * 4 * 244)
-    assert launch.whole(32, 7, across_channels=True) == Geometry(7, 224, 8 * (56 + 48) * 36)
-    assert launch.whole(32, 7, across_channels=False) == Geometry(7, 224, 8 * (56 + 48) * 36)
-    assert launch.elements(6, 1000) == (Geometry(24, 256), 4)
+def test_launches_of_the_sizes_that_matter():
+    assert launch.rows(224, 10) == Launch(280, 192, 8 * 12 * 244)
+    assert launch.columns(224, 10, across_channels=True) == Launch(10 * (29 + 56), 64, 8 * 4 * 244)
+    assert launch.columns(224, 10, across_channels=False) == Launch(10 * 3 * 29, 64, 8 * 4 * 244)
+    assert launch.whole(32, 7, across_channels=True) == Launch(7, 224, 8 * (56 + 48) * 36)
+    assert launch.whole(32, 7, across_channels=False) == Launch(7, 224, 8 * (56 + 48) * 36)
+    assert launch.elements(6, 1000) == (Launch(24, 256), 4)
     assert [launch.operate(3, pixels).block for pixels in (1, 32, 33, 1024, 50176)] == [32, 32, 64, 512, 512]
     assert [launch.decode(n).grid for n in (1, 128, 129)] == [1, 1, 2]
 

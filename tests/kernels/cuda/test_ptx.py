@@ -10,8 +10,8 @@ from simulators.ptx_cuda import PtxCuda
 from apr_dali import spectral
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, nvrtc, paths
-from apr_dali.kernels.cuda.device import Kept
-from apr_dali.kernels.cuda.launch import Geometry
+from apr_dali.kernels.cuda.device import Cache
+from apr_dali.kernels.cuda.launch import Launch
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
 
@@ -23,7 +23,7 @@ def device(monkeypatch):
     device = PtxCuda()
     monkeypatch.setattr(cupy_backend, "_device", lambda: device)
     for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Kept(64))
+        monkeypatch.setattr(paths, name, Cache(64))
     yield device
     device.check()
 
@@ -82,7 +82,7 @@ def run(body: str, *arrays: np.ndarray, block: int = 64, shared: int = 0) -> ptx
     (kernel,) = ptx_machine.parse(nvrtc.ptx(nvrtc.OPERATIONS, 90, text)).values()
     memory = ptx_machine.Memory(1 << 16)
     places = [memory.put(array) for array in arrays]
-    trace = ptx_machine.launch(kernel, Geometry(2, block, shared), [np.uint64(place) for place in places], memory)
+    trace = ptx_machine.launch(kernel, Launch(2, block, shared), [np.uint64(place) for place in places], memory)
     for place, array in zip(places, arrays, strict=True):
         memory.get(place, array)
     return trace

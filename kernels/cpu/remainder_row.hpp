@@ -81,10 +81,10 @@ class OverLanes {
 };
 
 template <class T>
-class LoneRow {
+class RemainderRow {
    public:
     // `width` must be a multiple of kLanes.
-    explicit LoneRow(int width)
+    explicit RemainderRow(int width)
         : over_vectors_(plan_for(width / kLanes<T>)),
           over_lanes_(plan_for(width)->roots),
           factors_(over_vectors_.plan().size) {
@@ -120,7 +120,7 @@ class LoneRow {
             change(static_cast<int>(k), bins);
             z[k] = pick<back>(times(pick<back>(over_lanes_.template run<back>(bins)), factors_[k]));
         }
-        over_vectors_.inverse(z, workspace, Kept<T>{z});
+        over_vectors_.inverse(z, workspace, LoadBins<T>{z});
         for (std::size_t i = 0; i < factors_.size(); ++i) row[i * kLanes<T>] = z[over_vectors_.plan().place[i]];
     }
 
@@ -128,7 +128,7 @@ class LoneRow {
     // The same function as for the columns: a transform and the one over the lanes in one would be many more to compile.
     void over_vectors_forward(const Complex<T>* row, Complex<T>* z, Complex<double>* workspace) const {
         for (std::size_t i = 0; i < factors_.size(); ++i) z[over_vectors_.plan().place[i]] = row[i * kLanes<T>];
-        over_vectors_.forward(z, workspace, Keep<T>{z});
+        over_vectors_.forward(z, workspace, StoreBins<T>{z});
     }
 
     Transform<T> over_vectors_;
