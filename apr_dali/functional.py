@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws, check_partner
 from apr_dali.errors import InputError, check_choice
-from apr_dali.kernels.arrays import as_input, as_output, device_of, dtype_name, library_of, on_device, on_the_stream_of
+from apr_dali.kernels import arrays
+from apr_dali.kernels.arrays import dtype_name
 from apr_dali.kernels.cuda.backend import DeviceDraws
 from apr_dali.kernels.dispatch import choose, load_operator
 
@@ -29,7 +30,7 @@ INTERMEDIATES = ("float32", "float16")
 
 
 def _check_images(images: Any) -> None:
-    library_of(images)  # raises for anything that is no array
+    arrays.library_of(images)  # raises for anything that is no array
     kind = dtype_name(images.dtype)
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
         raise TypeError(f"images must be uint8 (N, H, W, C) or floating (N, C, H, W), got dtype {kind}")
@@ -39,9 +40,9 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
 
 
-def _check_no_gradient(*arrays: Any) -> None:
+def _check_no_gradient(*values: Any) -> None:
     """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
-    wanting = [array for array in arrays if getattr(array, "requires_grad", False)]
+    wanting = [value for value in values if getattr(value, "requires_grad", False)]
     if not wanting:
         return
     import torch
@@ -79,13 +80,13 @@ def recombine(
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
     _check_no_gradient(phase_of, amplitude_of)
-    chosen = choose(backend, device_of(phase_of))
+    chosen = choose(backend, arrays.device_of(phase_of))
     run: Callable[..., Any] = (
         spectral.recombine if chosen == "reference" else load_operator("recombine", chosen, backend, threads)
     )
-    with on_the_stream_of(phase_of, chosen):
-        first, second = (as_input(images, chosen) for images in (phase_of, amplitude_of))
-        return as_output(run(first, second, axes), phase_of, dtype_name(phase_of.dtype))
+    with arrays.on_the_stream_of(phase_of, chosen):
+        first, second = (arrays.as_input(images, chosen) for images in (phase_of, amplitude_of))
+        return arrays.as_output(run(first, second, axes), phase_of, dtype_name(phase_of.dtype))
 
 
 def pair(
@@ -133,7 +134,7 @@ def pair(
     check_choice("dtype", dtype, DTYPES)
     check_choice("views", views, VIEWS)
     check_choice("intermediates", intermediates, INTERMEDIATES)
-    if dtype == "bfloat16" and library_of(images) != "torch":
+    if dtype == "bfloat16" and arrays.library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
     _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
@@ -143,28 +144,28 @@ def pair(
         _per_channel(out_scale, channels),
         _per_channel(out_bias, channels),
     )
-    chosen = choose(backend, device_of(images))
+    chosen = choose(backend, arrays.device_of(images))
     if intermediates != "float32" and chosen != "cupy":
         raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
     partner = _checked_partner(partner, len(images))
-    if chosen != "cupy" or not on_device(mix):
+    if chosen != "cupy" or not arrays.on_device(mix):
         mix = bool(mix)  # synchronises where it is on a device
-    with on_the_stream_of(images, chosen):
-        given = as_input(images, chosen)
+    with arrays.on_the_stream_of(images, chosen):
+        given = arrays.as_input(images, chosen)
         if chosen == "reference":
-            return as_output(_reference_pair(given, partner, mix, scales, axes, views), images, dtype)
-        if on_device(partner):
-            partner = as_input(partner, chosen)
-        if on_device(mix):
-            mix = as_input(mix, chosen)
+            return arrays.as_output(_reference_pair(given, partner, mix, scales, axes, views), images, dtype)
+        if arrays.on_device(partner):
+            partner = arrays.as_input(partner, chosen)
+        if arrays.on_device(mix):
+            mix = arrays.as_input(mix, chosen)
         run = load_operator("pair", chosen, backend, threads)
         if chosen == "cupy":
             run = partial(run, intermediates=intermediates)
-        return as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
+        return arrays.as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
 
 
 def _checked_partner(partner: Any, batch: int) -> Any:
-    if not on_device(partner):
+    if not arrays.on_device(partner):
         partner = np.asarray(partner)
         if partner.shape == (0,):
             partner = partner.astype(np.int64)  # an empty list has no kind of its own
@@ -179,7 +180,7 @@ def _checked_partner(partner: Any, batch: int) -> Any:
 def _reference_pair(
     images: NDArray[Any], partner: Any, mix: bool, scales: Scales, axes: str, views: str
 ) -> NDArray[np.float64]:
-    places = as_input(partner, "reference") if on_device(partner) else partner
+    places = arrays.as_input(partner, "reference") if arrays.on_device(partner) else partner
     mixed = spectral.pair(images, places, mix, *scales, axes)
     if views == "mixed":
         return mixed
@@ -217,14 +218,14 @@ def single(
         )
     if len(draws) != len(images):
         raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
-    chosen = choose(backend, device_of(images))
+    chosen = choose(backend, arrays.device_of(images))
     if chosen != "cupy" and not isinstance(draws, SingleDraws):
         raise TypeError(f"the {chosen} backend takes SingleDraws, got {type(draws).__name__}")
     run: Callable[..., Any] = (
         pillow_ops.single if chosen == "reference" else load_operator("single", chosen, backend, threads)
     )
-    with on_the_stream_of(images, chosen):
-        return as_output(run(as_input(images, chosen), draws, overflow, axes), images, "uint8")
+    with arrays.on_the_stream_of(images, chosen):
+        return arrays.as_output(run(arrays.as_input(images, chosen), draws, overflow, axes), images, "uint8")
 
 
 def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:

@@ -56,8 +56,8 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(cupy, "from_dlpack", lambda tensor: tensor.numpy())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(cupy.cuda.Stream, "from_external", lambda _: nullcontext())
-    monkeypatch.setattr(arrays, "_device", lambda _: "cuda")
-    monkeypatch.setattr(arrays, "_on_the_stream_of", lambda *_: nullcontext())
+    monkeypatch.setattr(arrays, "device_of", lambda _: "cuda")
+    monkeypatch.setattr(arrays, "on_the_stream_of", lambda *_: nullcontext())
     monkeypatch.setattr(dispatch, "availability", lambda _: dispatch.Availability(True, "on the CPU"))
     for name, limit in {"work": 3, "constants": 16}.items():
         monkeypatch.setattr(paths, name, Cache(limit))

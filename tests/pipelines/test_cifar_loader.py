@@ -203,7 +203,7 @@ def calls(monkeypatch):
         return record
 
     recorder = SimpleNamespace(single=recording(apr_dali.single), pair=recording(apr_dali.pair))
-    monkeypatch.setattr(operators, "operators", recorder)
+    monkeypatch.setattr(operators, "functional", recorder)
     return seen
 
 

@@ -58,7 +58,7 @@ def host(shim_folder, monkeypatch):
     # The device's arrays are NumPy's here.
     states = {"cupy": dispatch.Availability(True, "on the CPU")}
     monkeypatch.setattr(dispatch, "availability", lambda name: states.get(name, dispatch.Availability(False, "none")))
-    monkeypatch.setattr(arrays, "_device", lambda _: "cuda")
+    monkeypatch.setattr(arrays, "device_of", lambda _: "cuda")
     return device
 
 
@@ -146,7 +146,7 @@ def test_wrong_arguments_are_refused(call, error, message):
 
 
 def test_a_partner_on_the_device_is_checked_by_its_shape_alone(monkeypatch):
-    monkeypatch.setattr(arrays, "_on_device", lambda array: array is not None)
+    monkeypatch.setattr(arrays, "on_device", lambda array: array is not None)
     given = np.array([5, 6])
     assert functional._checked_partner(given, 2) is given
     with pytest.raises(ValueError, match=r"3 integers, got int64 of the shape \(2,\)"):
@@ -211,7 +211,7 @@ def test_bits_of_bfloat16_come_back_as_such(monkeypatch):
     torch = pytest.importorskip("torch")
     bits = torch.tensor([1.5, -2.0]).bfloat16().view(torch.int16).numpy()
     images = torch.zeros(1)
-    monkeypatch.setattr(arrays, "_library", lambda array: "torch" if array is images else "cupy")
+    monkeypatch.setattr(arrays, "library_of", lambda array: "torch" if array is images else "cupy")
     got = arrays.as_output(bits, images, "bfloat16")
     assert got.dtype == torch.bfloat16
     assert got.tolist() == [1.5, -2.0]
@@ -236,8 +236,8 @@ def test_cupy_works_on_torchs_current_stream(monkeypatch):
     monkeypatch.setattr(cupy.cuda, "Device", lambda number: Entered(f"device {number}", notes))
     monkeypatch.setattr(cupy.cuda.Stream, "from_external", lambda given: Entered(f"stream {given}", notes))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: 76 + device)
-    monkeypatch.setattr(arrays, "_library", lambda _: "torch")
-    monkeypatch.setattr(arrays, "_on_device", lambda _: True)
+    monkeypatch.setattr(arrays, "library_of", lambda _: "torch")
+    monkeypatch.setattr(arrays, "on_device", lambda _: True)
     with arrays.on_the_stream_of(SimpleNamespace(device=SimpleNamespace(index=1)), "cupy"):
         assert notes == ["device 1", "stream 77"]
     assert notes == []
@@ -250,8 +250,8 @@ def test_torch_works_on_cupys_current_stream(pointer, monkeypatch):
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda given, device: (given, device))
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device: (0, device))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
-    monkeypatch.setattr(arrays, "_library", lambda _: "cupy")
-    monkeypatch.setattr(arrays, "_on_device", lambda _: True)
+    monkeypatch.setattr(arrays, "library_of", lambda _: "cupy")
+    monkeypatch.setattr(arrays, "on_device", lambda _: True)
     images = SimpleNamespace(device=SimpleNamespace(id=1))
     assert arrays.on_the_stream_of(images, "torch") == (pointer, 1)
 
@@ -327,7 +327,7 @@ def test_draws_of_a_graph_are_decoded_where_they_are(host, monkeypatch):
     expected = SingleDraws.from_uniform(Uniform.values, 32, 32)
     np.testing.assert_array_equal(got.parameters, expected.parameters)
     assert isinstance(operators._decoded(Uniform.values, 32, 32, "auto"), SingleDraws)
-    monkeypatch.setattr(operators.operators, "choose", lambda *_: "torch")
+    monkeypatch.setattr(dispatch, "choose", lambda *_: "torch")
     assert isinstance(operators._decoded(Uniform(), 32, 32, "auto"), SingleDraws)
     assert Uniform.fetched == 1
 
