@@ -21,7 +21,7 @@ for room in ROOMS.values():
 
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
-COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "plan", "threads")]
+COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "capsules", "jpeg_header", "plan", "threads")]
 FLAGS = [
     "-std=c++20",
     "-O3",
