@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_files
 from apr_dali.data.sample import write_sample
-from apr_dali.training import torch_threads
+from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
 
 
@@ -85,7 +85,7 @@ def train(
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 16))
     torch_threads.choose(model, image_size, 3, accelerator.device)
-    model, optimiser = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
+    model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
     done = 0
     if isinstance(loader, ImageNetLoader) and checkpoint:
         accelerator.register_for_checkpointing(EveryPlace(loader))
@@ -97,9 +97,9 @@ def train(
         losses = []
         for step, (images, targets) in enumerate(loader):
             loss = 2 * cross_entropy(model(images), targets)  # two views
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             accelerator.backward(loss)
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item() / 2)
             if checkpoint and (step + 1) % every == 0:
                 accelerator.save_state(checkpoint)

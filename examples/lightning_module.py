@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from apr_dali.data.sample import write_sample
 from apr_dali.integrations.lightning import AprDataModule, AprPairCallback
-from apr_dali.training import torch_threads
+from apr_dali.runtime import torch_threads
 
 
 class Classifier(LightningModule):

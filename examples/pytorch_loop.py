@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.sample import write_sample
-from apr_dali.training import torch_threads
+from apr_dali.runtime import torch_threads
 
 
 def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48) -> list[float]:
@@ -30,7 +30,7 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, len(loader.classes)))
     model.to("cuda" if device == "gpu" else "cpu")
     torch_threads.choose(model, image_size, 3, torch.device("cuda" if device == "gpu" else "cpu"))
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     history = []
     with loader, val_loader:
         for epoch in range(epochs):
@@ -38,9 +38,9 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
             for images, targets in loader:  # (views·B, 3, S, S), (views·B,)
                 # The published loss is the sum of the views' mean losses; with one view, the mean.
                 loss = loader.views * cross_entropy(model(images), targets)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 losses.append(loss.item() / loader.views)
             with torch.no_grad():
                 right = sum((model(images).argmax(1) == targets).sum().item() for images, targets in val_loader)

@@ -31,14 +31,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from apr_dali import cpus
-from apr_dali.backend import VIEWS
-from apr_dali.config import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
+from apr_dali.functional import VIEWS
 from apr_dali.integrations import timm_options
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import command, torch_threads
+from apr_dali.recipes import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
+from apr_dali.runtime import cpus, exit_status, torch_threads
 from apr_dali.transforms import AprPair
 
 
@@ -254,4 +253,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(exit_status.run(main))
