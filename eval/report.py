@@ -57,6 +57,8 @@ def _corruption_summary(result: Mapping[str, Any]) -> dict[str, str]:
 def averaged_text(result: Mapping[str, Any]) -> str:
     """Which corruptions the mean error of a corruption result is over, in words."""
     own, of = result["averaged"], len(CORRUPTIONS)
+    if result.get("kind") == "digits":
+        return f"{len(own)} corruptions made here"
     if not set(own) <= set(CORRUPTIONS):
         return f"{', '.join(own)} (none of the benchmark's {of})"
     if len(own) == of:
@@ -185,11 +187,13 @@ def _corruption(result: Mapping[str, Any]) -> Section:
         "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
         "cifar-10-c": "Published files; errors are not normalised.",
         "cifar-100-c": "Published files; errors are not normalised.",
+        "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
-    titles = ("error in percent", "1", "2", "3", "4", "5", "mean")
+    severities = len(next(iter(result["errors"].values())))
+    titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
     return Section(
         "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
     )

@@ -137,7 +137,12 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
 
 def _add_corruption(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="ImageNet-C's folders, or CIFAR-C's .npy files")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="ImageNet-C's folders, or CIFAR-C's .npy files; the word digits for digits that are corrupted now",
+    )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
 
 
@@ -149,7 +154,8 @@ def _add_ood(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="NAME=PATH",
-        help="sets that the network does not know: folders, SVHN's test_32x32.mat, or CIFAR's folder",
+        help="sets that the network does not know: folders; for one of 32×32 images SVHN's test_32x32.mat, CIFAR's "
+        "folder, and the words digits and photographs, for tiles of the built-in ones",
     )
     parser.add_argument(
         "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
@@ -182,7 +188,9 @@ def _add_shift(parser: argparse.ArgumentParser) -> None:
 
 def _add_all(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
-    parser.add_argument("--data-root", required=True, metavar="DIR", help="folder with val, imagenet-c, imagenet-a, …")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="folder with val, imagenet-c, imagenet-a, … (a network of digits needs none)"
+    )
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
     )

@@ -17,6 +17,7 @@ from apr_dali.bands import RADII
 from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
 from apr_dali.commands.views import ASSUMED, View, normalized, view_of, view_of_timm
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.data.small_sets import SIDE
 from apr_dali.errors import InputError
 from apr_dali.models.banded import SEEING, behind
@@ -44,6 +45,7 @@ class Network:
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
     from_folders: it is made for images of any size, which are scaled; others of 32×32 take only such images.
     amp: the arithmetic that it was trained with, one of AMP_MODES.
+    trained_on: the data set, one of DATASETS, where its checkpoint says so; else "".
     classes_from, seen_from: who says what its classes are called, and how it sees images, in words.
     """
 
@@ -58,8 +60,23 @@ class Network:
     scaled_whole: bool = False
     from_folders: bool = False
     amp: str = "none"
+    trained_on: str = ""
     classes_from: str = "its training"
     seen_from: str = "its training"
+
+    @property
+    def kind(self) -> str:
+        """The set of 32×32 images that its classes are of, "cifar10", "cifar100" or "digits", and "" for all others.
+
+        Its checkpoint says so, or the names of its classes, or, where these have none, their number.
+        """
+        if self.image_size != SIDE:
+            return ""
+        if self.trained_on not in ("", "folder"):
+            return self.trained_on
+        if unnamed(self.classes) and not self.trained_on:
+            return {len(names): kind for kind, names in CLASSES.items()}.get(len(self.classes), "")
+        return kind_of(self.classes)
 
     @property
     def seen(self) -> str:
@@ -297,6 +314,7 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         # The CIFAR trainer's options alone name a data set.
         from_folders="dataset" not in options,
         amp=options.get("amp", "none"),
+        trained_on=options.get("dataset", ""),
     )
 
 

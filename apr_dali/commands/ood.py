@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from apr_dali.commands.clean import labelled
 from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
 from apr_dali.data.folders import EXTENSIONS, ImageSet, images_below, listing
-from apr_dali.data.small_sets import SIDE, is_digits, open_images
+from apr_dali.data.sample import tiles
+from apr_dali.data.small_sets import DIGITS, SIDE, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
@@ -21,6 +23,8 @@ from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right,
 from apr_dali.eval.pictures import score_picture
 from apr_dali.training.distributed import on_main
 
+PHOTOGRAPHS = "photographs"
+_TILES = 400  # of them
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
 
 
@@ -67,7 +71,7 @@ def parse_sets(sets: list[str]) -> dict[str, str]:
         name, equals, path = item.partition("=")
         if not (equals and name and path) or name in found or name in ("in-distribution", "mean"):
             raise InputError(f"--ood expects NAME=PATH, each name once, got {item!r}")
-        if not os.path.exists(path) and not is_digits(path):
+        if not os.path.exists(path) and path not in (DIGITS, PHOTOGRAPHS):
             raise InputError(f"--ood {item}: {path} is not there")
         found[name] = path
     return found
@@ -90,10 +94,8 @@ def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[st
 
 
 def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
-    if session.network.image_size == SIDE:
-        return session.feeding.small("in-distribution", data)
     if not imagenet_o:
-        return session.feeding.folder("in-distribution", data, classes=session.network.classes)
+        return labelled(session, data, "in-distribution")
     listing = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))
     return session.feeding.folder("in-distribution", str(listing), classes=IMAGENET_O)
 
@@ -112,7 +114,12 @@ def _list_classes(data: str, path: Path) -> Path:
 
 
 def _out_source(session: Session, name: str, path: str) -> Source:
-    if session.network.image_size == SIDE:
+    if path == PHOTOGRAPHS and not os.path.exists(path):
+        if session.network.image_size != SIDE:
+            raise InputError(f"--ood {name}={path}: its tiles of {SIDE}×{SIDE} pixels are for networks of small images")
+        images = tiles(SIDE, _TILES)
+        return session.feeding.array(name, images, np.zeros(len(images), np.int64))
+    if session.takes_small(path):
         images, labels = open_images(path)
         return session.feeding.array(name, images, labels * 0)
     # Its labels mean nothing, so that it needs no class folders.

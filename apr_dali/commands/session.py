@@ -23,7 +23,7 @@ from apr_dali.commands.networks import Network, load_network
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.json_text import json_text
-from apr_dali.data.small_sets import SIDE, is_image_folder
+from apr_dali.data.small_sets import SIDE, is_image_folder, is_small_set
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
@@ -61,8 +61,16 @@ class Session:
             check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
 
     def takes_small(self, data: str) -> bool:
-        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder."""
+        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder.
+
+        Raises InputError for such a set that is no folder where the network takes images of another size.
+        """
         network = self.network
+        if network.image_size != SIDE and is_small_set(data):
+            raise InputError(
+                f"{data} is a set of {SIDE}×{SIDE} images, and {network.name} takes {network.image_size}×"
+                f"{network.image_size}: give a set for it, or these images as files in class folders, which are scaled"
+            )
         scales = network.scaled_whole or network.from_folders
         small = network.image_size == SIDE and not (scales and is_image_folder(data))
         if small and self.feeding.components != DEFAULT:

@@ -10,6 +10,7 @@ from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.session import Session
 from apr_dali.commands.sources import numbered
 from apr_dali.data.folders import open_set
+from apr_dali.data.small_sets import is_small_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.passes import ClassSlice, evaluate_each
@@ -32,6 +33,8 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     The network's logits are cut down to the classes of the set first, as its authors do; where it has more classes,
     `top1_of_all` is among all of them.
     """
+    if is_small_set(data):
+        raise InputError(f"{data} has none of ImageNet's classes: give the folder of {name}")
     names = on_main(session.group, lambda: open_set(data, components=session.feeding.components).classes)
     classes = _meant(session, name, names)
     indices = session.network.indices(classes)

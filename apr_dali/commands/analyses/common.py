@@ -120,7 +120,7 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
         return _of_folder(session, data, limit)
     if session.feeding.components != DEFAULT:
         raise InputError("--tar-image and --tar-label have no effect without --data: name the set of tars")
-    if session.network.classes == tuple(map(str, range(10))) and session.network.image_size == 32:
+    if session.network.kind == "digits":
         digits = load_set("digits", "val")
         chosen = evenly(len(digits), limit)
         names = tuple(digits.classes[label] for label in digits.labels[chosen])
