@@ -59,6 +59,9 @@ def test_heat_maps_have_one_scale_and_say_what_they_are_of():
     for maps in ({"a": heat_map(0.1, 0.2)}, {"a": heat_map(0.1, 0.2), "b": heat_map(0.9, 8.0)}):
         figure = heatmap_picture(maps)
         assert figure.get_suptitle() == "noise of L2 norm ε = 4 a channel, 1,234 images"
+        note = heatmap_picture(maps, "no true labels: errors against the answers").get_suptitle()
+        assert note.splitlines()[0] == figure.get_suptitle()
+        assert " ".join(note.splitlines()[1:]) == "no true labels: errors against the answers"
         limits = [axes.images[0].get_clim() for axes in figure.axes if axes.images]
         shown = [(0, 100), (0, 7)] if len(maps) == 1 else [(0, 100), (0, 100), (-50, 50), (0, 7), (0, 7), (-3.5, 3.5)]
         assert limits == shown

@@ -35,7 +35,7 @@ _CIFAR = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
 
 def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
-    cells, kind, name = _cells(session, data)
+    cells, kind, name = corruption_cells(session, data)
     sources = [*cells, labelled(session, clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
@@ -102,7 +102,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cells(session: Session, data: str) -> tuple[list[Source], str, str]:
+def corruption_cells(session: Session, data: str) -> tuple[list[Source], str, str]:
     """The cells of a set, each corruption's severities in their order, its kind and its name."""
     if session.takes_small(data) and is_digits(data):
         return _digits(session), "digits", _NAMES["digits"]

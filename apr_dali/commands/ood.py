@@ -21,6 +21,7 @@ from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
 from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress
 from apr_dali.eval.pictures import score_picture
+from apr_dali.eval.state import State
 from apr_dali.training.distributed import on_main
 
 PHOTOGRAPHS = "photographs"
@@ -36,17 +37,10 @@ def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple
     if imagenet_o:
         model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
     inside = _in_source(session, data, imagenet_o)
-    sources = [inside, *(_out_source(session, *item) for item in paths.items())]
+    sources = [inside, *(out_source(session, *item) for item in paths.items())]
     session.check(inside, model, len(IMAGENET_O) if imagenet_o else None)
     state = session.state(name, classes=IMAGENET_O if imagenet_o else None)
-    with progress([source for source in sources if source.key not in state]) as bar:
-        for source in sources:
-            if source.key not in state:
-                bar.set_description(source.name)
-                with source.open() as batches:
-                    values = collect(model, counted(batches, bar), _FUNCTIONS, session.group.device, session.amp)
-                state.put(source.key, {key: value.tolist() for key, value in values.items()})
-    own, *others = (state.get(source.key) for source in sources)
+    own, *others = scored(session, model, sources, state)
     outside = dict(zip(paths, others, strict=True))
     table_of = {score: {key: _row(score, own, outside[key]) for key in paths} for score in SCORES}
     for rows in table_of.values():
@@ -55,6 +49,18 @@ def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple
     shown = next(iter(SCORES))
     picture = score_picture(np.array(own[shown]), {key: np.array(outside[key][shown]) for key in paths}, shown)
     return session.finish(name, result, {"scores": picture}, state), ood_text(result)
+
+
+def scored(session: Session, model: nn.Module, sources: list[Source], state: State) -> list[dict[str, list[float]]]:
+    """Of each source the scores of its images by name, and which are `right`; `state` keeps them."""
+    with progress([source for source in sources if source.key not in state]) as bar:
+        for source in sources:
+            if source.key not in state:
+                bar.set_description(source.name)
+                with source.open() as batches:
+                    values = collect(model, counted(batches, bar), _FUNCTIONS, session.group.device, session.amp)
+                state.put(source.key, {key: value.tolist() for key, value in values.items()})
+    return [state.get(source.key) for source in sources]
 
 
 def _of_logits(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -113,7 +119,8 @@ def _list_classes(data: str, path: Path) -> Path:
     return path
 
 
-def _out_source(session: Session, name: str, path: str) -> Source:
+def out_source(session: Session, name: str, path: str) -> Source:
+    """The images of a set that the network does not know, whose labels mean nothing."""
     if path == PHOTOGRAPHS and not os.path.exists(path):
         if session.network.image_size != SIDE:
             raise InputError(f"--ood {name}={path}: its tiles of {SIDE}×{SIDE} pixels are for networks of small images")
@@ -122,7 +129,7 @@ def _out_source(session: Session, name: str, path: str) -> Source:
     if session.takes_small(path):
         images, labels = open_images(path)
         return session.feeding.array(name, images, labels * 0)
-    # Its labels mean nothing, so that it needs no class folders.
+    # It needs no class folders.
     flat = os.path.isdir(path) and any(file.lower().endswith(EXTENSIONS) for file in listing(path)[0])
     return session.feeding.folder(name, _unlabelled(path) if flat else path)
 

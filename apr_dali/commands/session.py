@@ -168,7 +168,12 @@ def write_record(
     record = {
         "evaluation": name,
         **about_run(group, settings),
-        "kept": {part: date for state in states for part, date in state.kept().items()},
+        "kept": {
+            # Two networks have parts of one name.
+            (part if len(states) == 1 else f"{number}: {part}"): date
+            for number, state in enumerate(states, 1)
+            for part, date in state.kept().items()
+        },
         "pictures": list(pictures),
         "result": result,
     }

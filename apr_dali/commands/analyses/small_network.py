@@ -13,10 +13,12 @@ from torch import nn
 
 from apr_dali.config import CIFAR, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, load_set
+from apr_dali.errors import InputError
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
+from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint
+from apr_dali.training import checkpoint, methods
 from apr_dali.training.distributed import Group
 from apr_dali.training.loop import Trainer
 from apr_dali.training.optimiser import learning_rate, set_learning_rate
@@ -65,8 +67,11 @@ def fit(
         name = cifar_first(options.model)
         network = model or create_model(name, len(data.classes))
         check_input(network, data.images.shape[1], len(data.classes))
+        if options.phase_weight != 1:
+            network, name = with_two_heads(network, options), name + TWO_HEADS
         network = behind(network, options.spectrum, options.radii, recipe)
-        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii))
+        objective = methods.objective(options, network, len(data.classes), recipe, group.device)
+        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii), objective)
         recipe = replace(recipe, overflow=options.overflow, axes=options.axes)
         # A mirrored digit is another digit, or none.
         flip = as_published and options.dataset != "digits"
@@ -85,6 +90,13 @@ def fit(
     return trainer.model.eval()
 
 
+def with_two_heads(network: nn.Module, options: CifarOptions) -> TwoHeads:
+    """The network with the second head that --phase-weight asks for; InputError for one that is not ours."""
+    if not isinstance(network, SmallClassifier):
+        raise InputError(f"two heads need one of the CIFAR networks, such as wrn-40-2, got {options.model}")
+    return TwoHeads(network, options.phase_weight)
+
+
 def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Group, flip: bool) -> CifarLoader:
     return CifarLoader(
         data,
@@ -98,4 +110,5 @@ def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Gro
         recipe=recipe,
         memory_format=options.memory_format,
         threads=options.threads or None,
+        amplitude_labels=options.phase_weight != 1,
     )
