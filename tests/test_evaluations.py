@@ -29,7 +29,7 @@ from torch import nn
 
 from apr_dali import cli
 from apr_dali.commands import corruption as commands
-from apr_dali.commands import session
+from apr_dali.commands import ood, session
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.arrays import ArraySet, load_set
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
@@ -639,7 +639,22 @@ def test_sets_without_class_folders_are_scored_too(evaluate, tmp_path):
         path.unlink()
     status, flat = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
     assert status == 0
+    # The images are as they were, the names of their files are not.
+    assert flat["result"].pop("set") != sorted_["result"].pop("set")
     assert flat["result"] == sorted_["result"]
+
+
+def test_sets_called_as_published_ones_have_their_images(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ood.PUBLISHED_IMAGES, "lsun_fix", 2)
+    write_levels(tmp_path / "val", {"dark": [40], "grey": [120], "light": [200]})
+    write_levels(tmp_path / "far", {"a": [10], "b": [250]})
+    sets = [f"{name}={tmp_path}/far" for name in ("SVHN", "LSUN_fix", "mine")]
+    status, record = evaluate("ood", "--data", tmp_path / "val", "--ood", *sets)
+    assert status == 0
+    (note,) = record["result"]["notes"]
+    assert note == "SVHN: 2 images where the published set has 26,032, so not that set"
+    assert note in capsys.readouterr().out
+    assert record["result"]["set_images"] == {"SVHN": 2, "LSUN_fix": 2, "mine": 2}
 
 
 def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`eval all`, `compare` and `shift`: what is run, what is said about the rest, and the pages."""
 
 import json
+import os
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -255,6 +256,34 @@ def test_compare(evaluate, root, tmp_path, capsys):
     (tmp_path / "report.json").write_text("{}")
     assert cli.main(["eval", "compare", str(tmp_path)]) == 2
     assert "is not the report.json that" in capsys.readouterr().err
+
+
+def test_runs_on_other_images_are_not_side_by_side(evaluate, root, tmp_path):
+    def run(output: str) -> None:
+        evaluate("all", "--data-root", root, output=output)
+
+    def rows_of(*outputs: str) -> list[list[str]]:
+        given = [str(tmp_path / output) for output in outputs]
+        assert cli.main(["eval", "compare", *given, "--output", str(tmp_path)]) == 0
+        lines = (tmp_path / "compare.md").read_text().splitlines()
+        return [line.split(" | ") for line in lines if line.startswith("| clean error, 33 images")]
+
+    (root / "imagenet-c").rename(root / "elsewhere")
+    run("a")
+    # A copy is the same set, whenever it was made.
+    for path in (root / "val").rglob("*.png"):
+        os.utime(path, (1, 1))
+    run("b")
+    (row,) = rows_of("a", "b")
+    assert "–" not in " ".join(row)
+    # Another set of as many images is another set.
+    for path in (root / "val" / "dark").glob("*.png"):
+        path.write_bytes(next((root / "val" / "light").glob("*.png")).read_bytes())
+    run("c")
+    first, second = rows_of("a", "b", "c")
+    assert [value.strip(" |") == "–" for value in first[1:]] == [False, False, True]
+    assert [value.strip(" |") == "–" for value in second[1:]] == [True, True, False]
+    assert first[0].partition("(set ")[2] != second[0].partition("(set ")[2] != ""
 
 
 def report_of(**evaluations) -> dict:

@@ -19,7 +19,7 @@ from apr_dali.commands.session import Session, table
 from apr_dali.commands.sources import select
 from apr_dali.data.atomic import write_whole
 from apr_dali.eval.adversarial import Attack, Normalised, check_attackable, robust_accuracy
-from apr_dali.eval.passes import Batches, Source, counted, progress
+from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.training.distributed import on_main
 
 
@@ -45,7 +45,7 @@ def autoattack(
         bar.set_description(f"{attack.version} {attack.norm}")
         unit = in_unit_range(network, group.device, counted(batches, bar))
         found = robust_accuracy(model, unit, attack, state, _keeper(session, folder) if folder else None)
-    result = {"data": data, **asdict(attack), **asdict(found), "robust": found.robust}
+    result = {"data": data, "set": together([source]), **asdict(attack), **asdict(found), "robust": found.robust}
     if folder:
         result["kept_images"] = str(folder)
     return session.finish("autoattack", result, {}, state), autoattack_text(result)

@@ -18,7 +18,7 @@ from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.data.small_sets import is_digits
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
-from apr_dali.eval.passes import Source, evaluate_each
+from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.report import averaged_text
 from apr_dali.training.distributed import on_main
@@ -54,7 +54,8 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         kind,
         of_clean.images if of_clean else 0,
     )
-    result = {"data": data, "name": name, "classes": len(session.network.classes), **found.as_json()}
+    about = {"data": data, "set": together(sources), "name": name, "classes": len(session.network.classes)}
+    result = {**about, **found.as_json()}
     if _is_arrays(data):
         result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
     picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")

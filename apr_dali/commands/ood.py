@@ -19,13 +19,23 @@ from apr_dali.data.small_sets import DIGITS, SIDE, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
-from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress
+from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress, together
 from apr_dali.eval.pictures import score_picture
 from apr_dali.eval.state import State
 from apr_dali.training.distributed import on_main
 
 PHOTOGRAPHS = "photographs"
 _TILES = 400  # of them
+IN_200 = "ImageNet's validation images of the 200 classes"
+PUBLISHED_IMAGES = {
+    "svhn": 26_032,
+    **dict.fromkeys(("lsun_resize", "imagenet_resize", "lsun_fix", "imagenet_fix", "cifar_10", "cifar_100"), 10_000),
+    "cifar10": 10_000,
+    "cifar100": 10_000,
+    "imagenet_o": 2000,
+    IN_200: 10_000,
+}
+"""How many each published set has, by its name in lower case."""
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
 
 
@@ -45,10 +55,29 @@ def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple
     table_of = {score: {key: _row(score, own, outside[key]) for key in paths} for score in SCORES}
     for rows in table_of.values():
         rows["mean"] = {key: float(np.mean([row[key] for row in rows.values()])) for key in METRICS}
-    result = {"data": data, "sets": paths, "images": len(own["right"]), "scores": table_of}
+    counts = {key: source.images for key, source in zip(paths, sources[1:], strict=True)}
+    result = {
+        "data": data,
+        "set": together(sources),
+        "sets": paths,
+        "images": len(own["right"]),
+        "set_images": counts,
+        "notes": _unlike_published({**({IN_200: inside.images} if imagenet_o else {}), **counts}),
+        "scores": table_of,
+    }
     shown = next(iter(SCORES))
     picture = score_picture(np.array(own[shown]), {key: np.array(outside[key][shown]) for key in paths}, shown)
     return session.finish(name, result, {"scores": picture}, state), ood_text(result)
+
+
+def _unlike_published(counts: dict[str, int]) -> list[str]:
+    """A sentence for each set that is called as a published one and has another number of images."""
+    usual = {name: PUBLISHED_IMAGES.get(name, PUBLISHED_IMAGES.get(name.lower().replace("-", "_"))) for name in counts}
+    return [
+        f"{name}: {counts[name]:,} images where the published set has {count:,}, so not that set"
+        for name, count in usual.items()
+        if count not in (None, counts[name])
+    ]
 
 
 def scored(session: Session, model: nn.Module, sources: list[Source], state: State) -> list[dict[str, list[float]]]:
@@ -84,12 +113,12 @@ def parse_sets(sets: list[str]) -> dict[str, str]:
 
 
 def ood_text(result: dict[str, Any]) -> str:
-    """One table a score, in percent."""
+    """One table a score, in percent, and what is to know of the sets."""
     texts = []
     for score, sets in result["scores"].items():
         rows = [(name, *(f"{100 * row[key]:.2f}" for key in METRICS)) for name, row in sets.items()]
         texts.append(table((f"{score}, percent", *METRICS), rows))
-    return "\n\n".join(texts)
+    return "\n\n".join(texts + ["\n".join(result["notes"])] * bool(result["notes"]))
 
 
 def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[str, float]:

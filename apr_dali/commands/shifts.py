@@ -13,7 +13,7 @@ from apr_dali.data.folders import open_set
 from apr_dali.data.small_sets import is_small_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
-from apr_dali.eval.passes import ClassSlice, evaluate_each
+from apr_dali.eval.passes import ClassSlice, evaluate_each, together
 from apr_dali.training.distributed import on_main
 
 IMAGES = {"imagenet-a": 7500, "imagenet-r": 30_000, "imagenet-sketch": 50_889, "imagenet-v2": 10_000}
@@ -52,7 +52,14 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
         top1_of_all = evaluate_each(every, [of_all], session.group.device, state, session.amp)[of_all.name].top1
     whole = found.images == IMAGES[name] and is_imagenet(session.network.classes)
     title = name if whole else f"own set {os.path.basename(os.path.abspath(data))}, in the form of {name}"
-    result = {"data": data, "name": title, "classes": len(names), **asdict(found), "top1_of_all": top1_of_all}
+    result = {
+        "data": data,
+        "set": together([source]),
+        "name": title,
+        "classes": len(names),
+        **asdict(found),
+        "top1_of_all": top1_of_all,
+    }
     result["all_classes"] = len(session.network.classes)
     text = f"{title}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
     if others:
