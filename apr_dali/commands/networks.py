@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import nn
 
 from apr_dali.bands import RADII
 from apr_dali.commands.class_names import imagenet_classes, names_of, read_names
-from apr_dali.commands.views import ASSUMED, View, normalized, view_of, view_of_timm
+from apr_dali.commands.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.data.small_sets import SIDE
@@ -79,11 +81,15 @@ class Network:
         return kind_of(self.classes)
 
     @property
+    def takes_as_they_are(self) -> bool:
+        """Whether images must have its size already."""
+        return self.image_size == SIDE and not (self.scaled_whole or self.from_folders)
+
+    @property
     def seen(self) -> str:
         """How it sees an image, in words."""
         size = self.image_size
-        small = size == SIDE and not (self.scaled_whole or self.from_folders)
-        geometry = f"of {size}×{size} as they are" if small else self.scaling.in_words(size)
+        geometry = f"of {size}×{size} as they are" if self.takes_as_they_are else self.scaling.in_words(size)
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
@@ -136,6 +142,41 @@ def load_network(
         return _from_file(model, image_size, classes)
     name, _, own = (model, "", "") if model.removeprefix(TIMM).startswith(PLACES) else model.partition(":")
     return _named(canonical_name(name), _one(weights, own), image_size, classes)
+
+
+def seen_as(
+    network: Network,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+) -> Network:
+    """The network, fed as a person says, where nobody else knows: `seen_from` has what was given.
+
+    Raises InputError for values out of range, and where a checkpoint of ours says how it was trained to see.
+    """
+    scaling = network.scaling
+    if crop_pct is not None:
+        if not 0 < crop_pct < math.inf:
+            raise InputError(f"--crop-pct must be a positive number, got {crop_pct}")
+        scaling = replace(scaling, over_crop=math.floor(network.image_size / crop_pct) / network.image_size)
+    scaling = replace(scaling, filter=interpolation or scaling.filter)
+    # "not (0 < ...)": it also refuses nan.
+    for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
+        if values is not None and not all(low < value < math.inf for value in values):
+            raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
+    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in told.items() if value is not None]
+    found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
+    if found == network:
+        return network
+    if network.seen_from == Network.seen_from:
+        raise InputError(
+            f"{network.name} was trained to see images {network.seen}, and says so: leave out {', '.join(given)}"
+        )
+    if network.takes_as_they_are and scaling != network.scaling:
+        raise InputError(f"{network.name} takes images as they are: --crop-pct and --interpolation change nothing")
+    return replace(found, seen_from=f"{network.seen_from}; {', '.join(given)} as given")
 
 
 def _is_file(model: str) -> bool:

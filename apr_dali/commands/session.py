@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.commands.networks import Network, load_network
+from apr_dali.commands.networks import Network, load_network, seen_as
 from apr_dali.commands.sources import Feeding
 from apr_dali.data.atomic import write_whole
 from apr_dali.data.json_text import json_text
@@ -205,6 +205,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_network(args.model, args.weights, args.image_size, args.classes).fingerprint)
         network = load_network(args.model, args.weights, args.image_size, args.classes)
+        network = seen_as(network, args.mean, args.std, args.crop_pct, args.interpolation)
         if group.main:
             print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
 _OUTPUT = "runs/analyze-digits"
+_OF_MODEL = ("weights", "image_size", "classes", "mean", "std", "crop_pct", "interpolation")
 _RECIPES: dict[str, dict[str, Any]] = {
     "quick": {"dataset": "digits", "model": "wrn-16-1", "epochs": 3, "batch_size": 32, "lr": 0.05},
     # Sections 5.1 and 5.3; what they do not say is as for train_cifar.py.
@@ -93,10 +94,9 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 
     given = dict(vars(args))
     if args.model is None:
-        if args.weights or args.image_size or args.classes:
-            raise InputError(
-                "--weights, --image-size and --classes change nothing without MODEL: name the model that they fit"
-            )
+        if any(getattr(args, name) is not None for name in _OF_MODEL):
+            named = ", ".join("--" + name.replace("_", "-") for name in _OF_MODEL)
+            raise InputError(f"{named} change nothing without MODEL: name the model that they fit")
         given["output"] = args.output or _OUTPUT
         with start(args.device) as group:
             options = replace(SMALL, seed=args.seed)
