@@ -19,7 +19,7 @@ PACKAGES = {*find_packages(include=["apr_dali*"]), *ROOMS}
 
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
-COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "plan", "threads")]
+COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "capsules", "jpeg_header", "plan", "threads")]
 FLAGS = [
     "-std=c++20",
     "-O3",

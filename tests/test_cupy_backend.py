@@ -266,41 +266,6 @@ def test_importing_the_backend_needs_neither_cupy_nor_torch():
 # ---- In a DALI graph ----
 
 
-class OnDevice:
-    """A sample of a batch on the device, as CuPy would show it: `store` at an offset."""
-
-    def __init__(self, store, offset, shape, contiguous=True):
-        size = int(np.prod(shape)) * store.itemsize
-        self.array = store.reshape(-1).view(np.uint8)[offset : offset + size].view(store.dtype).reshape(shape)
-        self.shape, self.nbytes, self.strides = shape, size, self.array.strides
-        self.data = SimpleNamespace(ptr=1000 + offset)
-        self.flags = SimpleNamespace(c_contiguous=contiguous)
-
-
-@pytest.mark.parametrize("layout", ["packed", "gap", "swapped", "strided", "one"])
-def test_a_batch_on_the_device_is_viewed_where_it_is_contiguous(layout, monkeypatch):
-    pytest.importorskip("nvidia.dali")
-    from apr_dali.pipelines import operators
-
-    def as_strided(first, shape, strides):
-        return np.lib.stride_tricks.as_strided(first.array, shape, strides)
-
-    viewed: list[str] = []
-    tricks = SimpleNamespace(as_strided=lambda *given: viewed.append("view") or as_strided(*given))
-    fake = SimpleNamespace(
-        stack=lambda samples: np.stack([sample.array for sample in samples]),
-        lib=SimpleNamespace(stride_tricks=tricks),
-    )
-    monkeypatch.setattr(operators, "_library", lambda _: fake)
-    store = np.arange(5 * 12, dtype=np.uint8)
-    offsets = {"gap": [0, 24, 36], "swapped": [12, 0, 24], "one": [24]}.get(layout, [0, 12, 24])
-    samples = [OnDevice(store, offset, (2, 2, 3), layout != "strided") for offset in offsets]
-    got = operators.as_one_array(samples)
-    np.testing.assert_array_equal(got, np.stack([sample.array for sample in samples]))
-    assert bool(viewed) == (layout in ("packed", "one"))
-    assert np.shares_memory(got, store) == (layout in ("packed", "one"))
-
-
 def test_draws_of_a_graph_are_decoded_where_they_are(host, monkeypatch):
     pytest.importorskip("nvidia.dali")
     from apr_dali.pipelines import operators

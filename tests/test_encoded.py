@@ -11,7 +11,10 @@ import fuzz_images
 import numpy as np
 import pytest
 import tifffile
+from nvidia import nvimgcodec
+from PIL import Image
 
+from apr_dali.pipelines import dlpack
 from apr_dali.pipelines.encoded import faults, longest_side, why_unsafe
 
 IMAGES = fuzz_images.originals()
@@ -101,6 +104,60 @@ def test_levels_that_dali_decodes_pass(dtype):
 @pytest.mark.parametrize("name", sorted(set(fuzz_images.FORMATS) - {"GIF", "JPEG2000"}))
 def test_whole_images_of_all_formats_pass(name):
     assert why_unsafe(np.frombuffer(IMAGES[name], np.uint8)) is None
+
+
+@pytest.fixture
+def plain():
+    native = dlpack.native()
+    if native is None:
+        pytest.skip("the extension was not built")
+
+    def check(content: bytes, longest: int = 2**20) -> bool:
+        return bool(native.plain_jpegs([np.frombuffer(content, np.uint8).copy().__dlpack__()], longest, 2**31)[0])
+
+    return check
+
+
+def jpeg(**options) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2}, {"comment": b"x"}], ids=str)
+def test_jpegs_as_libraries_write_them_are_plain(options, plain):
+    content = jpeg(**options)
+    assert plain(content)
+    assert not plain(content, 63)
+    assert plain(content, 64)
+
+
+def test_gray_jpegs_are_plain_and_what_is_rare_is_looked_at_by_dalis_parser(plain):
+    gray, cmyk, exif = io.BytesIO(), io.BytesIO(), Image.Exif()
+    Image.new("L", (40, 30)).save(gray, "JPEG")
+    Image.new("CMYK", (40, 30)).save(cmyk, "JPEG")
+    exif[0x0112] = 6
+    assert plain(gray.getvalue())
+    for content in (b"", cmyk.getvalue(), jpeg(exif=exif), IMAGES["PNG"], b"hello, I am no picture"):
+        assert not plain(content)
+
+
+def test_a_header_cut_anywhere_or_changed_is_not_plain_unless_the_parser_takes_it(plain):
+    content = jpeg(progressive=True, comment=b"some words")
+    start = content.index(b"\xff\xda")
+    assert not any(plain(content[:size]) for size in range(start + 2))
+    random = np.random.default_rng(0)
+    taken = 0
+    for _ in range(3000):
+        changed = bytearray(content)
+        for at in random.integers(0, start + 14, random.integers(1, 4)):
+            changed[at] = random.integers(0, 256)
+        if plain(bytes(changed)):
+            taken += 1
+            stream = nvimgcodec.CodeStream(bytes(changed))
+            assert 0 < stream.height * stream.width * 3 < 2**31
+            assert (stream.codec_name, str(stream.dtype)) == ("jpeg", "uint8")
+    assert 100 < taken < 2900
 
 
 def test_every_image_of_a_batch_that_is_refused_is_named():

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "batch.hpp"
+#include "capsules.hpp"
 #include "operations.hpp"
 
 namespace py = pybind11;
@@ -207,6 +208,9 @@ void define(py::module_& module) {
     module.def("recombine", &recombine_images<double>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
                py::arg().noconvert(), py::arg());
     module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
+    module.def("read_capsules", &read_capsules);
+    module.def("make_capsules", &make_capsules);
+    module.def("plain_jpegs", &plain_jpegs);
     module.def("supported", &supported);
 }
 
