@@ -32,7 +32,8 @@ def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> byt
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in errors])
     axes.axvline(severities - 0.5, color="white", linewidth=3)
     axes.tick_params(length=0)
-    axes.set_title(f"{title}: error in percent", fontsize=10)
+    # Of the figure, which is wider than its axes: names of sets are long.
+    figure.suptitle(fitted(f"{title}: error in percent", 5.8, 10), fontsize=10)
     return png_of(figure)
 
 

@@ -9,7 +9,7 @@ from skimage.color import rgb2lab
 from apr_dali.eval import frequency_pictures, pictures
 from apr_dali.eval.fourier import HeatMap
 from apr_dali.eval.frequency_pictures import Panel, heatmap_picture, swap_picture
-from apr_dali.eval.pictures import fitted, score_picture
+from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
 
@@ -67,6 +67,19 @@ def test_heat_maps_have_one_scale_and_say_what_they_are_of():
         assert limits == shown
     bars = [axes.images[0].colorbar.extend for axes in figure.axes if axes.images]
     assert bars == ["neither", "neither", "max", "neither", "max", "max"], "an arrow where something lies beyond"
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("severities", [3, 5])
+def test_the_title_of_a_corruption_picture_is_not_cut(severities):
+    name = "corrupted digits (made here, no published set), 355 images a cell"
+    figure = corruption_picture({"fog": [0.5] * severities}, name)
+    figure.draw_without_rendering()
+    left, right = figure._suptitle.get_window_extent().intervalx
+    assert 0 <= left < right <= figure.bbox.width
+    assert figure.get_suptitle().replace("\n", " ") == f"{name}: error in percent"
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["severity 1", *map(str, range(2, severities + 1)), "mean"]
 
 
 @pytest.mark.usefixtures("figures")
