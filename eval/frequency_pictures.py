@@ -120,9 +120,9 @@ def labels_picture(rows: Sequence[Mapping[str, Any]], title: str, corrupted: str
             panels[0].plot(weights, [100 * (1 - row[key]) for row in rows], marker, label=fitted(name, 3.5, 8))
     panels[0].set_ylabel("accuracy (%)")
     for score in list(scores)[:1]:
-        for name, color in zip(scores[score], ("C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9"), strict=False):
+        for n, name in enumerate(scores[score], 2):
             values = [100 * row["auroc"][score][name] for row in rows]
-            panels[1].plot(weights, values, "^-", color=color, label=fitted(name, 3.5, 8))
+            panels[1].plot(weights, values, "^-", color=f"C{n}", label=fitted(name, 3.5, 8))
         panels[1].set_ylabel(f"AUROC by {score} (%)")
     for axes in panels:
         axes.grid(alpha=0.3)

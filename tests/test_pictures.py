@@ -8,7 +8,7 @@ from skimage.color import rgb2lab
 
 from apr_dali.eval import frequency_pictures, pictures
 from apr_dali.eval.fourier import HeatMap
-from apr_dali.eval.frequency_pictures import Panel, heatmap_picture, swap_picture
+from apr_dali.eval.frequency_pictures import Panel, heatmap_picture, labels_picture, swap_picture
 from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
@@ -80,6 +80,20 @@ def test_the_title_of_a_corruption_picture_is_not_cut(severities):
     assert figure.get_suptitle().replace("\n", " ") == f"{name}: error in percent"
     ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert ticks == ["severity 1", *map(str, range(2, severities + 1)), "mean"]
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("sets", [0, 1, 12])
+def test_every_set_has_its_curve(sets):
+    auroc = {"max-softmax": {f"set {n}": 0.5 + n / 100 for n in range(sets)}} if sets else {}
+    row = {"clean_error": 0.1, "corrupted_error": 0.3 if sets else None, "auroc": auroc}
+    figure = labels_picture([{"weight": 0.0, **row}, {"weight": 1.0, **row}], "title", "corrupted")
+    shown = [[line.get_ydata() for line in axes.lines] for axes in figure.axes]
+    assert np.allclose(shown[0], [[90, 90], [70, 70]][: 1 + bool(sets)])
+    assert len(shown) == 1 + bool(sets)
+    if sets:
+        assert np.allclose(shown[1], [[50 + n, 50 + n] for n in range(sets)])
+        assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == list(auroc["max-softmax"])
 
 
 @pytest.mark.usefixtures("figures")

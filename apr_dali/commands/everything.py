@@ -158,8 +158,7 @@ def _small_jobs(session: Session, found: dict[str, str], attacked: int | None) -
     jobs: Jobs = {}
     test = found.get("test")
     if "corruption" in found:
-        # Relative to the clean images: of CIFAR's nothing published is.
-        jobs["corruption"] = lambda: corruption(session, found["corruption"], test if test == DIGITS else None)
+        jobs["corruption"] = lambda: corruption(session, found["corruption"], None)
     if test is not None:
         jobs["clean"] = lambda: clean(session, test)
         others = [f"{name}={path}" for name, path in found.items() if name not in ("test", "corruption")]
