@@ -17,11 +17,11 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
     __path__.append(os.path.dirname(_HERE))
 
 if TYPE_CHECKING:
-    from apr_dali.backend import pair as pair
-    from apr_dali.backend import recombine as recombine
-    from apr_dali.backend import single as single
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
+    from apr_dali.functional import pair as pair
+    from apr_dali.functional import recombine as recombine
+    from apr_dali.functional import single as single
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
 
@@ -30,9 +30,9 @@ _HOME = {
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",
-    "pair": "apr_dali.backend",
-    "recombine": "apr_dali.backend",
-    "single": "apr_dali.backend",
+    "pair": "apr_dali.functional",
+    "recombine": "apr_dali.functional",
+    "single": "apr_dali.functional",
 }
 __all__ = ["ImageNetLoader", "PairDraws", "SingleDraws", "__version__", "pair", "recombine", "single"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels import native_backend
+from apr_dali.kernels.cpu import backend as native_backend
 
 NAME = b"dltensor"
 CPU, CUDA = 1, 2  # DLDeviceType

@@ -19,7 +19,7 @@ from nvidia import nvimgcodec
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
-from apr_dali.data.scan import Bad, why_no_image
+from apr_dali.data.check import Bad, why_no_image
 from apr_dali.pipelines import dlpack
 
 _MOST = 2**31

@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from apr_dali import backend as operators
+from apr_dali import functional
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
-from apr_dali.kernels import cupy_backend
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.pipelines import dlpack
 
 
@@ -178,13 +179,13 @@ def _on_device(capsules: list[Any]) -> Any:
 
 def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:
     height, width = images.shape[1:3]
-    return operators.single(images, _decoded(uniform, height, width, backend), backend=backend, **options)
+    return functional.single(images, _decoded(uniform, height, width, backend), backend=backend, **options)
 
 
 def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws | cupy_backend.DeviceDraws:
     if isinstance(uniform, np.ndarray):
         return SingleDraws.from_uniform(uniform, height, width)
-    if operators.choose(backend, "cuda") == "cupy":
+    if dispatch.choose(backend, "cuda") == "cupy":
         return cupy_backend.decode(uniform, height, width)
     return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
 
@@ -193,7 +194,7 @@ def _pair_batch(images: Any, draws: Any, probability: float, **options: Any) -> 
     """draws: float (N, 2), each image's partner and coin."""
     # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
     mix = draws[:1, 1].astype(np.float64) < probability
-    return operators.pair(images, draws[:, 0].astype(np.int32), mix, **options)
+    return functional.pair(images, draws[:, 0].astype(np.int32), mix, **options)
 
 
 def as_one_array(samples: Sequence[NDArray[Any]]) -> NDArray[Any]:

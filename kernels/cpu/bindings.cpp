@@ -94,9 +94,9 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     }
     require_size(partner, task.batch, "partner");
     for (int n = 0; n < task.batch; ++n) {
-        const std::int64_t giver = partner.data()[n];
-        require(giver >= 0 && giver < task.batch, "partner must be in 0..", task.batch - 1, ", got ", giver,
-                " at index ", n);
+        const std::int64_t amplitude_source = partner.data()[n];
+        require(amplitude_source >= 0 && amplitude_source < task.batch, "partner must be in 0..", task.batch - 1,
+                ", got ", amplitude_source, " at index ", n);
     }
     task.format = format_of(dtype);
     require(out.itemsize() == (task.format == Format::kFloat32 ? 4 : 2) && (out.flags() & py::array::c_style),

@@ -11,12 +11,12 @@ from apr_dali.commands.analyses.common import add_training, training_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apr_dali.commands.session import Session
-    from apr_dali.config import CifarOptions
     from apr_dali.data.arrays import ArraySet
     from apr_dali.eval.passes import Source
+    from apr_dali.eval.session import Session
     from apr_dali.eval.state import State
-    from apr_dali.training.distributed import Group
+    from apr_dali.runtime.distributed import Group
+    from apr_dali.training.options import CifarOptions
 
 TEXT = "train with the phase's label weighted by λ and the amplitude's by 1 - λ, and draw accuracy and AUROC over λ"
 _WEIGHTS = tuple(n / 10 for n in range(11))
@@ -72,12 +72,12 @@ class Sets:
 
 def run(args: argparse.Namespace) -> None:
     """Write labels.json and labels-curves.png; each network is kept, and so is what is known of it."""
-    from apr_dali.commands.session import kept_text, make_output, table, write_record
-    from apr_dali.config import CifarOptions
     from apr_dali.data.arrays import load_set
     from apr_dali.errors import InputError
-    from apr_dali.eval.frequency_pictures import labels_picture
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.analyses.frequency_pictures import labels_picture
+    from apr_dali.eval.session import kept_text, make_output, table, write_record
+    from apr_dali.runtime.distributed import start
+    from apr_dali.training.options import CifarOptions
 
     options = CifarOptions(**training_options(args), data=args.data, aug="apr-p")
     with start(args.device) as group:
@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _session(options: CifarOptions, trained: ArraySet, group: Group, output: Path) -> Session:
     """A session with an untrained network, which sees images as those that are trained will."""
-    from apr_dali.commands.networks import Network
-    from apr_dali.commands.session import Session
-    from apr_dali.commands.sources import Feeding
-    from apr_dali.config import CIFAR
+    from apr_dali.eval.datasets import Feeding
+    from apr_dali.eval.load_model import Network
+    from apr_dali.eval.session import Session
     from apr_dali.models import cifar_first, create_model
+    from apr_dali.recipes import CIFAR
 
     model = create_model(cifar_first(options.model), len(trained.classes))
     network = Network(
@@ -132,7 +132,7 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
     from apr_dali.commands.clean import labelled
     from apr_dali.commands.corruption import corruption_cells
     from apr_dali.commands.ood import PHOTOGRAPHS, out_source, parse_sets
-    from apr_dali.data.small_sets import DIGITS
+    from apr_dali.data.arrays import DIGITS
 
     digits = options.dataset == DIGITS
     data = DIGITS if digits else f"{options.data}/val" if options.dataset == "folder" else options.data
@@ -156,12 +156,12 @@ def _measure_all(
 
     from tqdm import tqdm
 
-    from apr_dali.commands.networks import load_network
+    from apr_dali.eval.load_model import load_model
 
     rows, states = [], []
     for weight in tqdm(weights, desc="trainings", disable=None):
         path = _trained(session, replace(options, phase_weight=weight), recipe, trained)
-        network = load_network(str(path))
+        network = load_model(str(path))
         own = replace(session, network=network, model=network.model.to(session.group.device), file=path)
         states.append(own.state("labels"))
         rows.append({"weight": weight, **_measured(own, sets, states[-1])})
@@ -178,7 +178,7 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
 
     from apr_dali.commands.analyses.small_network import fit
     from apr_dali.data.fingerprint import identity_of_arrays
-    from apr_dali.training import checkpoint
+    from apr_dali.runtime import checkpoint
 
     group = session.group
     asked = {name: value for name, value in asdict(options).items() if name not in ("threads", "data")}
