@@ -217,11 +217,16 @@ def test_two_heads_see_bands_too(tmp_path):
     options = CifarOptions(aug="apr-p", phase_weight=0.75, spectrum="phase=band")
     torch.manual_seed(0)
     model = create_model("cifar/wrn-16-1", 3)
-    from apr_dali.models.cifar import TWO_HEADS, TwoHeads
+    from apr_dali.models.cifar import TwoHeads
 
-    model = in_torch.behind(TwoHeads(model, 0.75), options.spectrum, options.radii, CIFAR).eval()
-    name = in_torch.name_behind("cifar/wrn-16-1" + TWO_HEADS, options.spectrum, options.radii)
-    state = {"architecture": name, "classes": ["a", "b", "c"], "options": asdict(options), "model": model.state_dict()}
+    spectrum = BandFilter.parse(options.spectrum, options.radii)
+    model = in_torch.Banded(TwoHeads(model, 0.75), spectrum, CIFAR).eval()
+    state = {
+        "architecture": "cifar/wrn-16-1",
+        "classes": ["a", "b", "c"],
+        "options": asdict(options),
+        "model": model.state_dict(),
+    }
     checkpoint.save(tmp_path, state, best=False)
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(load_model(str(tmp_path / checkpoint.LATEST)).model(images), model(images))

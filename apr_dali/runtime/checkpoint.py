@@ -93,18 +93,12 @@ def save(folder: Path, state: dict[str, Any], best: bool) -> None:
         write_whole(folder / BEST, lambda file: torch.save(state, file))
 
 
-def load(path: Path, architecture: str, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
+def load(path: Path, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
-    Raises InputError as `load_any` does, and when it is of another architecture or, unless `classes` is None, of other
-    classes.
+    Raises InputError as `load_any` does, and when it is of other classes, unless `classes` is None.
     """
     state = load_any(path)
-    if state["architecture"] != architecture:
-        raise InputError(
-            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
-            f"use --model {state['architecture']} or another checkpoint"
-        )
     if classes is not None:
         check_classes(state, path, classes)
     return state

@@ -13,11 +13,14 @@ from PIL import Image
 import apr_dali
 from apr_dali.bands import BandFilter, banded
 from apr_dali.draws import PairDraws, SingleDraws
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 from apr_dali.runtime.checkpoint import write_whole
 from apr_dali.training.options import CifarOptions, TrainingOptions
 
 CURVES, SAMPLES = "curves.png", "samples.png"
+SHOWN = 6
+"""Photographs in samples.png."""
 _INCHES = 2.3  # of one sample
 _DPI = 110
 _NAME_LENGTH = 40
@@ -61,6 +64,8 @@ def draw_samples(
     images: uint8 (N, S, S, 3), 0..255, plain crops; names: their classes. As in training, APR-P mixes what APR-S
     gave. The draws are seeded and APR-P's coin is set to mix.
     """
+    if options.in_chans == 1:
+        images = gray_levels(images)
     columns = sample_columns(images, options, recipe)
     figure = _figure(_INCHES * len(columns) + 0.6, (_INCHES + 0.25) * len(images) + 0.9)
     grid = figure.subplots(len(images), len(columns), squeeze=False)

@@ -152,7 +152,7 @@ def _trainer(**given) -> Trainer:
 
 
 def _load(path: Path) -> dict:
-    return checkpoint.load(path, "net", ("a", "b"))
+    return checkpoint.load(path, ("a", "b"))
 
 
 def _train(trainer: Trainer, loader, path: Path, epochs: int) -> list[float]:

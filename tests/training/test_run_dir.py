@@ -46,7 +46,7 @@ def _state(epoch: int = 0, **more) -> dict:
 
 
 def _load(path: Path) -> dict:
-    return checkpoint.load(path, "net", ("a", "b"))
+    return checkpoint.load(path, ("a", "b"))
 
 
 def test_checkpoints_round_trip_and_the_former_is_kept(tmp_path):
@@ -158,12 +158,10 @@ def test_what_is_no_checkpoint_of_this_run_is_refused(tmp_path):
         _load(tmp_path / "foreign.pt")
     with pytest.raises(InputError, match="there is no checkpoint"):
         _load(tmp_path / "missing.pt")
-    with pytest.raises(InputError, match=r"checkpoint of net, not of other: use --model net"):
-        checkpoint.load(latest, "other", ("a", "b"))
     with pytest.raises(InputError, match="'b' against 'c'"):
-        checkpoint.load(latest, "net", ("a", "c"))
+        checkpoint.load(latest, ("a", "c"))
     with pytest.raises(InputError, match="2 classes and the data have 3"):
-        checkpoint.load(latest, "net", ("a", "b", "c"))
+        checkpoint.load(latest, ("a", "b", "c"))
 
 
 class _Evil:

@@ -1,4 +1,4 @@
-"""What only adorns a run: pictures, curves, progress. It must not end one that has trained for days."""
+"""Best effort for what only adorns a run: pictures, curves, progress. It must not end one that has trained for days."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def decoration(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """Within it an error becomes a warning on stderr that `what` failed, and what comes after it goes on."""
     try:
         yield
@@ -21,5 +21,5 @@ def decoration(what: str) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a line of the run's progress, as long as somebody listens."""
-    with decoration("printing"):
+    with best_effort("printing"):
         print(text, flush=True)
