@@ -24,7 +24,7 @@ from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar
-from apr_dali.pipelines.base import default_threads
+from apr_dali.pipelines.batch_options import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.recipes import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe

@@ -164,14 +164,14 @@ def _pipeline(stage: str, row: Row, places: Places, settings: Settings) -> Pipel
     aug = row.aug if stage == "operator" else "none"
     threads = threads_of(row, settings.threads)
     graph = imagenet.Graph(
-        device,
-        row.size,
-        aug,
-        recipe_of(row),
-        "float32",
-        "auto",
-        threads,
-        (0, 1),
+        device=device,
+        image_size=row.size,
+        aug=aug,
+        recipe=recipe_of(row),
+        dtype="float32",
+        backend="auto",
+        threads=threads,
+        shard=(0, 1),
         hw_decoder_load=settings.hw_decoder_load,
     )
     options = graphs.options(row.batch_size, threads, 0 if row.on_gpu else None)

@@ -91,8 +91,7 @@ def loader_options(options: TrainingOptions, group: Group) -> dict[str, Any]:
     """What the loaders of training and of validation are both given, whatever the data set."""
     return {
         "batch_size": group.share(options.batch_size),
-        "device": "gpu" if group.device.type == "cuda" else "cpu",
-        "device_id": group.device.index or 0,
+        "device": group.device,
         "shard": (group.rank, group.world),
         "dtype": LOADER_TYPES[options.amp],
         "memory_format": options.memory_format,
