@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -113,6 +114,25 @@ def single(
     fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
     choices = [np.ascontiguousarray(values) for values in fields]
     _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(threads))
+    return out
+
+
+def corrupt(
+    name: str,
+    images: Array,
+    constants: Sequence[Array],
+    given: Sequence[Array],
+    key: tuple[int, int],
+    first: int,
+    threads: int | None = None,
+) -> Array:
+    """See `apr_dali.corrupt`; uint8 (N, H, W, 3).
+
+    constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
+    of them where it draws by itself, from the Philox stream of `key` for the images first, first + 1, ...
+    """
+    out = _POOL.empty(images.shape, np.uint8)
+    _extension().corrupt(name, images, list(constants), list(given), *key, first, out, _threads(threads))
     return out
 
 

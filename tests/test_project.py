@@ -19,7 +19,7 @@ ROOMS = ("kernels", "pipelines", "eval")
 # A room may import itself and the rooms on lower floors. apr_dali.errors and the package itself are the ground.
 FLOORS = [
     {"errors", "cpus"},
-    {"spectral", "draws"},
+    {"spectral", "draws", "corruptions"},
     {"bands"},
     {"config", "pillow_ops"},
     {"kernels", "data"},

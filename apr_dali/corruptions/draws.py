@@ -1,0 +1,123 @@
+"""The random choices of a corruption for a batch of images, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from apr_dali.corruptions.counter import CounterRandom
+from apr_dali.corruptions.record import Draws
+from apr_dali.corruptions.registry import find
+from apr_dali.errors import InputError
+
+LEAST_SIDE = 32
+"""Pixels a side that an image must have at least, as in the reference's smallest set."""
+
+
+@dataclass(frozen=True)
+class CorruptionDraws:
+    """The draws of one corruption and severity for N images of one size. Made by `sample` or `from_reference`.
+
+    name, severity: which corruption, and how much of it, 1 to 5.
+    height, width: of the images, at least 32.
+    parameter_set: "imagenet", "cifar" or "tiny-imagenet": whose severities.
+    seed: of sampled draws; those of image k depend on (seed, first + k, name, severity) alone and are computed when
+        they are asked for. None where the draws are `given`.
+    first, count: the number of the first image and how many there are.
+    given: the draws of each image, where they are not sampled.
+
+    `draws[k]` is a dict of arrays, as the corruption's `draw` gives it.
+    """
+
+    name: str
+    severity: int
+    height: int
+    width: int
+    parameter_set: str
+    seed: int | None
+    first: int
+    count: int
+    given: tuple[Draws, ...] = ()
+
+    def __post_init__(self) -> None:
+        find(self.name, self.severity, self.parameter_set)
+        if min(self.height, self.width) < LEAST_SIDE:
+            raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
+        limits = {"seed": (self.seed, 2**64), "first": (self.first, 2**63), "n": (self.count, 2**31)}
+        for what, (value, end) in limits.items():
+            if value is not None and not 0 <= value < end:
+                raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")
+
+    @classmethod
+    def sample(
+        cls,
+        name: str,
+        severity: int,
+        n: int,
+        height: int,
+        width: int,
+        seed: int,
+        first: int = 0,
+        parameter_set: str = "imagenet",
+    ) -> CorruptionDraws:
+        """Draws for the n images numbered first, first + 1, ...; seed in 0..2^64 - 1.
+
+        A batch may be cut anywhere: image k has the same draws in every batch, on every thread and every rank.
+        """
+        return cls(name, severity, height, width, parameter_set, seed, first, n)
+
+    @classmethod
+    def from_reference(
+        cls,
+        name: str,
+        severity: int,
+        height: int,
+        width: int,
+        random: np.random.RandomState | np.random.Generator,
+        parameter_set: str = "imagenet",
+    ) -> CorruptionDraws:
+        """Draws for one image in the reference's order.
+
+        random: what the reference draws from: a `RandomState`, or the `Generator` of scikit-image for impulse_noise.
+            It is moved on as the reference moves it. shot_noise draws by the image's values: it keeps a copy of the
+            state, draws from it when it is applied, and leaves `random` where it was.
+        """
+        record, parameters = find(name, severity, parameter_set)
+        expected = np.random.Generator if name == "impulse_noise" else np.random.RandomState
+        if not isinstance(random, expected):
+            raise InputError(f"{name} draws from a np.random.{expected.__name__}, got {type(random).__name__}")
+        cls(name, severity, height, width, parameter_set, None, 0, 0)  # refuses sizes before anything is drawn
+        given = (record.draw(random, height, width, parameters),)
+        return cls(name, severity, height, width, parameter_set, None, 0, 1, given)
+
+    @classmethod
+    def join(cls, parts: Sequence[CorruptionDraws]) -> CorruptionDraws:
+        """The draws of several batches of the same corruption, severity and size, as those of one batch."""
+        if not parts:
+            raise InputError("expected the draws of at least one batch, got none")
+        kinds = {part._kind for part in parts}
+        if len(kinds) > 1:
+            raise InputError(f"expected draws of one kind, got {' and '.join(map(str, sorted(kinds)))}")
+        given = tuple(draws for part in parts for draws in part)
+        return cls(*parts[0]._kind, None, 0, len(given), given)
+
+    @property
+    def _kind(self) -> tuple[str, int, int, int, str]:
+        return self.name, self.severity, self.height, self.width, self.parameter_set
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, k: int) -> Draws:
+        if not 0 <= k < self.count:
+            raise IndexError(f"there are draws for {self.count} images, got the index {k}")
+        if self.seed is None:
+            return self.given[k]
+        record, parameters = find(self.name, self.severity, self.parameter_set)
+        random = CounterRandom(self.seed, self.first + k, self.name, self.severity)
+        return record.draw(random, self.height, self.width, parameters)
+
+    def __iter__(self) -> Iterator[Draws]:
+        return (self[k] for k in range(self.count))

@@ -1,0 +1,110 @@
+"""ImageNet-C's corruptions on batches: the check of what is given, and the choice of the code that runs.
+
+"numpy" is the definition of truth, one image after another on one thread. "native" is C++ on as many threads as asked,
+at most one grey level from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.corruptions import CorruptionDraws, find
+from apr_dali.corruptions.counter import stream_of
+from apr_dali.corruptions.record import Corruption, Parameters
+from apr_dali.errors import InputError
+from apr_dali.kernels import native_backend
+
+BACKENDS = ("auto", "numpy", "native")
+
+Images = NDArray[np.uint8]
+
+
+def corrupt(
+    images: Images,
+    name: str,
+    severity: int,
+    draws: CorruptionDraws,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Images:
+    """Images under one corruption of ImageNet-C.
+
+    Args:
+        images: uint8 (N, H, W, 3), 0..255, at least 32 pixels a side.
+        name: one of `apr_dali.corruptions.NAMES`.
+        severity: 1 to 5.
+        draws: of this corruption and severity for N images of this size; see `CorruptionDraws`.
+        backend: "numpy", "native", or "auto": native where it is there.
+        threads: of the native backend; None takes every processor that this process may run on.
+
+    Returns:
+        uint8 (N, H, W, 3), truncated as the reference does before it saves. The input is left as it is.
+
+    Raises:
+        InputError: for anything else than the above.
+    """
+    record, parameters = find(name, severity, draws.parameter_set if isinstance(draws, CorruptionDraws) else "imagenet")
+    images = _checked(images)
+    _check_draws(images, name, severity, draws)
+    if _choose(record, backend) == "native":
+        return _native(record, parameters, images, draws, threads)
+    out = np.empty_like(images)
+    for k, image in enumerate(images):
+        out[k] = record.apply(image, record.resolve(image, draws[k], parameters), parameters)
+    return out
+
+
+def _checked(images: Any) -> Images:
+    expected = "images must be a NumPy array, uint8 (N, H, W, 3), at least 32 pixels a side"
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"{expected}, got {type(images).__name__}")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:3]) < 32:
+        raise InputError(f"{expected}, got {images.dtype} {images.shape}")
+    return np.ascontiguousarray(images)
+
+
+def _check_draws(images: Images, name: str, severity: int, draws: Any) -> None:
+    if not isinstance(draws, CorruptionDraws):
+        raise InputError(f"draws must be CorruptionDraws, got {type(draws).__name__}")
+    wanted = (name, severity, images.shape[:3])
+    got = (draws.name, draws.severity, (len(draws), draws.height, draws.width))
+    if wanted != got:
+        raise InputError(f"draws must be for {_described(*wanted)}, got those for {_described(*got)}")
+
+
+def _described(name: str, severity: int, shape: tuple[int, ...]) -> str:
+    return f"{name} {severity} of {shape[0]} images of {shape[1]} × {shape[2]}"
+
+
+def _choose(record: Corruption, backend: str) -> str:
+    if backend not in BACKENDS:
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "numpy":
+        return backend
+    if not record.native:
+        if backend == "native":
+            raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")
+        return "numpy"
+    try:
+        native_backend.check()
+    except ImportError as error:
+        if backend == "native":
+            raise RuntimeError(f"backend 'native' cannot run here: {error}") from error
+        return "numpy"
+    return "native"
+
+
+def _native(
+    record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws, threads: int | None
+) -> Images:
+    n, height, width = images.shape[:3]
+    given: list[NDArray[Any]] = []
+    if draws.seed is None and n:
+        resolved = [record.resolve(image, draws[k], parameters) for k, image in enumerate(images)]
+        given = [np.stack([each[field] for each in resolved]).astype(np.float64) for field in resolved[0]]
+    constants = [np.ascontiguousarray(each, np.float64) for each in record.constants(parameters, height, width)]
+    key = (draws.seed or 0, stream_of(record.name, draws.severity))
+    return native_backend.corrupt(record.name, images, constants, given, key, draws.first, threads)
