@@ -7,6 +7,7 @@ each side by the same factor, glass blur leaves the same border on each. Radii s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,52 @@ def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: 
     return to_bytes(smooth(image / 255.0, sigma))
 
 
-# Defocus: a disk whose edge is softened. OpenCV makes the disk and sums in the types that are written out here.
+# Defocus: a disk whose edge is softened.
+
+
+def _fused(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+    """Σ values · weight in float32, product and sum rounded together from the second on."""
+    (values, weight), *rest = terms
+    total = values * weight
+    for values, weight in rest:
+        total = (values.astype(np.float64) * np.float64(weight) + total).astype(np.float32)
+    return total
+
+
+def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+    """Σ values · weight in float32, each rounded by itself."""
+    total = terms[0][0] * terms[0][1]
+    for values, weight in terms[1:]:
+        total = total + values * weight
+    return total
+
+
+def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], np.float32]]:
+    """Each row with its weight, and the sums of the rows at either side with theirs; the border is mirrored."""
+    size, count = len(weights) - 1, len(image)
+    padded = np.pad(image, ((size, size), (0, 0)), mode="reflect")
+    pairs = [padded[size - k : size - k + count] + padded[size + k : size + k + count] for k in range(1, size + 1)]
+    return list(zip([image, *pairs], weights, strict=True))
 
 
 def disk(radius: float, softness: float) -> NDArray[np.float32]:
-    """The weights of a disk of that radius, softened by a Gaussian of `softness` over 3 × 3, or 5 × 5 beyond 8."""
-    reach = 8 if radius <= 8 else radius
+    """The weights of a disk of that radius, softened by a Gaussian of `softness` over 3 × 3, or 5 × 5 beyond 8.
+
+    A weight's last bit shows in a few levels, so that the Gaussian is summed in the order and with the roundings that
+    OpenCV has with vectors of float32.
+    """
+    reach, size = (8, 1) if radius <= 8 else (int(radius), 2)
     across = np.arange(-reach, reach + 1)
     hard = (across[:, None] ** 2 + across**2 <= radius**2).astype(np.float32)
     hard /= hard.sum()
-    size = 1 if radius <= 8 else 2
     gauss = np.exp(-(np.arange(-size, size + 1) ** 2) / (2 * softness**2))
-    weights = (gauss / gauss.sum()).astype(np.float32)
-    for axis in (1, 0):
-        hard = ndimage.correlate1d(hard, weights, axis=axis, mode="mirror")
-    return hard
+    weights = (gauss / gauss.sum()).astype(np.float32)[size:]
+    taps = _taps(np.ascontiguousarray(hard.T), weights)
+    soft = _fused(taps if size == 2 else taps[::-1]).T
+    taps = _taps(soft, weights)
+    # What does not fill a vector of 16 is summed without fusing.
+    whole = len(hard) // 16 * 16
+    return np.hstack([_fused(taps)[:, :whole], _rounded(taps)[:, whole:]])
 
 
 def _defocus(image: Image, draws: Draws, parameters: Parameters) -> Image:  # noqa: ARG001
