@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+
+Constants: TypeAlias = Sequence[NDArray[np.float64]]
 
 
 def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
@@ -25,6 +28,17 @@ def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -
 def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     """A Gaussian of 4 sigma each way over rows and columns (H, W, C), the border repeated."""
     return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=4.0)
+
+
+def smooth_constants(sigma: float) -> NDArray[np.float64]:
+    """The weights of `smooth` from the middle one on, (R + 1,)."""
+    reach = int(4.0 * sigma + 0.5)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-reach, reach + 1) ** 2)
+    return (weights / weights.sum())[reach:]
+
+
+def _gaussian_constants(sigma: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [smooth_constants(sigma)]
 
 
 def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: ARG001
@@ -84,6 +98,10 @@ def _defocus(image: Image, draws: Draws, parameters: Parameters) -> Image:  # no
     return to_bytes(ndimage.correlate(image / 255.0, weights[..., None], mode="mirror"))
 
 
+def _defocus_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [disk(*parameters).astype(np.float64)]
+
+
 # Glass: pixels take the places of their neighbours. The reference's swap of two views of one array copies the second
 # pixel over the first and swaps nothing: each pixel, from the last to the first, becomes what its neighbour is by then.
 
@@ -122,6 +140,11 @@ def _glass(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(smooth(pixels.reshape(image.shape) / 255.0, sigma))
 
 
+def _glass_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    sigma, reach, times = parameters
+    return [np.array([reach, times], np.float64), smooth_constants(sigma)]
+
+
 # Motion: half a Gaussian along a line, as ImageMagick 6 has it.
 
 
@@ -129,20 +152,23 @@ def _draw_angle(random: Any, height: int, width: int, parameters: Parameters) ->
     return {"angle": np.asarray(random.uniform(-45, 45))}
 
 
-def line(radius: float, sigma: float, degrees: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The weights (K,) of motion blur and the steps (K, 2), down and to the right, to the pixels that they are of."""
+def line_weights(radius: float, sigma: float) -> NDArray[np.float64]:
+    """The weights (K,) of the pixels along the line."""
     count = 2 * math.ceil(radius) + 1
-    weights = np.array(
-        [math.exp(-i * i / (2.0 * sigma * sigma)) / (math.sqrt(2 * math.pi) * sigma) for i in range(count)]
-    )
+    scale = math.sqrt(2 * math.pi) * sigma
+    weights = [math.exp(-i * i / (2.0 * sigma * sigma)) / scale for i in range(count)]
     total = 0.0
-    for weight in weights:
+    for weight in weights:  # one after another: `sum` may be more exact than ImageMagick
         total += weight
+    return np.array(weights) / total
+
+
+def line_steps(count: int, degrees: float) -> list[tuple[int, int]]:
+    """How far down and to the right of a pixel those along the line lie."""
     angle = math.radians(degrees)
     down, right = count * math.sin(angle), count * math.cos(angle)
     length = math.hypot(down, right)
-    steps = [[math.ceil(i * along / length - 0.5) for along in (down, right)] for i in range(count)]
-    return weights / total, np.array(steps)
+    return [(math.ceil(i * down / length - 0.5), math.ceil(i * right / length - 0.5)) for i in range(count)]
 
 
 def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
@@ -151,7 +177,8 @@ def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
     height, width = image.shape[:2]
     levels = image.astype(np.float64) * 257
     total = np.zeros_like(levels)
-    for weight, (down, right) in zip(*line(radius, sigma, degrees), strict=True):
+    weights = line_weights(radius, sigma)
+    for weight, (down, right) in zip(weights, line_steps(len(weights), degrees), strict=True):
         y = np.clip(np.arange(height) + down, 0, height - 1)
         x = np.clip(np.arange(width) + right, 0, width - 1)
         total += weight * levels[y[:, None], x]
@@ -161,6 +188,10 @@ def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
 
 def _motion(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return move(image, *parameters, float(draws["angle"]))
+
+
+def _motion_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [line_weights(*parameters)]
 
 
 # Zoom: the mean of the image and of enlarged ones.
@@ -176,6 +207,21 @@ def zoomed(image: NDArray[Any], factor: float) -> NDArray[Any]:
     return middle[top : top + height, left : left + width]
 
 
+@cache
+def zoom_sources(size: int, factor: float) -> NDArray[np.float64]:
+    """Of each of `size` rows (or columns) of `zoomed` the row it lies behind, and the weights of that and the next."""
+    kept = math.ceil(size / factor)
+    weights = ndimage.zoom(np.eye(kept), (factor, 1), order=1)
+    weights = weights[(len(weights) - size) // 2 :][:size]
+    first = np.minimum(np.argmax(weights > 0, axis=1), kept - 2)
+    rows = np.arange(size)
+    return np.stack([first + (size - kept) // 2, weights[rows, first], weights[rows, first + 1]], axis=1)
+
+
+def _zoom_constants(factors: Parameters, height: int, width: int) -> Constants:
+    return [np.stack([zoom_sources(size, float(factor)) for factor in factors]) for size in (height, width)]
+
+
 def _zoom(image: Image, draws: Draws, factors: Parameters) -> Image:  # noqa: ARG001
     unit = (image / 255.0).astype(np.float32)
     total = np.zeros_like(unit)
@@ -184,8 +230,8 @@ def _zoom(image: Image, draws: Draws, factors: Parameters) -> Image:  # noqa: AR
     return to_bytes((unit + total) / (len(factors) + 1))
 
 
-GAUSSIAN = Corruption("gaussian_blur", draw_nothing, _gaussian)
-DEFOCUS = Corruption("defocus_blur", draw_nothing, _defocus)
-GLASS = Corruption("glass_blur", _draw_shifts, _glass)
-MOTION = Corruption("motion_blur", _draw_angle, _motion)
-ZOOM = Corruption("zoom_blur", draw_nothing, _zoom)
+GAUSSIAN = Corruption("gaussian_blur", draw_nothing, _gaussian, _gaussian_constants, native=True)
+DEFOCUS = Corruption("defocus_blur", draw_nothing, _defocus, _defocus_constants, native=True)
+GLASS = Corruption("glass_blur", _draw_shifts, _glass, _glass_constants, native=True)
+MOTION = Corruption("motion_blur", _draw_angle, _motion, _motion_constants, native=True)
+ZOOM = Corruption("zoom_blur", draw_nothing, _zoom, _zoom_constants, native=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.corruptions.blur import move, zoomed
+from apr_dali.corruptions.blur import line_weights, move, zoom_sources, zoomed
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
 
 
@@ -41,4 +42,10 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(white + layer + np.rot90(layer, k=2))
 
 
-SNOW = Corruption("snow", _draw, _apply)
+def _constants(parameters: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:
+    location, scale, factor, threshold, radius, sigma, kept = parameters
+    numbers = np.array([location, scale, threshold, kept])
+    return [numbers, line_weights(radius, sigma), zoom_sources(height, factor), zoom_sources(width, factor)]
+
+
+SNOW = Corruption("snow", _draw, _apply, _constants, native=True)
