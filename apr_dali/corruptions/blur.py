@@ -117,10 +117,10 @@ def _draw_shifts(random: Any, height: int, width: int, parameters: Parameters) -
 
 def _origins(shifts: NDArray[Any], height: int, width: int, reach: int) -> NDArray[np.int64]:
     """Where each pixel of an image (H·W,) comes from after one pass; shifts (rows, columns, 2) are along x and y."""
-    source = np.arange(height * width).reshape(height, width)
+    source = np.arange(height * width)
+    inner = source.reshape(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     # The last pixel is drawn for first.
-    source[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] += (shifts @ (1, width))[::-1, ::-1]
-    source = source.reshape(-1)
+    inner += (shifts[..., 1] * width + shifts[..., 0])[::-1, ::-1]
     # A neighbour that was changed before shows what it had become: follow it to where that came from.
     origin = source.copy()
     moving = np.flatnonzero(source > np.arange(len(source)))
@@ -187,7 +187,8 @@ def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
 
 
 def _motion(image: Image, draws: Draws, parameters: Parameters) -> Image:
-    return move(image, *parameters, float(draws["angle"]))
+    radius, sigma = parameters
+    return move(image, radius, sigma, float(draws["angle"]))
 
 
 def _motion_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001

@@ -46,7 +46,7 @@ def _count_photons(image: Image, draws: Draws, photons: Parameters) -> Draws:
     if "state" in draws:
         random = np.random.RandomState()
         *key, position = draws["state"]
-        random.set_state(("MT19937", np.array(key), int(position)))
+        random.set_state(("MT19937", np.array(key), int(position), 0, 0.0))
         return {"photons": random.poisson(image / 255.0 * photons)}
     # The quantile: as many as there are probabilities of "at most k" below the uniform number.
     at_most = photons_at_most(photons)

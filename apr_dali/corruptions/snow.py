@@ -28,7 +28,7 @@ def flakes(draws: Draws, parameters: Parameters) -> NDArray[np.uint8]:
     return move(layer, radius, sigma, float(draws["angle"]))[..., 0]
 
 
-def gray(unit: NDArray[np.float32]) -> NDArray[np.float32]:
+def gray(unit: NDArray[Any]) -> NDArray[Any]:
     """The lightness (H, W, 1) of a float32 image as OpenCV has it."""
     red, green, blue = (unit[..., c : c + 1] for c in range(3))
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
