@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, fused_sum, to_bytes
 
 Constants: TypeAlias = Sequence[NDArray[np.float64]]
 
@@ -48,15 +48,6 @@ def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: 
 # Defocus: a disk whose edge is softened.
 
 
-def _fused(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
-    """Σ values · weight in float32, product and sum rounded together from the second on."""
-    (values, weight), *rest = terms
-    total = values * weight
-    for values, weight in rest:
-        total = (values.astype(np.float64) * np.float64(weight) + total).astype(np.float32)
-    return total
-
-
 def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
     """Σ values · weight in float32, each rounded by itself."""
     total = terms[0][0] * terms[0][1]
@@ -86,11 +77,11 @@ def disk(radius: float, softness: float) -> NDArray[np.float32]:
     gauss = np.exp(-(np.arange(-size, size + 1) ** 2) / (2 * softness**2))
     weights = (gauss / gauss.sum()).astype(np.float32)[size:]
     taps = _taps(np.ascontiguousarray(hard.T), weights)
-    soft = _fused(taps if size == 2 else taps[::-1]).T
+    soft = fused_sum(taps if size == 2 else taps[::-1]).T
     taps = _taps(soft, weights)
     # What does not fill a vector of 16 is summed without fusing.
     whole = len(hard) // 16 * 16
-    return np.hstack([_fused(taps)[:, :whole], _rounded(taps)[:, whole:]])
+    return np.hstack([fused_sum(taps)[:, :whole], _rounded(taps)[:, whole:]])
 
 
 def _defocus(image: Image, draws: Draws, parameters: Parameters) -> Image:  # noqa: ARG001
