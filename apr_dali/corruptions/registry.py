@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apr_dali.corruptions import noise
+from apr_dali.corruptions import color, digital, elastic, fog, frost, noise, spatter
 from apr_dali.corruptions.parameters import SETS, SEVERITIES, TABLES
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
@@ -31,7 +31,18 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 NAMES = CORRUPTIONS + EXTRA
 
-_RECORDS: tuple[Corruption, ...] = (noise.GAUSSIAN,)
+_RECORDS: tuple[Corruption, ...] = (
+    noise.GAUSSIAN,
+    frost.FROST,
+    fog.FOG,
+    color.BRIGHTNESS,
+    color.CONTRAST,
+    elastic.ELASTIC,
+    digital.PIXELATE,
+    digital.JPEG,
+    spatter.SPATTER,
+    color.SATURATE,
+)
 _BY_NAME = {record.name: record for record in _RECORDS}
 
 
