@@ -17,4 +17,4 @@ def _add(image: Image, draws: Draws, scale: Parameters) -> Image:  # noqa: ARG00
     return to_bytes(image / 255.0 + draws["noise"])
 
 
-GAUSSIAN = Corruption("gaussian_noise", _draw_normal, _add)
+GAUSSIAN = Corruption("gaussian_noise", _draw_normal, _add, native=True)

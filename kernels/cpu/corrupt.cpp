@@ -1,0 +1,53 @@
+#include "corrupt.hpp"
+
+#include <stdexcept>
+
+#include "corruptions.hpp"
+#include "pixels.hpp"
+#include "threads.hpp"
+
+namespace apr {
+namespace {
+
+struct Entry {
+    const char* name;
+    Made (*make)(Extent, const Constants&);
+};
+constexpr Entry kTable[] = {
+    {"gaussian_noise", make_gaussian_noise},
+};
+
+}  // namespace
+
+Made make_corruption(const std::string& name, Extent extent, const Constants& constants) {
+    for (const Entry& entry : kTable) {
+        if (name == entry.name) return entry.make(extent, constants);
+    }
+    throw std::invalid_argument("there is no native corruption named " + name);
+}
+
+const double* constants_at(const Constants& constants, std::size_t number, std::size_t count) {
+    if (number >= constants.size() || constants[number].size != count) {
+        throw std::invalid_argument("constants " + std::to_string(number) + " must be " + std::to_string(count) +
+                                    " numbers");
+    }
+    return constants[number].data;
+}
+
+void corrupt(const Corruption& corruption, const CorruptTask& task) {
+    const std::vector<std::size_t> fields = corruption.fields();
+    Team team(task.threads, task.batch);
+    std::vector<Buffer<std::byte>> scratch;
+    std::vector<std::vector<const double*>> given(team.workers(), task.given);
+    for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(corruption.scratch());
+    team.run([&](int worker, int n) {
+        auto& own = given[worker];
+        for (std::size_t i = 0; i < own.size(); ++i) own[i] = task.given[i] + n * fields[i];
+        const Philox philox{{task.key[0], task.key[1]}, task.first + n};
+        const Draws draws(own.empty() ? nullptr : own.data(), philox);
+        const std::size_t offset = n * task.extent.bytes();
+        corruption.run(task.images + offset, draws, task.out + offset, scratch[worker].get());
+    });
+}
+
+}  // namespace apr
