@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ _STRAIGHT, _DIAGONAL, _KNIGHT = np.float32(1), np.float32(1.4), np.float32(2.196
 _FAR = np.float32(1e6)
 
 
-def shifted(padded: NDArray, down: int, right: int) -> NDArray:
+def shifted(padded: NDArray[Any], down: int, right: int) -> NDArray[Any]:
     """The image, of which `padded` has one more pixel on every side, as seen from `down` and `right` of each pixel."""
     height, width = padded.shape
     return padded[1 + down : height - 1 + down, 1 + right : width - 1 + right]
@@ -36,7 +38,7 @@ def canny(image: Bytes, low: int, high: int) -> NDArray[np.bool_]:
     return kept[parts]
 
 
-def _three(padded: NDArray, down: int, right: int) -> NDArray:
+def _three(padded: NDArray[Any], down: int, right: int) -> NDArray[Any]:
     """The neighbors on one side, added up with the weights 1, 2, 1."""
     middle = 2 * shifted(padded, down, right)
     if down:
@@ -44,7 +46,7 @@ def _three(padded: NDArray, down: int, right: int) -> NDArray:
     return middle + shifted(padded, -1, right) + shifted(padded, 1, right)
 
 
-def _is_ridge(strength: NDArray, across: NDArray, down: NDArray) -> NDArray[np.bool_]:
+def _is_ridge(strength: NDArray[Any], across: NDArray[Any], down: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether the strength (padded) is largest along its gradient, whose direction is one of four."""
     middle = shifted(strength, 0, 0)
     flat, steep = _TANGENT * np.abs(across), _ONE * np.abs(down)
@@ -63,7 +65,7 @@ def distance(edges: NDArray[np.bool_]) -> Floats:
     float32, added up step by step; 1e6 and more where there is no edge.
     """
     height, width = edges.shape
-    padded: Floats = np.full((height + 4, width + 4), _FAR)
+    padded = np.full((height + 4, width + 4), _FAR)
     for reach, edge in ((padded, edges), (padded[::-1, ::-1], edges[::-1, ::-1])):
         for y in range(height):
             row = reach[y + 2, 2:-2]
@@ -86,9 +88,9 @@ def _from_rows_before(second: Floats, last: Floats) -> Floats:
     return np.minimum.reduce([start + length for start, length in moves])
 
 
-def sum_of_nine(image: NDArray, dtype: type) -> NDArray:
+def sum_of_nine(image: NDArray[Any], dtype: type) -> NDArray[Any]:
     """Of each pixel and its eight neighbors, mirrored at the edges without repeating them."""
-    padded = np.pad(image.astype(dtype), 1, mode="reflect")
+    padded: NDArray[Any] = np.pad(image.astype(dtype), 1, mode="reflect")
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     return rows[:-2] + rows[1:-1] + rows[2:]
 
