@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apr_dali.corruptions import color, digital, elastic, fog, frost, noise, spatter
+from apr_dali.corruptions import blur, color, digital, elastic, fog, frost, noise, snow, spatter
 from apr_dali.corruptions.parameters import SETS, SEVERITIES, TABLES
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
@@ -33,6 +33,13 @@ NAMES = CORRUPTIONS + EXTRA
 
 _RECORDS: tuple[Corruption, ...] = (
     noise.GAUSSIAN,
+    noise.SHOT,
+    noise.IMPULSE,
+    blur.DEFOCUS,
+    blur.GLASS,
+    blur.MOTION,
+    blur.ZOOM,
+    snow.SNOW,
     frost.FROST,
     fog.FOG,
     color.BRIGHTNESS,
@@ -40,6 +47,8 @@ _RECORDS: tuple[Corruption, ...] = (
     elastic.ELASTIC,
     digital.PIXELATE,
     digital.JPEG,
+    noise.SPECKLE,
+    blur.GAUSSIAN,
     spatter.SPATTER,
     color.SATURATE,
 )
