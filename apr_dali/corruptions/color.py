@@ -41,6 +41,6 @@ def _contrast(image: Image, draws: Draws, kept: Parameters) -> Image:  # noqa: A
     return to_bytes((light - means) * kept + means)
 
 
-BRIGHTNESS = Corruption("brightness", draw_nothing, _brightness)
-CONTRAST = Corruption("contrast", draw_nothing, _contrast)
-SATURATE = Corruption("saturate", draw_nothing, _saturate)
+BRIGHTNESS = Corruption("brightness", draw_nothing, _brightness, native=True)
+CONTRAST = Corruption("contrast", draw_nothing, _contrast, native=True)
+SATURATE = Corruption("saturate", draw_nothing, _saturate, native=True)

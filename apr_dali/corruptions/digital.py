@@ -24,5 +24,5 @@ def _jpeg(image: Image, draws: Draws, quality: Parameters) -> Image:  # noqa: AR
     return np.array(PillowImage.open(encoded))
 
 
-PIXELATE = Corruption("pixelate", draw_nothing, _pixelate)
+PIXELATE = Corruption("pixelate", draw_nothing, _pixelate, native=True)
 JPEG = Corruption("jpeg_compression", draw_nothing, _jpeg)

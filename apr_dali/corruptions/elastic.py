@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.corruptions.affine import through_points, warp
+from apr_dali.corruptions.gaussian import half
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
 
 _CUT = 3  # standard deviations at which the Gaussian ends
@@ -52,4 +53,9 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(np.stack(channels, axis=-1))
 
 
-ELASTIC = Corruption("elastic_transform", _draw, _apply)
+def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:  # noqa: ARG001
+    length, sigma, reach = parameters
+    return [np.array([length, reach], np.float64), half(sigma, _CUT)]
+
+
+ELASTIC = Corruption("elastic_transform", _draw, _apply, _constants, native=True)

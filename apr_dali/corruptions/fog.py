@@ -70,4 +70,4 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(foggy * brightest / (brightest + thickness))
 
 
-FOG = Corruption("fog", _draw, _apply)
+FOG = Corruption("fog", _draw, _apply, native=True)

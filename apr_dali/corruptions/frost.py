@@ -71,4 +71,21 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return np.clip(of_image * image + of_frost * frost, 0, 255).astype(np.uint8)
 
 
-FROST = Corruption("frost", _draw, _apply)
+@cache
+def _packed(scale: float, height: int, width: int) -> list[NDArray[np.float64]]:
+    """Size and bytes of each photograph, eight bytes in the place of one number."""
+    out = []
+    for index in range(len(PHOTOGRAPHS)):
+        pixels = covering(index, scale, height, width)
+        padded = np.zeros(-(-pixels.size // 8) * 8, np.uint8)
+        padded[: pixels.size] = pixels.reshape(-1)
+        out += [np.array(pixels.shape[:2], np.float64), padded.view(np.float64)]
+    return out
+
+
+def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:
+    of_image, of_frost, scale = parameters
+    return [np.array([of_image, of_frost], np.float64), *_packed(scale, height, width)]
+
+
+FROST = Corruption("frost", _draw, _apply, _constants, native=True)

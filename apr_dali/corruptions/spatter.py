@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.corruptions.edges import canny, distance, equalized, mean_of_nine, shifted, sum_of_nine
+from apr_dali.corruptions.gaussian import half
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
 
 _WATER = np.array([175, 238, 238]) / 255
@@ -16,6 +17,7 @@ _DARK, _BRIGHT = 50, 150  # thresholds of the edges
 _DEEP = np.float32(20)  # pixels from the edge, where a drop is deepest
 _EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 _LEAST_MUD = 0.8
+_CUT = 4  # standard deviations at which the Gaussians end
 
 
 def _draw(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:
@@ -25,7 +27,7 @@ def _draw(random: Any, height: int, width: int, parameters: Parameters) -> dict[
 def _blurred(layer: NDArray[Any], sigma: float) -> NDArray[Any]:
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(layer, sigma, mode="nearest")
+    return gaussian_filter(layer, sigma, mode="nearest", truncate=_CUT)
 
 
 def _relief(liquid: Image) -> NDArray[np.float32]:
@@ -57,4 +59,10 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(light + water[..., None] * _WATER.astype(np.float32))
 
 
-SPATTER = Corruption("spatter", _draw, _apply)
+def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:  # noqa: ARG001
+    location, scale, sigma, threshold, strength, muddy = parameters
+    mud = half(strength, _CUT) if muddy else np.empty(0)
+    return [np.array([location, scale, threshold, strength]), half(sigma, _CUT), mud]
+
+
+SPATTER = Corruption("spatter", _draw, _apply, _constants, native=True)

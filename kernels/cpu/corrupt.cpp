@@ -15,6 +15,14 @@ struct Entry {
 };
 constexpr Entry kTable[] = {
     {"gaussian_noise", make_gaussian_noise},
+    {"brightness", make_brightness},
+    {"contrast", make_contrast},
+    {"elastic_transform", make_elastic},
+    {"fog", make_fog},
+    {"frost", make_frost},
+    {"pixelate", make_pixelate},
+    {"saturate", make_saturate},
+    {"spatter", make_spatter},
 };
 
 }  // namespace

@@ -9,5 +9,13 @@ using Constants = std::vector<Numbers>;
 using Made = std::unique_ptr<Corruption>;
 
 Made make_gaussian_noise(Extent extent, const Constants& constants);
+Made make_brightness(Extent extent, const Constants& constants);
+Made make_contrast(Extent extent, const Constants& constants);
+Made make_elastic(Extent extent, const Constants& constants);
+Made make_fog(Extent extent, const Constants& constants);
+Made make_frost(Extent extent, const Constants& constants);
+Made make_pixelate(Extent extent, const Constants& constants);
+Made make_saturate(Extent extent, const Constants& constants);
+Made make_spatter(Extent extent, const Constants& constants);
 
 }  // namespace apr
