@@ -15,30 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, fused_sum, to_bytes
+from apr_dali.corruptions import gaussian
+from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, draw_nothing, fused_sum, to_bytes
 
 Constants: TypeAlias = Sequence[NDArray[np.float64]]
 
 
-def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
-    """The draws of a corruption that leaves nothing to chance."""
-    return {}
+_CUT = 4.0
+"""Standard deviations after which scikit-image cuts a Gaussian."""
 
 
 def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     """A Gaussian of 4 sigma each way over rows and columns (H, W, C), the border repeated."""
-    return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=4.0)
-
-
-def smooth_constants(sigma: float) -> NDArray[np.float64]:
-    """The weights of `smooth` from the middle one on, (R + 1,)."""
-    reach = int(4.0 * sigma + 0.5)
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-reach, reach + 1) ** 2)
-    return (weights / weights.sum())[reach:]
+    return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=_CUT)
 
 
 def _gaussian_constants(sigma: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
-    return [smooth_constants(sigma)]
+    return [gaussian.half(sigma, _CUT)]
 
 
 def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: ARG001
@@ -133,7 +126,7 @@ def _glass(image: Image, draws: Draws, parameters: Parameters) -> Image:
 
 def _glass_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     sigma, reach, times = parameters
-    return [np.array([reach, times], np.float64), smooth_constants(sigma)]
+    return [np.array([reach, times], np.float64), gaussian.half(sigma, _CUT)]
 
 
 # Motion: half a Gaussian along a line, as ImageMagick 6 has it.

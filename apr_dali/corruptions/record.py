@@ -15,6 +15,11 @@ Parameters: TypeAlias = Any
 """The severity's entry in parameters.py: a number or a tuple of numbers."""
 
 
+def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
+    """The draws of a corruption that leaves nothing to chance."""
+    return {}
+
+
 def numbers(parameters: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:  # noqa: ARG001
     """The constants of a native operator that needs the severity's numbers and nothing else."""
     return [np.atleast_1d(np.asarray(parameters, np.float64))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apr_dali.corruptions import blur, noise, snow
+from apr_dali.corruptions import blur, color, digital, elastic, fog, frost, noise, snow, spatter
 from apr_dali.corruptions.parameters import SETS, SEVERITIES, TABLES
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
@@ -40,8 +40,17 @@ _RECORDS: tuple[Corruption, ...] = (
     blur.MOTION,
     blur.ZOOM,
     snow.SNOW,
+    frost.FROST,
+    fog.FOG,
+    color.BRIGHTNESS,
+    color.CONTRAST,
+    elastic.ELASTIC,
+    digital.PIXELATE,
+    digital.JPEG,
     noise.SPECKLE,
     blur.GAUSSIAN,
+    spatter.SPATTER,
+    color.SATURATE,
 )
 _BY_NAME = {record.name: record for record in _RECORDS}
 

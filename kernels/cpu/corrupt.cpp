@@ -24,6 +24,14 @@ constexpr Entry kTable[] = {
     {"zoom_blur", make_zoom_blur},
     {"gaussian_blur", make_gaussian_blur},
     {"snow", make_snow},
+    {"brightness", make_brightness},
+    {"contrast", make_contrast},
+    {"elastic_transform", make_elastic},
+    {"fog", make_fog},
+    {"frost", make_frost},
+    {"pixelate", make_pixelate},
+    {"saturate", make_saturate},
+    {"spatter", make_spatter},
 };
 
 }  // namespace
