@@ -6,6 +6,8 @@ at most one grey level from it.
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -49,11 +51,29 @@ def corrupt(
     record, parameters = find(name, severity, draws.parameter_set if isinstance(draws, CorruptionDraws) else "imagenet")
     images = _checked(images)
     _check_draws(images, name, severity, draws)
-    if _choose(record, backend) == "native":
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    chosen = _choose(record, backend)
+    if chosen == "native" and not record.library:
         return _native(record, parameters, images, draws, threads)
+    workers = native_backend.threads_of(threads) if chosen == "native" else 1
+    return _one_by_one(record, parameters, images, draws, workers)
+
+
+def _one_by_one(
+    record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws, threads: int
+) -> Images:
     out = np.empty_like(images)
-    for k, image in enumerate(images):
-        out[k] = record.apply(image, record.resolve(image, draws[k], parameters), parameters)
+
+    def apply(k: int) -> None:
+        out[k] = record.apply(images[k], record.resolve(images[k], draws[k], parameters), parameters)
+
+    if min(threads, len(images)) <= 1:
+        for k in range(len(images)):
+            apply(k)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            deque(pool.map(apply, range(len(images))), maxlen=0)
     return out
 
 
@@ -84,6 +104,8 @@ def _choose(record: Corruption, backend: str) -> str:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "numpy":
         return backend
+    if record.library:
+        return "native"
     if not record.native:
         if backend == "native":
             raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")

@@ -65,7 +65,8 @@ def check() -> tuple[bool, str]:
     return True, f"C++, {_extension().__name__.rpartition('_native_')[2]}"
 
 
-def _threads(threads: int | None) -> int:
+def threads_of(threads: int | None) -> int:
+    """As many as asked; None: as many as there are processors for this process."""
     return cpus.usable() if threads is None else threads
 
 
@@ -75,7 +76,7 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw", threads: 
     kind = np.float64 if dtype == np.float64 else np.float32
     first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
     out = _POOL.empty(first.shape, kind)
-    _extension().recombine(first, second, axes, out, _threads(threads))
+    _extension().recombine(first, second, axes, out, threads_of(threads))
     return out.astype(dtype, copy=False)
 
 
@@ -101,7 +102,7 @@ def pair(
     out = _POOL.empty((n, 2, *shape) if both else (n, *shape), "uint16" if dtype == "bfloat16" else dtype)
     places = np.ascontiguousarray(partner, dtype=np.int64)
     scales = (in_scale, in_bias, out_scale, out_bias)
-    _extension().pair(given, places, mix, *scales, dtype, axes, both, out, _threads(threads))
+    _extension().pair(given, places, mix, *scales, dtype, axes, both, out, threads_of(threads))
     return out
 
 
@@ -113,7 +114,7 @@ def single(
     out = _POOL.empty(given.shape, np.uint8)
     fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
     choices = [np.ascontiguousarray(values) for values in fields]
-    _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(threads))
+    _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(threads))
     return out
 
 
@@ -132,12 +133,12 @@ def corrupt(
     of them where it draws by itself, from the Philox stream of `key` for the images first, first + 1, ...
     """
     out = _POOL.empty(images.shape, np.uint8)
-    _extension().corrupt(name, images, list(constants), list(given), *key, first, out, _threads(threads))
+    _extension().corrupt(name, images, list(constants), list(given), *key, first, out, threads_of(threads))
     return out
 
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
     """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
     out = _POOL.empty(images.shape, np.float32)
-    _extension().round_trip(images, out, _threads(threads))
+    _extension().round_trip(images, out, threads_of(threads))
     return out

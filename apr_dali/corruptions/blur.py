@@ -199,6 +199,8 @@ def zoom_sources(size: int, factor: float) -> NDArray[np.float64]:
     weights = ndimage.zoom(np.eye(kept), (factor, 1), order=1)
     weights = weights[(len(weights) - size) // 2 :][:size]
     first = np.minimum(np.argmax(weights > 0, axis=1), kept - 2)
+    # For some sizes SciPy rounds the last place to one outside of the image, where there is nothing.
+    first[~weights.any(axis=1)] = kept - 2
     rows = np.arange(size)
     return np.stack([first + (size - kept) // 2, weights[rows, first], weights[rows, first + 1]], axis=1)
 

@@ -24,4 +24,4 @@ def _jpeg(image: Image, draws: Draws, quality: Parameters) -> Image:  # noqa: AR
 
 
 PIXELATE = Corruption("pixelate", draw_nothing, _pixelate, native=True)
-JPEG = Corruption("jpeg_compression", draw_nothing, _jpeg)
+JPEG = Corruption("jpeg_compression", draw_nothing, _jpeg, library=True)

@@ -43,12 +43,16 @@ class CorruptionDraws:
 
     def __post_init__(self) -> None:
         find(self.name, self.severity, self.parameter_set)
+        limits = {"seed": 2**64, "first": 2**63, "count": 2**31, "height": 2**24, "width": 2**24}
+        for field, end in limits.items():
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < end:
+                what = "n" if field == "count" else field
+                raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")
         if min(self.height, self.width) < LEAST_SIDE:
             raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
-        limits = {"seed": (self.seed, 2**64), "first": (self.first, 2**63), "n": (self.count, 2**31)}
-        for what, (value, end) in limits.items():
-            if value is not None and not 0 <= value < end:
-                raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")
 
     @classmethod
     def sample(
@@ -62,7 +66,7 @@ class CorruptionDraws:
         first: int = 0,
         parameter_set: str = "imagenet",
     ) -> CorruptionDraws:
-        """Draws for the n images numbered first, first + 1, ...; seed in 0..2^64 - 1.
+        """Draws for the n images numbered `first`, first + 1, ...; seed in 0..2^64 - 1.
 
         A batch may be cut anywhere: image k has the same draws in every batch, on every thread and every rank.
         """

@@ -14,8 +14,6 @@ from apr_dali.corruptions.counter import CounterRandom
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
 
 _LEVELS = np.arange(256) / 255.0
-_UNCHANGED = to_bytes(_LEVELS)
-"""What becomes of each level on its way to 0..1 and back: the truncation lowers some by one."""
 
 
 def _draw_normal(random: Any, height: int, width: int, scale: Parameters) -> dict[str, NDArray[Any]]:
@@ -80,14 +78,11 @@ def _draw_impulses(random: Any, height: int, width: int, share: Parameters) -> d
 
 
 def _flip(image: Image, draws: Draws, share: Parameters) -> Image:  # noqa: ARG001
-    return np.where(draws["flipped"], np.where(draws["salted"], np.uint8(255), np.uint8(0)), _UNCHANGED[image])
-
-
-def _impulse_constants(share: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:  # noqa: ARG001
-    return [np.array([share]), _UNCHANGED.astype(np.float64)]
+    # Every level is itself again on its way to 0..1 and back.
+    return np.where(draws["flipped"], np.where(draws["salted"], np.uint8(255), np.uint8(0)), image)
 
 
 GAUSSIAN = Corruption("gaussian_noise", _draw_normal, _add, native=True)
 SHOT = Corruption("shot_noise", _draw_shot, _shot, _shot_constants, _count_photons, native=True)
-IMPULSE = Corruption("impulse_noise", _draw_impulses, _flip, _impulse_constants, native=True)
+IMPULSE = Corruption("impulse_noise", _draw_impulses, _flip, native=True)
 SPECKLE = Corruption("speckle_noise", _draw_normal, _add_times_level, native=True)

@@ -104,9 +104,7 @@ class ShotNoise final : public Corruption {
 
 class ImpulseNoise final : public Corruption {
    public:
-    ImpulseNoise(Extent extent, double share, const double* unchanged) : count_(extent.bytes()), share_(share) {
-        std::copy_n(unchanged, 256, unchanged_);
-    }
+    ImpulseNoise(Extent extent, double share) : count_(extent.bytes()), share_(share) {}
 
     std::vector<std::size_t> fields() const override { return {count_, count_}; }
     std::size_t scratch() const override { return 2 * kChunk; }
@@ -118,7 +116,7 @@ class ImpulseNoise final : public Corruption {
             draws.choice(0, first, count, flipped, share_);
             draws.choice(1, first, count, salted, 0.5);
             for (std::size_t i = 0; i < count; ++i) {
-                out[first + i] = static_cast<std::uint8_t>((unchanged_[in[first + i]] & ~flipped[i]) |
+                out[first + i] = static_cast<std::uint8_t>((in[first + i] & ~flipped[i]) |
                                                            (flipped[i] & salted[i]));
             }
         });
@@ -127,7 +125,6 @@ class ImpulseNoise final : public Corruption {
    private:
     std::size_t count_;
     double share_;
-    std::uint8_t unchanged_[256];
 };
 
 }  // namespace
@@ -143,8 +140,7 @@ Made make_shot_noise(Extent extent, const Constants& constants) {
     return std::make_unique<ShotNoise>(extent, levels, constants_at(constants, 1, 256 * (levels.size - 1)));
 }
 Made make_impulse_noise(Extent extent, const Constants& constants) {
-    const double* share = constants_at(constants, 0, 1);
-    return std::make_unique<ImpulseNoise>(extent, *share, constants_at(constants, 1, 256));
+    return std::make_unique<ImpulseNoise>(extent, *constants_at(constants, 0, 1));
 }
 
 }  // namespace apr
