@@ -7,13 +7,17 @@ each side by the same factor, glass blur leaves the same border on each. Radii s
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+
+Constants: TypeAlias = Sequence[NDArray[np.float64]]
 
 
 def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
@@ -26,30 +30,76 @@ def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=4.0)
 
 
+def smooth_constants(sigma: float) -> NDArray[np.float64]:
+    """The weights of `smooth` from the middle one on, (R + 1,)."""
+    reach = int(4.0 * sigma + 0.5)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-reach, reach + 1) ** 2)
+    return (weights / weights.sum())[reach:]
+
+
+def _gaussian_constants(sigma: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [smooth_constants(sigma)]
+
+
 def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: ARG001
     return to_bytes(smooth(image / 255.0, sigma))
 
 
-# Defocus: a disk whose edge is softened. OpenCV makes the disk and sums in the types that are written out here.
+# Defocus: a disk whose edge is softened.
+
+
+def _fused(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+    """Σ values · weight in float32, product and sum rounded together from the second on."""
+    (values, weight), *rest = terms
+    total = values * weight
+    for values, weight in rest:
+        total = (values.astype(np.float64) * np.float64(weight) + total).astype(np.float32)
+    return total
+
+
+def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+    """Σ values · weight in float32, each rounded by itself."""
+    total = terms[0][0] * terms[0][1]
+    for values, weight in terms[1:]:
+        total = total + values * weight
+    return total
+
+
+def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], np.float32]]:
+    """Each row with its weight, and the sums of the rows at either side with theirs; the border is mirrored."""
+    size, count = len(weights) - 1, len(image)
+    padded = np.pad(image, ((size, size), (0, 0)), mode="reflect")
+    pairs = [padded[size - k : size - k + count] + padded[size + k : size + k + count] for k in range(1, size + 1)]
+    return list(zip([image, *pairs], weights, strict=True))
 
 
 def disk(radius: float, softness: float) -> NDArray[np.float32]:
-    """The weights of a disk of that radius, softened by a Gaussian of `softness` over 3 × 3, or 5 × 5 beyond 8."""
-    reach = 8 if radius <= 8 else radius
+    """The weights of a disk of that radius, softened by a Gaussian of `softness` over 3 × 3, or 5 × 5 beyond 8.
+
+    A weight's last bit shows in a few levels, so that the Gaussian is summed in the order and with the roundings that
+    OpenCV has with vectors of float32.
+    """
+    reach, size = (8, 1) if radius <= 8 else (int(radius), 2)
     across = np.arange(-reach, reach + 1)
     hard = (across[:, None] ** 2 + across**2 <= radius**2).astype(np.float32)
     hard /= hard.sum()
-    size = 1 if radius <= 8 else 2
     gauss = np.exp(-(np.arange(-size, size + 1) ** 2) / (2 * softness**2))
-    weights = (gauss / gauss.sum()).astype(np.float32)
-    for axis in (1, 0):
-        hard = ndimage.correlate1d(hard, weights, axis=axis, mode="mirror")
-    return hard
+    weights = (gauss / gauss.sum()).astype(np.float32)[size:]
+    taps = _taps(np.ascontiguousarray(hard.T), weights)
+    soft = _fused(taps if size == 2 else taps[::-1]).T
+    taps = _taps(soft, weights)
+    # What does not fill a vector of 16 is summed without fusing.
+    whole = len(hard) // 16 * 16
+    return np.hstack([_fused(taps)[:, :whole], _rounded(taps)[:, whole:]])
 
 
 def _defocus(image: Image, draws: Draws, parameters: Parameters) -> Image:  # noqa: ARG001
     weights = disk(*parameters).astype(np.float64)
     return to_bytes(ndimage.correlate(image / 255.0, weights[..., None], mode="mirror"))
+
+
+def _defocus_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [disk(*parameters).astype(np.float64)]
 
 
 # Glass: pixels take the places of their neighbours. The reference's swap of two views of one array copies the second
@@ -67,10 +117,10 @@ def _draw_shifts(random: Any, height: int, width: int, parameters: Parameters) -
 
 def _origins(shifts: NDArray[Any], height: int, width: int, reach: int) -> NDArray[np.int64]:
     """Where each pixel of an image (H·W,) comes from after one pass; shifts (rows, columns, 2) are along x and y."""
-    source = np.arange(height * width).reshape(height, width)
+    source = np.arange(height * width)
+    inner = source.reshape(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     # The last pixel is drawn for first.
-    source[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] += (shifts @ (1, width))[::-1, ::-1]
-    source = source.reshape(-1)
+    inner += (shifts[..., 1] * width + shifts[..., 0])[::-1, ::-1]
     # A neighbour that was changed before shows what it had become: follow it to where that came from.
     origin = source.copy()
     moving = np.flatnonzero(source > np.arange(len(source)))
@@ -90,6 +140,11 @@ def _glass(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(smooth(pixels.reshape(image.shape) / 255.0, sigma))
 
 
+def _glass_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    sigma, reach, times = parameters
+    return [np.array([reach, times], np.float64), smooth_constants(sigma)]
+
+
 # Motion: half a Gaussian along a line, as ImageMagick 6 has it.
 
 
@@ -97,20 +152,23 @@ def _draw_angle(random: Any, height: int, width: int, parameters: Parameters) ->
     return {"angle": np.asarray(random.uniform(-45, 45))}
 
 
-def line(radius: float, sigma: float, degrees: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The weights (K,) of motion blur and the steps (K, 2), down and to the right, to the pixels that they are of."""
+def line_weights(radius: float, sigma: float) -> NDArray[np.float64]:
+    """The weights (K,) of the pixels along the line."""
     count = 2 * math.ceil(radius) + 1
-    weights = np.array(
-        [math.exp(-i * i / (2.0 * sigma * sigma)) / (math.sqrt(2 * math.pi) * sigma) for i in range(count)]
-    )
+    scale = math.sqrt(2 * math.pi) * sigma
+    weights = [math.exp(-i * i / (2.0 * sigma * sigma)) / scale for i in range(count)]
     total = 0.0
-    for weight in weights:
+    for weight in weights:  # one after another: `sum` may be more exact than ImageMagick
         total += weight
+    return np.array(weights) / total
+
+
+def line_steps(count: int, degrees: float) -> list[tuple[int, int]]:
+    """How far down and to the right of a pixel those along the line lie."""
     angle = math.radians(degrees)
     down, right = count * math.sin(angle), count * math.cos(angle)
     length = math.hypot(down, right)
-    steps = [[math.ceil(i * along / length - 0.5) for along in (down, right)] for i in range(count)]
-    return weights / total, np.array(steps)
+    return [(math.ceil(i * down / length - 0.5), math.ceil(i * right / length - 0.5)) for i in range(count)]
 
 
 def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
@@ -119,7 +177,8 @@ def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
     height, width = image.shape[:2]
     levels = image.astype(np.float64) * 257
     total = np.zeros_like(levels)
-    for weight, (down, right) in zip(*line(radius, sigma, degrees), strict=True):
+    weights = line_weights(radius, sigma)
+    for weight, (down, right) in zip(weights, line_steps(len(weights), degrees), strict=True):
         y = np.clip(np.arange(height) + down, 0, height - 1)
         x = np.clip(np.arange(width) + right, 0, width - 1)
         total += weight * levels[y[:, None], x]
@@ -128,7 +187,12 @@ def move(image: Image, radius: float, sigma: float, degrees: float) -> Image:
 
 
 def _motion(image: Image, draws: Draws, parameters: Parameters) -> Image:
-    return move(image, *parameters, float(draws["angle"]))
+    radius, sigma = parameters
+    return move(image, radius, sigma, float(draws["angle"]))
+
+
+def _motion_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
+    return [line_weights(*parameters)]
 
 
 # Zoom: the mean of the image and of enlarged ones.
@@ -144,6 +208,21 @@ def zoomed(image: NDArray[Any], factor: float) -> NDArray[Any]:
     return middle[top : top + height, left : left + width]
 
 
+@cache
+def zoom_sources(size: int, factor: float) -> NDArray[np.float64]:
+    """Of each of `size` rows (or columns) of `zoomed` the row it lies behind, and the weights of that and the next."""
+    kept = math.ceil(size / factor)
+    weights = ndimage.zoom(np.eye(kept), (factor, 1), order=1)
+    weights = weights[(len(weights) - size) // 2 :][:size]
+    first = np.minimum(np.argmax(weights > 0, axis=1), kept - 2)
+    rows = np.arange(size)
+    return np.stack([first + (size - kept) // 2, weights[rows, first], weights[rows, first + 1]], axis=1)
+
+
+def _zoom_constants(factors: Parameters, height: int, width: int) -> Constants:
+    return [np.stack([zoom_sources(size, float(factor)) for factor in factors]) for size in (height, width)]
+
+
 def _zoom(image: Image, draws: Draws, factors: Parameters) -> Image:  # noqa: ARG001
     unit = (image / 255.0).astype(np.float32)
     total = np.zeros_like(unit)
@@ -152,8 +231,8 @@ def _zoom(image: Image, draws: Draws, factors: Parameters) -> Image:  # noqa: AR
     return to_bytes((unit + total) / (len(factors) + 1))
 
 
-GAUSSIAN = Corruption("gaussian_blur", draw_nothing, _gaussian)
-DEFOCUS = Corruption("defocus_blur", draw_nothing, _defocus)
-GLASS = Corruption("glass_blur", _draw_shifts, _glass)
-MOTION = Corruption("motion_blur", _draw_angle, _motion)
-ZOOM = Corruption("zoom_blur", draw_nothing, _zoom)
+GAUSSIAN = Corruption("gaussian_blur", draw_nothing, _gaussian, _gaussian_constants, native=True)
+DEFOCUS = Corruption("defocus_blur", draw_nothing, _defocus, _defocus_constants, native=True)
+GLASS = Corruption("glass_blur", _draw_shifts, _glass, _glass_constants, native=True)
+MOTION = Corruption("motion_blur", _draw_angle, _motion, _motion_constants, native=True)
+ZOOM = Corruption("zoom_blur", draw_nothing, _zoom, _zoom_constants, native=True)

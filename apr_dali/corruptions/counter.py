@@ -48,7 +48,7 @@ class CounterRandom:
 
     def random(self, size: Size) -> NDArray[np.float64]:
         """Uniform in 0..1, neither 0 nor 1."""
-        return ((self.words(_count(size)) + 0.5) * _WORD).reshape(size)
+        return _uniform(self.words(_count(size))).reshape(size)
 
     def uniform(self, low: float, high: float, size: Size = ()) -> NDArray[np.float64]:
         """Uniform in low..high."""
@@ -62,10 +62,14 @@ class CounterRandom:
     def normal(self, loc: float = 0.0, scale: float = 1.0, size: Size = ()) -> NDArray[np.float64]:
         """Normal with mean `loc` and standard deviation `scale`, by Box and Muller."""
         count = _count(size)
-        u, v = ((self.words(count + count % 2) + 0.5) * _WORD).reshape(-1, 2).T
+        u, v = _uniform(self.words(count + count % 2)).reshape(-1, 2).T
         radius, angle = np.sqrt(-2 * np.log(u)), 2 * np.pi * v
         pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
         return loc + scale * pairs.reshape(-1)[:count].reshape(size)
+
+
+def _uniform(words: NDArray[np.uint32]) -> NDArray[np.float64]:
+    return (words.astype(np.float64) + 0.5) * _WORD
 
 
 def _count(size: Size) -> int:

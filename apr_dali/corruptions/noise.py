@@ -46,7 +46,7 @@ def _count_photons(image: Image, draws: Draws, photons: Parameters) -> Draws:
     if "state" in draws:
         random = np.random.RandomState()
         *key, position = draws["state"]
-        random.set_state(("MT19937", np.array(key), int(position)))
+        random.set_state(("MT19937", np.array(key), int(position), 0, 0.0))
         return {"photons": random.poisson(image / 255.0 * photons)}
     # The quantile: as many as there are probabilities of "at most k" below the uniform number.
     at_most = photons_at_most(photons)
@@ -88,6 +88,6 @@ def _impulse_constants(share: Parameters, height: int, width: int) -> Sequence[N
 
 
 GAUSSIAN = Corruption("gaussian_noise", _draw_normal, _add, native=True)
-SHOT = Corruption("shot_noise", _draw_shot, _shot, constants=_shot_constants, resolve=_count_photons)
-IMPULSE = Corruption("impulse_noise", _draw_impulses, _flip, constants=_impulse_constants)
-SPECKLE = Corruption("speckle_noise", _draw_normal, _add_times_level)
+SHOT = Corruption("shot_noise", _draw_shot, _shot, _shot_constants, _count_photons, native=True)
+IMPULSE = Corruption("impulse_noise", _draw_impulses, _flip, _impulse_constants, native=True)
+SPECKLE = Corruption("speckle_noise", _draw_normal, _add_times_level, native=True)

@@ -33,8 +33,8 @@ class Corruption:
     draw: (random, height, width, parameters) → the random choices for one image, in the reference's order. `random` is
         a `np.random.RandomState` (a `Generator` for impulse_noise) or a `CounterRandom`, whose methods have the same
         names. One call of `random` for each entry, in the order of the entries: the native operators count on it.
-    apply: (image, resolved draws, parameters) → image. uint8 (H, W, 3), 0..255, truncated to uint8 as the reference does.
-        Changes neither its image nor its draws.
+    apply: (image, resolved draws, parameters) → image. uint8 (H, W, 3), 0..255, truncated as by the
+        reference. Changes neither its image nor its draws.
     constants: (parameters, height, width) → float64 arrays that the native operator gets.
     resolve: (image, draws, parameters) → draws that do not depend on the image, where the reference draws from a
         distribution that does.

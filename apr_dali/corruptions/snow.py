@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.corruptions.blur import move, zoomed
+from apr_dali.corruptions.blur import line_weights, move, zoom_sources, zoomed
 from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
 
 
@@ -27,7 +28,7 @@ def flakes(draws: Draws, parameters: Parameters) -> NDArray[np.uint8]:
     return move(layer, radius, sigma, float(draws["angle"]))[..., 0]
 
 
-def gray(unit: NDArray[np.float32]) -> NDArray[np.float32]:
+def gray(unit: NDArray[Any]) -> NDArray[Any]:
     """The lightness (H, W, 1) of a float32 image as OpenCV has it."""
     red, green, blue = (unit[..., c : c + 1] for c in range(3))
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
@@ -41,4 +42,10 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(white + layer + np.rot90(layer, k=2))
 
 
-SNOW = Corruption("snow", _draw, _apply)
+def _constants(parameters: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:
+    location, scale, factor, threshold, radius, sigma, kept = parameters
+    numbers = np.array([location, scale, threshold, kept])
+    return [numbers, line_weights(radius, sigma), zoom_sources(height, factor), zoom_sources(width, factor)]
+
+
+SNOW = Corruption("snow", _draw, _apply, _constants, native=True)

@@ -15,14 +15,23 @@ struct Entry {
 };
 constexpr Entry kTable[] = {
     {"gaussian_noise", make_gaussian_noise},
+    {"shot_noise", make_shot_noise},
+    {"impulse_noise", make_impulse_noise},
+    {"defocus_blur", make_defocus_blur},
+    {"glass_blur", make_glass_blur},
+    {"motion_blur", make_motion_blur},
+    {"zoom_blur", make_zoom_blur},
+    {"snow", make_snow},
+    {"frost", make_frost},
+    {"fog", make_fog},
     {"brightness", make_brightness},
     {"contrast", make_contrast},
     {"elastic_transform", make_elastic},
-    {"fog", make_fog},
-    {"frost", make_frost},
     {"pixelate", make_pixelate},
-    {"saturate", make_saturate},
+    {"speckle_noise", make_speckle_noise},
+    {"gaussian_blur", make_gaussian_blur},
     {"spatter", make_spatter},
+    {"saturate", make_saturate},
 };
 
 }  // namespace
@@ -34,12 +43,19 @@ Made make_corruption(const std::string& name, Extent extent, const Constants& co
     throw std::invalid_argument("there is no native corruption named " + name);
 }
 
-const double* constants_at(const Constants& constants, std::size_t number, std::size_t count) {
-    if (number >= constants.size() || constants[number].size != count) {
-        throw std::invalid_argument("constants " + std::to_string(number) + " must be " + std::to_string(count) +
-                                    " numbers");
+void expect(bool holds, const char* otherwise) {
+    if (!holds) throw std::invalid_argument(otherwise);
+}
+
+Numbers numbers_at(const Constants& constants, std::size_t number, std::size_t least, std::size_t most) {
+    if (number >= constants.size() || constants[number].size < least || constants[number].size > most) {
+        throw std::invalid_argument("constants " + std::to_string(number) + " must be " + std::to_string(least) +
+                                    " to " + std::to_string(most) + " numbers");
     }
-    return constants[number].data;
+    return constants[number];
+}
+const double* constants_at(const Constants& constants, std::size_t number, std::size_t count) {
+    return numbers_at(constants, number, count, count).data;
 }
 
 void corrupt(const Corruption& corruption, const CorruptTask& task) {

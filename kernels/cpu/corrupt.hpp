@@ -52,7 +52,11 @@ struct CorruptTask {
 };
 void corrupt(const Corruption& corruption, const CorruptTask& task);
 
-// Throws unless constants number `number` are there, `count` of them.
+// Throws std::invalid_argument.
+void expect(bool holds, const char* otherwise);
+
+// Constants number `number`; throws unless they are there, `least` to `most` of them, or `count`.
+Numbers numbers_at(const std::vector<Numbers>& constants, std::size_t number, std::size_t least, std::size_t most);
 const double* constants_at(const std::vector<Numbers>& constants, std::size_t number, std::size_t count);
 
 }  // namespace apr

@@ -161,8 +161,37 @@ void Draws::normal(int field, std::size_t first, std::size_t count, double* out,
     });
 }
 
+void Draws::choice(int field, std::size_t first, std::size_t count, std::uint8_t* out, double share) const {
+    if (const double* from = given(field)) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = from[first + i] != 0 ? 255 : 0;
+        return;
+    }
+    const double last = std::floor(share / kWord - 0.5);
+    if (last < 0) {
+        std::fill_n(out, count, std::uint8_t{0});
+        return;
+    }
+    const std::uint32_t most = static_cast<std::uint32_t>(std::min(last, 0x1p32 - 1));
+    drawn(field, first, count, out, [=](const std::uint32_t* words, std::size_t n, std::uint8_t* to) {
+        for (std::size_t i = 0; i < n; ++i) to[i] = words[i] <= most ? 255 : 0;
+    });
+}
+
+void Draws::words(int field, std::size_t first, std::size_t count, std::uint32_t* out) const {
+    drawn(field, first, count, out, [](const std::uint32_t* words, std::size_t n, std::uint32_t* to) {
+        std::copy_n(words, n, to);
+    });
+}
+
 void Draws::integer(int field, std::size_t first, std::size_t count, std::int32_t* out, int low, int range) const {
-    if (copied(field, first, count, out)) return;
+    if (const double* from = given(field)) {
+        // They become addresses: what is not in the range is put into it.
+        for (std::size_t i = 0; i < count; ++i) {
+            const double above = std::min<double>(range - 1, from[first + i] - low);
+            out[i] = low + (above > 0 ? static_cast<std::int32_t>(above) : 0);
+        }
+        return;
+    }
     drawn(field, first, count, out, [=](const std::uint32_t* words, std::size_t n, std::int32_t* to) {
         const std::uint64_t choices = static_cast<std::uint64_t>(range);
         for (std::size_t i = 0; i < n; ++i) to[i] = low + static_cast<std::int32_t>(words[i] * choices >> 32);

@@ -28,6 +28,10 @@ class Draws {
     void uniform(int field, std::size_t first, std::size_t count, double* out, double low, double high) const;
     void normal(int field, std::size_t first, std::size_t count, float* out, float scale) const;
     void normal(int field, std::size_t first, std::size_t count, double* out, double location, double scale) const;
+    // 255 where a uniform number is `share` at most, else 0; where it is given, it is 1 or 0.
+    void choice(int field, std::size_t first, std::size_t count, std::uint8_t* out, double share) const;
+    // The words themselves; they are never given.
+    void words(int field, std::size_t first, std::size_t count, std::uint32_t* out) const;
     // Whole numbers in low..low + range - 1.
     void integer(int field, std::size_t first, std::size_t count, std::int32_t* out, int low, int range) const;
 
