@@ -9,20 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
-
-Constants: TypeAlias = Sequence[NDArray[np.float64]]
-
-
-def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
-    """The draws of a corruption that leaves nothing to chance."""
-    return {}
+from apr_dali.corruptions.gaussian import half
+from apr_dali.corruptions.record import Constants, Corruption, Draws, Image, Parameters, draw_nothing, to_bytes
 
 
 def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
@@ -32,9 +26,7 @@ def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 def smooth_constants(sigma: float) -> NDArray[np.float64]:
     """The weights of `smooth` from the middle one on, (R + 1,)."""
-    reach = int(4.0 * sigma + 0.5)
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-reach, reach + 1) ** 2)
-    return (weights / weights.sum())[reach:]
+    return half(sigma, 4.0)
 
 
 def _gaussian_constants(sigma: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, draw_nothing, to_bytes
 
 _SATURATION, _VALUE = 1, 2
-
-
-def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
-    """For a corruption without random choices."""
-    return {}
 
 
 def _in_hsv(image: Image, channel: int, factor: float, added: float) -> Image:

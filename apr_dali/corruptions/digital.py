@@ -7,8 +7,7 @@ import io
 import numpy as np
 from PIL import Image as PillowImage
 
-from apr_dali.corruptions.color import draw_nothing
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters
+from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, draw_nothing
 
 
 def _pixelate(image: Image, draws: Draws, scale: Parameters) -> Image:  # noqa: ARG001

@@ -13,9 +13,16 @@ Image: TypeAlias = NDArray[np.uint8]
 Draws: TypeAlias = Mapping[str, NDArray[Any]]
 Parameters: TypeAlias = Any
 """The severity's entry in parameters.py: a number or a tuple of numbers."""
+Constants: TypeAlias = Sequence[NDArray[np.float64]]
+"""What a native operator needs to know."""
 
 
-def numbers(parameters: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:  # noqa: ARG001
+def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
+    """The draws of a corruption that leaves nothing to chance."""
+    return {}
+
+
+def numbers(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     """The constants of a native operator that needs the severity's numbers and nothing else."""
     return [np.atleast_1d(np.asarray(parameters, np.float64))]
 
@@ -44,7 +51,7 @@ class Corruption:
     name: str
     draw: Callable[[Any, int, int, Parameters], dict[str, NDArray[Any]]]
     apply: Callable[[Image, Draws, Parameters], Image]
-    constants: Callable[[Parameters, int, int], Sequence[NDArray[np.float64]]] = numbers
+    constants: Callable[[Parameters, int, int], Constants] = numbers
     resolve: Callable[[Image, Draws, Parameters], Draws] = as_drawn
     native: bool = False
 
