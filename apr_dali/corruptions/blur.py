@@ -15,22 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from apr_dali.corruptions.gaussian import half
-from apr_dali.corruptions.record import Constants, Corruption, Draws, Image, Parameters, draw_nothing, to_bytes
+from apr_dali.corruptions import gaussian
+from apr_dali.corruptions.record import (
+    Constants,
+    Corruption,
+    Draws,
+    Image,
+    Parameters,
+    draw_nothing,
+    fused_sum,
+    to_bytes,
+)
+
+_CUT = 4.0
+"""Standard deviations after which scikit-image cuts a Gaussian."""
 
 
 def smooth(unit: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     """A Gaussian of 4 sigma each way over rows and columns (H, W, C), the border repeated."""
-    return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=4.0)
-
-
-def smooth_constants(sigma: float) -> NDArray[np.float64]:
-    """The weights of `smooth` from the middle one on, (R + 1,)."""
-    return half(sigma, 4.0)
+    return ndimage.gaussian_filter(unit, (sigma, sigma, 0), mode="nearest", truncate=_CUT)
 
 
 def _gaussian_constants(sigma: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
-    return [smooth_constants(sigma)]
+    return [gaussian.half(sigma, _CUT)]
 
 
 def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: ARG001
@@ -38,15 +45,6 @@ def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: 
 
 
 # Defocus: a disk whose edge is softened.
-
-
-def _fused(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
-    """Σ values · weight in float32, product and sum rounded together from the second on."""
-    (values, weight), *rest = terms
-    total = values * weight
-    for values, weight in rest:
-        total = (values.astype(np.float64) * np.float64(weight) + total).astype(np.float32)
-    return total
 
 
 def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
@@ -78,11 +76,11 @@ def disk(radius: float, softness: float) -> NDArray[np.float32]:
     gauss = np.exp(-(np.arange(-size, size + 1) ** 2) / (2 * softness**2))
     weights = (gauss / gauss.sum()).astype(np.float32)[size:]
     taps = _taps(np.ascontiguousarray(hard.T), weights)
-    soft = _fused(taps if size == 2 else taps[::-1]).T
+    soft = fused_sum(taps if size == 2 else taps[::-1]).T
     taps = _taps(soft, weights)
     # What does not fill a vector of 16 is summed without fusing.
     whole = len(hard) // 16 * 16
-    return np.hstack([_fused(taps)[:, :whole], _rounded(taps)[:, whole:]])
+    return np.hstack([fused_sum(taps)[:, :whole], _rounded(taps)[:, whole:]])
 
 
 def _defocus(image: Image, draws: Draws, parameters: Parameters) -> Image:  # noqa: ARG001
@@ -134,7 +132,7 @@ def _glass(image: Image, draws: Draws, parameters: Parameters) -> Image:
 
 def _glass_constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     sigma, reach, times = parameters
-    return [np.array([reach, times], np.float64), smooth_constants(sigma)]
+    return [np.array([reach, times], np.float64), gaussian.half(sigma, _CUT)]
 
 
 # Motion: half a Gaussian along a line, as ImageMagick 6 has it.

@@ -59,3 +59,12 @@ class Corruption:
 def to_bytes(unit: NDArray[np.floating]) -> Image:
     """A floating image in 0..1 as uint8: clipped, times 255 in its own precision, truncated."""
     return (np.clip(unit, 0, 1) * 255).astype(np.uint8)
+
+
+def fused_sum(terms: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.float32]:
+    """Σ values · weight in float32 as OpenCV's vectors have it: from the second on product and sum rounded together."""
+    (values, weight), *rest = terms
+    total = values * np.float32(weight)
+    for values, weight in rest:
+        total = (values.astype(np.float64) * np.float64(np.float32(weight)) + total).astype(np.float32)
+    return total

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.corruptions.blur import line_weights, move, zoom_sources, zoomed
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, fused_sum, to_bytes
 
 
 def _draw(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:
@@ -31,7 +31,7 @@ def flakes(draws: Draws, parameters: Parameters) -> NDArray[np.uint8]:
 def gray(unit: NDArray[Any]) -> NDArray[Any]:
     """The lightness (H, W, 1) of a float32 image as OpenCV has it."""
     red, green, blue = (unit[..., c : c + 1] for c in range(3))
-    return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
+    return fused_sum([(green, 0.587), (red, 0.299), (blue, 0.114)])
 
 
 def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:

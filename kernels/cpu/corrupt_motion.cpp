@@ -156,6 +156,13 @@ class Snow final : public Corruption {
         draws.normal(0, first + skipped, right - skipped, to + skipped, weather_.location, weather_.deviation);
     }
 
+    // Product and sum are rounded together, as OpenCV has it; float64 holds a product of float32 exactly.
+    APR_INLINE static float gray(const float* unit) {
+        const float green = unit[1] * 0.587f;
+        const float yellow = static_cast<float>(static_cast<double>(unit[0]) * 0.299f + green);
+        return static_cast<float>(static_cast<double>(unit[2]) * 0.114f + yellow);
+    }
+
     // The flakes and the same turned by half, on an image that is whitened.
     void cover(const std::uint8_t* in, const std::uint8_t* flakes, std::uint8_t* out) const {
         const float kept = static_cast<float>(weather_.kept), rest = static_cast<float>(1 - weather_.kept);
@@ -163,7 +170,7 @@ class Snow final : public Corruption {
         for (std::size_t i = 0; i < count; ++i) {
             float unit[3];
             for (int c = 0; c < 3; ++c) unit[c] = static_cast<float>(in[3 * i + c]) / 255.0f;
-            const float light = (unit[0] * 0.299f + unit[1] * 0.587f + unit[2] * 0.114f) * 1.5f + 0.5f;
+            const float light = gray(unit) * 1.5f + 0.5f;
             const double one = flakes[i] / 255.0, other = flakes[count - 1 - i] / 255.0;
             for (int c = 0; c < 3; ++c) {
                 const float white = kept * unit[c] + rest * std::max(unit[c], light);

@@ -1,9 +1,9 @@
-"""What the reference makes of photographs under the corruptions of weather, color and compression.
+"""What the reference makes of photographs.
 
 reference_cells.npz holds, for each cell of KINDS × NAMES × severities, the SHA-256 of the whole result and a piece of
 it. Made by running hendrycks/robustness (make_imagenet_c.py, make_cifar_c.py, make_tinyimagenet_c.py), truncated to
-uint8 as it saves, with NumPy 2.4, SciPy 1.17, scikit-image 0.26, OpenCV 5.0 and Pillow 13; changed only in what newer
-libraries ask for, and in the side length where it is written into the code.
+uint8 as it saves, with NumPy 2.4, SciPy 1.17, scikit-image 0.26, OpenCV 5.0, Pillow 13 and ImageMagick 6.9.11; changed
+only in what newer libraries ask for, and in the side length where it is written into the code.
 """
 
 from __future__ import annotations
@@ -18,17 +18,6 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_image
 
-NAMES = (
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-    "spatter",
-    "saturate",
-)
 KINDS = {
     "chelsea": ("imagenet", 224),
     "china": ("imagenet", 224),
@@ -56,7 +45,7 @@ def photograph(name: str, side: int) -> np.ndarray:
 
 
 def seed_of(image: str, name: str, severity: int) -> int:
-    """Of NumPy's legacy generator, before the cell was made."""
+    """Of NumPy's legacy generator, before the cell was made; of `default_rng` for impulse_noise."""
     return zlib.crc32(f"{image}/{name}/{severity}".encode())
 
 

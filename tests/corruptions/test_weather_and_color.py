@@ -2,12 +2,22 @@
 
 import numpy as np
 import pytest
-from reference_cells import NAMES
 
 import apr_dali
 from apr_dali.corruptions import fog, frost
 from apr_dali.errors import InputError
 
+NAMES = (
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+    "spatter",
+    "saturate",
+)
 SIZES = [(32, 32), (33, 65), (201, 147)]
 
 
