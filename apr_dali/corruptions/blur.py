@@ -9,17 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from apr_dali.corruptions import gaussian
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, draw_nothing, fused_sum, to_bytes
-
-Constants: TypeAlias = Sequence[NDArray[np.float64]]
-
+from apr_dali.corruptions.record import (
+    Constants,
+    Corruption,
+    Draws,
+    Image,
+    Parameters,
+    draw_nothing,
+    fused_sum,
+    to_bytes,
+)
 
 _CUT = 4.0
 """Standard deviations after which scikit-image cuts a Gaussian."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from apr_dali.corruptions.affine import through_points, warp
 from apr_dali.corruptions.gaussian import half
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+from apr_dali.corruptions.record import Constants, Corruption, Draws, Image, Parameters, to_bytes
 
 _CUT = 3  # standard deviations at which the Gaussian ends
 
@@ -53,7 +53,7 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(np.stack(channels, axis=-1))
 
 
-def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:  # noqa: ARG001
+def _constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     length, sigma, reach = parameters
     return [np.array([length, reach], np.float64), half(sigma, _CUT)]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters
+from apr_dali.corruptions.record import Constants, Corruption, Draws, Image, Parameters
 from apr_dali.corruptions.resize import bilinear
 from apr_dali.errors import InputError, install_command
 
@@ -83,7 +83,7 @@ def _packed(scale: float, height: int, width: int) -> list[NDArray[np.float64]]:
     return out
 
 
-def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:
+def _constants(parameters: Parameters, height: int, width: int) -> Constants:
     of_image, of_frost, scale = parameters
     return [np.array([of_image, of_frost], np.float64), *_packed(scale, height, width)]
 

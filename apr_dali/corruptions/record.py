@@ -13,6 +13,8 @@ Image: TypeAlias = NDArray[np.uint8]
 Draws: TypeAlias = Mapping[str, NDArray[Any]]
 Parameters: TypeAlias = Any
 """The severity's entry in parameters.py: a number or a tuple of numbers."""
+Constants: TypeAlias = Sequence[NDArray[np.float64]]
+"""What a native operator needs to know."""
 
 
 def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -> dict[str, NDArray[Any]]:  # noqa: ARG001
@@ -20,7 +22,7 @@ def draw_nothing(random: Any, height: int, width: int, parameters: Parameters) -
     return {}
 
 
-def numbers(parameters: Parameters, height: int, width: int) -> Sequence[NDArray[np.float64]]:  # noqa: ARG001
+def numbers(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     """The constants of a native operator that needs the severity's numbers and nothing else."""
     return [np.atleast_1d(np.asarray(parameters, np.float64))]
 
@@ -51,7 +53,7 @@ class Corruption:
     name: str
     draw: Callable[[Any, int, int, Parameters], dict[str, NDArray[Any]]]
     apply: Callable[[Image, Draws, Parameters], Image]
-    constants: Callable[[Parameters, int, int], Sequence[NDArray[np.float64]]] = numbers
+    constants: Callable[[Parameters, int, int], Constants] = numbers
     resolve: Callable[[Image, Draws, Parameters], Draws] = as_drawn
     native: bool = False
     library: bool = False

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from apr_dali.corruptions.edges import canny, distance, equalized, mean_of_nine, shifted, sum_of_nine
 from apr_dali.corruptions.gaussian import half
-from apr_dali.corruptions.record import Corruption, Draws, Image, Parameters, to_bytes
+from apr_dali.corruptions.record import Constants, Corruption, Draws, Image, Parameters, to_bytes
 
 _WATER = np.array([175, 238, 238]) / 255
 _MUD = np.array([63, 42, 20]) / 255
@@ -59,7 +59,7 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return to_bytes(light + water[..., None] * _WATER.astype(np.float32))
 
 
-def _constants(parameters: Parameters, height: int, width: int) -> list[NDArray[np.float64]]:  # noqa: ARG001
+def _constants(parameters: Parameters, height: int, width: int) -> Constants:  # noqa: ARG001
     location, scale, sigma, threshold, strength, muddy = parameters
     mud = half(strength, _CUT) if muddy else np.empty(0)
     return [np.array([location, scale, threshold, strength]), half(sigma, _CUT), mud]
