@@ -20,9 +20,9 @@ DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --e
 DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/demo/digits
 
 # What the API reference is made of: the names that people import.
-API = $(addprefix apr_dali.,backend draws config errors spectral transforms pipelines.loader pipelines.cifar_loader pipelines.operators \
-	data.folders data.tars data.sample training.loop models.registry integrations.timm integrations.lightning \
-	eval.clean eval.corruption eval.ood eval.calibration eval.adversarial)
+API = $(addprefix apr_dali.,functional draws recipes errors spectral transforms pipelines.loader pipelines.cifar_loader pipelines.operators \
+	data.folders data.tars data.sample training.engine training.options models.registry integrations.timm integrations.lightning \
+	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
 
 .PHONY: demo test lint bench soak docs gpu-check sanitize clean
 
@@ -51,7 +51,7 @@ demo: $(INSTALLED)
 	@echo "== 1 of 2: that it runs: 12 epochs on it, with APR-SP (about a minute on two cores)"
 	$(BIN)/torchrun --standalone train_imagenet.py $(DEMO)
 	@echo "== 2 of 2: what APR buys: digits, without APR and with APR-SP, clean and corrupted (about two minutes)"
-	$(BIN)/python benchmarks/digits_robustness.py $(DIGITS)
+	$(BIN)/python experiments/digits_robustness.py $(DIGITS)
 
 test: $(TESTING)
 	@echo "== the test suite (about a quarter of an hour on two cores)"

@@ -15,11 +15,13 @@ from setuptools.command.build_ext import build_ext
 
 # The parts that lie at the root, by their place there: an archive may have lost the links inside the package.
 ROOMS = {f"apr_dali.{name}": name for name in ("eval", "kernels", "pipelines")}
-PACKAGES = {*find_packages(include=["apr_dali*"]), *ROOMS}
+PACKAGES = {*find_packages(include=["apr_dali*"])}
+for room in ROOMS.values():
+    PACKAGES |= {f"apr_dali.{room}", *(f"apr_dali.{room}.{name}" for name in find_packages(room))}
 
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
-COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "plan", "threads")]
+COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "capsules", "jpeg_header", "plan", "threads")]
 FLAGS = [
     "-std=c++20",
     "-O3",
@@ -40,9 +42,9 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 
 def extension(level: str) -> Extension:
-    """The module apr_dali.kernels._native_<level>."""
+    """The module apr_dali.kernels.cpu._native_<level>."""
     return Extension(
-        f"apr_dali.kernels._native_{level}",
+        f"apr_dali.kernels.cpu._native_{level}",
         # The largest first: the others fill the time beside it.
         sources=sorted(map(str, SOURCES.glob("*.cpp")), key=os.path.getsize, reverse=True),
         depends=sorted(map(str, SOURCES.glob("*.hpp"))),
@@ -94,7 +96,7 @@ setup(
     packages=sorted(PACKAGES),
     package_dir=ROOMS,
     # The GPU's kernels are compiled where they run; those of the CPU are compiled in a wheel.
-    package_data={"apr_dali.kernels": ["cuda/*"]},
+    package_data={"apr_dali.kernels.cuda": ["*.cu", "*.cuh"]},
     include_package_data=False,
     ext_modules=[extension(level) for level in LEVELS],
     cmdclass={"build_ext": ParallelBuild},

@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 
-from apr_dali.config import CIFAR, CIFAR_ADVERSARIAL, CIFAR_RECIPES, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, download, load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
@@ -33,19 +32,20 @@ from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint, folder, methods, pictures, torch_threads
-from apr_dali.training.adversarial import Ball
-from apr_dali.training.command import run
-from apr_dali.training.decoration import decoration
-from apr_dali.training.distributed import Group, on_main, start
-from apr_dali.training.interrupts import Interrupts
-from apr_dali.training.loop import Trainer
-from apr_dali.training.options import parse
-from apr_dali.training.overfitting import Watch
-from apr_dali.training.records import Records
-from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights, validate
+from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL, AprRecipe
+from apr_dali.runtime import checkpoint, torch_threads
+from apr_dali.runtime.decoration import decoration
+from apr_dali.runtime.distributed import Group, on_main, start
+from apr_dali.runtime.exit_status import run
+from apr_dali.runtime.interrupts import Interrupts
+from apr_dali.runtime.precision import LOADER_TYPES
+from apr_dali.training import losses, plots, run_dir
+from apr_dali.training.adversarial import Ball, CatastrophicOverfitting
+from apr_dali.training.command_line import parse
+from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, start_from_weights, validate
+from apr_dali.training.logger import Logger
+from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
 
-_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # images in samples.png
 
 
@@ -64,7 +64,7 @@ def main() -> None:
 def train(options: CifarOptions, group: Group) -> None:
     """The whole run. What can be wrong is looked at first, before the run folder is made."""
     name = architecture(options)
-    output, source = on_main(group, lambda: folder.choose(options, name))
+    output, source = on_main(group, lambda: run_dir.choose(options, name))
     trained, validated = open_parts(options, group)
     state = checkpoint.load(source, name, trained.classes) if source else None
     trainer = new_trainer(options, group, trained, fresh=state is None)
@@ -72,16 +72,16 @@ def train(options: CifarOptions, group: Group) -> None:
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
 
-    with loader, val_loader, folder.occupied(output, options, group, source):
-        records = Records(output, group.main, options.epochs, trainer.position)
+    with loader, val_loader, run_dir.occupied(output, options, group, source):
+        logger = Logger(output, group.main, options.epochs, trainer.position)
         if group.main:
-            with decoration(f"drawing {pictures.SAMPLES}"):
+            with decoration(f"drawing {plots.SAMPLES}"):
                 draw_samples(output, trained, options)
             counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
             print(f"{name}: {counts}, in {output}")
-        watch = overfitting_watch(trainer, validated, output, records)
-        with records, Interrupts(announce=group.main) as interrupts:
-            result = run_epochs(trainer, loader, val_loader, output, records, interrupts, watch)
+        watch = catastrophic_overfitting(trainer, validated, output, logger)
+        with logger, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, watch)
             if watch is not None and watch.stopped:
                 result = validate(trainer, val_loader, output, interrupts)
     if group.main:
@@ -89,7 +89,9 @@ def train(options: CifarOptions, group: Group) -> None:
         print(f"{trainer.images_per_second:.0f} training images/s")
 
 
-def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, records: Records) -> Watch | None:
+def catastrophic_overfitting(
+    trainer: Trainer, validated: ArraySet, output: Path, logger: Logger
+) -> CatastrophicOverfitting | None:
     """In adversarial training, what looks at the accuracy under attack after each epoch, on a batch of validation."""
     options = trainer.options
     assert isinstance(options, CifarOptions)
@@ -101,7 +103,8 @@ def overfitting_watch(trainer: Trainer, validated: ArraySet, output: Path, recor
     part = ArraySet(validated.images[:count], validated.labels[:count], validated.classes)
     with CifarLoader(part, count, train=False, recipe=used, threads=1) as loader:
         images, targets = next(iter(loader))
-    return Watch(trainer, images, targets, ball, output, records, stop=options.on_overfitting == "stop")
+    stop = options.on_overfitting == "stop"
+    return CatastrophicOverfitting(trainer, images, targets, ball, output, logger, stop)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
@@ -159,10 +162,10 @@ def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: b
             raise InputError(f"--phase-weight needs one of the CIFAR networks, such as wrn-40-2, got {options.model}")
         model = TwoHeads(model, options.phase_weight)
     model = behind(model, options.spectrum, options.radii, recipe(options))
-    objective = methods.objective(options, model, classes, recipe(options), group.device)
+    objective = losses.objective(options, model, classes, recipe(options), group.device)
     trainer = Trainer(model, options, group, architecture(options), objective)
     if options.low_filters is not None:
-        keep_proportion(trainer.model, trainer.optimiser, options.low_filters)
+        keep_proportion(trainer.model, trainer.optimizer, options.low_filters)
     return trainer
 
 
@@ -202,7 +205,7 @@ def common(options: CifarOptions, group: Group) -> dict[str, Any]:
         "device": "gpu" if group.device.type == "cuda" else "cpu",
         "device_id": group.device.index or 0,
         "shard": (group.rank, group.world),
-        "dtype": _LOADER_TYPES[options.amp],
+        "dtype": LOADER_TYPES[options.amp],
         "memory_format": options.memory_format,
         "threads": options.threads or None,
         "recipe": recipe(options),
@@ -215,7 +218,7 @@ def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None
     chosen = [n * len(trained) // _SHOWN for n in range(_SHOWN)]
     names = [trained.classes[trained.labels[n]] for n in chosen]
     shown = gray_levels(trained.images[chosen]) if options.in_chans == 1 else trained.images[chosen]
-    pictures.draw_samples(output / pictures.SAMPLES, shown, names, options, recipe(options))
+    plots.draw_samples(output / plots.SAMPLES, shown, names, options, recipe(options))
 
 
 # ---- validation alone ------------------------------------------------------------------------------------------------

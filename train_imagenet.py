@@ -23,22 +23,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from apr_dali.config import IMAGENET, AprRecipe, ImageNetOptions
 from apr_dali.eval.clean import evaluate
 from apr_dali.models import canonical_name, check_input, create_model, name_of_channels
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import checkpoint, folder, images, pictures, torch_threads
-from apr_dali.training.command import run
-from apr_dali.training.decoration import decoration
-from apr_dali.training.distributed import Group, on_main, start
-from apr_dali.training.interrupts import Interrupts
-from apr_dali.training.loop import Trainer
-from apr_dali.training.options import parse
-from apr_dali.training.records import Records
-from apr_dali.training.run import check_batch, restore, run_epochs, start_from_weights
+from apr_dali.recipes import IMAGENET, AprRecipe
+from apr_dali.runtime import checkpoint, torch_threads
+from apr_dali.runtime.decoration import decoration
+from apr_dali.runtime.distributed import Group, on_main, start
+from apr_dali.runtime.exit_status import run
+from apr_dali.runtime.interrupts import Interrupts
+from apr_dali.runtime.precision import LOADER_TYPES
+from apr_dali.training import datasets, plots, run_dir
+from apr_dali.training.command_line import parse
+from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, start_from_weights
+from apr_dali.training.logger import Logger
+from apr_dali.training.options import ImageNetOptions
 
-_LOADER_TYPES = {"none": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _SHOWN = 6  # photographs in samples.png
 
 
@@ -57,8 +58,8 @@ def main() -> None:
 def train(options: ImageNetOptions, group: Group) -> None:
     """The whole run. What can be wrong is looked at first, before the run folder is made."""
     name = architecture(options)
-    output, source = on_main(group, lambda: folder.choose(options, name))
-    trained, validated = images.open_parts(options, group)
+    output, source = on_main(group, lambda: run_dir.choose(options, name))
+    trained, validated = datasets.open_parts(options, group)
     assert trained is not None
     state = checkpoint.load(source, name, trained.classes) if source else None
     model = new_model(options, len(trained.classes))
@@ -69,17 +70,17 @@ def train(options: ImageNetOptions, group: Group) -> None:
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
-    images.check([trained, validated], options, group)
+    datasets.check([trained, validated], options, group)
 
-    with loader, val_loader, folder.occupied(output, options, group, source):
-        records = Records(output, group.main, options.epochs, trainer.position)
+    with loader, val_loader, run_dir.occupied(output, options, group, source):
+        logger = Logger(output, group.main, options.epochs, trainer.position)
         if group.main:
-            with decoration(f"drawing {pictures.SAMPLES}"):
+            with decoration(f"drawing {plots.SAMPLES}"):
                 draw_samples(output, trained, options)
             counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
             print(f"{name}: {counts}, in {output}")
-        with records, Interrupts(announce=group.main) as interrupts:
-            result = run_epochs(trainer, loader, val_loader, output, records, interrupts)
+        with logger, Interrupts(announce=group.main) as interrupts:
+            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts)
     tell_left_out(group, loader, val_loader)
     if group.main:
         print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
@@ -107,7 +108,7 @@ def recipe(options: ImageNetOptions) -> AprRecipe:
     return replace(IMAGENET, overflow=options.overflow, axes=options.axes, pair_probability=options.pair_probability)
 
 
-def train_loader(options: ImageNetOptions, group: Group, part: images.Images, seed: int) -> ImageNetLoader:
+def train_loader(options: ImageNetOptions, group: Group, part: datasets.Images, seed: int) -> ImageNetLoader:
     """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
     return ImageNetLoader(
         part,
@@ -123,7 +124,7 @@ def train_loader(options: ImageNetOptions, group: Group, part: images.Images, se
     )
 
 
-def validation_loader(options: ImageNetOptions, group: Group, part: images.Images) -> ImageNetLoader:
+def validation_loader(options: ImageNetOptions, group: Group, part: datasets.Images) -> ImageNetLoader:
     """Every validation image once, in any number of processes."""
     return ImageNetLoader(part, train=False, **common(options, group))
 
@@ -135,7 +136,7 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
         "device": "gpu" if group.device.type == "cuda" else "cpu",
         "device_id": group.device.index or 0,
         "shard": (group.rank, group.world),
-        "dtype": _LOADER_TYPES[options.amp],
+        "dtype": LOADER_TYPES[options.amp],
         "memory_format": options.memory_format,
         "image_size": options.image_size,
         "threads": options.threads or None,
@@ -147,18 +148,18 @@ def common(options: ImageNetOptions, group: Group) -> dict[str, Any]:
 
 def tell_left_out(group: Group, *loaders: ImageNetLoader) -> None:
     """Say how many images no process could decode, if any."""
-    count = images.left_out(group, [path for loader in loaders for path in loader.skipped])
+    count = datasets.left_out(group, [path for loader in loaders for path in loader.skipped])
     if count and group.main:
         print(f"{count} images were left out because they cannot be decoded")
 
 
-def draw_samples(output: Path, part: images.Images, options: ImageNetOptions) -> None:
+def draw_samples(output: Path, part: datasets.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
-    chosen = images.some_images(part, _SHOWN)
-    crops = np.stack([pictures.centre_crop(image, options.image_size) for image, _ in chosen])
+    chosen = datasets.some_images(part, _SHOWN)
+    crops = np.stack([plots.centre_crop(image, options.image_size) for image, _ in chosen])
     if options.in_chans == 1:
         crops = gray_levels(crops)
-    pictures.draw_samples(output / pictures.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
+    plots.draw_samples(output / plots.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
 
 
 # ---- validation alone ------------------------------------------------------------------------------------------------
@@ -168,8 +169,8 @@ def evaluate_only(options: ImageNetOptions, group: Group) -> None:
     """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
     state = checkpoint.load(Path(options.eval_only), architecture(options))
     classes = tuple(state["classes"])
-    _, validated = images.open_parts(options, group, classes)
-    images.check([validated], options, group)
+    _, validated = datasets.open_parts(options, group, classes)
+    datasets.check([validated], options, group)
     model = new_model(options, len(classes))
     torch_threads.choose(model, options.image_size, options.in_chans, group.device)
     trainer = Trainer(model, options, group, state["architecture"])

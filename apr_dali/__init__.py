@@ -17,12 +17,12 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
     __path__.append(os.path.dirname(_HERE))
 
 if TYPE_CHECKING:
-    from apr_dali.backend import pair as pair
-    from apr_dali.backend import recombine as recombine
-    from apr_dali.backend import single as single
     from apr_dali.corruptions import CorruptionDraws as CorruptionDraws
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
+    from apr_dali.functional import pair as pair
+    from apr_dali.functional import recombine as recombine
+    from apr_dali.functional import single as single
     from apr_dali.kernels.corruptions import corrupt as corrupt
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
@@ -34,9 +34,9 @@ _HOME = {
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",
     "corrupt": "apr_dali.kernels.corruptions",
-    "pair": "apr_dali.backend",
-    "recombine": "apr_dali.backend",
-    "single": "apr_dali.backend",
+    "pair": "apr_dali.functional",
+    "recombine": "apr_dali.functional",
+    "single": "apr_dali.functional",
 }
 __all__ = [
     "CorruptionDraws",

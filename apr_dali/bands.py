@@ -31,7 +31,7 @@ OUTSIDE = (0, 1)
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class BandFilter:
     """Which band of the amplitude and of the phase is kept, each one of BANDS.
 
     radii: low holds the frequencies up to the first, band those up to the second, high the rest; in cycles a pixel,
@@ -57,7 +57,7 @@ class Spectrum:
             raise InputError("outside=1 changes nothing with phase=full: no phase is outside")
 
     @classmethod
-    def parse(cls, text: str, radii: tuple[float, ...] = RADII) -> Spectrum:
+    def parse(cls, text: str, radii: tuple[float, ...] = RADII) -> BandFilter:
         """From `amplitude=BAND,phase=BAND,outside=0|1`, in any order, or some of it. InputError otherwise."""
         given: dict[str, Any] = {}
         for part in text.split(","):
@@ -96,7 +96,7 @@ def band_pass(images: ArrayLike, band: str, radii: tuple[float, ...] = RADII) ->
     return np.fft.ifft2(np.fft.fft2(x) * kept).real
 
 
-def banded(images: ArrayLike, spectrum: Spectrum) -> NDArray[np.float64]:
+def banded(images: ArrayLike, spectrum: BandFilter) -> NDArray[np.float64]:
     """x̃ of images (..., C, H, W) in 0..1: real, of the same shape, not clipped."""
     x = np.asarray(images, np.float64)
     radius = radius_of(*x.shape[-2:])

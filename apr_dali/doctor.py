@@ -22,9 +22,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from apr_dali import __version__, cpus
-from apr_dali.backend import BACKENDS, Availability, availability
+from apr_dali import __version__
 from apr_dali.errors import install_command
+from apr_dali.kernels.dispatch import BACKENDS, Availability, availability
+from apr_dali.runtime import cpus
 
 _MODULES = {
     "torch": "torch",

@@ -195,3 +195,7 @@ def check_partner(partner: NDArray[np.integer], batch: int) -> None:
     bad = np.flatnonzero((partner < 0) | (partner >= batch))
     if len(bad):
         raise ValueError(f"partner must be in 0..{batch - 1}, got {partner[bad[0]]} at index {bad[0]}")
+
+
+SEEDS = 2**63 - 1
+"""The greatest seed."""

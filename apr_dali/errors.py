@@ -1,8 +1,11 @@
-"""The one exception for input that a person can mend, and how a missing part is installed."""
+"""The one exception for input that a person can correct, the checks that raise it, how a missing part is installed."""
 
 from __future__ import annotations
 
+import operator
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -15,3 +18,30 @@ def install_command(extra: str) -> str:
     if (clone / "pyproject.toml").is_file():
         return f'pip install -e "{clone}[{extra}]"'
     return f'pip install "apr_dali[{extra}]"'
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise InputError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def check_whole(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise InputError unless `value` is a whole number in low..high, both included."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    # True is a number to Python, and a mistake here.
+    if number is None or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if number < low:
+        raise InputError(f"{name} must be at least {low}, got {number}")
+    if high is not None and number > high:
+        raise InputError(f"{name} must be at most {high}, got {number}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless `value` is in 0..1."""
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise InputError(f"{name} must be in 0..1, got {value!r}")

@@ -21,11 +21,10 @@ from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from apr_dali import backend as operators
-from apr_dali.config import check_choice
+from apr_dali import functional
 from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.spectral import check_axes, check_overflow
 
 
@@ -103,7 +102,7 @@ class AprSingle(v2.Transform):
     def _single(self, images: Any, seed: int) -> Any:
         batch, height, width = images.shape[:3]
         draws = SingleDraws.sample(batch, height, width, seed)
-        return operators.single(images, draws, self.overflow, self.axes, self.backend)
+        return functional.single(images, draws, self.overflow, self.axes, self.backend)
 
     def extra_repr(self) -> str:
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
@@ -146,7 +145,7 @@ class AprPair(torch.nn.Module):
         if not 0 <= probability <= 1:
             raise InputError(f"probability must be in 0..1, got {probability}")
         check_axes(axes)
-        check_choice("views", views, operators.VIEWS)
+        check_choice("views", views, functional.VIEWS)
         self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
         self._draws = _Seeded(seed)
 
@@ -157,7 +156,7 @@ class AprPair(torch.nn.Module):
             return tv_tensors.wrap(mixed, like=images), labels
         draws = PairDraws.sample(len(images), seed=self._draws.generator(), probability=self.probability)
         dtype = str(images.dtype).removeprefix("torch.")
-        mixed = operators.pair(
+        mixed = functional.pair(
             images,
             draws.partner,
             draws.mix,

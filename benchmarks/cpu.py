@@ -27,9 +27,9 @@ import torch
 from PIL import Image
 
 import apr_dali
-from apr_dali.bench import published
+from apr_dali.bench import published_code
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels import native_backend
+from apr_dali.kernels.cpu import backend as native_backend
 
 Row = Callable[[], Any]
 PAIR_SIZES = {"64×3×224²": (64, 224), "128×3×32²": (128, 32)}
@@ -100,8 +100,8 @@ def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
     partner = rng.permutation(batch)
     given = {"backend": "native", "threads": threads}
     rows: dict[str, Row] = {
-        REFERENCE: lambda: published.pair(images, torch.from_numpy(partner)),
-        "published, nothing twice": lambda: published.pair_once(images, torch.from_numpy(partner)),
+        REFERENCE: lambda: published_code.pair(images, torch.from_numpy(partner)),
+        "published, nothing twice": lambda: published_code.pair_once(images, torch.from_numpy(partner)),
         "torch backend": lambda: apr_dali.pair(images, partner, backend="torch"),
         "native": lambda: apr_dali.pair(planes, partner, **given),
         "native, uint8 to float16": lambda: apr_dali.pair(levels, partner, dtype="float16", **given),
@@ -169,7 +169,7 @@ class Workers:
 def work(pipe: Any, images: np.ndarray, draws: SingleDraws, mine: range) -> None:
     while pipe.recv():
         for n in mine:
-            published.single(images[n], draws, n)
+            published_code.single(images[n], draws, n)
         pipe.send(None)
 
 

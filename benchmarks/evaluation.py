@@ -23,12 +23,12 @@ from PIL import Image
 from skimage import data
 from torch import nn
 
-from apr_dali.commands.networks import Network
-from apr_dali.commands.sources import Feeding
+from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.load_model import Network
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.state import State
 from apr_dali.models import create_model
-from apr_dali.training.distributed import Group
+from apr_dali.runtime.distributed import Group
 
 BATCH = 16
 SIDE = 224

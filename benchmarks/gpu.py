@@ -32,8 +32,8 @@ import torch
 from gpu_timing import Table, copy_speed
 
 import apr_dali
-from apr_dali.data.atomic import write_whole
-from apr_dali.kernels import cupy_backend
+from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.runtime.files import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -12,11 +12,12 @@ import torch
 from gpu_timing import Row, Table, events, levels
 
 import apr_dali
-from apr_dali.backend import INTERMEDIATES
-from apr_dali.bench import published
+from apr_dali.bench import published_code
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels import cupy_backend, geometry
-from apr_dali.kernels.cuda_device import CudaDevice
+from apr_dali.functional import INTERMEDIATES
+from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.kernels.cuda import launch
+from apr_dali.kernels.cuda.device import CudaDevice
 
 SHAPES = ((64, 224), (256, 224), (128, 32), (1024, 32))
 OF_KERNELS = (256, 224)
@@ -62,13 +63,13 @@ def pair_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
     cufft = pixels * (1 + 4) + 2 * (4 * pixels + spectrum) + 3 * spectrum + pixels * (4 + 2)
     generic = forced("generic", lambda: apr_dali.pair(images, partner, **ours))
     rows: dict[str, tuple[Row, float]] = {
-        "published": (lambda: published.pair(planes, index), 0),
+        "published": (lambda: published_code.pair(planes, index), 0),
         "torch rfftn": (lambda: apr_dali.pair(planes, index, backend="torch"), 0),
         "cuFFT path": (generic, batch * cufft),
         "own kernels": (lambda: apr_dali.pair(images, partner, **ours), batch * own_bytes(size, "float32")),
         "own kernels, both views": (lambda: apr_dali.pair(images, partner, views="both", **ours), 0),
     }
-    if size in geometry.FUSED_SIZES:
+    if size in launch.FUSED_SIZES:
         halved = ours | {"intermediates": "float16"}
         rows["own kernels, float16 between"] = (
             lambda: apr_dali.pair(images, partner, **halved),
@@ -80,24 +81,24 @@ def pair_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
 def own_bytes(size: int, between: str) -> float:
     """Bytes an image that our own kernels move, uint8 to float16, with numbers of type `between` between them."""
     pixels = 3 * size * size
-    if size in geometry.WHOLE_SIZES:
+    if size in launch.WHOLE_SIZES:
         return pixels * (1 + 1 + 2)
     return pixels * (1 + 2) + 5 * strips_bytes(size, between)
 
 
 def strips_bytes(size: int, between: str) -> int:
-    return {"float32": 8, "float16": 4}[between] * size * 4 * geometry.strips(size, across_channels=True)
+    return {"float32": 8, "float16": 4}[between] * size * 4 * launch.strips(size, across_channels=True)
 
 
 def forced(path: str, run: Row) -> Row:
     """`run` with every recombination on one of the paths."""
 
     def call() -> None:
-        chosen, geometry.path = geometry.path, lambda *_: path
+        chosen, launch.path = launch.path, lambda *_: path
         try:
             run()
         finally:
-            geometry.path = chosen
+            launch.path = chosen
 
     return call
 

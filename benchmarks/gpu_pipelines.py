@@ -18,8 +18,8 @@ from torch import Tensor
 import apr_dali
 import apr_dali.models
 from apr_dali.bench.images import photographs, prepare
-from apr_dali.config import IMAGENET, uses_pair, uses_single
 from apr_dali.data.folders import ImageSet
+from apr_dali.recipes import IMAGENET, uses_pair, uses_single
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
 HW_DECODER_LOADS = (0.65, 0.9)
@@ -43,7 +43,8 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
     from nvidia.dali import fn, pipeline_def
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-    from apr_dali.pipelines import imagenet, operators
+    from apr_dali.pipelines import operators
+    from apr_dali.pipelines.graph import normalise, pair_scales
 
     given = levels(batch, size)
 
@@ -53,8 +54,8 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
         if uses_single(aug):
             images = operators.apr_single(images)
         if uses_pair(aug):
-            return operators.apr_pair(images, **imagenet.pair_scales(IMAGENET), dtype="float16")
-        return imagenet.normalise(images, IMAGENET, "float16")
+            return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16")
+        return normalise(images, IMAGENET, "float16")
 
     for (output,) in DALIGenericIterator(graph(), ["images"]):
         yield output["images"].flatten(0, -4)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from apr_dali.config import check_choice
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTIONS = (

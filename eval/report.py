@@ -13,7 +13,7 @@ from typing import Any
 
 from apr_dali.eval.corruption import CORRUPTIONS
 from apr_dali.eval.page import Section, Table
-from apr_dali.eval.published import CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
+from apr_dali.eval.published_numbers import CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
 Report = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from apr_dali.data.atomic import write_whole
 from apr_dali.errors import InputError
+from apr_dali.runtime.files import write_whole
 
 
 class State:

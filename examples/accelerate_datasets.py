@@ -83,7 +83,7 @@ def train(
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 16))
-    model, optimiser = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
+    model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
     done = 0
     if isinstance(loader, ImageNetLoader) and checkpoint:
         accelerator.register_for_checkpointing(EveryPlace(loader))
@@ -95,9 +95,9 @@ def train(
         losses = []
         for step, (images, targets) in enumerate(loader):
             loss = 2 * cross_entropy(model(images), targets)  # two views
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             accelerator.backward(loss)
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item() / 2)
             if checkpoint and (step + 1) % every == 0:
                 accelerator.save_state(checkpoint)

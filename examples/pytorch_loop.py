@@ -28,7 +28,7 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, len(loader.classes)))
     model.to("cuda" if device == "gpu" else "cpu")
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     history = []
     with loader, val_loader:
         for epoch in range(epochs):
@@ -36,9 +36,9 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
             for images, targets in loader:  # (views·B, 3, S, S), (views·B,)
                 # The published loss is the sum of the views' mean losses; with one view, the mean.
                 loss = loader.views * cross_entropy(model(images), targets)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 losses.append(loss.item() / loader.views)
             with torch.no_grad():
                 right = sum((model(images).argmax(1) == targets).sum().item() for images, targets in val_loader)

@@ -45,15 +45,15 @@ def train(data: str, epochs: int = 2, image_size: int = 48, workers: int = 2) ->
     loader = DataLoader(dataset, 32, shuffle=True, num_workers=workers, collate_fn=collate, drop_last=True)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, classes))
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     history = []
     for epoch in range(epochs):
         losses = []
         for images, targets in loader:
             loss = 2 * cross_entropy(model(images), targets)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item() / 2)
         history.append(sum(losses) / len(losses))
         print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")

@@ -1,1 +1,1 @@
-"""The operators, fast: one module a backend, each with `check`, `recombine`, `pair` and `single`."""
+"""The operators, fast: one module for each backend, with `check`, `recombine`, `pair` and `single`."""

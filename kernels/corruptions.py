@@ -17,7 +17,7 @@ from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
-from apr_dali.kernels import native_backend
+from apr_dali.kernels.cpu import backend as native_backend
 
 BACKENDS = ("auto", "numpy", "native")
 

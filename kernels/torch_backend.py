@@ -2,7 +2,7 @@
 
 Tensors in, tensors out, on the device and stream of the input. The mathematics is that of
 `apr_dali.spectral`, on half spectra: for real images F_i·|F_j| / |F_i| equals the published
-|F_j|·exp(i·∠F_i) and needs neither arctangent nor exponential. Arguments are checked in `apr_dali.backend`.
+|F_j|·exp(i·∠F_i) and needs neither arctangent nor exponential. Arguments are checked in `apr_dali.functional`.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import AprRecipe, uses_pair, uses_single
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
-from apr_dali.pipelines.imagenet import draws_seed, normalise, pair_scales, stored
+from apr_dali.pipelines.graph import draws_seed, normalise, pair_scales, stored
+from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 
 BORDER = 4
 """Pixels round an image from which crops are taken."""

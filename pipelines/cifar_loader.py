@@ -9,14 +9,14 @@ import torch
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
-from apr_dali.config import CHANNELS, CIFAR, CIFAR_AUGMENTATIONS, AprRecipe, check_choice, uses_pair
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.sampling import Sampler
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.pipelines import cifar
-from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
+from apr_dali.pipelines.base import EpochLoader, check_arguments, default_threads
 from apr_dali.pipelines.loader_settings import check_train, checksum, graph_settings, weights_for
+from apr_dali.recipes import CHANNELS, CIFAR, CIFAR_AUGMENTATIONS, AprRecipe, uses_pair
 
 
 class CifarLoader(EpochLoader):
@@ -32,7 +32,7 @@ class CifarLoader(EpochLoader):
         data: the images, of one size; see `apr_dali.data.arrays.load_set`.
         batch_size: images a batch on this rank, before further views.
         aug: one of none, apr-p, apr-s, apr-sp, cutout, autoaugment, augmix; training only. Of mixup and cutmix the
-            pipeline gives what they mix, as for none: see `apr_dali.training.methods`.
+            pipeline gives what they mix, as for none: see `apr_dali.training.losses`.
         train: random crops, flips and augmentation in shuffled order, or the images as they are, in their order.
         flip: mirror half of the training images; not for digits, which then mean something else.
         fill: grey level of the 4 pixels round a training image from which crops are taken.

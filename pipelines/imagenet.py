@@ -16,29 +16,28 @@ from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.config import (
+from apr_dali.data import tar_reader
+from apr_dali.data.folders import ImageSet, TarSet
+from apr_dali.data.tar_reader import ReaderFiles
+from apr_dali.draws import SEEDS
+from apr_dali.pipelines import operators
+from apr_dali.pipelines.encoded import checked, longest_side
+from apr_dali.pipelines.graph import STREAM_STRIDE, draws_seed, normalise, pair_scales, stored
+from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
     HW_DECODER_LOAD,
-    SEEDS,
     STANDARD,
     AprRecipe,
     Scaling,
     uses_pair,
     uses_single,
 )
-from apr_dali.data import tar_reader
-from apr_dali.data.folders import ImageSet, TarSet
-from apr_dali.data.tar_reader import ReaderFiles
-from apr_dali.pipelines import operators
-from apr_dali.pipelines.encoded import checked, longest_side
 
 _FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 # Samples of a tar-backed set that are shuffled among each other; tars are read in order.
 _TAR_SHUFFLE_BUFFER = 4096
-# Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
-_STRIDE = 15_485_863
 # DALI's fused decoders allocate for the largest image at once: ImageNet's 99.9th percentile, not its maximum.
 _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
@@ -195,15 +194,6 @@ def _centre(margin: DataNode) -> DataNode:
     return half + odd_margin * odd_half - outside // 2
 
 
-def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
-    """The scale and bias with which `apr_pair` normalises uint8 images before (ImageNet) or after (CIFAR) mixing."""
-    scale = tuple(1 / std for std in recipe.std)
-    bias = tuple(-mean / std for mean, std in zip(recipe.mean, recipe.std, strict=True))
-    if recipe.pair_after_normalise:
-        return {"in_scale": tuple(s / 255 for s in scale), "in_bias": bias}
-    return {"in_scale": (1 / 255,) * 3, "out_scale": scale, "out_bias": bias}
-
-
 def _decoder(graph: Graph) -> dict[str, Any]:
     options: dict[str, Any] = {
         "device": "mixed" if graph.device == "gpu" else "cpu",
@@ -222,28 +212,6 @@ def _decoder(graph: Graph) -> dict[str, Any]:
 def resize(images: DataNode, size: Any, kind: str = "bilinear") -> DataNode:
     """Images at `size`, (height, width), as torchvision and Pillow resize them; kind: one of config.FILTERS."""
     return fn.resize(images, size=size, interp_type=_FILTERS[kind], antialias=True)
-
-
-def stored(dtype: str) -> str:
-    """The type of a batch inside DALI, which has no bfloat16."""
-    return "float16" if dtype == "float16" else "float32"
-
-
-def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
-    """uint8 HWC images in 0..255 as normalised ones in `layout`, mirrored where `mirror` is 1."""
-    return fn.crop_mirror_normalize(
-        images,
-        mirror=mirror,
-        mean=[255 * value for value in recipe.mean],
-        std=[255 * value for value in recipe.std],
-        dtype=types.FLOAT16 if stored(dtype) == "float16" else types.FLOAT,
-        output_layout=layout,
-    )
-
-
-def draws_seed(seed: int, rank: int, stream: int) -> int:
-    """The seed of all draws in a pipeline."""
-    return (seed * 1_000_003 + rank + stream * _STRIDE) % 2**31
 
 
 def build(
@@ -272,7 +240,7 @@ def build(
         "exec_dynamic": True,
         "checkpoint": checkpoint,
     }
-    order_seed = (seed + stream * _STRIDE) % (SEEDS + 1) if shuffle else None
+    order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
         made = train_pipeline(files, graph, order_seed, **options) if train else eval_pipeline(files, graph, **options)

@@ -15,8 +15,19 @@ import numpy as np
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
-from apr_dali.backend import VIEWS
-from apr_dali.config import (
+from apr_dali.data import tar_reader
+from apr_dali.data.check import Bad, quick_check
+from apr_dali.data.fingerprint import fingerprint
+from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
+from apr_dali.data.sampling import Sampler, draw
+from apr_dali.data.tars import Part, opened
+from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.functional import VIEWS
+from apr_dali.pipelines import imagenet
+from apr_dali.pipelines.base import EpochLoader, check_arguments, default_threads
+from apr_dali.pipelines.encoded import faults
+from apr_dali.pipelines.loader_settings import check_train, checksum, graph_settings, weights_for
+from apr_dali.recipes import (
     AUGMENTATIONS,
     CHANNELS,
     CROP_RATIO,
@@ -27,22 +38,9 @@ from apr_dali.config import (
     STANDARD,
     AprRecipe,
     Scaling,
-    check_choice,
     check_crop,
-    check_share,
     uses_pair,
 )
-from apr_dali.data import tar_reader
-from apr_dali.data.fingerprint import fingerprint
-from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
-from apr_dali.data.sampling import Sampler, draw
-from apr_dali.data.scan import Bad, quick_check
-from apr_dali.data.tars import Part, opened
-from apr_dali.errors import InputError
-from apr_dali.pipelines import imagenet
-from apr_dali.pipelines.encoded import faults
-from apr_dali.pipelines.epochs import EpochLoader, check_arguments, default_threads
-from apr_dali.pipelines.loader_settings import check_train, checksum, graph_settings, weights_for
 
 _DECODE_ERRORS = (r"Failed to decode sample #\d+ : (.+)", r"File mapping failed: (.+)")
 

@@ -1,25 +1,28 @@
 """APR-S and APR-P as operators of a DALI graph, for any `@pipeline_def`.
 
-Each is one call a batch of the backend inside `fn.python_function`, on the executor's thread (CPU) or on DALI's
-stream (GPU). The random numbers come from DALI's own operators, so that they follow the pipeline's seed and are
-part of its checkpoints; the functions themselves hold no state.
+Each is one call of the backend per batch: inside `fn.python_function` on the executor's thread (CPU), or inside
+`fn.dl_tensor_python_function` on DALI's stream (GPU). The random numbers come from DALI's own operators, so that they
+follow the pipeline's seed and are part of its checkpoints; the functions themselves are pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from apr_dali import backend as operators
+from apr_dali import functional
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
-from apr_dali.kernels import cupy_backend
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.pipelines import dlpack
 
 
 def apr_single(
@@ -86,7 +89,7 @@ def apr_pair(
         threads=threads,
         intermediates=intermediates,
     )
-    # One input: on a GPU DALI hands over each sample of each input by itself, for about 5 µs.
+    # One input: DALI hands over each sample of each input by itself.
     together = fn.stack(fn.cast(partner, dtype=types.FLOAT), coin)
     return _call(function, images, together, layout="FCHW" if views == "both" else "CHW")
 
@@ -107,45 +110,97 @@ def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], probabili
     return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
 
 
-def _call(function: Callable[..., list[Any]], images: DataNode, *draws: DataNode, layout: str) -> DataNode:
-    on_gpu = images.device == "gpu"
+def _call(function: Callable[..., Any], images: DataNode, *draws: DataNode, layout: str) -> DataNode:
+    """One call of function(images, *draws) -> images per batch; all of them arrays (N, ...) of one device."""
+    if images.device == "gpu":
+        return fn.dl_tensor_python_function(
+            images,
+            *(draw.gpu() for draw in draws),
+            function=_OnDaliStream(function),
+            device="gpu",
+            batch_processing=True,
+            synchronize_stream=False,
+            output_layouts=[layout],
+        )
+
+    def on_samples(*batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        return list(function(*map(as_one_array, batches)))
+
     return fn.python_function(
-        images,
-        *(draw.gpu() if on_gpu else draw for draw in draws),
-        function=function,
-        device=images.device,
-        batch_processing=True,
-        output_layouts=[layout],
+        images, *draws, function=on_samples, device="cpu", batch_processing=True, output_layouts=[layout]
     )
 
 
-def _single_batch(samples: Sequence[Any], uniform: Sequence[Any], backend: str, **options: Any) -> list[Any]:
-    images = as_one_array(samples)
+class _OnDaliStream:
+    """A function of CuPy arrays as DALI calls it: with the capsules of each batch, to be run on its stream."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        # DALI copies the last result on its stream, where the pool gives the memory out again only after that.
+        self._last: tuple[Any, list[Any]] | None = None
+
+    def __call__(self, *batches: list[Any]) -> list[Any]:
+        import cupy
+        from nvidia.dali.python_function_plugin import current_dali_stream
+
+        with cupy.cuda.Stream.from_external(_Stream(current_dali_stream())):
+            result = cupy.ascontiguousarray(self._function(*map(_on_device, batches)))
+        device = (dlpack.CUDA, result.device.id)
+        capsules = dlpack.capsules_of(result.data.ptr, len(result), result.shape[1:], result.dtype, device)
+        self._last = result, capsules
+        return capsules
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A CUDA stream, for those who know the CUDA stream protocol."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def _on_device(capsules: list[Any]) -> Any:
+    """A batch on the GPU as one CuPy array: a view where its samples lie end to end in memory, else a copy."""
+    import cupy
+
+    samples = dlpack.samples_of(capsules)
+
+    def array(address: int, shape: tuple[int, ...]) -> Any:
+        size = prod(shape) * samples.dtype.itemsize
+        memory = cupy.cuda.UnownedMemory(address, size, capsules, samples.device_id)
+        return cupy.ndarray(shape, samples.dtype, cupy.cuda.MemoryPointer(memory, 0))
+
+    if samples.packed:
+        return array(int(samples.addresses[0]), (len(capsules), *samples.shape))
+    return cupy.stack([array(int(address), samples.shape) for address in samples.addresses])
+
+
+def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:
     height, width = images.shape[1:3]
-    draws = _decoded(as_one_array(uniform), height, width, backend)
-    return list(operators.single(images, draws, backend=backend, **options))
+    return functional.single(images, _decoded(uniform, height, width, backend), backend=backend, **options)
 
 
 def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws | cupy_backend.DeviceDraws:
     if isinstance(uniform, np.ndarray):
         return SingleDraws.from_uniform(uniform, height, width)
-    if operators.choose(backend, "cuda") == "cupy":
+    if dispatch.choose(backend, "cuda") == "cupy":
         return cupy_backend.decode(uniform, height, width)
     return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
 
 
-def _pair_batch(samples: Sequence[Any], drawn: Sequence[Any], probability: float, **options: Any) -> list[Any]:
-    """drawn: float (2,) an image, its partner and its coin."""
-    draws = as_one_array(drawn)
+def _pair_batch(images: Any, draws: Any, probability: float, **options: Any) -> Any:
+    """draws: float (N, 2), each image's partner and coin."""
     # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
     mix = draws[:1, 1].astype(np.float64) < probability
-    return list(operators.pair(as_one_array(samples), draws[:, 0].astype(np.int32), mix, **options))
+    return functional.pair(images, draws[:, 0].astype(np.int32), mix, **options)
 
 
-def as_one_array(samples: Sequence[Any]) -> Any:
+def as_one_array(samples: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """The samples of a batch as one array (N, ...): a view where they lie end to end in memory, else a copy."""
     first = samples[0]
-    shapes = {tuple(sample.shape) for sample in samples}
+    shapes = {sample.shape for sample in samples}
     if len(shapes) > 1:
         raise ValueError(f"the images of a batch must have one size, got {', '.join(map(str, sorted(shapes)))}")
     start = _address(first)
@@ -153,20 +208,10 @@ def as_one_array(samples: Sequence[Any]) -> Any:
         _address(sample) == start + index * first.nbytes for index, sample in enumerate(samples)
     )
     if not packed:
-        return _library(first).stack(list(samples))
+        return np.stack(samples)
     shape, strides = (len(samples), *first.shape), (first.nbytes, *first.strides)
-    return _library(first).lib.stride_tricks.as_strided(first, shape, strides)
+    return np.lib.stride_tricks.as_strided(first, shape, strides)
 
 
-def _library(array: Any) -> ModuleType:
-    if isinstance(array, np.ndarray):
-        return np
-    import cupy
-
-    return cupy
-
-
-def _address(array: Any) -> int:
-    if isinstance(array, np.ndarray):
-        return int(array.__array_interface__["data"][0])
-    return int(array.data.ptr)
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])

@@ -10,10 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from native_levels import LEVELS, MISSING
+from helpers.native_levels import LEVELS, MISSING
 from skimage import data
 
-from apr_dali.kernels import native_backend
+from apr_dali.kernels.cpu import backend as native_backend
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +65,9 @@ def digits_checkpoints(tmp_path_factory) -> tuple[str, str]:
 
     import torch
 
-    from apr_dali.config import CifarOptions
     from apr_dali.models import create_model
-    from apr_dali.training import checkpoint
+    from apr_dali.runtime import checkpoint
+    from apr_dali.training.options import CifarOptions
 
     paths = []
     for seed in (0, 1):

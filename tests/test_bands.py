@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.project import ROOT
 from PIL import Image
 
 from apr_dali import cli
-from apr_dali.bands import BANDS, RADII, Spectrum, band_pass, banded, in_band, radius_of
+from apr_dali.bands import BANDS, RADII, BandFilter, band_pass, banded, in_band, radius_of
 from apr_dali.commands.analyses import small_network
-from apr_dali.commands.networks import load_network
-from apr_dali.config import CIFAR, CifarOptions
 from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import evaluate
+from apr_dali.eval.load_model import load_model
 from apr_dali.models import banded as in_torch
 from apr_dali.models import create_model
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint
-from apr_dali.training.command import run
-from apr_dali.training.distributed import start
+from apr_dali.recipes import CIFAR
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.distributed import start
+from apr_dali.runtime.exit_status import run
+from apr_dali.training.options import CifarOptions
 
-SCRIPT = Path(__file__).parents[1] / "train_cifar.py"
-CELLS = [Spectrum(amplitude, phase) for amplitude in BANDS for phase in BANDS]
+SCRIPT = ROOT / "train_cifar.py"
+CELLS = [BandFilter(amplitude, phase) for amplitude in BANDS for phase in BANDS]
 PUBLISHED = [replace(cell, outside=1) for cell in CELLS if cell.phase != "full"]
 
 
@@ -57,7 +59,7 @@ def test_the_radii_are_in_cycles_a_pixel():
             np.testing.assert_allclose(band_pass(wave, other, radii), expected, atol=1e-12)
 
 
-def by_definition(image: np.ndarray, spectrum: Spectrum) -> np.ndarray:
+def by_definition(image: np.ndarray, spectrum: BandFilter) -> np.ndarray:
     """Frequency by frequency: 1 in place of what the filters take away."""
     planes = []
     for plane in image:
@@ -88,7 +90,7 @@ def test_numpy_and_torch_do_what_the_paper_says(spectrum, image):
 
 def test_a_phase_of_1_outside_is_an_amplitude_of_its_cosine(image):
     """What docs say of the paper's words, with all amplitudes kept: no other phase, and less of what is outside."""
-    ours, theirs = (banded(image, Spectrum(phase="low", outside=outside)) for outside in (0, 1))
+    ours, theirs = (banded(image, BandFilter(phase="low", outside=outside)) for outside in (0, 1))
     inside = band_pass(ours, "low")
     np.testing.assert_allclose(theirs, inside + np.cos(1) * (ours - inside), atol=1e-12)
     assert np.abs(theirs - ours).max() > 1e-2
@@ -97,8 +99,8 @@ def test_a_phase_of_1_outside_is_an_amplitude_of_its_cosine(image):
 def test_nothing_has_the_phase_0():
     flat = np.zeros((3, 4, 6))
     expected = np.zeros((3, 4, 6))
-    np.testing.assert_allclose(banded(flat, Spectrum("full", "full")), expected)
-    np.testing.assert_allclose(in_torch.banded(torch.from_numpy(flat), Spectrum("full", "full")).numpy(), expected)
+    np.testing.assert_allclose(banded(flat, BandFilter("full", "full")), expected)
+    np.testing.assert_allclose(in_torch.banded(torch.from_numpy(flat), BandFilter("full", "full")).numpy(), expected)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +120,14 @@ def test_nothing_has_the_phase_0():
 )
 def test_bad_spectra(text, radii, told):
     with pytest.raises(InputError, match=told):
-        Spectrum.parse(text, radii)
+        BandFilter.parse(text, radii)
 
 
 def test_a_spectrum_is_what_is_written():
-    assert Spectrum.parse("phase=low") == Spectrum("full", "low")
-    assert [Spectrum.parse(str(cell)) for cell in (*CELLS, *PUBLISHED)] == [*CELLS, *PUBLISHED]
+    assert BandFilter.parse("phase=low") == BandFilter("full", "low")
+    assert [BandFilter.parse(str(cell)) for cell in (*CELLS, *PUBLISHED)] == [*CELLS, *PUBLISHED]
     assert [str(cell) for cell in PUBLISHED[:1]] == ["amplitude=full,phase=low,outside=1"]
-    assert Spectrum.parse("phase=low,outside=0") == Spectrum("full", "low")
+    assert BandFilter.parse("phase=low,outside=0") == BandFilter("full", "low")
     assert in_band(np.array([0.125, 0.126, 0.25, 0.251]), "band").tolist() == [False, True, True, False]
 
 
@@ -168,12 +170,12 @@ def test_a_checkpoint_sees_what_it_was_trained_on(aug, train, tree):
     seen = ["--aug", aug, "--spectrum", "phase=full,amplitude=low", "--radii", "0.2", "0.4"]
     status, _, errors = train(*seen, "--output", "run")
     assert status == 0, errors
-    network = load_network("run/latest.pt")
+    network = load_model("run/latest.pt")
     assert network.name.startswith("cifar/wrn-16-1 seeing amplitude=low,phase=full about 0.2 and 0.4 of")
     part = load_set("folder", "val", tree, 8)
     plain = np.moveaxis(part.images, -1, 1) / 255
     mean, std = (np.array(value).reshape(3, 1, 1) for value in (CIFAR.mean, CIFAR.std))
-    filtered = banded(plain, Spectrum("low", "full", (0.2, 0.4)))
+    filtered = banded(plain, BandFilter("low", "full", (0.2, 0.4)))
     with torch.no_grad():
         answers = network.model(torch.from_numpy((plain - mean) / std).float())
         expected = network.model.network(torch.from_numpy((filtered - mean) / std).float())
@@ -222,7 +224,7 @@ def test_two_heads_see_bands_too(tmp_path):
     state = {"architecture": name, "classes": ["a", "b", "c"], "options": asdict(options), "model": model.state_dict()}
     checkpoint.save(tmp_path, state, best=False)
     images = torch.rand(2, 3, 32, 32)
-    assert torch.equal(load_network(str(tmp_path / checkpoint.LATEST)).model(images), model(images))
+    assert torch.equal(load_model(str(tmp_path / checkpoint.LATEST)).model(images), model(images))
 
 
 # ---- the grid --------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tar_files import folder_of
 from PIL import Image
-from tar_files import folder_of
 
 from apr_dali import __version__, cli
 from apr_dali.cli import main

@@ -3,20 +3,19 @@
 import importlib
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
+from helpers.project import ROOT
 
-from apr_dali.config import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
+from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_files_and_links_are_there(page):
     text = page.read_text()
-    for named in re.findall(r"`((?:examples|apr_dali|benchmarks)/[\w/.]+)`", text):
+    for named in re.findall(r"`((?:examples|apr_dali|benchmarks|experiments)/[\w/.]+)`", text):
         assert (ROOT / named).exists(), named
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), target

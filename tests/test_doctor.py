@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from apr_dali import doctor, errors
-from apr_dali.backend import BACKENDS, Availability
 from apr_dali.doctor import Age, Driver, Facts, problems, report, stack_for
 from apr_dali.errors import install_command
+from apr_dali.kernels.dispatch import BACKENDS, Availability
 
 YES, NO = Availability(True, ""), Availability(False, "some reason")
 VERSIONS = {

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import PATIENCE, torchrun
-from tolerances import LEVELS
+from helpers.processes import PATIENCE, torchrun
+from helpers.project import ROOT
+from helpers.tolerances import LEVELS
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
@@ -26,7 +27,6 @@ from apr_dali.data.sample import write_sample
 from apr_dali.errors import InputError
 from apr_dali.transforms import AprPair
 
-ROOT = Path(__file__).parents[1]
 CLASSES = ("astronaut", "brick", "coins", "page")
 SIZE = 32
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.singles import by_pillow
 from PIL import Image
-from singles import by_pillow
 
 from apr_dali import pillow_ops
 from apr_dali.draws import OPERATIONS, SingleDraws, rotation

@@ -11,22 +11,23 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # The parts of apr_dali that lie at the root; links in the package lead to them.
 ROOMS = ("kernels", "pipelines", "eval")
 
 # A room may import itself and the rooms on lower floors. apr_dali.errors and the package itself are the ground.
 FLOORS = [
-    {"errors", "cpus"},
+    {"errors"},
+    {"runtime"},
     {"spectral", "draws", "corruptions"},
-    {"bands"},
-    {"config", "pillow_ops"},
+    {"bands", "recipes", "pillow_ops"},
     {"kernels", "data"},
-    {"backend"},
+    {"functional"},
     {"transforms", "models"},
+    {"pipelines"},
     {"eval"},
-    {"pipelines", "training"},
+    {"training"},
     {"bench"},
     {"integrations", "doctor", "commands"},
     {"cli"},
@@ -159,13 +160,17 @@ def wheel(source, compiler, tmp_path_factory) -> Path:
 
 
 def importable_from(site: Path) -> set[str]:
-    names = ("apr_dali", "kernels", "pipelines", "eval", "tests", "benchmarks", "train_imagenet")
+    names = ("apr_dali", "kernels", "pipelines", "eval", "tests", "benchmarks", "experiments", "train_imagenet")
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         f"from importlib.util import find_spec\nprint(*[name for name in {names} if find_spec(name)])"
     )
     run = [sys.executable, "-ES", "-c", code]
     return set(subprocess.run(run, capture_output=True, text=True, check=True, cwd=site).stdout.split())
+
+
+def names_of(folder: Path, pattern: str) -> set[str]:
+    return {path.name for path in folder.glob(pattern)}
 
 
 def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
@@ -179,11 +184,10 @@ def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
     installed = {path.relative_to(site / "apr_dali") for path in (site / "apr_dali").rglob("*.py")}
     assert installed == sources
     # The GPU's kernels are compiled where they run.
-    kernels = {path.name for path in (ROOT / "kernels/cuda").iterdir()}
-    assert {path.name for path in (site / "apr_dali/kernels/cuda").iterdir()} == kernels
+    assert names_of(site / "apr_dali/kernels/cuda", "*.cu*") == names_of(ROOT / "kernels/cuda", "*.cu*")
     # The CPU's are compiled already.
     assert not list(site.rglob("*.[ch]pp"))
-    modules = {path.name.partition(".")[0] for path in (site / "apr_dali/kernels").glob("*.so")}
+    modules = {path.name.partition(".")[0] for path in (site / "apr_dali/kernels/cpu").glob("*.so")}
     assert "_native_baseline" in modules
     assert modules <= {"_native_baseline", "_native_v3", "_native_v4"}
     assert (site / "apr_dali" / "py.typed").is_file()
@@ -195,13 +199,15 @@ def test_each_file_is_compiled_once_for_each_level_that_it_depends_on(wheel, com
     assert len(compiled) == len(set(compiled))
     for path in (ROOT / "kernels/cpu").glob("*.cpp"):
         found = {each.parts[-4] for each in compiled if each.stem == path.stem}
-        assert found == ({"common"} if path.stem in ("bindings", "plan", "threads") else levels), path
+        assert found == (
+            {"common"} if path.stem in ("bindings", "capsules", "jpeg_header", "plan", "threads") else levels
+        ), path
 
 
 def test_what_is_compiled_once_is_the_same_for_every_level():
     """A file that is linked into every module includes nothing that depends on the width of the vectors."""
     sources = ROOT / "kernels/cpu"
-    waiting = [sources / f"{name}.cpp" for name in ("bindings", "plan", "threads")]
+    waiting = [sources / f"{name}.cpp" for name in ("bindings", "capsules", "jpeg_header", "plan", "threads")]
     seen = set()
     while waiting:
         path = waiting.pop()
@@ -229,7 +235,7 @@ def test_an_editable_install_finds_every_part(place, compiler, tmp_path, request
     folder = request.getfixturevalue(place)
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", tmp_path, "-e", folder], check=True, capture_output=True, env=compiler)
-    names = ("", ".kernels.native_backend", ".kernels._native_baseline", ".pipelines.loader", ".eval.clean")
+    names = ("", ".kernels.cpu.backend", ".kernels.cpu._native_baseline", ".pipelines.loader", ".eval.clean")
     code = (
         f"import site; site.addsitedir({str(tmp_path)!r})\n"
         f"from importlib.util import find_spec\nprint(*[find_spec(f'apr_dali{{name}}').origin for name in {names}])"
@@ -241,33 +247,33 @@ def test_an_editable_install_finds_every_part(place, compiler, tmp_path, request
     package, *modules = [Path(path).resolve() for path in done.stdout.split()]
     assert package == folder / "apr_dali/__init__.py"
     assert [str(path.relative_to(folder)).partition(".")[0] for path in modules] == [
-        "kernels/native_backend",
-        "kernels/_native_baseline",
+        "kernels/cpu/backend",
+        "kernels/cpu/_native_baseline",
         "pipelines/loader",
         "eval/clean",
     ]
 
 
 def test_an_unzipped_archive_runs_from_its_root(unzipped):
-    code = "import apr_dali.kernels.native_backend as module; print(module.__file__)"
+    code = "import apr_dali.kernels.cpu.backend as module; print(module.__file__)"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=unzipped, env=environment)
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()) == unzipped / "kernels/native_backend.py"
+    assert Path(done.stdout.strip()) == unzipped / "kernels/cpu/backend.py"
 
 
 def test_coverage_sees_the_parts_at_the_root(tmp_path):
     pytest.importorskip("coverage")
     coverage, data = [sys.executable, "-m", "coverage"], f"--data-file={tmp_path / 'data'}"
     script = tmp_path / "script.py"
-    script.write_text("import apr_dali.kernels.geometry, apr_dali.draws\n")
+    script.write_text("import apr_dali.kernels.cuda.launch, apr_dali.draws\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     run = [*coverage, "run", data, "--source=apr_dali", script]
     subprocess.run(run, check=True, capture_output=True, cwd=ROOT, env=environment)
     report = [*coverage, "json", data, "--quiet", "-o", "-"]
     told = subprocess.run(report, check=True, capture_output=True, text=True, cwd=ROOT, env=environment).stdout
     percent = {name: found["summary"]["percent_covered"] for name, found in json.loads(told)["files"].items()}
-    assert percent["kernels/geometry.py"] > 0
+    assert percent["kernels/cuda/launch.py"] > 0
     assert percent["apr_dali/draws.py"] > 0
     assert percent["eval/clean.py"] == percent["pipelines/loader.py"] == 0

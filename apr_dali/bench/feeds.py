@@ -16,18 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 from torchvision.transforms import v2
 
-from apr_dali.bench import published
+from apr_dali.bench import graphs, published_code
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import MIXTURES, POLICIES, Row
-from apr_dali.config import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
-from apr_dali.pipelines import cifar, measured
+from apr_dali.pipelines import cifar
+from apr_dali.pipelines.base import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.pipelines.epochs import default_threads
 from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.recipes import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
 from apr_dali.transforms import AprPair, AprSingle
 
 Batch = tuple[Tensor, Tensor]
@@ -122,9 +122,9 @@ class _PolicyImageNetLoader(ImageNetLoader):
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         images = self._source()
         assert isinstance(images, ImageSet)
-        options = measured.options(self.batch_size, self._graph.threads, self._device.index)
+        options = graphs.options(self.batch_size, self._graph.threads, self._device.index)
         with _without_dalis_own_warnings():
-            made = measured.policy_pipeline(images, self._graph, self._policy, **options, checkpoint=checkpoint)
+            made = graphs.policy_pipeline(images, self._graph, self._policy, **options, checkpoint=checkpoint)
             made.build()
         return made
 
@@ -137,13 +137,11 @@ class _PolicyCifarLoader(CifarLoader):
         super().__init__(*args, **options)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
-        options = measured.options(self.batch_size, self._graph.threads, self._device.index) | {
-            "checkpoint": checkpoint
-        }
+        options = graphs.options(self.batch_size, self._graph.threads, self._device.index) | {"checkpoint": checkpoint}
         source = cifar.Batches(self._data, self.batch_size, self.shard, self._seed, shuffle=True)
         size = (self._data.images.shape[1], self._data.images.shape[2])
         with _without_dalis_own_warnings():
-            made = measured.small_policy_pipeline(source, self._graph, size, self._policy, **options)
+            made = graphs.small_policy_pipeline(source, self._graph, size, self._policy, **options)
             made.build()
         return made
 
@@ -249,7 +247,7 @@ class PublishedSingle:
         if self._generator is None:
             self._generator = np.random.default_rng(torch.initial_seed())
         draws = SingleDraws.sample(1, picture.height, picture.width, self._generator)
-        return (Image.fromarray(published.single(np.asarray(picture), draws)),)
+        return (Image.fromarray(published_code.single(np.asarray(picture), draws)),)
 
 
 class Finish:
@@ -280,7 +278,7 @@ class Finish:
 def published_pair(images: Tensor, targets: Tensor) -> Batch:
     """The published APR-P of a batch, the clean and the mixed view side by side."""
     partner = torch.randperm(len(images), device=images.device)
-    views = torch.stack([images, published.pair(images, partner)], 1)
+    views = torch.stack([images, published_code.pair(images, partner)], 1)
     return views.flatten(0, 1), targets.repeat_interleave(2)
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.atomic import write_whole
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.sample import photograph
 from apr_dali.errors import InputError
+from apr_dali.runtime.files import write_whole
 
 _PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
 _CLASSES = ("even", "odd")

@@ -20,7 +20,7 @@ from typing import Any
 
 from apr_dali.errors import InputError
 
-_PRELOAD = ["apr_dali.bench.checks", "apr_dali.bench.stages"]
+_PRELOAD = ["apr_dali.bench.checks", "apr_dali.bench.measure"]
 """What the server imports: all that a measurement needs. None of it touches a GPU when it is imported."""
 
 

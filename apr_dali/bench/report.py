@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apr_dali.bench.measure import Part
 from apr_dali.bench.rows import APR, LEFT_OUT, PUBLISHED, SIZES, WAYS
-from apr_dali.bench.stages import Part
 
 _WIDTH = 80
 _DPI = 120

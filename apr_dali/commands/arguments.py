@@ -9,8 +9,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from apr_dali import cpus
 from apr_dali.commands import analyses
+from apr_dali.runtime import cpus
 
 Parsers = Any
 """What argparse's add_subparsers returns."""
@@ -39,9 +39,9 @@ def add_analyze(commands: Parsers) -> None:
 
 
 def _analyze(module: ModuleType, args: argparse.Namespace) -> int:
-    from apr_dali.training import command
+    from apr_dali.runtime import exit_status
 
-    return command.run(lambda: module.run(args))
+    return exit_status.run(lambda: module.run(args))
 
 
 def add_make_c(commands: Parsers) -> None:

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from apr_dali import cpus
 from apr_dali.bench.processes import in_own_process
 from apr_dali.bench.rows import APR, QUICK, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
 from apr_dali.commands.arguments import Parsers, positive
-from apr_dali.config import HW_DECODER_LOAD
-from apr_dali.data.atomic import write_whole
-from apr_dali.data.json_text import json_text
 from apr_dali.errors import InputError
+from apr_dali.recipes import HW_DECODER_LOAD
+from apr_dali.runtime import cpus
+from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.json_text import json_text
 
 if TYPE_CHECKING:
     from apr_dali.bench.images import Places
@@ -138,19 +138,19 @@ def _find_gpu(args: argparse.Namespace) -> str | None:
 
 
 def _profile(args: argparse.Namespace, output: Path) -> None:
-    from apr_dali.bench import checks, measure, report, stages
+    from apr_dali.bench import checks, measure, report
     from apr_dali.bench.feeds import threads_of
     from apr_dali.bench.images import prepare
 
     gpu = _find_gpu(args)
     settings, places = _settings(args), prepare(output, args.data)
     row = Row("dali-cpu" if gpu is None else "dali-gpu", args.profile, 224)
-    names = [stage for stage in stages.STAGES if stage != "operator" or row.aug != "none"]
+    names = [stage for stage in measure.STAGES if stage != "operator" or row.aug != "none"]
     in_own_process(checks.check_row, row, places, args.threads)
     turns = _progress(names * settings.rounds, "measuring")
-    found = measure.in_turns(turns, lambda stage: in_own_process(stages.measure_stage, stage, row, places, settings))
+    found = measure.in_turns(turns, lambda stage: in_own_process(measure.measure_stage, stage, row, places, settings))
     threads = threads_of(row, args.threads)
-    parts = stages.parts(found, threads)
+    parts = measure.parts(found, threads)
     result = _about(args, settings, places, gpu) | {
         "row": row.name,
         "threads": threads,
@@ -171,7 +171,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _about(args: argparse.Namespace, settings: Settings, places: Places, gpu: str | None) -> dict[str, Any]:
     """What the numbers were measured with."""
-    from apr_dali.training.folder import versions
+    from apr_dali.runtime.environment import versions
 
     given = {"rounds": settings.rounds, "seconds": settings.seconds, "threads": settings.threads, "quick": args.quick}
     if gpu is not None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from apr_dali.commands.session import Session, table
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration
 from apr_dali.eval.passes import Source, collect, counted, evaluate_each, progress
 from apr_dali.eval.pictures import reliability_picture
+from apr_dali.eval.session import Session, table
 
 # One image of so many is held out to tune the temperature on; the others show what it does.
 _HELD_OUT = 5

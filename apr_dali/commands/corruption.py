@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from apr_dali.commands.class_names import is_imagenet
 from apr_dali.commands.clean import labelled
-from apr_dali.commands.session import Session, table
-from apr_dali.commands.sources import numbered
+from apr_dali.data.arrays import is_digits
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
-from apr_dali.data.small_sets import is_digits
 from apr_dali.errors import InputError
+from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
+from apr_dali.eval.datasets import numbered
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.report import averaged_text
-from apr_dali.training.distributed import on_main
+from apr_dali.eval.session import Session, table
+from apr_dali.runtime.distributed import on_main
 
 _NAMES = {
     "imagenet-c": "ImageNet-C",

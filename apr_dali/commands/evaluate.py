@@ -12,16 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apr_dali.commands.adversarial import autoattack
+from apr_dali.commands.all import compare, evaluate_all
+from apr_dali.commands.autoattack import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
-from apr_dali.commands.everything import compare, everything
+from apr_dali.commands.distribution_shift import shift
 from apr_dali.commands.ood import ood
-from apr_dali.commands.session import Session, kept_text, open_session
-from apr_dali.commands.shifts import shift
 from apr_dali.errors import InputError
-from apr_dali.eval.adversarial import Attack
-from apr_dali.training import command
+from apr_dali.eval.autoattack import Attack
+from apr_dali.eval.session import Session, kept_text, open_session
+from apr_dali.runtime import exit_status
 
 Evaluation = Callable[[Session, argparse.Namespace], tuple[dict[str, Any], str]]
 """Gives the record that it has written, and a text for people."""
@@ -41,14 +41,14 @@ _EVALUATIONS: dict[str, Evaluation] = {
     "calibration": lambda session, args: calibrate(session, args.data),
     "autoattack": _attack,
     "shift": lambda session, args: shift(session, args.set, args.data),
-    "all": lambda session, args: everything(session, args.data_root, args.attack),
+    "all": lambda session, args: evaluate_all(session, args.data_root, args.attack),
 }
 
 
 def run(name: str, args: argparse.Namespace) -> int:
     """Run the evaluation `name` and return the exit status: 1 where a part of `all` failed."""
     outcome: list[int] = []
-    return command.run(lambda: outcome.append(_run(name, args))) or outcome[0]
+    return exit_status.run(lambda: outcome.append(_run(name, args))) or outcome[0]
 
 
 def _run(name: str, args: argparse.Namespace) -> int:

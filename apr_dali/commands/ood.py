@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from apr_dali.commands.session import Session, table
-from apr_dali.commands.sources import select
+from apr_dali.data.arrays import SIDE, is_digits, open_images
 from apr_dali.data.folders import EXTENSIONS, ImageSet, images_below, listing
-from apr_dali.data.small_sets import SIDE, is_digits, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
+from apr_dali.eval.datasets import select
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
 from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress
 from apr_dali.eval.pictures import score_picture
-from apr_dali.training.distributed import on_main
+from apr_dali.eval.session import Session, table
+from apr_dali.runtime.distributed import on_main
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
 

@@ -1,18 +1,29 @@
-"""Checking a whole data set: what is broken in it, what is left of each class."""
+"""Checking images before they are used: what is broken in a data set, what is left of each class."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Sequence
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from tarfile import TarError
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
 
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import SPLITS, ImageSet, TarSet, open_set
-from apr_dali.data.scan import Bad, count_per_class, full_check
-from apr_dali.data.tars import Components, Part
+from apr_dali.data.folders import NOT_UTF8, SPLITS, ImageSet, TarSet, is_utf8, open_set
+from apr_dali.data.image_file import to_rgb, why_no_levels
+from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 
 _DEFAULT = Components()
@@ -124,3 +135,168 @@ def _table(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]], wid
         short = name if len(name) <= first else name[: first - 1] + "…"
         lines.append(short.ljust(first) + "".join(str(value).rjust(column) for value in values))
     return "\n".join(lines)
+
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# What DALI decodes: Pillow knows more, and GIF or AVIF stop a pipeline as surely as a text does.
+_MAGIC = (
+    _JPEG,
+    _PNG,
+    b"BM",
+    *(b"P%d" % number for number in range(1, 7)),
+    *_TIFF,
+)
+_JPEG_2000 = (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51")
+_END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", 0xDA
+_TAIL = 64
+"""Bytes at the end of a file where its end marker is looked for first: some writers pad behind it."""
+_CHUNK = 128
+"""Files that a worker takes at a time."""
+
+Bad = tuple[str, str]
+"""A path, or a tar's path and a key, and the reason why it cannot be read."""
+
+Files = Sequence["str | Part"]
+
+
+def quick_check(files: Files, threads: int) -> list[Bad]:
+    """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
+
+    files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, a JPEG or PNG cut off
+    before its end marker, or a TIFF whose levels have no known range. The format is told by the content: ImageNet has a
+    PNG named .JPEG, and decoders do not mind.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
+
+
+def full_check(files: Files, processes: int) -> list[Bad]:
+    """(path, reason) of the files that `quick_check` finds or that Pillow cannot decode, in the order of `files`.
+
+    Shows a progress bar where stderr is a terminal. Raises InputError if a process dies.
+    """
+    chunks = _chunks(files)
+    bar = tqdm(total=len(files), desc="decoding", unit=" images", unit_scale=True, disable=None)
+    with bar:
+        if processes == 1:
+            return _collect(map(_undecodable, chunks), chunks, bar)
+        # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
+        try:
+            return _collect(pool.map(_undecodable, chunks), chunks, bar)
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of {processes} decoding processes died, mostly for lack of memory: take fewer (--processes)"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def count_per_class(images: ImageSet, without: Iterable[str] = ()) -> NDArray[np.int64]:
+    """How many images each class of `images` has, int64 (classes,), not counting the paths in `without`."""
+    left_out = set(without)
+    kept = np.fromiter((file not in left_out for file in images.files), dtype=bool, count=len(images))
+    return np.bincount(images.labels[kept], minlength=len(images.classes)).astype(np.int64)
+
+
+def _chunks(files: Files) -> list[Files]:
+    return [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+
+
+def _collect(results: Iterable[list[Bad]], chunks: Iterable[Files], bar: tqdm) -> list[Bad]:
+    bad = []
+    for found, chunk in zip(results, chunks, strict=True):
+        bad += found
+        bar.update(len(chunk))
+    return bad
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _not_images(files: Files) -> list[Bad]:
+    return [(str(file), reason) for file in files if (reason := _why(file, why_no_image)) is not None]
+
+
+def _why(image: str | Part, look: Callable[[BinaryIO], str | None]) -> str | None:
+    if isinstance(image, str) and not is_utf8(image):
+        return NOT_UTF8
+    try:
+        with opened(image) as file:
+            return look(file)
+    except (OSError, TarError) as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+def why_no_image(file: BinaryIO) -> str | None:
+    """Why the content of a file cannot be an image, by its beginning and its end, or has levels of no known range."""
+    start = file.read(16)
+    if not start:
+        return "empty file"
+    if start.startswith(_JPEG_2000):
+        return "JPEG 2000, of which a broken file ends the process in DALI's decoder: save it as PNG"
+    if not start.startswith(_MAGIC) and not (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return f"not an image: it starts with {start[:8]!r}"
+    if start.startswith(_JPEG) and not (_END_OF_IMAGE in _tail(file) or _jpeg_has_end(_whole(file))):
+        return "truncated: no end marker"
+    if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
+        return "truncated: no end marker"
+    return why_no_levels(file) if start.startswith(_TIFF) else None
+
+
+def _tail(file: BinaryIO) -> bytes:
+    file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+    return file.read()
+
+
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _jpeg_has_end(content: bytes) -> bool:
+    """Whether an end marker follows the start of the picture's own data.
+
+    Cameras append whole films behind the end marker, and a preview in the header has an end marker of its own:
+    neither the tail nor the first marker found tells.
+    """
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        if content[position + 1] == _START_OF_SCAN:
+            return content.find(_END_OF_IMAGE, position) >= 0
+        if content[position + 1] == 0xFF:
+            position += 1  # a fill byte before a marker
+        else:
+            position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return False
+
+
+def _undecodable(files: Files) -> list[Bad]:
+    # DALI decodes images of any size; Pillow's limit is against pictures that a stranger has sent.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return [(str(file), reason) for file in files if (reason := _why_undecodable(file)) is not None]
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _why_undecodable(path: str | Part) -> str | None:
+    reason = _why(path, why_no_image)
+    if reason is not None:
+        return reason
+    try:
+        with warnings.catch_warnings():
+            # Others, of broken EXIF data or of a large size, are about pictures that can be read.
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message=".*[Tt]runcated")
+            with opened(path) as file, Image.open(file) as image:
+                to_rgb(image)  # decodes it, and refuses levels of no known range
+    except Image.UnidentifiedImageError:
+        return "not an image, though it starts like one"
+    except Exception as error:  # noqa: BLE001 - what a decoder makes of a broken file can be any of them
+        return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return None

@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from apr_dali.data.atomic import write_whole
 from apr_dali.errors import InputError
+from apr_dali.runtime.files import write_whole
 
 MAGIC = "# apr_dali file list"
 

@@ -1,4 +1,4 @@
-"""How an image file becomes 8-bit RGB: the one place that decodes image files outside DALI.
+"""How an image file becomes 8-bit RGB, and is cut: the one place that decodes image files outside DALI.
 
 Levels are those that DALI gives: 16 bits are scaled to 8, floating-point ones count from 0 to 1. Pillow's own
 `convert("RGB")` cuts both off at 255.
@@ -6,14 +6,17 @@ Levels are those that DALI gives: 16 bits are scaled to 8, floating-point ones c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from apr_dali.errors import InputError
+from apr_dali.recipes import Scaling
 
 # Pillow opens 16 grey bits of these as 32.
 _SIXTEEN_BITS_AS_32 = ("PNG", "PPM")
@@ -95,3 +98,24 @@ def _greatest(image: Image.Image) -> int:
 
 def _grey(shares: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(255 * shares).astype(np.uint8)).convert("RGB")
+
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def cut(image: Image.Image, size: int, scaling: Scaling, mean: Sequence[float]) -> NDArray[np.uint8]:
+    """An RGB image as a network of size × size pixels sees it: uint8 (size, size, 3).
+
+    mean: the network's, in 0..1: the color beside an image that does not fill its crop, see `Scaling`.
+    """
+    height, width = scaling.resized(image.height, image.width, size)
+    scaled = image.resize((width, height), _FILTERS[scaling.filter])
+    left, top = (_start(side - size) for side in scaled.size)
+    whole = Image.new("RGB", (size, size), scaling.border(mean))
+    whole.paste(scaled, (-left, -top))
+    return np.asarray(whole)
+
+
+def _start(margin: int) -> int:
+    # Python rounds half to even, as torchvision does; it pads less on the left.
+    return round(margin / 2) if margin >= 0 else -(-margin // 2)

@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from apr_dali.data.atomic import write_whole
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, install_command
+from apr_dali.runtime.files import write_whole
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""

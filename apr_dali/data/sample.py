@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from apr_dali.config import check_choice
 from apr_dali.data.folders import SPLITS
 from apr_dali.data.image_file import open_image
 from apr_dali.data.tar_index import format_index, scan
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 
 FORMATS = ("folder", "webdataset")
 IMAGES_PER_CLASS = {"train": 48, "val": 16}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.config import SAMPLERS, check_choice
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
+from apr_dali.recipes import SAMPLERS
 
 Sampler = str | Mapping[str, float] | Sequence[float] | NDArray[np.float64]
 """One of SAMPLERS, or weights: by the name of the class, that of each of its images, or one an image."""

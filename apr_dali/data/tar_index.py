@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from apr_dali.data.atomic import write_whole
 from apr_dali.data.hidden import is_hidden
 from apr_dali.errors import InputError
+from apr_dali.runtime.files import write_whole
 
 _BLOCK = 512
 _QUOTED = "quoted"

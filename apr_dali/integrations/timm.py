@@ -31,13 +31,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from apr_dali.backend import VIEWS
-from apr_dali.config import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
+from apr_dali.functional import VIEWS
 from apr_dali.integrations import timm_options
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.training import command
+from apr_dali.recipes import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
+from apr_dali.runtime import exit_status
 from apr_dali.transforms import AprPair
 
 
@@ -252,4 +252,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(exit_status.run(main))

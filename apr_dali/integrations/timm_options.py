@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from apr_dali.config import CHANNELS
 from apr_dali.errors import InputError
+from apr_dali.recipes import CHANNELS
 
 # What becomes of each argument of timm's create_loader in training.
 FOLLOWED = frozenset(

@@ -7,20 +7,20 @@ import math
 import torch
 from torch import Tensor, nn
 
-from apr_dali.bands import Spectrum, in_band, radius_of
-from apr_dali.config import AprRecipe
+from apr_dali.bands import BandFilter, in_band, radius_of
+from apr_dali.recipes import AprRecipe
 
 SEEING = " seeing "
 """What checkpoints add to the name of a network in `Banded`, before its spectrum and radii."""
 
 
 class Banded(nn.Module):
-    """A network behind the filter of a `Spectrum`: in training and in evaluation it sees x̃ in place of x.
+    """A network behind the filter of a `BandFilter`: in training and in evaluation it sees x̃ in place of x.
 
     It takes images (N, C, H, W) normalised with `mean` and `std`, as the network does; the filter works on 0..1.
     """
 
-    def __init__(self, network: nn.Module, spectrum: Spectrum, recipe: AprRecipe) -> None:
+    def __init__(self, network: nn.Module, spectrum: BandFilter, recipe: AprRecipe) -> None:
         super().__init__()
         self.network, self.spectrum = network, spectrum
         self.mean: Tensor
@@ -35,7 +35,7 @@ class Banded(nn.Module):
         return self.network(normalised.to(images.dtype))
 
 
-def banded(images: Tensor, spectrum: Spectrum) -> Tensor:
+def banded(images: Tensor, spectrum: BandFilter) -> Tensor:
     """`apr_dali.bands.banded` of float32 or float64 images (..., H, W), on the half spectrum."""
     height, width = images.shape[-2:]
     radius = radius_of(height, width)[:, : width // 2 + 1]
@@ -55,11 +55,11 @@ def banded(images: Tensor, spectrum: Spectrum) -> Tensor:
 
 def behind(network: nn.Module, spectrum: str, radii: tuple[float, ...], recipe: AprRecipe) -> nn.Module:
     """`network` behind the filter that the options --spectrum and --radii name; as it is where `spectrum` is empty."""
-    return Banded(network, Spectrum.parse(spectrum, radii), recipe) if spectrum else network
+    return Banded(network, BandFilter.parse(spectrum, radii), recipe) if spectrum else network
 
 
 def name_behind(name: str, spectrum: str, radii: tuple[float, ...]) -> str:
     """The name of `behind`'s network: `name` and what it sees."""
     if not spectrum:
         return name
-    return f"{name}{SEEING}{Spectrum.parse(spectrum, radii)} about {radii[0]:g} and {radii[1]:g}"
+    return f"{name}{SEEING}{BandFilter.parse(spectrum, radii)} about {radii[0]:g} and {radii[1]:g}"

@@ -117,8 +117,8 @@ class Projection:
         return torch.where(reached[:, :, None, None], weight, moved.view(weight.shape).to(weight.dtype))
 
 
-def keep_proportion(model: nn.Module, optimiser: Optimizer, proportion: float) -> None:
-    """Project the first layer's filters now and after each step of the optimiser; see `Projection`."""
+def keep_proportion(model: nn.Module, optimizer: Optimizer, proportion: float) -> None:
+    """Project the first layer's filters now and after each step of the optimizer; see `Projection`."""
     _, layer = first_convolution(model)
     projection = Projection(layer.kernel_size, layer.out_channels, proportion)
 
@@ -126,7 +126,7 @@ def keep_proportion(model: nn.Module, optimiser: Optimizer, proportion: float) -
         layer.weight.data.copy_(projection(layer.weight.data))
 
     project()
-    optimiser.register_step_post_hook(project)
+    optimizer.register_step_post_hook(project)
 
 
 # ---- a convolution with learnt bands ---------------------------------------------------------------------------------

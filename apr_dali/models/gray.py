@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from apr_dali.config import AprRecipe
 from apr_dali.models.filter_bands import first_convolution, replace_layer
+from apr_dali.recipes import AprRecipe
 
 GRAY = " of gray images"
 """What checkpoints add to the name of a network whose images have one channel."""

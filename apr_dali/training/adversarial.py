@@ -1,15 +1,26 @@
 """Fast adversarial training: one-step attacks to train on, PGD to look whether they still teach anything.
 
+Catastrophic overfitting of one-step attacks: within an epoch the network learns to stop the one step and falls to any
+other attack, while clean accuracy and loss look better than before.
+
 Attacks work on normalised images; `Ball` knows what ε and the range 0..1 are there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.decoration import say
+from apr_dali.runtime.distributed import on_main
+from apr_dali.training.engine import Trainer
+from apr_dali.training.logger import Logger
 
 _NOISE = 2.0
 """Radius of n-fgsm's noise in ε: what de Jorge et al. (2022) use at every ε."""
@@ -84,3 +95,74 @@ def _sign_of_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tens
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(model(images), targets), images)
     return gradient.sign()
+
+
+GOOD = "good.pt"
+"""The weights of the last epoch before a collapse."""
+ROBUST = "pgd_top1"
+
+
+class CatastrophicOverfitting:
+    """Called with an epoch's row of results: adds the accuracy under PGD on one batch, which is the epoch's score.
+
+    When it has fallen by more than DROP since the epoch before, it says so; with `stop` it puts the last good weights
+    back and ends the run (`stopped`).
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        images: Tensor,
+        targets: Tensor,
+        ball: Ball,
+        output: Path,
+        logger: Logger,
+        stop: bool,
+    ) -> None:
+        """images: (N, 3, H, W), normalised. logger: knows the epoch before, also in a run that continues."""
+        device = trainer.group.device
+        self._trainer, self._ball, self._output, self._logger = trainer, ball, output, logger
+        self._images, self._targets = images.to(device), targets.to(device)
+        self._stop = stop
+        self.stopped = False
+
+    def __call__(self, row: dict[str, float]) -> float:
+        group, position = self._trainer.group, self._trainer.position
+        # What the look draws must not change what training draws after it.
+        with torch.random.fork_rng(devices=[group.device] if group.device.type == "cuda" else []):
+            torch.manual_seed(self._trainer.options.seed + position.epoch)
+            found = pgd_accuracy(self._trainer.model, self._images, self._targets, self._ball)
+        # One number for all processes, or some would stop and some not.
+        accuracy, before = on_main(group, lambda: (found, self._before()))
+        row[ROBUST] = accuracy
+        if before is None or before - accuracy <= DROP:
+            on_main(group, self._keep)
+        else:
+            self._collapsed(position.epoch + 1, before, accuracy)
+        return accuracy
+
+    def _before(self) -> float | None:
+        """The accuracy of the epoch before, None in the first."""
+        found = [row[ROBUST] for row in self._logger.rows if ROBUST in row]
+        return found[-1] if found else None
+
+    def _keep(self) -> None:
+        weights = self._trainer.model.state_dict()
+        checkpoint.write_whole(self._output / GOOD, lambda file: torch.save(weights, file))
+
+    def _collapsed(self, epoch: int, before: float, accuracy: float) -> None:
+        trainer = self._trainer
+        if trainer.group.main:
+            say(
+                f"warning: catastrophic overfitting in epoch {epoch}: the accuracy under PGD fell from {before:.1%} to "
+                f"{accuracy:.1%}. Try --adversarial n-fgsm, a smaller --epsilon or --on-overfitting stop"
+            )
+        if not self._stop:
+            return
+        weights: dict[str, Any] = torch.load(self._output / GOOD, map_location="cpu", weights_only=True)
+        trainer.model.load_state_dict(weights)
+        # The epoch that ends now becomes the last.
+        trainer.position.epoch = trainer.options.epochs - 1
+        self.stopped = True
+        if trainer.group.main:
+            say(f"stopped after epoch {epoch}, with the weights of the epoch before")

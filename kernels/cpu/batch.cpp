@@ -143,9 +143,9 @@ void mix_walk(Passes<float>& passes, const Ports& ports, const std::int64_t* par
     int measured = -1;
     for (int i = begin; i < end; ++i) {
         const int image = order[i];
-        const int giver = static_cast<int>(partner[image]);
-        if (giver != measured) {
-            ports.forward(passes, giver);
+        const int amplitude_source = static_cast<int>(partner[image]);
+        if (amplitude_source != measured) {
+            ports.forward(passes, amplitude_source);
             passes.measure();
         }
         ports.forward(passes, image);

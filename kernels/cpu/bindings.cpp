@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "batch.hpp"
+#include "capsules.hpp"
 #include "corrupt.hpp"
 #include "operations.hpp"
 
@@ -95,9 +96,9 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     }
     require_size(partner, task.batch, "partner");
     for (int n = 0; n < task.batch; ++n) {
-        const std::int64_t giver = partner.data()[n];
-        require(giver >= 0 && giver < task.batch, "partner must be in 0..", task.batch - 1, ", got ", giver,
-                " at index ", n);
+        const std::int64_t amplitude_source = partner.data()[n];
+        require(amplitude_source >= 0 && amplitude_source < task.batch, "partner must be in 0..", task.batch - 1,
+                ", got ", amplitude_source, " at index ", n);
     }
     task.format = format_of(dtype);
     require(out.itemsize() == (task.format == Format::kFloat32 ? 4 : 2) && (out.flags() & py::array::c_style),
@@ -242,6 +243,9 @@ void define(py::module_& module) {
     module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
     module.def("corrupt", &corrupt_images, py::arg(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(), py::arg(),
                py::arg(), py::arg().noconvert(), py::arg());
+    module.def("read_capsules", &read_capsules);
+    module.def("make_capsules", &make_capsules);
+    module.def("plain_jpegs", &plain_jpegs);
     module.def("supported", &supported);
 }
 

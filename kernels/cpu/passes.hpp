@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "lone_row.hpp"
+#include "remainder_row.hpp"
 #include "pixels.hpp"
 #include "transform.hpp"
 
@@ -45,7 +45,7 @@ struct Layout {
     int real_planes, complex_planes;
     Transform<T> over_columns, over_rows;
     std::vector<int> half;  // positions in a column's spectrum of which the opposite ones are left out: real planes
-    std::optional<LoneRow<T>> lone;  // for the last row if it is alone in its group
+    std::optional<RemainderRow<T>> remainder;  // for the last row if it is alone in its group
     std::vector<int> row_place;  // of each column of the strips in a row's transform; those past the image share one
 
     Layout(Shape of, int real, int complex)
@@ -60,20 +60,20 @@ struct Layout {
         for (int position = 0; position < shape.height; ++position) {
             if (position <= opposite[position]) half.push_back(position);
         }
-        if (rows() % kLanes<T> == 1 && shape.width % kLanes<T> == 0) lone.emplace(shape.width);
+        if (rows() % kLanes<T> == 1 && shape.width % kLanes<T> == 0) remainder.emplace(shape.width);
     }
 
     int strips() const { return (shape.width + kLanes<T> - 1) / kLanes<T>; }
     // The rows of the spectra between the passes: those of the complex planes, then the half ones of the real planes.
     int rows() const { return complex_planes * shape.height + real_planes * static_cast<int>(half.size()); }
     int groups() const { return (rows() + kLanes<T> - 1) / kLanes<T>; }
-    int full_groups() const { return groups() - (lone ? 1 : 0); }
+    int full_groups() const { return groups() - (remainder ? 1 : 0); }
     int first_row_of_real(int plane) const {
         return complex_planes * shape.height + plane * static_cast<int>(half.size());
     }
     std::size_t bins() const { return static_cast<std::size_t>(groups()) * shape.width; }
     int workspace() const {
-        return std::max({over_columns.workspace(), over_rows.workspace(), lone ? lone->workspace() : 0});
+        return std::max({over_columns.workspace(), over_rows.workspace(), remainder ? remainder->workspace() : 0});
     }
 };
 
@@ -101,7 +101,7 @@ class Passes {
             read_columns(channels, source, scaling, strip * kLanes<T>);
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
-                layout_.over_columns.forward(z, workspace_.get(), Keep<T>{z});
+                layout_.over_columns.forward(z, workspace_.get(), StoreBins<T>{z});
                 split_pair(z, layout_.first_row_of_real(plane), strip);
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
@@ -121,7 +121,7 @@ class Passes {
             Complex<T>* z = columns_.get();
             for (int plane = 0; plane < layout_.real_planes; ++plane, z += layout_.shape.height) {
                 join_pair(z, layout_.first_row_of_real(plane), strip);
-                layout_.over_columns.inverse(z, workspace_.get(), Kept<T>{z});
+                layout_.over_columns.inverse(z, workspace_.get(), LoadBins<T>{z});
             }
             for (int plane = 0; plane < layout_.complex_planes; ++plane, z += 2 * layout_.shape.height) {
                 for (int half = 0; half < std::min(2, layout_.strips() - strip); ++half) {
@@ -142,7 +142,7 @@ class Passes {
             take_rows(group);
             layout_.over_rows.forward(row_.get(), workspace_.get(), taking(group));
         }
-        if (layout_.lone) layout_.lone->forward(lone_row(), row_.get(), workspace_.get(), taking(group));
+        if (layout_.remainder) layout_.remainder->forward(remainder_row(), row_.get(), workspace_.get(), taking(group));
     }
 
     // Give the image the kept amplitudes and keep its own instead.
@@ -298,10 +298,10 @@ class Passes {
             layout_.over_rows.through(row_.get(), workspace_.get(), change(group));
             put_rows(group);
         }
-        if (layout_.lone) layout_.lone->through(lone_row(), row_.get(), workspace_.get(), change(group));
+        if (layout_.remainder) layout_.remainder->through(remainder_row(), row_.get(), workspace_.get(), change(group));
     }
 
-    Complex<T>* lone_row() const { return &at(layout_.rows() - 1, 0); }
+    Complex<T>* remainder_row() const { return &at(layout_.rows() - 1, 0); }
 
     void take_rows(int group) {
         const Complex<T>* block = &at(group * kLanes<T>, 0);

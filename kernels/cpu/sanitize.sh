@@ -13,14 +13,14 @@ mkdir "$work/source"
 for part in apr_dali kernels pipelines eval tests setup.py pyproject.toml MANIFEST.in README.md LICENSE; do
     cp -a "$root/$part" "$work/source"
 done
-rm -f "$work"/source/kernels/*.so
+rm -f "$work"/source/kernels/cpu/*.so
 
 sanitizers=-fsanitize=address,undefined
 flags="$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1"
 # C++ has flags of its own for setuptools of late, those of C before.
 CFLAGS=$flags CXXFLAGS=$flags LDFLAGS=$sanitizers \
     "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work/source"
-ls "$work"/installed/apr_dali/kernels/_native_*.so
+ls "$work"/installed/apr_dali/kernels/cpu/_native_*.so
 
 # The interpreter knows nothing of the sanitizers: their library must come first, and the C++ library with it, or the
 # first exception finds no function to throw with. What Python leaks is its own. Reports go to the terminal.
@@ -29,4 +29,4 @@ compiler=${CXX:-g++}
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
 LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 \
-    test_native_backend.py test_native_single.py test_native_threads.py
+    kernels/cpu/test_backend.py kernels/cpu/test_single.py kernels/cpu/test_threads.py

@@ -230,12 +230,12 @@ APR_INLINE Complex<T> narrow(const Complex<double>* parts, int apart) {
 
 // Each bin as it is, in its place.
 template <class T>
-struct Keep {
+struct StoreBins {
     Complex<T>* z;
     APR_INLINE void operator()(int k, const Complex<T>& bin) const { z[k] = bin; }
 };
 template <class T>
-struct Kept {
+struct LoadBins {
     const Complex<T>* z;
     APR_INLINE void operator()(int k, Complex<T>& bin) const { bin = z[k]; }
 };

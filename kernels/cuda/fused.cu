@@ -6,7 +6,7 @@
 #define STRIP 4
 #define HALF ((SIZE / 2 + STRIP) / STRIP * STRIP)
 #include "columns.cuh"
-#include "kept.cuh"
+#include "packed.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
@@ -44,13 +44,13 @@ template <typename Bin> struct InStrips {
     Bin* image;
 
     INLINE Bin* at(int column, int row) const { return image + (column / STRIP * SIZE + row) * STRIP + column % STRIP; }
-    static INLINE Kept kept(float2 bin) { return ::kept(scaled(bin, KEPT_SCALE)); }
-    static INLINE float2 taken(Kept bin) { return ::taken(bin); }
+    static INLINE Packed pack(float2 bin) { return ::pack(scaled(bin, PACKED_SCALE)); }
+    static INLINE float2 unpack(Packed bin) { return ::unpack(bin); }
 };
 
 // Grid: slots × GROUPS.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, BLOCKS(FORWARD_TEAMS, ROW_THREADS))
-rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns, Kept* spectra) {
+rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twiddles, Packed* spectra) {
     SHARED(float2, spaces);
     const Route route = ROUTE;
     const Out out = OUT;
@@ -63,53 +63,54 @@ rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turn
     Points x;
     Bins bins;
     read_points(IN, slot, part, y, lane, x);
-    forward(x, bins, space, turns, lane, [] { __syncwarp(); });
-    put_rows(bins, space, part, y, lane, InStrips<Kept>{spectra + strip_offset(slot, 0)});
+    forward(x, bins, space, twiddles, lane, [] { __syncwarp(); });
+    put_rows(bins, space, part, y, lane, InStrips<Packed>{spectra + strip_offset(slot, 0)});
 }
 
 // The transform of a column of a strip. Its neighbours' points are between its own.
-INLINE void forward_column(const Kept* column, float2* space, const float2* turns, int lane, Bins& bins) {
+INLINE void forward_column(const Packed* column, float2* space, const float2* twiddles, int lane, Bins& bins) {
     // Not the caller's: what threads without points had from before would stay in registers for nothing.
     Points x;
     for_own<SECOND>(lane, [&](int round, int j) {
         // From here, the distances are constants.
-        const Kept* const from = column + j * STRIP;
+        const Packed* const from = column + j * STRIP;
 #pragma unroll
-        for (int r = 0; r < FIRST; ++r) x.of[round][r] = taken(from[SECOND * STRIP * r]);
+        for (int r = 0; r < FIRST; ++r) x.of[round][r] = unpack(from[SECOND * STRIP * r]);
     });
-    forward(x, bins, space, turns, lane, [] { __syncthreads(); });
+    forward(x, bins, space, twiddles, lane, [] { __syncthreads(); });
 }
 
-// Grid: results × STRIPS. `factor` is that of the three inverse transforms, with KEPT_SCALE undone.
+// Grid: results × STRIPS. `factor` is that of the three inverse transforms, with PACKED_SCALE undone.
 extern "C" __global__ void __launch_bounds__(COLUMN_THREADS, BLOCKS(COLUMN_TEAMS, COLUMN_THREADS))
-columns(const Kept* spectra, ROUTE_PARAMETERS, const float2* turns, float factor, Kept* mixed_spectra) {
+columns(const Packed* spectra, ROUTE_PARAMETERS, const float2* twiddles, float factor, Packed* mixed_spectra) {
     SHARED(float2, spaces);
     const Route route = ROUTE;
     // From the last image on: what rows_forward wrote last is in the cache, and what is written last here is read first.
     const int block = n * STRIPS - 1 - blockIdx.x, b = block / STRIPS, strip = block % STRIPS;
     if (!route.mixed(b)) return;
-    const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, giver = route.amplitude(b);
+    const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, amplitude_source = route.amplitude(b);
     Bins bins;
     Amplitudes amplitudes;
-    factor = known_factor(giver, factor);
+    factor = known_factor(amplitude_source, factor);
     float2* const space = spaces + column * PITCH;
-    forward_column(spectra + strip_offset(giver < 0 ? b : giver, strip) + column, space, turns, lane, bins);
+    const Packed* const given = spectra + strip_offset(amplitude_source < 0 ? b : amplitude_source, strip);
+    forward_column(given + column, space, twiddles, lane, bins);
     take_amplitudes(bins, lane, amplitudes);
     __syncthreads();
-    forward_column(spectra + strip_offset(route.phase(b), strip) + column, space, turns, lane, bins);
+    forward_column(spectra + strip_offset(route.phase(b), strip) + column, space, twiddles, lane, bins);
     give_amplitudes(bins, amplitudes, lane, factor);
     Points x;
-    back(bins, x, space, turns, lane, [] { __syncthreads(); });
+    back(bins, x, space, twiddles, lane, [] { __syncthreads(); });
     for_own<SECOND>(lane, [&](int round, int j) {
-        Kept* const to = mixed_spectra + strip_offset(b, strip) + column + j * STRIP;
+        Packed* const to = mixed_spectra + strip_offset(b, strip) + column + j * STRIP;
 #pragma unroll
-        for (int r = 0; r < FIRST; ++r) to[SECOND * STRIP * r] = kept(x.of[round][r]);
+        for (int r = 0; r < FIRST; ++r) to[SECOND * STRIP * r] = pack(x.of[round][r]);
     });
 }
 
 // Grid: results × GROUPS.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, BLOCKS(BACK_TEAMS, ROW_THREADS))
-rows_back(const Kept* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns) {
+rows_back(const Packed* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twiddles) {
     SHARED(float2, spaces);
     const int b = blockIdx.x / GROUPS, y0 = blockIdx.x % GROUPS * ROWS;
     if (!(ROUTE).mixed(b)) return;
@@ -117,8 +118,8 @@ rows_back(const Kept* mixed_spectra, ROUTE_PARAMETERS, OUT_PARAMETERS, const flo
     float2* const space = spaces + team * PITCH;
     Points x;
     Bins bins;
-    get_rows(bins, part, y, lane, InStrips<const Kept>{mixed_spectra + strip_offset(b, 0)});
-    back(bins, x, space, turns, lane, [] { __syncwarp(); });
+    get_rows(bins, part, y, lane, InStrips<const Packed>{mixed_spectra + strip_offset(b, 0)});
+    back(bins, x, space, twiddles, lane, [] { __syncwarp(); });
     __syncwarp();
     put_points(x, space, lane);
     __syncthreads();

@@ -46,10 +46,10 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
         for (int c = 0; c < channels; ++c) to[c * static_cast<size_t>(bins)] = complex_of(REAL(0), REAL(0));
         return;
     }
-    const int giver = route.amplitude(b);
+    const int amplitude_source = route.amplitude(b);
     const COMPLEX* own = spectra + route.phase(b) * image + bin;
-    const COMPLEX* given = spectra + (giver < 0 ? 0 : giver) * image + bin;
-    factor = known_factor(giver, factor);
+    const COMPLEX* given = spectra + (amplitude_source < 0 ? 0 : amplitude_source) * image + bin;
+    factor = known_factor(amplitude_source, factor);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
             *to = scaled(with_amplitude(*own, amplitude_of(*given)), factor);

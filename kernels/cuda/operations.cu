@@ -176,9 +176,9 @@ operate(const Level* images, const Level* operation, const double* parameters, c
     }
 }
 
-// SingleDraws.from_uniform on the device. uniform: (n, 8). turns: (2, 360), cos and sin of whole degrees as Pillow has
-// them. Grid × block: at least 2 n threads.
-extern "C" __global__ void decode(const float* uniform, const double* turns, int n, int height, int width,
+// SingleDraws.from_uniform on the device. uniform: (n, 8). rotations: (2, 360), cos and sin of whole degrees as Pillow
+// has them. Grid × block: at least 2 n threads.
+extern "C" __global__ void decode(const float* uniform, const double* rotations, int n, int height, int width,
                                   Level* operation, double* parameters, Level* mix, Level* amplitude_of_second) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x, b = i / 2;
     if (b >= n) return;
@@ -202,7 +202,7 @@ extern "C" __global__ void decode(const float* uniform, const double* turns, int
         case kTranslateY: m[5] = sign * floor(level * (height / 3.0) / 10); break;
         case kRotate: {
             const int degrees = static_cast<int>(sign * floor(level * 30 / 10));
-            const double cosine = turns[(degrees + 360) % 360], sine = turns[360 + (degrees + 360) % 360];
+            const double cosine = rotations[(degrees + 360) % 360], sine = rotations[360 + (degrees + 360) % 360];
             const double x = width / 2.0, y = height / 2.0;
             m[0] = m[4] = cosine;
             m[1] = sine;

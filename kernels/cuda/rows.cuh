@@ -128,7 +128,7 @@ INLINE void write_clean(const In& in, int slot, const Out& out, int b, bool mixe
 //
 // Those who include this say how a spectrum lies in memory, as a type with at(column, row), a pointer to a bin,
 // kNext, how far columns lie apart in the mean (the next is elsewhere, the one FIRST or TEAM further just there), and
-// the functions to and from what is kept of a bin.
+// the functions that pack and unpack a bin.
 
 // All bins of a part of the rows y and y + 1. `space`: the team's, of PITCH points.
 template <typename Spectrum>
@@ -138,7 +138,7 @@ INLINE void put_rows(const Bins& bins, float2* space, int part, int y, int lane,
         for_own<FIRST>(lane, [&](int round, int i) {
             auto* const to = spectrum.at(first + i, y + part - 1);
 #pragma unroll
-            for (int k = 0; k < SECOND; ++k) to[k * FIRST * Spectrum::kNext] = Spectrum::kept(bins.of[round][k]);
+            for (int k = 0; k < SECOND; ++k) to[k * FIRST * Spectrum::kNext] = Spectrum::pack(bins.of[round][k]);
         });
         return;
     }
@@ -156,8 +156,8 @@ INLINE void put_rows(const Bins& bins, float2* space, int part, int y, int lane,
         const int at = lane + k * TEAM;
         if (at >= HALF) break;
         const float2 a = space[at], b = space[at == 0 ? 0 : SIZE - at];
-        even[k * TEAM * Spectrum::kNext] = Spectrum::kept(make_float2(0.5f * (a.x + b.x), 0.5f * (a.y - b.y)));
-        odd[k * TEAM * Spectrum::kNext] = Spectrum::kept(make_float2(0.5f * (a.y + b.y), 0.5f * (b.x - a.x)));
+        even[k * TEAM * Spectrum::kNext] = Spectrum::pack(make_float2(0.5f * (a.x + b.x), 0.5f * (a.y - b.y)));
+        odd[k * TEAM * Spectrum::kNext] = Spectrum::pack(make_float2(0.5f * (a.y + b.y), 0.5f * (b.x - a.x)));
     }
 }
 
@@ -169,7 +169,7 @@ template <typename Spectrum> INLINE void get_rows(Bins& bins, int part, int y, i
         for_own<FIRST>(lane, [&](int round, int i) {
             const auto* const from = spectrum.at(first + i, y + part - 1);
 #pragma unroll
-            for (int k = 0; k < SECOND; ++k) bins.of[round][k] = Spectrum::taken(from[k * kNext]);
+            for (int k = 0; k < SECOND; ++k) bins.of[round][k] = Spectrum::unpack(from[k * kNext]);
         });
         return;
     }
@@ -182,8 +182,8 @@ template <typename Spectrum> INLINE void get_rows(Bins& bins, int part, int y, i
         for (int k = 0; k < SECOND; ++k) {
             const int at = i + FIRST * k;
             const bool mirrored = at > SIZE / 2;
-            const float2 a = Spectrum::taken(mirrored ? even_mirrored[-k * kNext] : even[k * kNext]);
-            const float2 b = Spectrum::taken(mirrored ? odd_mirrored[-k * kNext] : odd[k * kNext]);
+            const float2 a = Spectrum::unpack(mirrored ? even_mirrored[-k * kNext] : even[k * kNext]);
+            const float2 b = Spectrum::unpack(mirrored ? odd_mirrored[-k * kNext] : odd[k * kNext]);
             // A real row's first and middle bins are real: what they have else is rounding.
             const float sign = at == 0 || at == SIZE / 2 ? 0.f : mirrored ? -1.f : 1.f;
             bins.of[round][k] = make_float2(a.x - sign * b.y, sign * a.y + b.x);

@@ -216,21 +216,22 @@ template <int Count, typename Use> INLINE void for_own(int lane, Use use) {
     }
 }
 
-// Σ x·exp(-2πi…). `turns`: exp(-2πi·ij/SIZE) for j < SECOND, i < FIRST, in this order. `wait`: until the team is there.
+// Σ x·exp(-2πi…). `twiddles`: exp(-2πi·ij/SIZE) for j < SECOND, i < FIRST, in this order.
+// `wait`: until the team is there.
 template <typename Wait>
-INLINE void forward(Points& x, Bins& bins, float2* space, const float2* turns, int lane, Wait wait) {
+INLINE void forward(Points& x, Bins& bins, float2* space, const float2* twiddles, int lane, Wait wait) {
     for_own<SECOND>(lane, [&](int round, int j) {
         butterfly<FIRST, -1>(x.of[round]);
 #pragma unroll
         for (int r = 0; r < FIRST; ++r) space[j * GROUP + r] = x.of[round][r];
     });
     wait();
-    const float2* const turn = anew(turns);
+    const float2* const twiddle = anew(twiddles);
     for_own<FIRST>(lane, [&](int round, int i) {
 #pragma unroll
         for (int j = 0; j < SECOND; ++j) {
             const float2 value = space[j * GROUP + i];
-            bins.of[round][j] = j == 0 ? value : product(value, __ldg(turn + j * FIRST + i));
+            bins.of[round][j] = j == 0 ? value : product(value, __ldg(twiddle + j * FIRST + i));
         }
         butterfly<SECOND, -1>(bins.of[round]);
     });
@@ -238,14 +239,14 @@ INLINE void forward(Points& x, Bins& bins, float2* space, const float2* turns, i
 
 // Σ X·exp(+2πi…), without the factor 1/SIZE. It writes to `space` where the thread itself has read in `forward`.
 template <typename Wait>
-INLINE void back(Bins& bins, Points& x, float2* space, const float2* turns, int lane, Wait wait) {
-    const float2* const turn = anew(turns);
+INLINE void back(Bins& bins, Points& x, float2* space, const float2* twiddles, int lane, Wait wait) {
+    const float2* const twiddle = anew(twiddles);
     for_own<FIRST>(lane, [&](int round, int i) {
         butterfly<SECOND, 1>(bins.of[round]);
 #pragma unroll
         for (int j = 0; j < SECOND; ++j) {
             const float2 value = bins.of[round][j];
-            space[j * GROUP + i] = j == 0 ? value : product(value, conjugate(__ldg(turn + j * FIRST + i)));
+            space[j * GROUP + i] = j == 0 ? value : product(value, conjugate(__ldg(twiddle + j * FIRST + i)));
         }
     });
     wait();

@@ -19,37 +19,39 @@ struct InColumns {
     float2* columns;
 
     INLINE float2* at(int column, int row) const { return columns + column * PITCH + row; }
-    static INLINE float2 kept(float2 bin) { return bin; }
-    static INLINE float2 taken(float2 bin) { return bin; }
+    static INLINE float2 pack(float2 bin) { return bin; }
+    static INLINE float2 unpack(float2 bin) { return bin; }
 };
 
 // The spectra of the rows of an image, as columns[column·PITCH + y].
-INLINE void rows_to_columns(const In& in, int slot, float2* spaces, const float2* turns, float2* columns) {
+INLINE void rows_to_columns(const In& in, int slot, float2* spaces, const float2* twiddles, float2* columns) {
     const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM, part = team / PAIRS, y = team % PAIRS * 2;
     if (team >= ROW_TEAMS) return;
     Points x;
     Bins bins;
     read_points(in, slot, part, y, lane, x);
-    forward(x, bins, spaces + team * PITCH, turns, lane, [] { __syncwarp(); });
+    forward(x, bins, spaces + team * PITCH, twiddles, lane, [] { __syncwarp(); });
     put_rows(bins, spaces + team * PITCH, part, y, lane, InColumns{columns});
 }
 
 // The transform of the team's column, which lies in the room that it then takes.
-INLINE void forward_column(float2* column, const float2* turns, int lane, Bins& bins) {
+INLINE void forward_column(float2* column, const float2* twiddles, int lane, Bins& bins) {
     Points x;
     take_points(x, lane, [&](int at) { return column[at]; });
     __syncwarp();
-    forward(x, bins, column, turns, lane, [] { __syncwarp(); });
+    forward(x, bins, column, twiddles, lane, [] { __syncwarp(); });
 }
 
 // Grid: results.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turns, float factor, int write_clean_view) {
+whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twiddles, float factor,
+             int write_clean_view) {
     SHARED(float2, columns);
     float2* const spaces = columns + TEAMS * PITCH;
     const Route route = ROUTE;
     const Out out = OUT;
-    const int b = blockIdx.x, giver = route.amplitude(b), team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
+    const int b = blockIdx.x, amplitude_source = route.amplitude(b);
+    const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
     const bool mixed = route.mixed(b);
     if (write_clean_view) write_clean(IN, b, out, b, mixed, 0, SIZE);
     if (!mixed) return;
@@ -58,18 +60,18 @@ whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turn
     Bins bins;
     Amplitudes amplitudes;
 
-    factor = known_factor(giver, factor);
-    rows_to_columns(IN, giver < 0 ? b : giver, spaces, turns, columns);
+    factor = known_factor(amplitude_source, factor);
+    rows_to_columns(IN, amplitude_source < 0 ? b : amplitude_source, spaces, twiddles, columns);
     __syncthreads();
-    forward_column(column, turns, lane, bins);
+    forward_column(column, twiddles, lane, bins);
     take_amplitudes(bins, lane, amplitudes);
     __syncthreads();
-    rows_to_columns(IN, route.phase(b), spaces, turns, columns);
+    rows_to_columns(IN, route.phase(b), spaces, twiddles, columns);
     __syncthreads();
-    forward_column(column, turns, lane, bins);
+    forward_column(column, twiddles, lane, bins);
     give_amplitudes(bins, amplitudes, lane, factor);
     Points down;
-    back(bins, down, column, turns, lane, wait);
+    back(bins, down, column, twiddles, lane, wait);
     __syncwarp();
     put_points(down, column, lane);
     __syncthreads();
@@ -77,7 +79,7 @@ whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* turn
         float2* const space = spaces + team * PITCH;
         get_rows(bins, team / PAIRS, team % PAIRS * 2, lane, InColumns{columns});
         Points along;
-        back(bins, along, space, turns, lane, wait);
+        back(bins, along, space, twiddles, lane, wait);
         __syncwarp();
         put_points(along, space, lane);
     }

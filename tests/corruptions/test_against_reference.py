@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reference_cells import KINDS, SHOWN, is_the_reference, photograph, piece_of, seed_of
+from helpers.reference_cells import KINDS, SHOWN, is_the_reference, photograph, piece_of, seed_of
 
 import apr_dali
 from apr_dali.corruptions import NAMES

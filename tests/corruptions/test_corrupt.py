@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-import tolerances
+from helpers import tolerances
 
 import apr_dali
 from apr_dali import CorruptionDraws
@@ -236,7 +236,7 @@ def test_without_the_extension_numpy_serves(monkeypatch, crops):
 @pytest.mark.usefixtures("native")
 def test_the_extension_looks_after_its_memory():
     """What reaches it by another way than `apr_dali.corrupt` is refused before it is read."""
-    from apr_dali.kernels import native_backend
+    from apr_dali.kernels.cpu import backend as native_backend
 
     images = np.zeros((2, 32, 40, 3), np.uint8)
 

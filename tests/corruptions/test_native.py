@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from native_levels import LEVELS, MISSING
+from helpers.native_levels import LEVELS, MISSING
 
 import apr_dali
 from apr_dali.corruptions import NAMES, find
-from apr_dali.kernels import native_backend
+from apr_dali.kernels.cpu import backend as native_backend
 
 pytestmark = pytest.mark.skipif(not LEVELS, reason=MISSING)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tolerances
+from helpers import tolerances
 
 from apr_dali.corruptions import affine, edges, resize
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.bands import BANDS, OUTSIDE, RADII, Spectrum
+from apr_dali.bands import BANDS, OUTSIDE, RADII, BandFilter
 from apr_dali.commands.arguments import positive, seed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apr_dali.config import CifarOptions
     from apr_dali.data.arrays import ArraySet
     from apr_dali.eval.state import State
-    from apr_dali.training.distributed import Group
+    from apr_dali.runtime.distributed import Group
+    from apr_dali.training.options import CifarOptions
 
 TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
 _RECIPES: dict[str, dict[str, Any]] = {
@@ -68,13 +68,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.commands.session import make_output
-    from apr_dali.config import CifarOptions
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.session import make_output
+    from apr_dali.runtime.distributed import start
+    from apr_dali.training.options import CifarOptions
 
     radii = tuple(args.radii)
     outside = {phase: 0 if phase == "full" else args.outside for phase in BANDS}
-    cells = [Spectrum(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
+    cells = [BandFilter(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
     recipe = _RECIPES[args.recipe]
     chosen = {name: value if (value := getattr(args, name)) is not None else recipe[name] for name in recipe}
     options = CifarOptions(**chosen, seed=args.seed, threads=args.threads)
@@ -102,7 +102,7 @@ def _sized(dataset: str, split: str, directory: str, side: int) -> ArraySet:
 
 
 def _train_all(
-    cells: list[Spectrum],
+    cells: list[BandFilter],
     options: CifarOptions,
     recipe: str,
     trained: ArraySet,
@@ -134,14 +134,14 @@ def _train_all(
 
 
 def _state(settings: dict[str, Any], sets: list[ArraySet], group: Group, output: Path) -> State:
-    from apr_dali.commands.session import kept_state
     from apr_dali.data.fingerprint import identity_of_arrays
+    from apr_dali.eval.session import kept_state
 
     identities = [identity_of_arrays(part.images, part.labels) for part in sets]
     return kept_state(group, output, "bands", {**settings, "sets": identities})
 
 
-def _settings(options: CifarOptions, recipe: str, cell: Spectrum, trained: ArraySet) -> dict[str, Any]:
+def _settings(options: CifarOptions, recipe: str, cell: BandFilter, trained: ArraySet) -> dict[str, Any]:
     names = ("dataset", "model", "epochs", "batch_size", "lr", "seed")
     settings = {name: getattr(options, name) for name in names}
     settings |= {"recipe": recipe, "radii": cell.radii, "outside": cell.outside}
@@ -149,7 +149,7 @@ def _settings(options: CifarOptions, recipe: str, cell: Spectrum, trained: Array
 
 
 def _written(
-    cells: list[Spectrum],
+    cells: list[BandFilter],
     state: State,
     options: CifarOptions,
     recipe: str,
@@ -163,8 +163,8 @@ def _written(
 
     from apr_dali.bands import banded
     from apr_dali.commands.analyses.common import photographs
-    from apr_dali.commands.session import kept_text, table, write_record
-    from apr_dali.eval.frequency_pictures import bands_picture
+    from apr_dali.eval.analyses.frequency_pictures import bands_picture
+    from apr_dali.eval.session import kept_text, table, write_record
 
     radii = cells[0].radii
     accuracies = {str(cell): state.get(str(cell)) for cell in cells}

@@ -23,8 +23,8 @@ from apr_dali.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from apr_dali.commands.session import Session
     from apr_dali.data.folders import ImageSet, TarSet
+    from apr_dali.eval.session import Session
 
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
@@ -51,8 +51,8 @@ def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
 def open_subject(args: argparse.Namespace) -> Iterator[Session]:
     """The session with the network that the command line names, or with a small one of our own for digits."""
     from apr_dali.commands.analyses.small_network import SMALL, digits_network
-    from apr_dali.commands.session import open_session
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.session import open_session
+    from apr_dali.runtime.distributed import start
 
     given = dict(vars(args))
     if args.model is None:
@@ -73,12 +73,12 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 def other_network(session: Session, model: str, classes: str | None = None) -> Session:
     """The same session with the network `model` in place of its own, fed with the very images of the first.
 
-    model, classes: what `load_network` takes.
+    model, classes: what `load_model` takes.
     """
-    from apr_dali.commands.networks import load_network
+    from apr_dali.eval.load_model import load_model
 
     first = session.network
-    network = load_network(model, image_size=first.image_size, classes=classes)
+    network = load_model(model, image_size=first.image_size, classes=classes)
     same = replace(network, scaling=first.scaling, scaled_whole=first.scaled_whole, from_folders=first.from_folders)
     if same.seen != network.seen:
         network = replace(same, seen_from=f"cut as for {first.name}, not as {network.seen_from} says")
@@ -132,7 +132,7 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
 
 def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
     """An RGB image as evaluation cuts it for the network, uint8 (S, S, 3)."""
-    from apr_dali.data.cut import cut
+    from apr_dali.data.image_file import cut
 
     network = session.network
     return cut(image, network.image_size, network.scaling, network.mean)
@@ -141,7 +141,7 @@ def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
 def photographs(size: int) -> tuple[Images, tuple[str, ...]]:
     """The middles of the built-in photographs, uint8 (16, size, size, 3), and their names."""
     from apr_dali.data.sample import SUBJECTS, photograph
-    from apr_dali.training.pictures import centre_crop
+    from apr_dali.training.plots import centre_crop
 
     return np.stack([centre_crop(photograph(name), size) for name in SUBJECTS]), tuple(SUBJECTS)
 
@@ -175,8 +175,8 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
+    from apr_dali.data.arrays import open_small
     from apr_dali.data.folders import open_set
-    from apr_dali.data.small_sets import open_small
 
     if session.takes_small(data):
         small = open_small(data)
@@ -198,10 +198,10 @@ def _named(session: Session, images: Images, origin: str, names: tuple[str, ...]
 
 def _decoded(session: Session, part: ImageSet | TarSet) -> tuple[Images, NDArray[np.int64]]:
     """The images as evaluation cuts them, uint8 (N, S, S, 3), and their labels (N,)."""
-    from apr_dali.config import AprRecipe
     from apr_dali.data.arrays import open_scaled
     from apr_dali.data.folders import ImageSet
     from apr_dali.pipelines.loader import ImageNetLoader
+    from apr_dali.recipes import AprRecipe
 
     feeding, network = session.feeding, session.network
     # The mean is the color beside an image that does not fill its crop.

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Write filters.json, filters-gallery.png and filters-spectra.png."""
     import numpy as np
 
-    from apr_dali.eval import filters
+    from apr_dali.eval.analyses import filters
 
     with common.open_subject(args) as session:
         name, layer = filters.find_layer(session.model, args.layer)

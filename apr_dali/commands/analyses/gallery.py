@@ -10,7 +10,7 @@ from apr_dali.commands.arguments import positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
-    from apr_dali.eval.gallery import Pixels
+    from apr_dali.eval.analyses.gallery import Pixels
 
 TEXT = "show what APR-S and APR-P make of photographs, with their spectra"
 
@@ -29,10 +29,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write gallery.html, gallery.png and gallery.json."""
-    from apr_dali.commands.session import make_output
-    from apr_dali.data.atomic import write_whole
-    from apr_dali.data.json_text import json_text
-    from apr_dali.eval.gallery import gallery_page, gallery_picture, rows
+    from apr_dali.eval.analyses.gallery import gallery_page, gallery_picture, rows
+    from apr_dali.eval.session import make_output
+    from apr_dali.runtime.files import write_whole
+    from apr_dali.runtime.json_text import json_text
 
     images, names = _photographs(args.images, args.size)
     found = rows(images, names, args.seed)
@@ -64,7 +64,7 @@ def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:
 
     from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
-    from apr_dali.training.pictures import centre_crop
+    from apr_dali.training.plots import centre_crop
 
     if not files:
         return np.stack([centre_crop(photograph(name), size) for name in _SUBJECTS]), _SUBJECTS

@@ -13,8 +13,8 @@ from apr_dali.commands.analyses import common
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from apr_dali.commands.session import Session
-    from apr_dali.eval.gradcam import Looks, Target
+    from apr_dali.eval.analyses.gradcam import Looks, Target
+    from apr_dali.eval.session import Session
 
 TEXT = "Grad-CAM of one or two networks on clean and corrupted images"
 
@@ -36,9 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write gradcam.json and gradcam-maps.png."""
-    from apr_dali.commands.session import table
     from apr_dali.data.small_corruptions import SHOWN
-    from apr_dali.eval import gradcam
+    from apr_dali.eval.analyses import gradcam
+    from apr_dali.eval.session import table
 
     with common.open_subject(args) as session:
         samples = common.load_samples(session, args.data, args.limit)
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> None:
 def _sessions(args: argparse.Namespace, session: Session) -> dict[str, Session]:
     """The networks by a short name."""
     from apr_dali.commands.analyses.small_network import SMALL, digits_network
-    from apr_dali.commands.sources import listed
     from apr_dali.errors import InputError
+    from apr_dali.eval.datasets import listed
 
     if args.other is not None:
         other = common.other_network(session, args.other, args.classes)
@@ -112,14 +112,14 @@ def _short(name: str) -> str:
 
 
 def _layer(session: Session, images: NDArray[Any], name: str | None) -> Target:
-    from apr_dali.eval.gradcam import target_layer
+    from apr_dali.eval.analyses.gradcam import target_layer
 
     return target_layer(session.model, _batch(session, images[:_PROBES]), name)
 
 
 def _looks(session: Session, layer: Target, images: NDArray[Any], labels: NDArray[Any]) -> Looks:
     """In batches of the command line's size: gradients take memory."""
-    from apr_dali.eval.gradcam import joined, looks
+    from apr_dali.eval.analyses.gradcam import joined, looks
 
     size = session.feeding.batch_size
     return joined(
@@ -140,7 +140,7 @@ def _numbers(views: list[Looks], labels: NDArray[Any]) -> dict[str, Any]:
     """Of one network: the share that is right, clean and corrupted, and how alike its maps are on the two."""
     import numpy as np
 
-    from apr_dali.eval.gradcam import agreement
+    from apr_dali.eval.analyses.gradcam import agreement
 
     clean, corrupted = views
     alike = agreement(clean.maps, corrupted.maps)

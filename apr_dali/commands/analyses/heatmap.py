@@ -5,20 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.commands.analyses.common import (
-    Samples,
-    add_subject,
-    answers,
-    load_samples,
-    open_subject,
-    other_network,
-)
+from apr_dali.commands.analyses.common import Samples, add_subject, answers, load_samples, open_subject, other_network
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
-    from apr_dali.commands.session import Session
-    from apr_dali.eval.fourier import HeatMap
+    from apr_dali.eval.analyses.fourier import HeatMap
+    from apr_dali.eval.session import Session
     from apr_dali.eval.state import State
 
 TEXT = "error and loss under noise of one frequency, for each frequency"
@@ -49,9 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.commands.session import kept_text
-    from apr_dali.commands.sources import listed
     from apr_dali.data.fingerprint import identity_of_arrays
+    from apr_dali.eval.datasets import listed
+    from apr_dali.eval.session import kept_text
 
     with open_subject(args) as session:
         other = other_network(session, args.compare, args.classes) if args.compare else None
@@ -79,8 +72,8 @@ def _heatmap(session: Session, samples: Samples, size: int, epsilon: float, seed
     import numpy as np
     import torch
 
+    from apr_dali.eval.analyses.fourier import heatmap
     from apr_dali.eval.checks import not_finite
-    from apr_dali.eval.fourier import heatmap
 
     # Raises if the logits are not finite, before thousands of passes and not after.
     answers(session, samples.images)
@@ -107,7 +100,7 @@ def _write(
     session: Session, networks: list[Session], maps: list[HeatMap], samples: Samples, states: list[State]
 ) -> dict[str, Any]:
     """Write the picture and the record, which is returned."""
-    from apr_dali.eval.frequency_pictures import heatmap_picture
+    from apr_dali.eval.analyses.frequency_pictures import heatmap_picture
 
     result = {
         "data": samples.origin,
@@ -138,7 +131,7 @@ def _record(of: Session, found: HeatMap) -> dict[str, Any]:
 
 def _text(names: list[str], maps: list[HeatMap], samples: Samples) -> str:
     """The error by frequency, a column a network."""
-    from apr_dali.commands.session import table
+    from apr_dali.eval.session import table
 
     rows = [("none", *(f"{100 * found.clean_error:.1f}" for found in maps))]
     # Narrower rings than a cycle may hold no frequency.

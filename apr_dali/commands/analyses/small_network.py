@@ -11,15 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apr_dali.config import CIFAR, AprRecipe, CifarOptions
 from apr_dali.data.arrays import ArraySet, load_set
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.training import checkpoint
-from apr_dali.training.distributed import Group
-from apr_dali.training.loop import Trainer
-from apr_dali.training.optimiser import learning_rate, set_learning_rate
+from apr_dali.recipes import CIFAR, AprRecipe
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.distributed import Group
+from apr_dali.training.engine import Trainer
+from apr_dali.training.optimizer import learning_rate, set_learning_rate
+from apr_dali.training.options import CifarOptions
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
 """Options with which the digits are learnt in half a minute on a core: 98 % of the test images."""
@@ -76,7 +77,7 @@ def fit(
             for step, (images, targets) in enumerate(batch for _ in range(options.epochs) for batch in loader):
                 falling = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
                 in_steps = learning_rate(options, step // length, step % length, length)
-                set_learning_rate(trainer.optimiser, in_steps if as_published else falling)
+                set_learning_rate(trainer.optimizer, in_steps if as_published else falling)
                 trainer.step(images, targets, loader.views)
                 if after_step is not None:
                     after_step()

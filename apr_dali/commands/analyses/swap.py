@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from apr_dali.commands.analyses.common import Samples
-    from apr_dali.commands.session import Session
-    from apr_dali.eval.frequency_pictures import Panel
-    from apr_dali.eval.swap import Followed
+    from apr_dali.eval.analyses.frequency_pictures import Panel
+    from apr_dali.eval.analyses.swap import Followed
+    from apr_dali.eval.session import Session
 
 TEXT = "amplitude of one image with the phase of another: which of the two a network follows"
 
@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.eval.frequency_pictures import swap_picture
+    from apr_dali.eval.analyses.frequency_pictures import swap_picture
 
     if args.images and args.other_data:
         raise InputError("--other-data changes nothing with --images: leave one of them out")
@@ -87,7 +87,7 @@ def _followed(
     session: Session, first: Samples, second: Samples, pairs: NDArray[np.int64], axes: str
 ) -> dict[str, Followed]:
     """What is followed, by what is paired; for two sets the other way round, too."""
-    from apr_dali.eval.swap import follow
+    from apr_dali.eval.analyses.swap import follow
 
     mixed = partial(
         follow,
@@ -112,7 +112,7 @@ def _within(count: int, seed: int) -> NDArray[np.int64]:
     """Pairs of an image with another one of the set, each once on either side: (N, 2)."""
     import numpy as np
 
-    from apr_dali.eval.swap import partners
+    from apr_dali.eval.analyses.swap import partners
 
     return np.stack([np.arange(count), partners(count, seed)], 1)
 
@@ -135,7 +135,7 @@ def _planes(images: NDArray[np.uint8]) -> Tensor:
 
 
 def _text(found: Followed, origin: str) -> str:
-    from apr_dali.commands.session import table
+    from apr_dali.eval.session import table
 
     rows = [
         (name, str(count), f"{100 * count / found.pairs:.1f}")
@@ -154,9 +154,9 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
     import numpy as np
     import torch
 
-    from apr_dali.backend import recombine
-    from apr_dali.eval.frequency_pictures import Panel
-    from apr_dali.eval.swap import probabilities
+    from apr_dali.eval.analyses.frequency_pictures import Panel
+    from apr_dali.eval.analyses.swap import probabilities
+    from apr_dali.functional import recombine
 
     network = session.network
     plain = _planes(np.stack(pair))

@@ -34,10 +34,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.commands.session import make_output, write_record
-    from apr_dali.eval.frequency_pictures import templates_picture
-    from apr_dali.eval.templates import NAMES, contrasts, templates
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.analyses.frequency_pictures import templates_picture
+    from apr_dali.eval.analyses.templates import NAMES, contrasts, templates
+    from apr_dali.eval.session import make_output, write_record
+    from apr_dali.runtime.distributed import start
 
     image = _grey(args.image)
     ky, kx = args.frequency
@@ -65,7 +65,7 @@ def _grey(path: str | None) -> NDArray[np.float64]:
 
     from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
-    from apr_dali.training.pictures import centre_crop
+    from apr_dali.training.plots import centre_crop
 
     color = Image.fromarray(centre_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
     return np.asarray(color.convert("L"), np.float64) / 255

@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> None:
     """Write tsne.json and tsne-map.png."""
     import numpy as np
 
-    from apr_dali.commands.session import make_output, table, write_record
-    from apr_dali.eval import separability
-    from apr_dali.training.distributed import start
+    from apr_dali.eval.analyses import separability
+    from apr_dali.eval.session import make_output, table, write_record
+    from apr_dali.runtime.distributed import start
 
     sets = _sets(args)
     for name, images in sets.items():
@@ -114,9 +114,9 @@ def _read(path: str, size: int, limit: int) -> Images:
     import numpy as np
 
     from apr_dali.commands.analyses.common import evenly
+    from apr_dali.data.arrays import SIDE, open_images
     from apr_dali.data.folders import images_below
     from apr_dali.data.image_file import open_image
-    from apr_dali.data.small_sets import SIDE, open_images
 
     files = images_below(path) if os.path.isdir(path) else []
     if not files and size == SIDE:

@@ -9,20 +9,21 @@ import sys
 
 import numpy as np
 import pytest
-import tolerances
 import torch
+from helpers import tolerances
 from PIL import Image, ImageOps
 
 import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
-from apr_dali.kernels import cupy_backend, geometry
+from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.kernels.cuda import launch
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-SQUARES = [(size, size) for size in (*geometry.WHOLE_SIZES, *geometry.FUSED_SIZES)]
+SQUARES = [(size, size) for size in (*launch.WHOLE_SIZES, *launch.FUSED_SIZES)]
 SIZES = [(1, 1), (1, 7), (5, 1), (33, 20), (20, 33), (299, 299), (300, 288), *SQUARES]
 BACKENDS = ("cupy", "torch")
 
@@ -81,7 +82,7 @@ def test_half_precision_is_the_result_rounded(size, crops):
 
 
 @pytest.mark.parametrize("axes", spectral.AXES)
-@pytest.mark.parametrize("size", geometry.FUSED_SIZES)
+@pytest.mark.parametrize("size", launch.FUSED_SIZES)
 def test_half_intermediates_are_near(size, axes, crops):
     images, partner = crops(6, size, size), np.array([3, 0, 5, 1, 2, 4])
     given = {"in_scale": 1 / 255, "axes": axes, "backend": "cupy", "intermediates": "float16"}
@@ -182,7 +183,7 @@ def test_a_partner_on_the_device_that_is_none_gives_no_number(crops):
 SMALL_CASES = """
 import cupy, numpy as np, apr_dali
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels import cupy_backend
+from apr_dali.kernels.cuda import backend as cupy_backend
 for size in (32, 64, 20):
     images = cupy.asarray(np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8))
     apr_dali.pair(images, np.array([1, 2, 3, 0]), views="both")

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.project import ROOT
 from PIL import Image
 
 import apr_dali
@@ -76,7 +76,7 @@ def test_gpu_pipeline_gives_what_the_cpu_pipeline_gives(aug, crops, tmp_path):
 
 
 def test_the_trainer_is_killed_resumed_and_ends(tmp_path):
-    root = Path(__file__).resolve().parents[3]
+    root = ROOT
     run = tmp_path / "run"
     command = [sys.executable, "train_imagenet.py", "--data", str(tmp_path / "sample"), "--output", str(run)]
     command += ["--model", "resnet18", "--image-size", "64", "--batch-size", "32", "--epochs", "2", "--lr", "0.02"]

@@ -1,0 +1,235 @@
+"""The public operators: pure functions of images and draws.
+
+An operator takes NumPy arrays, torch tensors or CuPy arrays and returns its result as the same kind of array, on
+the same device. ``backend="auto"`` takes the fastest backend that can run there; an explicit choice that cannot be
+met raises with the reason. The operators have no gradient: a torch tensor that requires one is refused, unless
+gradients are switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from apr_dali import pillow_ops, spectral
+from apr_dali.draws import SingleDraws, check_partner
+from apr_dali.errors import InputError, check_choice
+from apr_dali.kernels import arrays
+from apr_dali.kernels.arrays import dtype_name
+from apr_dali.kernels.cuda.backend import DeviceDraws
+from apr_dali.kernels.dispatch import choose, load_operator
+
+Scales = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+DTYPES = ("float32", "float16", "bfloat16")
+VIEWS = ("mixed", "both")
+INTERMEDIATES = ("float32", "float16")
+
+
+def _check_images(images: Any) -> None:
+    arrays.library_of(images)  # raises for anything that is no array
+    kind = dtype_name(images.dtype)
+    if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"images must be uint8 (N, H, W, C) or floating (N, C, H, W), got dtype {kind}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have four dimensions, got the shape {tuple(images.shape)}")
+    if 0 in images.shape[1:]:
+        raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
+
+
+def _check_no_gradient(*values: Any) -> None:
+    """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
+    wanting = [value for value in values if getattr(value, "requires_grad", False)]
+    if not wanting:
+        return
+    import torch
+
+    if torch.is_grad_enabled():
+        shape = tuple(wanting[0].shape)
+        raise InputError(
+            f"APR's operators are not differentiable, and a tensor of the shape {shape} requires its gradient: "
+            "give them tensor.detach(), or call them under torch.no_grad()"
+        )
+
+
+def recombine(
+    phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto", threads: int | None = None
+) -> Any:
+    """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))): the paper's Eq. 5 on a batch.
+
+    Args:
+        phase_of, amplitude_of: floating (N, C, H, W), one shape, dtype and device.
+        axes: what is transformed together: "chw" as the published code does it, "hw" each channel by itself.
+        backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
+
+    Returns:
+        The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0.
+    """
+    spectral.check_axes(axes)
+    for images in (phase_of, amplitude_of):
+        _check_images(images)
+        if "float" not in dtype_name(images.dtype):
+            raise TypeError(f"recombine takes floating images (N, C, H, W), got dtype {dtype_name(images.dtype)}")
+    if tuple(phase_of.shape) != tuple(amplitude_of.shape) or phase_of.dtype != amplitude_of.dtype:
+        raise ValueError(
+            "phase_of and amplitude_of must have one shape and dtype, got "
+            f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
+        )
+    _check_no_gradient(phase_of, amplitude_of)
+    chosen = choose(backend, arrays.device_of(phase_of))
+    run: Callable[..., Any] = (
+        spectral.recombine if chosen == "reference" else load_operator("recombine", chosen, backend, threads)
+    )
+    with arrays.on_the_stream_of(phase_of, chosen):
+        first, second = (arrays.as_input(images, chosen) for images in (phase_of, amplitude_of))
+        return arrays.as_output(run(first, second, axes), phase_of, dtype_name(phase_of.dtype))
+
+
+def pair(
+    images: Any,
+    partner: Any,
+    mix: Any = True,
+    in_scale: ArrayLike = 1.0,
+    in_bias: ArrayLike = 0.0,
+    out_scale: ArrayLike = 1.0,
+    out_bias: ArrayLike = 0.0,
+    dtype: str = "float32",
+    axes: str = "chw",
+    views: str = "mixed",
+    backend: str = "auto",
+    threads: int | None = None,
+    intermediates: str = "float32",
+) -> Any:
+    """APR-P of a batch: each image keeps its phase and takes its partner's amplitude.
+
+    x = images·in_scale + in_bias; if `mix`, x = recombine(x, x[partner]); the result is x·out_scale + out_bias.
+    With in_scale = 1/(255·std), in_bias = -mean/std this is the published order on ImageNet (normalise, then mix);
+    with in_scale = 1/255, out_scale = 1/std, out_bias = -mean/std the one on CIFAR (mix, then normalise).
+
+    Args:
+        images: uint8 (N, H, W, C), 0..255, or floating (N, C, H, W).
+        partner: integers (N,), each in 0..N-1; see `PairDraws`. On a CUDA device it is taken on trust: to look at it
+            would synchronise.
+        mix: False leaves the images as they are but for scale and bias. May be an array of one bool on the images'
+            device; the cupy backend then decides there.
+        in_scale, in_bias, out_scale, out_bias: a number or one a channel.
+        dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
+        axes: "chw" or "hw", see `recombine`.
+        views: "mixed" gives (N, C, H, W); "both" gives (N, 2, C, H, W), the clean view before the mixed one.
+        backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
+        intermediates: "float16" halves what the cupy backend's fused kernels (squares of 64 to 256, 3 channels) move
+            between them, for an error of about 0.1 grey levels on natural images; values beyond 65504 overflow.
+            Refused elsewhere.
+
+    Returns:
+        The images in `dtype`, channels first, not clipped.
+    """
+    spectral.check_axes(axes)
+    _check_images(images)
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("views", views, VIEWS)
+    check_choice("intermediates", intermediates, INTERMEDIATES)
+    if dtype == "bfloat16" and arrays.library_of(images) != "torch":
+        raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
+    _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
+    channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
+    scales = (
+        _per_channel(in_scale, channels),
+        _per_channel(in_bias, channels),
+        _per_channel(out_scale, channels),
+        _per_channel(out_bias, channels),
+    )
+    chosen = choose(backend, arrays.device_of(images))
+    if intermediates != "float32" and chosen != "cupy":
+        raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
+    partner = _checked_partner(partner, len(images))
+    if chosen != "cupy" or not arrays.on_device(mix):
+        mix = bool(mix)  # synchronises where it is on a device
+    with arrays.on_the_stream_of(images, chosen):
+        given = arrays.as_input(images, chosen)
+        if chosen == "reference":
+            return arrays.as_output(_reference_pair(given, partner, mix, scales, axes, views), images, dtype)
+        if arrays.on_device(partner):
+            partner = arrays.as_input(partner, chosen)
+        if arrays.on_device(mix):
+            mix = arrays.as_input(mix, chosen)
+        run = load_operator("pair", chosen, backend, threads)
+        if chosen == "cupy":
+            run = partial(run, intermediates=intermediates)
+        return arrays.as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
+
+
+def _checked_partner(partner: Any, batch: int) -> Any:
+    if not arrays.on_device(partner):
+        partner = np.asarray(partner)
+        if partner.shape == (0,):
+            partner = partner.astype(np.int64)  # an empty list has no kind of its own
+        check_partner(partner, batch)
+    elif tuple(partner.shape) != (batch,) or "int" not in dtype_name(partner.dtype):
+        raise ValueError(
+            f"partner must hold {batch} integers, got {dtype_name(partner.dtype)} of the shape {tuple(partner.shape)}"
+        )
+    return partner
+
+
+def _reference_pair(
+    images: NDArray[Any], partner: Any, mix: bool, scales: Scales, axes: str, views: str
+) -> NDArray[np.float64]:
+    places = arrays.as_input(partner, "reference") if arrays.on_device(partner) else partner
+    mixed = spectral.pair(images, places, mix, *scales, axes)
+    if views == "mixed":
+        return mixed
+    return np.stack([spectral.pair(images, places, False, *scales, axes), mixed], axis=1)
+
+
+def single(
+    images: Any,
+    draws: SingleDraws | DeviceDraws,
+    overflow: str = "wrap",
+    axes: str = "chw",
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Any:
+    """APR-S of a batch: each image is recombined with an augmented view of itself.
+
+    Args:
+        images: uint8 (N, H, W, 3), 0..255.
+        draws: `SingleDraws` for N images of this height and width; for the cupy backend also its `DeviceDraws`.
+        overflow: "wrap" as published (truncate, then modulo 256) or "clamp" (round and clip).
+        axes: "chw" or "hw", see `recombine`.
+        backend: "auto" or one of BACKENDS.
+        threads: of the native backend; None takes every processor that this process may run on.
+
+    Returns:
+        uint8, the shape of the input. The nine operations are Pillow's, bit for bit.
+    """
+    spectral.check_axes(axes)
+    spectral.check_overflow(overflow)
+    _check_images(images)
+    if dtype_name(images.dtype) != "uint8" or images.shape[-1] != 3:
+        raise TypeError(
+            f"single takes uint8 images (N, H, W, 3), got {dtype_name(images.dtype)} with the shape "
+            f"{tuple(images.shape)}"
+        )
+    if len(draws) != len(images):
+        raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
+    chosen = choose(backend, arrays.device_of(images))
+    if chosen != "cupy" and not isinstance(draws, SingleDraws):
+        raise TypeError(f"the {chosen} backend takes SingleDraws, got {type(draws).__name__}")
+    run: Callable[..., Any] = (
+        pillow_ops.single if chosen == "reference" else load_operator("single", chosen, backend, threads)
+    )
+    with arrays.on_the_stream_of(images, chosen):
+        return arrays.as_output(run(arrays.as_input(images, chosen), draws, overflow, axes), images, "uint8")
+
+
+def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape not in ((), (1,), (channels,)):
+        raise ValueError(f"scale and bias must be one number or {channels} numbers, got the shape {array.shape}")
+    return np.full(channels, array)

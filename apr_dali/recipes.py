@@ -1,0 +1,145 @@
+"""The recipes: what was published, as frozen dataclasses with their checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.spectral import AXES, OVERFLOWS
+
+AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
+CIFAR_AUGMENTATIONS = (*AUGMENTATIONS, "cutout", "mixup", "cutmix", "autoaugment", "augmix")
+"""With the methods that the paper compares APR with on CIFAR."""
+
+
+def uses_single(aug: str) -> bool:
+    """Whether the augmentation, one of CIFAR_AUGMENTATIONS, contains APR-S."""
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
+    return aug in ("apr-s", "apr-sp")
+
+
+def uses_pair(aug: str) -> bool:
+    """Whether the augmentation contains APR-P, and with it a second view of each image."""
+    check_choice("aug", aug, CIFAR_AUGMENTATIONS)
+    return aug in ("apr-p", "apr-sp")
+
+
+@dataclass(frozen=True)
+class AprRecipe:
+    """How APR is applied to a data set.
+
+    pair_probability: share of batches whose images are mixed (APR-P's coin).
+    pair_after_normalise: whether APR-P sees normalised images (ImageNet) or images in 0..1 (CIFAR).
+    mean, std: of the normalisation, one a channel, for images in 0..1.
+    overflow: what APR-S does with values outside 0..255, see `apr_dali.single`.
+    axes: what is transformed together, see `apr_dali.recombine`.
+    """
+
+    pair_probability: float
+    pair_after_normalise: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    overflow: str = "wrap"
+    axes: str = "chw"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pair_probability <= 1:
+            raise InputError(f"pair_probability must be in 0..1, got {self.pair_probability}")
+        if min(self.std) <= 0:
+            raise InputError(f"std must be positive, got {self.std}")
+        check_choice("overflow", self.overflow, OVERFLOWS)
+        check_choice("axes", self.axes, AXES)
+
+    def gray(self) -> AprRecipe:
+        """This recipe for gray images, whose channels are one: mean and std are those of the three on average."""
+        mean, std = (values[0] if len(set(values)) == 1 else sum(values) / 3 for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * 3, std=(std,) * 3)
+
+
+# The released code (iCGY96/APR): main_imagenet's and main's settings.
+IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+# autoattacks/train_fgsm there: another deviation, and mixed after normalisation.
+CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
+
+
+FILTERS = ("bilinear", "bicubic")
+GEOMETRIES = ("center", "squash", "border")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How an image is scaled before an evaluation's centre crop.
+
+    over_crop: length of a side then, in sides of the crop. filter: one of FILTERS, antialiased. geometry: which side it
+    is, one of GEOMETRIES, timm's crop modes: center: the shorter one; border: the longer one; squash: both, whatever
+    the shape. What the image does not fill of the crop is black, with border of the mean's color.
+    """
+
+    over_crop: float = 256 / 224
+    filter: str = "bilinear"
+    geometry: str = "center"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.over_crop < math.inf:
+            raise InputError(f"over_crop must be a positive number, got {self.over_crop}")
+        check_choice("filter", self.filter, FILTERS)
+        check_choice("geometry", self.geometry, GEOMETRIES)
+
+    def resized(self, height: int, width: int, size: int) -> tuple[int, int]:
+        """Height and width of an image, scaled for a crop of size × size."""
+        side = round(size * self.over_crop)
+        if self.geometry == "squash":
+            return side, side
+        if self.geometry == "border":
+            return round(height * side / max(height, width)), round(width * side / max(height, width))
+        # torchvision cuts the longer side's length down to a whole number.
+        return height * side // min(height, width), width * side // min(height, width)
+
+    def border(self, mean: Sequence[float]) -> tuple[int, ...]:
+        """The levels, 0..255, around an image that does not fill its crop, for a network of this `mean`, 0..1."""
+        return tuple(round(255 * value) if self.geometry == "border" else 0 for value in mean)
+
+    def in_words(self, size: int) -> str:
+        """What becomes of an image for a network of size × size pixels."""
+        side = round(size * self.over_crop)
+        which = {"center": "shorter side", "border": "longer side", "squash": "both sides"}[self.geometry]
+        return f"{which} scaled to {side} ({self.filter}), middle {size}×{size}"
+
+
+STANDARD = Scaling()
+"""torchvision's recipe for ImageNet, and that of the released code."""
+WHOLE = Scaling(1.0, "bilinear", "squash")
+"""That of train_cifar.py for the images of a folder."""
+
+# What torchvision's RandomResizedCrop draws from.
+CROP_SCALE = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+
+HW_DECODER_LOAD = 0.65
+"""Share of JPEGs for a GPU's hardware decoder: DALI's default, to which its maintainers returned from 0.9."""
+
+
+def check_crop(scale: Sequence[float], ratio: Sequence[float], hflip: float, prefix: str = "") -> None:
+    """Raise InputError unless training crops can be drawn so. prefix: before the names in messages."""
+    for name, values in (("scale", scale), ("ratio", ratio)):
+        try:
+            low, high = map(float, values)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        # "not (0 < ...)": it also refuses nan.
+        if not 0 < low <= high < math.inf:
+            raise InputError(f"{prefix}{name} must be two positive numbers, the smaller first, got {values}")
+    if scale[1] > 1:
+        raise InputError(f"{prefix}scale must be at most 1, the whole image, got {scale}")
+    check_share(f"{prefix}hflip", hflip)
+
+
+ON_ERROR = ("raise", "skip")
+CHANNELS = (1, 3)
+SAMPLERS = ("shuffle", "balanced")
+
+
+DATASETS = ("cifar10", "cifar100", "digits", "folder")

@@ -1,0 +1,177 @@
+"""Checkpoint files: written whole or not at all, and read without running what they contain.
+
+A run folder holds `latest.pt`, the one before it as `previous.pt`, and `best.pt`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from apr_dali.errors import InputError
+
+LATEST, PREVIOUS, BEST = "latest.pt", "previous.pt", "best.pt"
+_FORMAT = 1
+
+
+@dataclass
+class Position:
+    """Where a run stands: `step` steps into `epoch`, both from 0.
+
+    trained: all steps of the epoch are done, its validation is not. loss: the mean loss of these steps then.
+    best: the greatest top-1 so far, 0..1; -1 before the first. stream: the epoch at which the loader's order of images
+    began anew, part of its seed. skipped: steps of the epoch that left the weights as they were, because the loss or a
+    gradient was not finite. in_a_row: how many of these were the last ones, of former epochs too.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    trained: bool = False
+    loss: float = 0.0
+    best: float = -1.0
+    stream: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+    """Make `write` fill the file `path`, so that a reader finds the former file or the whole new one, never a part.
+
+    The bytes go to a temporary file beside it and are on the disk before it takes its name. With `keep`, the former
+    file takes that name first; a crash between the two renamings leaves the former file there. Raises InputError,
+    with the former file in place, when the disk is full or cannot be written.
+    """
+    # One process writes a run folder, so one name is enough, and what a crash left is overwritten.
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except Exception as error:
+        temporary.unlink(missing_ok=True)
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise InputError(
+            f"could not write {path}: {cause.strerror}. What was there before is unchanged: mend that, "
+            f"then continue with --resume auto --output {path.parent}"
+        ) from error
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """The OSError behind `error`: torch.save hides it behind a RuntimeError of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return cause
+
+
+def _sync_folder(folder: Path) -> None:
+    # A renaming is on the disk only when the folder is.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save(folder: Path, state: dict[str, Any], best: bool) -> None:
+    """Write `state` as the run's latest checkpoint and, if `best`, as its best."""
+    state = {"format": _FORMAT, **state}
+    write_whole(folder / LATEST, lambda file: torch.save(state, file), keep=folder / PREVIOUS)
+    if best:
+        write_whole(folder / BEST, lambda file: torch.save(state, file))
+
+
+def load(path: Path, architecture: str, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The state that `save` wrote to `path`, tensors on the CPU.
+
+    Raises InputError as `load_any` does, and when it is of another architecture or, unless `classes` is None, of other
+    classes.
+    """
+    state = load_any(path)
+    if state["architecture"] != architecture:
+        raise InputError(
+            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
+            f"use --model {state['architecture']} or another checkpoint"
+        )
+    if classes is not None:
+        check_classes(state, path, classes)
+    return state
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """The options of the run that wrote the checkpoint `path`; its tensors stay on the disk. Raises as `load_any`."""
+    return load_any(path, mmap=True)["options"]
+
+
+def load_any(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """The state that `save` wrote to `path`, whatever it is of, tensors on the CPU, or with `mmap` left in the file.
+
+    Raises InputError when the file is missing, truncated or something else, and names the previous checkpoint if that
+    one can be read.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    try:
+        return _read(path, mmap)
+    # What a broken file raises depends on where it is broken.
+    except Exception as error:
+        # Only its first line: torch goes on with advice on how to run what the file contains.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
+
+
+def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ValueError(f"expected a checkpoint of format {_FORMAT} of this trainer")
+    # The name that earlier versions gave it.
+    if "optimiser" in state:
+        state["optimizer"] = state.pop("optimiser")
+    return state
+
+
+def _offer(path: Path) -> str:
+    other = path.with_name(PREVIOUS)
+    if other == path or not other.is_file():
+        return ""
+    try:
+        state = _read(other)
+    except Exception:  # noqa: BLE001 - as above: a broken file is no offer
+        return ""
+    return f". The one before it is whole ({where(state)}): continue with --resume {other}"
+
+
+def where(state: dict[str, Any]) -> str:
+    """The position in training at which `state` was saved, in words."""
+    position = state["position"]
+    if position["trained"]:
+        return f"epoch {position['epoch'] + 1} trained, not validated"
+    return f"epoch {position['epoch'] + 1}, step {position['step']}"
+
+
+def find_latest(folder: Path) -> Path | None:
+    """The run's latest checkpoint, or the previous one if a crash came between two renamings, or None."""
+    return next((folder / name for name in (LATEST, PREVIOUS) if (folder / name).is_file()), None)
+
+
+def check_classes(state: dict[str, Any], path: Path, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless `state`, read from `path`, is of a run on these classes in this order."""
+    theirs = tuple(state["classes"])
+    if theirs != classes:
+        differing = next((f"{a!r} against {b!r}" for a, b in zip(theirs, classes, strict=False) if a != b), "")
+        raise InputError(
+            f"{path} was trained on {len(theirs)} classes and the data have {len(classes)}"
+            + (f"; the first that differ: {differing}" if differing else "")
+        )

@@ -1,0 +1,141 @@
+"""What comes before training on image folders: finding the parts, looking for broken images, reading a few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+
+from PIL import Image
+
+from apr_dali.data.file_list import read_file_list
+from apr_dali.data.folders import ImageSet, TarSet, join, open_set
+from apr_dali.data.image_file import open_image
+from apr_dali.data.tars import Components, Part, opened
+from apr_dali.errors import InputError
+from apr_dali.runtime import cpus
+from apr_dali.runtime.decoration import decoration
+from apr_dali.runtime.distributed import Group, gather, on_main
+from apr_dali.training.options import ImageNetOptions
+
+SAMPLE = "sample"
+_NAMED = 10  # broken images that an error lists
+
+
+Images = ImageSet | TarSet
+
+
+def open_parts(
+    options: ImageNetOptions, group: Group, classes: tuple[str, ...] | None = None
+) -> tuple[Images | None, Images]:
+    """The training images (None with --eval-only) and the validation images, of one list of classes.
+
+    classes: with --eval-only, those of the checkpoint.
+
+    --data DIR gives DIR/train and DIR/val; each --train DIR adds DIR/train, or DIR itself where that has the class
+    folders; --val takes the place of DIR/val. `--data sample` is written first unless a ./sample is there.
+
+    Raises InputError for what is missing, empty, or of other classes.
+    """
+    if options.data == SAMPLE:
+        on_main(group, _write_sample)
+    elif options.data and not os.path.exists(options.data):
+        raise InputError(
+            f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
+            "or a file list; `--data sample` takes the built-in photographs"
+        )
+    trained = None
+    components = Components(options.tar_image or None, options.tar_label)
+    if not options.eval_only:
+        sets = [open_set(options.data, "train", components=components)] if options.data else []
+        for source in options.train:
+            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, components))
+        trained = join(sets)
+        classes = trained.classes
+    if options.val:
+        return trained, _open_extra(options.val, "val", classes, components, options.allow_missing_classes)
+    return trained, open_set(
+        options.data,
+        "val",
+        classes,
+        allow_missing_classes=options.allow_missing_classes,
+        components=components,
+    )
+
+
+def _write_sample() -> None:
+    from apr_dali.data.sample import write_sample
+
+    # Whatever else is called that may be data of the user's own.
+    if not os.path.exists(SAMPLE):
+        write_sample(SAMPLE)
+
+
+def _open_extra(
+    source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
+) -> Images:
+    """The part `split` of a folder or file list, or the whole of it where it has no splits."""
+    has_splits = read_file_list(source).splits if os.path.isfile(source) else os.path.isdir(os.path.join(source, split))
+    return open_set(
+        source,
+        split if has_splits else None,
+        classes,
+        allow_missing_classes=allow_missing,
+        components=components,
+    )
+
+
+def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
+    """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
+
+    With --on-error skip nothing is looked at: the loaders leave broken images out.
+    """
+    if options.check == "off" or options.on_error == "skip":
+        return
+    from apr_dali.data.check import full_check, quick_check
+
+    opened_parts = [part for part in parts if part is not None]
+    files = chain.from_iterable(map(_files, opened_parts))
+    look = quick_check if options.check == "quick" else full_check
+    broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cpus.share())
+    everywhere = sorted(found for each in gather(group, broken) for found in each)
+    if everywhere:
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in everywhere[:_NAMED])
+        more = f"\n  and {len(everywhere) - _NAMED} more" if len(everywhere) > _NAMED else ""
+        raise InputError(
+            f"{len(everywhere)} of {sum(map(len, opened_parts))} images cannot be read:{listed}{more}\nRemove them, "
+            "leave them out with --on-error skip, or train on the list that `apr-dali check-data DIR --write-file-list "
+            "FILE` writes of image files, with --data FILE"
+        )
+
+
+def _files(part: Images) -> Iterable[str | Part]:
+    return part.files if isinstance(part, ImageSet) else part.parts()
+
+
+def left_out(group: Group, skipped: Sequence[str]) -> int:
+    """Images that the processes have left out, each counted once; skipped: the paths of those of this process."""
+    # In each epoch an image comes to another process.
+    return len(set[str]().union(*gather(group, list(skipped))))
+
+
+def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
+    """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones.
+
+    Those that cannot be opened are warned of and left out.
+    """
+    found = []
+    for file, name in _chosen(source, count):
+        with decoration(f"showing {file}"), opened(file) as content:
+            found.append((open_image(content), name))
+    return found
+
+
+def _chosen(source: Images, count: int) -> Iterator[tuple[str | Part, str]]:
+    """The images of `some_images` and their class names."""
+    if isinstance(source, ImageSet):
+        for n in (n * len(source) // count for n in range(min(count, len(source)))):
+            yield source.files[n], source.classes[source.labels[n]]
+        return
+    for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
+        yield part, source.classes[label] if isinstance(label, int) else label

@@ -1,0 +1,413 @@
+"""The training engine: steps over any iterable of (images, targets), the epochs of a run, and how it continues."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from apr_dali.errors import InputError
+from apr_dali.eval.clean import CleanResult, evaluate
+from apr_dali.models.weights import begin_with, pretrained
+from apr_dali.models.weights_file import read_weights
+from apr_dali.runtime import checkpoint, distributed
+from apr_dali.runtime.checkpoint import Position
+from apr_dali.runtime.decoration import decoration, say
+from apr_dali.runtime.distributed import Group, on_main
+from apr_dali.runtime.interrupts import Interrupted, Interrupts
+from apr_dali.runtime.precision import AMP_TYPES
+from apr_dali.training import finite, plots
+from apr_dali.training.command_line import changes
+from apr_dali.training.logger import Logger
+from apr_dali.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from apr_dali.training.options import PRETRAINED, TrainingOptions
+
+# Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
+# after the signal; on a GPU the processes should not meet more often than they have to.
+_AGREE_EVERY = {"cpu": 1, "cuda": 10}
+_LOGS_PER_EPOCH = 20
+_NOT_FINITE = "the loss or a gradient was not finite"
+
+
+class Loader(Protocol):
+    """What the loop needs of a loader: one epoch of (images, targets) an iteration, and a state to continue from.
+
+    The state holds numbers, strings, and lists and dicts of these.
+    """
+
+    views: int
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: float = 0.0) -> Tensor:
+    """The published loss: the sum over the views of the mean cross-entropy of each view, a scalar.
+
+    With APR-P the network sees each image clean and mixed and the released code adds the two mean losses, also
+    when the coin leaves the batch unmixed. As all views have as many rows, this is `views` times the mean over all
+    rows, in whatever order they lie. A mean alone would halve the gradient, so the learning rate.
+
+    Args:
+        logits: floating (views·B, classes).
+        targets: int64 (views·B,), a class number a row.
+        views: images that the network sees of each photograph: the loader's `views`.
+        label_smoothing: share of the target spread evenly over all classes, 0..1.
+    """
+    return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
+"""(network, images (views·B, 3, H, W), targets (views·B, ...), views) → the loss of a step, a scalar."""
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    # torch declares a function; what comes back for a module is a module.
+    return cast(nn.Module, torch.compile(network))
+
+
+class Trainer:
+    """A network in training: its optimizer, its position, its checkpoints.
+
+    Every method is called by all processes together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        group: Group,
+        architecture: str,
+        objective: Objective | None = None,
+    ) -> None:
+        """`model` is on the CPU; `architecture` is the name that checkpoints keep; `objective` replaces view_loss."""
+        self.options, self.group, self.architecture = options, group, architecture
+        self.amp = AMP_TYPES[options.amp]
+        self.objective = objective or self._published
+        layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
+        self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(self.model, options)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=options.amp == "fp16")
+        network: nn.Module = self.model
+        if dist.is_initialized():
+            network = DistributedDataParallel(
+                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
+            )
+        # Compiled around DDP, not within: gradients are then sent while the backward pass still runs.
+        self._network = _compiled(network) if options.compile else network
+        self.evaluated = _compiled(self.model) if options.compile else self.model
+        self.position = Position()
+        self.images_per_second = 0.0
+        self.rate = options.lr
+        self._images, self._seconds = 0, 0.0
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=group.device)
+        # GradScaler leaves steps out in any case, and synchronises for it.
+        self._skips = options.on_nonfinite == "skip" or options.amp == "fp16"
+        self._sound = torch.ones((), dtype=torch.bool, device=group.device)
+        self._saved_at = time.monotonic()
+        # Dropout and its kin differ between the processes; the weights above came from one seed on all.
+        torch.manual_seed(options.seed + 1 + group.rank)
+
+    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+        return view_loss(network(images), targets, views, self.options.label_smoothing)
+
+    def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
+        """One update of the weights; returns the loss, a scalar on the device.
+
+        Where the loss or a gradient is not finite on any process, and such steps are to be skipped, the network stays
+        as it was and the position counts them.
+        """
+        if len(images) == 1:
+            # Broken images that were left out may leave a single one, which batch norm refuses. Twice: the same mean.
+            images, targets = torch.cat([images, images]), torch.cat([targets, targets])
+        before = finite.Buffers(self.model) if self._skips else None
+        with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
+            loss = self.objective(self._network, images, targets, views)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(finite.spread(loss)).backward()
+        self.scaler.unscale_(self.optimizer)
+        sound = finite.sound_gradients(self.model)
+        if before is not None and not sound:  # synchronises
+            before.put_back()
+            self.position.skipped += 1
+            self.position.in_a_row += 1
+        else:
+            self._sound &= sound
+            self.position.in_a_row = 0
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def train_epoch(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> float:
+        """The rest of the current epoch; returns its mean loss over all processes.
+
+        Saves to `folder` every --checkpoint-minutes and at the end. After a signal it saves and raises Interrupted.
+        """
+        position, steps = self.position, len(loader)
+        logger.begin_epoch(position.epoch, position.step, steps)
+        if not position.trained:
+            self._train_steps(loader, folder, logger, interrupts)
+            self._check_finite(folder)
+            (loss,) = distributed.total(self.group, [float(self._loss_sum)])
+            counted = self.group.world * (steps - position.skipped)
+            position.trained, position.loss = True, loss / counted if counted else float("nan")
+            if position.skipped and self.group.main:
+                say(f"epoch {position.epoch + 1}: {position.skipped} of {steps} steps skipped, {_NOT_FINITE}")
+            # Validation can take long: what was trained is safe before it.
+            self.save(loader, folder)
+        self.rate = learning_rate(self.options, position.epoch, steps - 1, steps)
+        return position.loss
+
+    def _train_steps(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> None:
+        self.model.train()
+        position, steps = self.position, len(loader)
+        started = time.perf_counter() - self._seconds
+        for images, targets in loader:
+            rate = learning_rate(self.options, position.epoch, position.step, steps)
+            set_learning_rate(self.optimizer, rate)
+            loss = self.step(images, targets, loader.views)
+            position.step += 1
+            if position.in_a_row == 0:
+                self._loss_sum += loss
+            elif position.in_a_row > self.options.skip_limit:
+                raise self._diverged(folder, f", as in the {self.options.skip_limit} steps before")
+            self._images += len(targets) // loader.views * self.group.world
+            self._seconds = time.perf_counter() - started
+            self.images_per_second = self._images / self._seconds
+            if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
+                self._check_finite(folder)
+                if position.in_a_row == 0:
+                    logger.step(position.epoch, position.step, float(loss), rate, self.images_per_second)
+            logger.advance(self.images_per_second)
+            if position.step < steps:
+                self._agree(loader, folder, interrupts)
+        if position.step != steps:
+            raise RuntimeError(f"the epoch had {position.step} batches, the loader's length is {steps}")
+
+    def end_epoch(self, loader: Loader, folder: Path, top1: float) -> None:
+        """Count the epoch as done, with `top1` in validation (0..1), and save: as best if it is."""
+        better = top1 > self.position.best
+        self.position.best = max(self.position.best, top1)
+        self.position.epoch, self.position.step, self.position.trained = self.position.epoch + 1, 0, False
+        self.position.loss, self.position.skipped = 0.0, 0
+        self._loss_sum.zero_()
+        self.save(loader, folder, best=better)
+
+    def _agree(self, loader: Loader, folder: Path, interrupts: Interrupts) -> None:
+        """Save if it is time, stop if a process got a signal: decided together, at the same step."""
+        if self.position.step % _AGREE_EVERY[self.group.device.type]:
+            return
+        # Only the main process's clock counts.
+        due = self.group.main and time.monotonic() - self._saved_at >= 60 * self.options.checkpoint_minutes
+        signum, due_anywhere = distributed.maximum(self.group, [interrupts.signum, int(due)])
+        if not signum and not due_anywhere:
+            return
+        self._check_finite(folder)
+        self.save(loader, folder)
+        if signum:
+            raise Interrupted(signum, f"stopped; continue with --resume auto --output {folder}")
+
+    def _check_finite(self, folder: Path) -> None:
+        """Raise InputError if a step was not sound: what came after it is lost, and must not be saved."""
+        if not self._sound:  # synchronises
+            raise self._diverged(folder, "; --on-nonfinite skip leaves out single batches that do this")
+
+    def _diverged(self, folder: Path, how: str) -> InputError:
+        latest = checkpoint.find_latest(folder)
+        before = f"Continue with --resume {latest}" if latest else f"No checkpoint has been written to {folder} yet"
+        rising = "" if self.options.cyclic else " or a longer --warmup-epochs"
+        return InputError(
+            f"training diverged: {_NOT_FINITE} at epoch {self.position.epoch + 1}, step {self.position.step}{how}. "
+            f"Try a smaller --lr{rising}. {before}"
+        )
+
+    def save(self, loader: Loader, folder: Path, best: bool = False) -> None:
+        """Write the checkpoint of this moment, between two steps or two epochs."""
+        distributed.same_buffers(self.group, self.model)
+        mine = {
+            "loader": loader.state_dict(),
+            "loss_sum": float(self._loss_sum),
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state() if self.group.device.type == "cuda" else None,
+        }
+        everyone = distributed.gather(self.group, mine)
+
+        def write() -> None:
+            state = {
+                "architecture": self.architecture,
+                "classes": list(loader.classes),
+                "options": asdict(self.options),
+                "position": asdict(self.position),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "processes": everyone,
+            }
+            checkpoint.save(folder, state, best)
+
+        distributed.on_main(self.group, write)
+        self._saved_at = time.monotonic()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take weights, optimizer and position from `state`, as `checkpoint.load` gives it.
+
+        Of the optimizer only what it has gathered: its settings, which a state holds too, are those of our options.
+        """
+        self.model.load_state_dict(state["model"])
+        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, ours in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(ours)
+        # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.position = Position(**state["position"])
+
+    def load_stream(self, state: dict[str, Any], loader: Loader) -> str | None:
+        """Continue the stream of images where `state` was saved; None if that worked, else the reason why not."""
+        processes = state["processes"]
+        if len(processes) != self.group.world:
+            return f"it was saved by {len(processes)} processes, now there are {self.group.world}"
+        mine = processes[self.group.rank]
+        try:
+            loader.load_state_dict(mine["loader"])
+        except InputError as error:
+            return str(error)
+        self._loss_sum.fill_(mine["loss_sum"])
+        torch.set_rng_state(mine["random"])
+        if mine["random_gpu"] is not None and self.group.device.type == "cuda":
+            torch.cuda.set_rng_state(mine["random_gpu"])
+        return None
+
+    def restart_epoch(self) -> None:
+        """Begin the interrupted epoch again, in a new order of images; the weights stay as they are."""
+        position = self.position
+        if not position.trained:
+            position.step = position.skipped = 0
+            self._loss_sum.zero_()
+        position.stream = position.epoch + 1
+        torch.manual_seed(self.options.seed + 1 + self.group.rank + self.group.world * position.stream)
+
+    def loader_seed(self) -> int:
+        """The seed of the loader's order and draws."""
+        return self.options.seed + self.position.stream
+
+
+class ClosableLoader(Loader, Protocol):
+    """A loader that holds threads and memory until it is closed."""
+
+    def close(self) -> None: ...
+
+
+Kind = TypeVar("Kind", bound=ClosableLoader)
+
+
+def run_epochs(
+    trainer: Trainer,
+    loader: ClosableLoader,
+    val_loader: ClosableLoader,
+    output: Path,
+    logger: Logger,
+    interrupts: Interrupts,
+    judge: Callable[[dict[str, float]], float] | None = None,
+) -> CleanResult:
+    """Train the epochs that are left; the result of the last validation.
+
+    judge: the score (0..1) of an epoch from its row of results, to which it may add; default its top-1.
+    """
+    result = None
+    while trainer.position.epoch < trainer.options.epochs:
+        epoch = trainer.position.epoch
+        loss = trainer.train_epoch(loader, output, logger, interrupts)
+        result = validate(trainer, val_loader, output, interrupts)
+        row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
+        row |= {"lr": trainer.rate, "images_per_second": trainer.images_per_second}
+        if trainer.position.skipped:
+            row["skipped_steps"] = trainer.position.skipped
+        score = result.top1 if judge is None else judge(row)
+        logger.epoch(epoch, row)
+        if trainer.group.main:
+            with decoration(f"drawing {plots.CURVES}"):
+                plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
+        trainer.end_epoch(loader, output, score)
+    # A finished run that is started again has nothing left to train.
+    return result or validate(trainer, val_loader, output, interrupts)
+
+
+def validate(trainer: Trainer, loader: ClosableLoader, output: Path, interrupts: Interrupts) -> CleanResult:
+    """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
+    batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
+    return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
+
+
+def start_from_weights(model: nn.Module, name: str, num_classes: int, options: TrainingOptions, group: Group) -> None:
+    """Put what --weights names into a new network, `name` as `canonical_name` gives it, and print what became of it."""
+    if not options.weights:
+        return
+    fetched = options.weights == PRETRAINED
+    if fetched and group.world > 1:
+        # The first process fetches them, the others then find them.
+        on_main(group, lambda: pretrained(name).training)
+    # What a network draws to be made anew must not change what comes after it.
+    with torch.random.fork_rng(devices=[]):
+        if fetched:
+            state, source = pretrained(name).state_dict(), f"the pretrained {name}"
+        else:
+            found = read_weights(options.weights).fitting(model.state_dict())
+            state, source = found.state, options.weights + found.said
+    told = begin_with(model, name, num_classes, state, source, options.in_chans)
+    if group.main:
+        print(told)
+
+
+def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
+    """Raise InputError if a process's batch is a single image, which batch norm may not take, and the network neither.
+
+    views: the loader's. image_size: pixels a side.
+    """
+    if trainer.group.share(trainer.options.batch_size) * views > 1:
+        return
+    model = copy.deepcopy(trainer.model).train()
+    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, channels, image_size, image_size, device=trainer.group.device))
+    except ValueError as error:
+        raise InputError(
+            f"one image is too small a batch for this network's batch norm ({error}): "
+            "give a larger --batch-size, or start fewer processes"
+        ) from error
+
+
+def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
+    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved."""
+    if state is None:
+        return make(trainer.loader_seed())
+    trainer.load(state)
+    loader = make(trainer.loader_seed())
+    reason = trainer.load_stream(state, loader)
+    if group.main:
+        print(f"continuing at {checkpoint.where(state)}")
+        if changed := changes(state["options"], trainer.options):
+            print(f"changed since then: {', '.join(changed)}")
+    if reason is None:
+        return loader
+    loader.close()
+    trainer.restart_epoch()
+    if group.main:
+        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
+        first = trainer.position.epoch + 1 + trainer.position.trained
+        print(f"epoch {first} starts from its beginning, in a new order of images")
+    return make(trainer.loader_seed())

@@ -1,0 +1,1 @@
+"""Analyses of images, filters and networks in the frequency domain."""

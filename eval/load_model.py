@@ -1,0 +1,315 @@
+"""The network that a command evaluates: a checkpoint of ours, a named one, or what a function of a file makes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from apr_dali.bands import RADII
+from apr_dali.data.arrays import SIDE
+from apr_dali.errors import InputError
+from apr_dali.eval.class_names import imagenet_classes, names_of, read_names
+from apr_dali.eval.views import ASSUMED, View, normalized, view_of, view_of_timm
+from apr_dali.models.banded import SEEING, behind
+from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
+from apr_dali.models.gray import GRAY, SeesGray
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.weights import classes_in, pretrained, put_in
+from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
+from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.runtime import checkpoint
+
+_FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
+"""How names of checkpoints end."""
+_FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(:(?P<weights>.+))?")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what it was trained on.
+
+    name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
+    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    fingerprint: of its weights: two networks with the same one give the same results.
+    scaling: of images before they are cropped to `image_size`.
+    scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
+    from_folders: it is made for images of any size, which are scaled; others of 32×32 take only such images.
+    amp: the arithmetic that it was trained with, one of AMP_MODES.
+    classes_from, seen_from: who says what its classes are called, and how it sees images, in words.
+    """
+
+    name: str
+    model: nn.Module
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    fingerprint: str
+    scaling: Scaling = STANDARD
+    scaled_whole: bool = False
+    from_folders: bool = False
+    amp: str = "none"
+    classes_from: str = "its training"
+    seen_from: str = "its training"
+
+    @property
+    def seen(self) -> str:
+        """How it sees an image, in words."""
+        size = self.image_size
+        small = size == SIDE and not (self.scaled_whole or self.from_folders)
+        geometry = f"of {size}×{size} as they are" if small else self.scaling.in_words(size)
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
+
+    def told(self) -> str:
+        """What people should know before its numbers, in lines."""
+        classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
+        return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
+
+    @property
+    def recipe(self) -> AprRecipe:
+        """The normalisation as loaders take it."""
+        return AprRecipe(0.0, True, self.mean, self.std)
+
+    def indices(self, names: tuple[str, ...]) -> list[int]:
+        """The outputs that stand for the classes `names`; InputError if there is none for one of them."""
+        position = {name: index for index, name in enumerate(self.classes)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise InputError(
+                f"{self.name} has no class {', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}: "
+                f"{len(unknown)} of {len(names)} classes are not among its {len(self.classes)}"
+            )
+        return [position[name] for name in names]
+
+
+def load_model(
+    model: str, weights: str | None = None, image_size: int | None = None, classes: str | None = None
+) -> Network:
+    """The network that a command line names.
+
+    Args:
+        model: a checkpoint file, of our trainers or of others that say which network it is of; the name of a
+            torchvision or timm model, whose published weights are then fetched; `FILE.py:FUNCTION`, which makes one.
+            A name or a function may be followed by `:WEIGHTS`.
+        weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
+            or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
+        image_size: pixels a side instead of what it was trained at.
+        classes: names of its classes, see `read_names`, where the weights do not say them.
+
+    Raises:
+        InputError: if it cannot be found, read or fetched, or the weights do not fit the model.
+    """
+    if factory := _FACTORY.fullmatch(model):
+        return _from_function(factory, _one(weights, factory["weights"]), image_size, classes)
+    if model.endswith(".py"):
+        raise InputError(f"{model} may have many functions: give {model}:FUNCTION, the one that returns the network")
+    if _is_file(model):
+        if weights:
+            raise InputError(f"--weights changes nothing with a checkpoint: {model} has its own")
+        return _from_file(model, image_size, classes)
+    name, _, own = (model, "", "") if model.removeprefix(TIMM).startswith(PLACES) else model.partition(":")
+    return _named(canonical_name(name), _one(weights, own), image_size, classes)
+
+
+def _is_file(model: str) -> bool:
+    path, _ = split_entry(model)
+    return path.is_file() or (path.suffix in _FILES and ":" not in model)
+
+
+def _one(weights: str | None, own: str | None) -> str:
+    """--weights, or those after the model's name."""
+    if weights and own:
+        raise InputError(f"--weights {weights} and {own} after MODEL exclude each other: leave one out")
+    return weights or own or ""
+
+
+def _from_file(model: str, image_size: int | None, classes: str | None) -> Network:
+    path, entry = split_entry(model)
+    if not entry and path.suffix != ".safetensors":
+        try:
+            state = checkpoint.load_any(path)
+        except InputError as error:
+            not_ours = error
+        else:
+            if classes is not None and read_names(classes) != tuple(state["classes"]):
+                raise InputError(f"--classes {classes} are not those that {path} says itself: {some(state['classes'])}")
+            return _from_checkpoint(path, state, image_size)
+        try:
+            file = read_weights(model)
+        except InputError:
+            raise not_ours from None
+    else:
+        file = read_weights(model)
+    return _named(_architecture(file), model, image_size, classes)
+
+
+def _architecture(file: Weights) -> str:
+    """The network that a file is of, as timm's and torchvision's scripts and many like them say."""
+    facts = file.facts
+    options = facts.get("args")
+    name = facts.get("arch") or getattr(options, "model", None) or getattr(options, "arch", None)
+    if not isinstance(name, str):
+        raise InputError(f"{file.source} does not say which network its weights are of: give NAME:{file.source}")
+    try:
+        # timm's saver numbers its format, and says its own names.
+        return canonical_name(name if "version" not in facts or name.startswith(TIMM) else TIMM + name)
+    except InputError as error:
+        raise InputError(f"{file.source} is of {name!r} ({error}): give NAME:{file.source}") from error
+
+
+def _named(name: str, weights: str, image_size: int | None, classes: str | None) -> Network:
+    """A network by its name, with fetched weights or those of a file."""
+    timms = name.startswith(TIMM)
+    if weights and (split_entry(weights)[0].exists() or Path(weights).suffix in _FILES or timms):
+        file, usual = read_weights(weights), len(imagenet_classes())
+        made = create_model(name, usual)
+        fitting = file.fitting(made.state_dict())
+        source = weights + fitting.said
+        outputs = classes_in(name, fitting.state, made.state_dict(), usual)
+        if outputs != usual:
+            made = create_model(name, outputs)
+        put_in(made, fitting.state, source, name)
+        view = view_of(name, made, None, file, fitting, image_size)
+        title, facts = f"{name} of {source}", file.facts
+    else:
+        version = weights or "DEFAULT"
+        made = pretrained(name, version)
+        view = view_of(name, made, version, None, None, image_size)
+        title, facts = f"{name}:{weights}" if weights else name, {}
+    return _finished(title, made, view, facts, classes, getattr(made, "pretrained_cfg", None))
+
+
+def _from_function(factory: re.Match[str], weights: str, image_size: int | None, classes: str | None) -> Network:
+    """What a function of somebody's file returns: a network, with timm's `pretrained_cfg` where it says its view."""
+    given = f"{factory['file']}:{factory['function']}"
+    made = _call(Path(factory["file"]), factory["function"], given)
+    config = getattr(made, "pretrained_cfg", None)
+    view = replace(ASSUMED, size=image_size or ASSUMED.size) if config is None else view_of_timm(config, image_size)
+    facts = {key: getattr(made, key) for key in ("classes", "class_names") if hasattr(made, key)}
+    if weights:
+        file = read_weights(weights)
+        fitting = file.fitting(made.state_dict())
+        put_in(made, fitting.state, weights + fitting.said, given)
+        view = normalized(view, fitting)
+        facts, given = file.facts | facts, f"{given} of {weights}{fitting.said}"
+    return _finished(given, made, view, facts, classes, config)
+
+
+def _call(path: Path, function: str, given: str) -> nn.Module:
+    if not path.is_file():
+        raise InputError(f"{path} is not there: expected a file with a function {function} that returns a network")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    # As if it were run: what lies beside it can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, function, None)):
+            raise InputError(f"{path} has no function {function}")
+        made = getattr(module, function)()
+    except InputError:
+        raise
+    # Somebody else's code may raise anything.
+    except Exception as error:
+        raise InputError(f"{given} fails: {type(error).__name__}: {first_line(error)}") from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(made, nn.Module):
+        raise InputError(f"{given} must return a torch.nn.Module, got {type(made).__name__}")
+    return made
+
+
+def _finished(
+    name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: str | None, config: Any
+) -> Network:
+    """The network, once it has shown what it makes of an image."""
+    names, classes_from = names_of(_outputs(name, model, view.size), classes, facts, config)
+    return Network(
+        name,
+        model.eval(),
+        names,
+        view.mean,
+        view.std,
+        view.size,
+        _fingerprint(model),
+        view.scaling,
+        from_folders=not view.small,
+        classes_from=classes_from,
+        seen_from=view.origin,
+    )
+
+
+def _outputs(name: str, model: nn.Module, size: int) -> int:
+    """How many classes it tells apart; InputError unless it takes images of this size, as those of one size may not."""
+    try:
+        return count_outputs(model, size)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; give another --image-size, or none") from error
+
+
+def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
+    classes, architecture = tuple(state["classes"]), state["architecture"]
+    plain, options = architecture.partition(SEEING)[0], state["options"]
+    single = plain.removesuffix(TWO_HEADS)
+    base = single.removesuffix(MODULATED)
+    in_chans = 1 if base.endswith(GRAY) else 3
+    made = create_model(base.removesuffix(GRAY), len(classes), in_chans)
+    if single.endswith(MODULATED):
+        modulate_first(made)
+    if plain.endswith(TWO_HEADS):
+        assert isinstance(made, SmallClassifier), architecture
+        made = TwoHeads(made, options["phase_weight"])
+    recipe = _recipe(options)
+    made = behind(made, options.get("spectrum", ""), tuple(options.get("radii", RADII)), recipe)
+    made.load_state_dict(state["model"])
+    export_plain(made)
+    if in_chans == 1:
+        # Whatever reads images for it gives three channels.
+        recipe = recipe.gray()
+        made = SeesGray(made, recipe)
+    size = image_size or options.get("image_size", SIDE)
+    name = f"{architecture} of {path}"
+    if image_size is not None:
+        _outputs(name, made, size)
+    whole = options.get("dataset") == "folder"
+    return Network(
+        name,
+        made.eval(),
+        classes,
+        recipe.mean,
+        recipe.std,
+        size,
+        _fingerprint(made),
+        WHOLE if whole else STANDARD,
+        scaled_whole=whole,
+        # The CIFAR trainer's options alone name a data set.
+        from_folders="dataset" not in options,
+        amp=options.get("amp", "none"),
+    )
+
+
+def _recipe(options: dict[str, Any]) -> AprRecipe:
+    """The normalisation that a trainer with these options used: the CIFAR trainer's alone name a data set."""
+    if "dataset" not in options:
+        return IMAGENET
+    return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
+
+
+def _fingerprint(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()[:16]

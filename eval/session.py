@@ -1,0 +1,242 @@
+"""One network under evaluation: where it runs, how it is fed, where its results go."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from apr_dali.data.arrays import SIDE, is_image_folder
+from apr_dali.data.tars import DEFAULT, Components
+from apr_dali.errors import InputError
+from apr_dali.eval.checks import check_outputs
+from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.load_model import Network, load_model
+from apr_dali.eval.passes import Source
+from apr_dali.eval.state import State
+from apr_dali.runtime import torch_threads
+from apr_dali.runtime.distributed import Group, on_main, start
+from apr_dali.runtime.environment import environment, versions
+from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.json_text import json_text
+from apr_dali.runtime.precision import AMP_TYPES
+
+
+@dataclass(frozen=True)
+class Session:
+    """A network in its place. model is `network.model` on the device of `group`; results go to `output`.
+
+    file: that the weights were read from; None for those that were fetched by name.
+    """
+
+    network: Network
+    model: nn.Module
+    group: Group
+    feeding: Feeding
+    output: Path
+    file: Path | None = None
+
+    @property
+    def amp(self) -> torch.dtype | None:
+        return AMP_TYPES[self.feeding.amp]
+
+    def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> None:
+        """Raise InputError unless the first images of `source` give sound logits; see `check_outputs`."""
+        with source.open() as batches:
+            images, _ = next(iter(batches))
+        with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
+            check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
+
+    def takes_small(self, data: str) -> bool:
+        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder."""
+        network = self.network
+        scales = network.scaled_whole or network.from_folders
+        small = network.image_size == SIDE and not (scales and is_image_folder(data))
+        if small and self.feeding.components != DEFAULT:
+            raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
+        return small
+
+    def state(self, name: str, shared: bool = True, **options: Any) -> State:
+        """What the evaluation `name` has finished in an earlier run of the same network with the same `options`.
+
+        Sets of images are no options: their parts are kept under `Source.key`.
+        """
+        # These may have the path of the checkpoint: what was moved is still the same.
+        told = ("network", "seen_from", "classes_from")
+        network = {key: value for key, value in self.settings().items() if key not in told}
+        return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
+
+    @cached_property
+    def _built(self) -> str:
+        return built_like(self.network.model, self.network.classes)
+
+    def settings(self) -> dict[str, Any]:
+        """What every result depends on."""
+        network = self.network
+        return {
+            "network": network.name,
+            "fingerprint": network.fingerprint,
+            "mean": network.mean,
+            "std": network.std,
+            "image_size": network.image_size,
+            "scaling": "whole images" if network.scaled_whole else asdict(network.scaling),
+            "seen": network.seen,
+            "seen_from": network.seen_from,
+            "classes_from": network.classes_from,
+            "amp": self.feeding.amp,
+            **self.feeding.choices(),
+        }
+
+    def finish(self, name: str, result: dict[str, Any], pictures: dict[str, bytes], *states: State) -> dict[str, Any]:
+        """Write NAME.json and the pictures NAME-….png, and return what the file says.
+
+        states: that parts of the result were kept in.
+        """
+        return write_record(self.group, self.output, name, self.about(), result, pictures, *states)
+
+    def about(self) -> dict[str, Any]:
+        """The settings and where the weights came from, for people."""
+        if self.file is None:
+            return self.settings()
+        return {**self.settings(), "file": str(self.file.absolute()), "file_sha256": self._file_sha256}
+
+    @cached_property
+    def _file_sha256(self) -> str:
+        assert self.file is not None
+        digest = hashlib.sha256()
+        with self.file.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any], shared: bool = True) -> State:
+    """What `name` has kept in the folder `output` from an earlier run in which all that went in was the same.
+
+    settings: what results depend on; the kind of device and the versions of packages are added here. Other settings
+    have another file, NAME.HASH.state.json, so that none of their results can be taken for these.
+    """
+    packages = {package: version for package, version in versions().items() if package != "python"}
+    key = {**settings, "device": group.device.type, "versions": packages}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return State(output / f"{name}.{digest}.state.json", key, shared)
+
+
+def built_like(model: nn.Module, classes: Sequence[str]) -> str:
+    """16 hex digits of what a network does with its weights: its modules with their settings, its classes."""
+    told = [f"{model} {list(classes)}"]
+    for name, module in model.named_modules():
+        for key, value in sorted(vars(module).items()):
+            plain = isinstance(value, (bool, int, float, str, tuple))
+            if plain and key != "training" and not key.startswith("_"):
+                told.append(f"{name}.{key} {value!r}")
+    # Where an object lies in memory is no setting.
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told)).encode()).hexdigest()[:16]
+
+
+def write_record(
+    group: Group,
+    output: Path,
+    name: str,
+    settings: dict[str, Any],
+    result: dict[str, Any],
+    pictures: dict[str, bytes],
+    *states: State,
+) -> dict[str, Any]:
+    """Write NAME.json and the pictures NAME-TITLE.png into the folder `output`, and return what the file says."""
+    record = {
+        "evaluation": name,
+        **about_run(group, settings),
+        "kept": {part: date for state in states for part, date in state.kept().items()},
+        "pictures": list(pictures),
+        "result": result,
+    }
+
+    def write() -> None:
+        for title, png in pictures.items():
+            write_whole(output / f"{name}-{title}.png", png)
+        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
+
+    on_main(group, write)
+    return record
+
+
+def about_run(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of how its results were made: when, by which command, with which settings, on what."""
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(["apr-dali", *sys.argv[1:]]),
+        "settings": settings,
+        **environment(group),
+    }
+
+
+@contextmanager
+def open_session(args: argparse.Namespace) -> Iterator[Session]:
+    """The session that a command line asks for, on all processes."""
+    with start(args.device) as group:
+        if group.world > 1:
+            # The first process fetches weights, the others then find them.
+            on_main(group, lambda: load_model(args.model, args.weights, args.image_size, args.classes).fingerprint)
+        network = load_model(args.model, args.weights, args.image_size, args.classes)
+        if group.main:
+            print(network.told())
+        output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
+        torch_threads.choose(network.model, network.image_size, 3, group.device)
+        model = network.model.to(group.device)
+        components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
+        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
+        yield Session(network, model, group, feeding, output, _weights_file(args))
+
+
+def _weights_file(args: argparse.Namespace) -> Path | None:
+    named = Path(args.weights or args.model)
+    return named if named.is_file() else None
+
+
+def kept_text(record: Mapping[str, Any]) -> str:
+    """A line that says which parts of a record are of an earlier run, and from when; empty if none are."""
+    dates = sorted(record["kept"].values())
+    if not dates:
+        return ""
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    parts = "1 part is" if len(dates) == 1 else f"{len(dates)} parts are"
+    return f"\n{parts} of an earlier run, kept since {when}; to measure again, give another --output"
+
+
+def default_output(model: str) -> str:
+    """The folder for what is found out about `model`."""
+    return f"runs/eval-{re.sub('[^A-Za-z0-9_.-]+', '-', model).strip('-.')}"
+
+
+def make_output(output: str) -> Path:
+    """The folder `output`, made if it is not there."""
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
+    return path
+
+
+def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Lines of text: the first column to the left, the others to the right, each as wide as its widest entry."""
+    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
+    lines = []
+    for row in (titles, *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""The operators in C++ on the CPU: NumPy arrays in and out, as many threads as asked, the interpreter's lock free.
+
+The extension is built once for each instruction set, and the best one that this machine has is loaded; the
+environment variable APR_DALI_NATIVE_LEVEL asks for one by name. Arguments are checked in `apr_dali.functional`, and
+once more in C++ where a wrong one could reach memory that is not ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.draws import SingleDraws
+from apr_dali.kernels.cpu.memory import Pool
+from apr_dali.runtime import cpus
+
+LEVELS = ("v4", "v3", "baseline")
+"""x86-64-v4 (AVX-512), x86-64-v3 (AVX2) and what every processor of this kind can do; the best first."""
+
+LEVEL_VARIABLE = "APR_DALI_NATIVE_LEVEL"
+
+Array = NDArray[Any]
+
+_POOL = Pool()
+
+
+def _module(level: str) -> Any:
+    return importlib.import_module(f"apr_dali.kernels.cpu._native_{level}")
+
+
+@cache
+def load(level: str) -> Any:
+    """The extension module for one of LEVELS, or for "" the best one; raises ImportError with the reason."""
+    if level and level not in LEVELS:
+        raise ImportError(f"{LEVEL_VARIABLE} must be one of {', '.join(LEVELS)}, got {level!r}")
+    try:
+        supported = _module("baseline").supported()
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the extension was not built: install a C++20 compiler (g++ 12 or clang 16, or newer), then run "
+            "`pip install --force-reinstall --no-deps` with this package again"
+        ) from error
+    if level and level not in supported:
+        raise ImportError(f"{LEVEL_VARIABLE}={level}: this machine has {', '.join(supported)} only")
+    for name in [level] if level else supported:
+        try:
+            return _module(name)
+        except ModuleNotFoundError as error:
+            reason = error
+    raise ImportError(f"the extension was not built for {level}") from reason
+
+
+def _extension() -> Any:
+    return load(os.environ.get(LEVEL_VARIABLE, ""))
+
+
+def check() -> tuple[bool, str]:
+    """Whether this backend can run here, and why not."""
+    return True, f"C++, {_extension().__name__.rpartition('_native_')[2]}"
+
+
+def threads_of(threads: int | None) -> int:
+    """As many as asked; None: as many as there are processors for this process."""
+    return cpus.usable() if threads is None else threads
+
+
+def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw", threads: int | None = None) -> Array:
+    """See `apr_dali.recombine`; float32 and float64 are computed as such, float16 in float32."""
+    dtype = phase_of.dtype
+    kind = np.float64 if dtype == np.float64 else np.float32
+    first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
+    out = _POOL.empty(first.shape, kind)
+    _extension().recombine(first, second, axes, out, threads_of(threads))
+    return out.astype(dtype, copy=False)
+
+
+def pair(
+    images: Array,
+    partner: Array,
+    mix: bool,
+    in_scale: Array,
+    in_bias: Array,
+    out_scale: Array,
+    out_bias: Array,
+    dtype: str,
+    axes: str,
+    views: str,
+    threads: int | None = None,
+) -> Array:
+    """See `apr_dali.pair`; bfloat16, which NumPy lacks, comes as the uint16 of its bits."""
+    given = np.ascontiguousarray(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32)
+    n, *shape = given.shape
+    if given.dtype == np.uint8:
+        shape = [shape[2], shape[0], shape[1]]
+    both = views == "both"
+    out = _POOL.empty((n, 2, *shape) if both else (n, *shape), "uint16" if dtype == "bfloat16" else dtype)
+    places = np.ascontiguousarray(partner, dtype=np.int64)
+    scales = (in_scale, in_bias, out_scale, out_bias)
+    _extension().pair(given, places, mix, *scales, dtype, axes, both, out, threads_of(threads))
+    return out
+
+
+def single(
+    images: Array, draws: SingleDraws, overflow: str = "wrap", axes: str = "chw", threads: int | None = None
+) -> Array:
+    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+    given = np.ascontiguousarray(images)
+    out = _POOL.empty(given.shape, np.uint8)
+    fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
+    choices = [np.ascontiguousarray(values) for values in fields]
+    _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(threads))
+    return out
+
+
+def corrupt(
+    name: str,
+    images: Array,
+    constants: Sequence[Array],
+    given: Sequence[Array],
+    key: tuple[int, int],
+    first: int,
+    threads: int | None = None,
+) -> Array:
+    """See `apr_dali.corrupt`; uint8 (N, H, W, 3).
+
+    constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
+    of them where it draws by itself, from the Philox stream of `key` for the images first, first + 1, ...
+    """
+    out = _POOL.empty(images.shape, np.uint8)
+    _extension().corrupt(name, images, list(constants), list(given), *key, first, out, threads_of(threads))
+    return out
+
+
+def round_trip(images: Array, threads: int | None = None) -> Array:
+    """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
+    out = _POOL.empty(images.shape, np.float32)
+    _extension().round_trip(images, out, threads_of(threads))
+    return out

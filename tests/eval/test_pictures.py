@@ -1,0 +1,81 @@
+"""What pictures of evaluations and analyses say: their scales, their titles, and that these fit."""
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from matplotlib.textpath import TextPath
+from skimage.color import rgb2lab
+
+from apr_dali.eval import pictures
+from apr_dali.eval.analyses import frequency_pictures
+from apr_dali.eval.analyses.fourier import HeatMap
+from apr_dali.eval.analyses.frequency_pictures import Panel, heatmap_picture, swap_picture
+from apr_dali.eval.pictures import fitted, score_picture
+
+PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures themselves in place of their PNG."""
+    for module in (pictures, frequency_pictures):
+        monkeypatch.setattr(module, "png_of", lambda figure: figure)
+
+
+def test_great_errors_have_colors_of_their_own():
+    colors = colormaps[pictures.ERRORS](np.linspace(0, 1, 11))[:, :3]
+    lightness = rgb2lab(colors[None])[0, :, 0]
+    assert np.diff(lightness).max() < -4, "ten points more are visibly darker, from 0 to 100"
+
+
+@pytest.mark.parametrize(("inches", "points"), [(2.6, 8), (1.65, 7), (3.6, 8)])
+@pytest.mark.parametrize("text", [PATH, "phase of American Staffordshire terrier\namplitude of " + PATH, "cat"])
+def test_titles_fit_and_are_whole(text, inches, points):
+    lines = fitted(text, inches, points).split("\n")
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    for line in lines:
+        # A letter is as long as a line of capitals would allow, at most.
+        assert TextPath((0, 0), line, size=points).get_extents().width <= 1.1 * 72 * inches, line
+
+
+@pytest.mark.usefixtures("figures")
+def test_the_mixes_of_a_swap_say_what_they_are():
+    image = np.zeros((4, 4, 3))
+    named = Panel(f"phase of {PATH}\namplitude of {PATH}", image, "American Staffordshire terrier", 0.5)
+    (axes,) = swap_picture([[named]]).axes
+    told = " ".join(axes.get_title().split())
+    assert told.startswith("phase of ")
+    assert " amplitude of " in told
+    assert axes.get_xlabel().replace("\n", " ") == "→ American Staffordshire terrier (50%)"
+
+
+def heat_map(error: float, loss: float) -> HeatMap:
+    k = np.arange(-1, 2)
+    values = np.full((3, 3), error), np.full((3, 3), loss)
+    return HeatMap(k, k, *values, clean_error=0.0, clean_loss=0.0, epsilon=4.0, images=1234)
+
+
+@pytest.mark.usefixtures("figures")
+def test_heat_maps_have_one_scale_and_say_what_they_are_of():
+    for maps in ({"a": heat_map(0.1, 0.2)}, {"a": heat_map(0.1, 0.2), "b": heat_map(0.9, 8.0)}):
+        figure = heatmap_picture(maps)
+        assert figure.get_suptitle() == "noise of L2 norm ε = 4 a channel, 1,234 images"
+        limits = [axes.images[0].get_clim() for axes in figure.axes if axes.images]
+        shown = [(0, 100), (0, 7)] if len(maps) == 1 else [(0, 100), (0, 100), (-50, 50), (0, 7), (0, 7), (-3.5, 3.5)]
+        assert limits == shown
+    bars = [axes.images[0].colorbar.extend for axes in figure.axes if axes.images]
+    assert bars == ["neither", "neither", "max", "neither", "max", "max"], "an arrow where something lies beyond"
+
+
+@pytest.mark.usefixtures("figures")
+def test_probabilities_near_one_are_told_apart():
+    inside, outside = np.array([0.9, 0.999999]), np.array([0.5, 1.0])
+    (axes,) = score_picture(inside, {"other": outside}, "max-softmax").axes
+    assert axes.get_xlabel() == "max-softmax p, as log₁₀ p / (1 − p)"
+    heights = np.array([patch.get_height() for patch in axes.patches]).reshape(2, -1)
+    edges = [patch.get_x() for patch in axes.patches[: heights.shape[1]]]
+    assert np.count_nonzero(heights[0]) == 2
+    assert heights.sum(1) == pytest.approx([1, 1])
+    assert edges[0] == pytest.approx(0)
+    (axes,) = score_picture(10 * inside, {"other": outside}, "max-logit").axes
+    assert axes.get_xlabel() == "max-logit"

@@ -1,0 +1,44 @@
+"""Trainers in several processes, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+PATIENCE = 2000
+"""Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
+
+# What every process ends with, written beside the run: checkpoints hold the main one's alone.
+_SPY = """
+import runpy, sys, torch
+from apr_dali.training.engine import Trainer
+end_epoch = Trainer.end_epoch
+def spy(self, *given):
+    end_epoch(self, *given)
+    torch.save(self.model.state_dict(), f"rank{self.group.rank}.pt")
+Trainer.end_epoch = spy
+script, sys.argv[1:2] = sys.argv[1], []
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def torchrun(*given: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Two processes of a script with its arguments; `variables` of the environment beside ours."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, given)]
+    env = ENVIRONMENT | variables
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def train_in_two(*given: object, cwd: Path) -> subprocess.CompletedProcess:
+    """`torchrun` of a trainer, which leaves each process's weights in `cwd` as rank0.pt and rank1.pt."""
+    (cwd / "spy.py").write_text(_SPY)
+    return torchrun("spy.py", *given, cwd=cwd)
+
+
+def die(_: object) -> None:
+    """The end of the process that is to do something with a thing."""
+    os._exit(1)

@@ -1,0 +1,161 @@
+"""Which level of the native backend runs, and the arguments that it refuses."""
+
+import importlib
+
+import numpy as np
+import pytest
+from helpers import tolerances
+from helpers.native_levels import LEVELS
+from helpers.tolerances import relative
+
+import apr_dali
+from apr_dali.draws import OPERATIONS
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cpu import backend as native_backend
+
+pytestmark = pytest.mark.usefixtures("native")
+
+
+def test_auto_takes_native_on_the_cpu():
+    assert dispatch.availability("native").available
+    assert dispatch.choose("auto", "cpu") == "native"
+
+
+def test_levels_agree(crops):
+    images, partner = crops(4, 32, 32), np.array([3, 0, 1, 2])
+    results = []
+    for name in LEVELS:
+        out = np.empty((4, 3, 32, 32), np.float32)
+        ones, zeros = np.ones(3), np.zeros(3)
+        native_backend.load(name).pair(images, partner, True, ones, zeros, ones, zeros, "float32", "chw", False, out, 1)
+        results.append(out)
+    for other in results[1:]:
+        assert relative(other, results[0].astype(np.float64)) < tolerances.RECOMBINE_FLOAT32
+
+
+def test_a_level_is_forced_by_the_environment(level):
+    assert native_backend.check() == (True, f"C++, {level}")
+
+
+def test_an_unknown_level_is_refused(monkeypatch):
+    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, "v9")
+    with pytest.raises(ImportError, match="must be one of v4, v3, baseline, got 'v9'"):
+        native_backend.check()
+
+
+def test_an_extension_that_was_not_built_says_so(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    native_backend.load.cache_clear()
+    monkeypatch.setattr(native_backend, "_module", missing)
+    with pytest.raises(ImportError, match=r"was not built: install a C\+\+20 compiler"):
+        native_backend.load("")
+    monkeypatch.undo()
+    native_backend.load.cache_clear()
+    assert importlib.import_module("apr_dali.kernels.cpu._native_baseline").supported() == LEVELS
+
+
+def test_threads_are_for_the_native_backend(crops):
+    images = crops(2, 8, 8)
+    with pytest.raises(ValueError, match="threads is for the native backend, got backend='torch'"):
+        apr_dali.pair(images, np.array([1, 0]), backend="torch", threads=2)
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        apr_dali.pair(images, np.array([1, 0]), backend="native", threads=0)
+
+
+PAIR = {
+    "images": np.zeros((2, 8, 8, 3), np.uint8),
+    "partner": np.array([1, 0]),
+    "mix": True,
+    "in_scale": np.ones(3),
+    "in_bias": np.zeros(3),
+    "out_scale": np.ones(3),
+    "out_bias": np.zeros(3),
+    "dtype": "float32",
+    "axes": "chw",
+    "both": False,
+    "out": np.zeros((2, 3, 8, 8), np.float32),
+    "threads": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("images", np.zeros((2, 8, 8, 3), np.int16)),
+        ("images", np.zeros((2, 8, 8, 6), np.uint8)[..., ::2]),
+        ("images", np.zeros((8, 8, 3), np.uint8)),
+        ("images", np.zeros((2, 0, 8, 3), np.uint8)),
+        ("partner", np.array([1, 2])),
+        ("partner", np.array([-1, 0])),
+        ("partner", np.array([0])),
+        ("partner", np.array([0, 1], np.int32)),
+        ("in_scale", np.ones(2)),
+        ("out_bias", np.ones(3, np.float32)),
+        ("dtype", "int8"),
+        ("dtype", "float16"),
+        ("axes", "w"),
+        ("both", True),
+        ("out", np.zeros((2, 3, 8, 9), np.float32)),
+        ("out", np.zeros((2, 3, 8, 16), np.float32)[..., ::2]),
+        ("threads", 0),
+        ("threads", -3),
+    ],
+)
+def test_wrong_arguments_of_pair_raise(name, value):
+    with pytest.raises((ValueError, TypeError)):
+        native_backend.load("baseline").pair(*{**PAIR, name: value}.values())
+
+
+SINGLE = {
+    "images": np.zeros((2, 8, 8, 3), np.uint8),
+    "operation": np.zeros((2, 2), np.uint8),
+    "parameters": np.zeros((2, 2, 6)),
+    "mix": np.ones(2, bool),
+    "amplitude_of_second": np.ones(2, bool),
+    "wrap": True,
+    "axes": "chw",
+    "out": np.zeros((2, 8, 8, 3), np.uint8),
+    "threads": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("images", np.zeros((2, 8, 8, 4), np.uint8)),
+        ("images", np.zeros((2, 8, 7, 3), np.uint8)),
+        ("operation", np.full((2, 2), 9, np.uint8)),
+        ("operation", np.zeros((1, 2), np.uint8)),
+        ("parameters", np.zeros((2, 6))),
+        ("mix", np.ones(1, bool)),
+        ("amplitude_of_second", np.ones(3, bool)),
+        ("axes", "whc"),
+        ("out", np.zeros((1, 8, 8, 3), np.uint8)),
+        ("threads", 0),
+    ],
+)
+def test_wrong_arguments_of_single_raise(name, value):
+    with pytest.raises((ValueError, TypeError)):
+        native_backend.load("baseline").single(*{**SINGLE, name: value}.values())
+
+
+@pytest.mark.parametrize("bits", [-1, 9, np.nan])
+def test_bits_that_posterize_cannot_keep_raise(bits):
+    draws = {"operation": np.full((2, 2), OPERATIONS.index("posterize"), np.uint8)}
+    with pytest.raises(ValueError, match="posterize keeps 0 to 8 bits"):
+        native_backend.load("baseline").single(
+            *{**SINGLE, **draws, "parameters": np.full((2, 2, 6), float(bits))}.values()
+        )
+
+
+@pytest.mark.parametrize("function", ["recombine", "round_trip"])
+def test_wrong_arguments_of_the_others_raise(function):
+    run = getattr(native_backend.load("baseline"), function)
+    image, other = np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 3, 4, 5), np.float32)
+    wrong = [(image, other), (image, image.astype(np.float64)), (image[0], image[0])]
+    for first, second in wrong:
+        arguments = (first, second, "chw", first, 1) if function == "recombine" else (first, second, 1)
+        with pytest.raises((ValueError, TypeError)):
+            run(*arguments)

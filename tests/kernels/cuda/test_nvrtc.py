@@ -1,0 +1,70 @@
+"""Every CUDA kernel compiles for every architecture with no register spilled. No driver is needed."""
+
+import pytest
+
+from apr_dali.kernels.cuda import nvrtc
+from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
+
+ARCHITECTURES = (75, 80, 90, 100, 120)
+FUSED = {"rows_forward", "columns", "rows_back"}
+KERNELS = {
+    nvrtc.generic("float"): {"before", "between", "after"},
+    nvrtc.generic("double"): {"before", "between", "after"},
+    nvrtc.OPERATIONS: {"operate", "decode"},
+    **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
+    **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
+}
+# The other sizes are the same source with other factors, which take other registers.
+OTHERS = [(nvrtc.fused(size), architecture) for size in FUSED_SIZES if size != 224 for architecture in ARCHITECTURES]
+CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
+
+
+def name_of(value) -> str:
+    if isinstance(value, int):
+        return f"sm_{value}"
+    return "-".join(
+        [value.file, *(str(given) if name == "SIZE" else f"{name}{given}" for name, given in value.defines)]
+    )
+
+
+@pytest.mark.parametrize(("program", "architecture"), CASES, ids=name_of)
+def test_no_register_spills(program, architecture):
+    usage = nvrtc.report(program, architecture)
+    assert set(usage) == KERNELS.get(program, FUSED)
+    assert {name: (kernel.stack, kernel.spilled) for name, kernel in usage.items()} == dict.fromkeys(usage, (0, 0))
+    assert all(8 <= kernel.registers <= 128 for kernel in usage.values())
+
+
+def test_the_report_would_tell_of_a_spill():
+    text = """
+    extern "C" __global__ void __launch_bounds__(1024, 2) greedy(const float* in, float* out, int n) {
+        float v[80];
+        for (int k = 0; k < 80; ++k) v[k] = in[k * n + threadIdx.x];
+        __syncthreads();
+        for (int k = 0; k < 80; ++k) out[k * n + threadIdx.x] = v[79 - k] * v[(k * 7) % 80];
+    }"""
+    (usage,) = nvrtc.report(nvrtc.generic(), 80, text).values()
+    assert usage.spilled > 0
+
+
+def test_an_error_shows_its_line_of_the_source():
+    broken = nvrtc.source("fused.cu").replace("is_levels() const { return kind", "is_levels() const { return kin")
+    with pytest.raises(nvrtc.CompileError) as caught:
+        nvrtc.report(nvrtc.fused(224), 90, broken)
+    words = f"{caught.value}"
+    assert words.startswith("fused.cu does not compile with -std=c++17 -DSIZE=224 -DACROSS=1")
+    number = next(
+        n for n, line in enumerate((nvrtc.SOURCES / "pixels.cuh").read_text().splitlines(), 1) if "is_levels" in line
+    )
+    assert f'pixels.cuh({number}): error: identifier "kin" is undefined' in words
+    assert "  INLINE bool is_levels() const { return kind >= kWrapped; }\n" in words  # the file's own line
+    assert nvrtc.fused(225).options != nvrtc.fused(224).options
+    with pytest.raises(nvrtc.CompileError, match="SIZE must be one of 32, 64"):
+        nvrtc.report(nvrtc.fused(225), 90)
+
+
+def test_operations_are_compiled_without_fused_multiply_add():
+    assert "--fmad=false" in nvrtc.OPERATIONS.options
+    assert "--fmad=false" not in nvrtc.fused(224).options

@@ -1,0 +1,176 @@
+"""Batches of DALI samples as one array and back, on the CPU's capsules; and in a graph, with a CuPy of NumPy arrays."""
+
+import ctypes
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nvidia.dali")
+from nvidia.dali import fn, pipeline_def
+
+from apr_dali.pipelines import dlpack, operators
+
+STREAM = 77
+
+
+class FakeArray(np.ndarray):
+    """An array with what CuPy's have beside NumPy's."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+
+    @property
+    def device(self):
+        return SimpleNamespace(id=0)
+
+
+class FakeStream:
+    current: int | None = None
+
+    def __init__(self, pointer):
+        self.pointer = pointer
+
+    @classmethod
+    def from_external(cls, stream):
+        return cls(stream.__cuda_stream__()[1])
+
+    def __enter__(self):
+        FakeStream.current = self.pointer
+
+    def __exit__(self, *_):
+        FakeStream.current = None
+
+
+def from_memory(shape, dtype, pointer):
+    """CuPy's ndarray(shape, dtype, memory): a view of the bytes at an address."""
+    address, size, owner = pointer
+    buffer = (ctypes.c_char * size).from_address(address)
+    buffer.owner = owner
+    return np.ndarray(shape, dtype, buffer).view(FakeArray)
+
+
+FAKE_CUPY = SimpleNamespace(
+    cuda=SimpleNamespace(
+        Stream=FakeStream,
+        UnownedMemory=lambda address, size, owner, _: (address, size, owner),
+        MemoryPointer=lambda memory, _: memory,
+    ),
+    ndarray=from_memory,
+    stack=lambda arrays: np.stack(arrays).view(FakeArray),
+    ascontiguousarray=lambda array: np.ascontiguousarray(array).view(FakeArray),
+)
+
+
+@pytest.fixture
+def on_fake_device(monkeypatch):
+    import nvidia.dali.python_function_plugin as plugin
+
+    monkeypatch.setitem(sys.modules, "cupy", FAKE_CUPY)
+    monkeypatch.setattr(plugin, "current_dali_stream", lambda: STREAM)
+    monkeypatch.setattr(dlpack, "CUDA", dlpack.CPU)
+
+
+@pytest.fixture(params=["extension", "python"], autouse=True)
+def way(request, monkeypatch):
+    """By the extension, and without it."""
+    if request.param == "python":
+        monkeypatch.setattr(dlpack, "native", lambda: None)
+    elif dlpack.native() is None:
+        pytest.skip("the extension was not built")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (2,), (4, 5, 3)], ids=str)
+def test_samples_are_read_as_they_lie(dtype, shape):
+    batch = np.arange(7 * int(np.prod(shape)), dtype=dtype).reshape(7, *shape)
+    found = dlpack.samples_of([batch[k, ...].__dlpack__() for k in range(7)])
+    assert (found.shape, found.dtype, found.device_id) == (shape, batch.dtype, 0)
+    assert found.addresses.tolist() == [batch.ctypes.data + k * batch[0].nbytes for k in range(7)]
+    assert found.packed
+
+
+@pytest.mark.usefixtures("on_fake_device")
+@pytest.mark.parametrize("order", [[1, 0, 2], [0, 2], [2]], ids=str)
+def test_only_what_lies_end_to_end_is_one_array(order):
+    batch = np.arange(3 * 24, dtype=np.uint8).reshape(3, 2, 4, 3)
+    capsules = [batch[k].__dlpack__() for k in order]
+    assert dlpack.samples_of(capsules).packed == (order == [2])
+    got = operators._on_device(capsules)
+    np.testing.assert_array_equal(got, batch[order])
+    assert np.shares_memory(got, batch) == (order == [2])
+
+
+@pytest.mark.usefixtures("on_fake_device")
+def test_a_view_keeps_the_samples_alive():
+    got = operators._on_device([np.full((64, 64, 3), 5, np.uint8).__dlpack__()])
+    _ = [np.zeros((64, 64, 3), np.uint8) for _ in range(8)]  # would lie in its place
+    assert (got == 5).all()
+
+
+def test_samples_that_are_no_batch_are_refused():
+    images = [np.zeros((4, 5), np.float32), np.zeros((5, 4), np.float32)]
+    with pytest.raises(ValueError, match=r"one size, got \(4, 5\) and \(5, 4\)"):
+        dlpack.samples_of([image.__dlpack__() for image in images])
+    with pytest.raises(TypeError, match="type 5"):
+        dlpack.samples_of([np.zeros(3, np.complex64).__dlpack__()])
+    with pytest.raises(ValueError, match="C-contiguous"):
+        dlpack.samples_of([np.zeros((4, 6))[:, ::2].__dlpack__()])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
+def test_capsules_are_the_parts_of_the_array(dtype):
+    batch = np.arange(5 * 12, dtype=dtype).reshape(5, 2, 3, 2)
+    capsules = dlpack.capsules_of(batch.ctypes.data, 5, batch.shape[1:], batch.dtype, (dlpack.CPU, 0))
+    read = dlpack.samples_of(capsules)
+    assert (read.shape, read.dtype, read.packed) == (batch.shape[1:], batch.dtype, True)
+    assert read.addresses[0] == batch.ctypes.data
+    # What others make of them.
+    for capsule, part in zip(capsules, batch, strict=True):
+        taken = np.from_dlpack(SimpleNamespace(__dlpack__=lambda c=capsule, **_: c, __dlpack_device__=lambda: (1, 0)))
+        assert np.shares_memory(taken, part)
+        np.testing.assert_array_equal(taken, part)
+
+
+def test_capsules_that_nobody_takes_free_their_structures():
+    batch, taken = np.zeros((4, 3)), SimpleNamespace(__dlpack_device__=lambda: (dlpack.CPU, 0))
+    for _ in range(1000):
+        capsules = dlpack.capsules_of(batch.ctypes.data, 4, (3,), batch.dtype, (dlpack.CPU, 0))
+        taken.__dlpack__ = lambda c=capsules[2], **_: c
+        part = np.from_dlpack(taken)
+        del capsules[:2]
+    np.testing.assert_array_equal(part, batch[2])
+
+
+@pytest.mark.usefixtures("on_fake_device")
+def test_dali_gives_and_takes_the_capsules_of_a_batch(crops):
+    """Through DALI's executor, several batches: what comes out is the function of what went in."""
+    images, streams = crops(6, 16, 24), []
+
+    def function(batch, numbers):
+        streams.append(FakeStream.current)
+        assert batch.shape == (6, 16, 24, 3)
+        return np.stack([batch, 255 - batch], 1) * 0.5 + numbers[:, :1, None, None, None]
+
+    @pipeline_def(batch_size=6, num_threads=2, device_id=None, seed=3, prefetch_queue_depth=2)
+    def graph():
+        given = fn.external_source(lambda: list(images), layout="HWC", batch=True)
+        numbers = fn.random.uniform(range=(0.0, 1.0), shape=(2,))
+        made = fn.dl_tensor_python_function(
+            given,
+            numbers,
+            function=operators._OnDaliStream(function),
+            batch_processing=True,
+            output_layouts=["FHWC"],
+        )
+        return made, numbers
+
+    pipeline = graph()
+    for _ in range(5):
+        made, numbers = pipeline.run()
+        assert made.layout() == "FHWC"
+        drawn = np.stack([np.asarray(numbers.at(k)) for k in range(6)])[:, :1, None, None, None]
+        np.testing.assert_array_equal(made.as_array(), np.stack([images, 255 - images], 1) * 0.5 + drawn)
+    assert set(streams) == {STREAM}

@@ -1,0 +1,285 @@
+"""train_cifar.py from end to end, on small digits, as a user runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.processes import train_in_two
+from helpers.project import ROOT
+from helpers.tolerances import BF16_LOSS
+from PIL import Image
+
+from apr_dali import cli
+from apr_dali.data.arrays import load_set
+from apr_dali.draws import SEEDS
+from apr_dali.eval.analyses.filters import filter_spectra
+from apr_dali.models import create_model
+from apr_dali.runtime.exit_status import run
+from apr_dali.training.engine import Trainer
+
+SCRIPT = ROOT / "train_cifar.py"
+SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--threads", "1", "--device", "cpu"]
+CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class
+STEPS = CLASSES * TRAINING // 16
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """A slice of the digits as folders of images of 16×16."""
+    folder = tmp_path_factory.mktemp("digits")
+    for split, count in (("train", TRAINING), ("val", VALIDATION)):
+        part = load_set("digits", split)
+        for label in range(CLASSES):
+            (folder / split / str(label)).mkdir(parents=True)
+            for n, image in enumerate(part.images[part.labels == label][:count]):
+                Image.fromarray(image).resize((16, 16)).save(folder / split / str(label) / f"{n:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def train(monkeypatch, capfd, tmp_path):
+    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+    spec = importlib.util.spec_from_file_location("train_cifar", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+
+    def start(*given: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train_cifar.py", *map(str, given)])
+        capfd.readouterr()
+        status = run(module.main)
+        return status, *capfd.readouterr()
+
+    return start
+
+
+def on(tree: Path) -> list[object]:
+    return [*SMALL, "--dataset", "folder", "--data", tree]
+
+
+def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+METHODS = {
+    "none": [],
+    "cutout": [],
+    "mixup": ["--in-chans", "1", "--low-filters", "0.5"],
+    "cutmix": ["--sampler", "balanced"],
+    "autoaugment": [],
+    "augmix": ["--in-chans", "1"],
+    "apr-p": ["--phase-weight", "0.5"],
+    "apr-s": ["--adversarial", "n-fgsm"],
+    "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
+}
+
+
+@pytest.mark.parametrize("aug", METHODS)
+def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train):
+    given = [*on(tree), "--aug", aug, *METHODS[aug]]
+    status, told, errors = train(*given, "--epochs", 1, "--output", "run")
+    assert status == 0, errors
+    row = rows_of(Path("run"))[0]
+    assert 0.1 < row["train_loss"] < 20
+    assert len(rows_of(Path("run"), "step")) == STEPS
+    assert f" on {CLASSES * VALIDATION} validation images\n" in told
+    assert ("pgd_top1" in row) == (aug in ("apr-s", "apr-sp"))
+    assert (Path("run") / "good.pt").exists() == (aug in ("apr-s", "apr-sp"))
+    status, told, errors = train(*given, "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    found = re.fullmatch(r"top-1 ([\d.]+)%, top-5 ([\d.]+)%, loss ([\d.]+) on 24 images\n", told)
+    assert found is not None, told
+    assert float(found[1]) == round(100 * row["top1"], 2)
+    assert float(found[3]) == pytest.approx(row["val_loss"], abs=1e-4)
+
+
+# ---- a run that is stopped ends as one that is not -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ["--aug", "apr-sp"],
+        ["--aug", "cutmix"],
+        ["--aug", "apr-s", "--sampler", "balanced", "--in-chans", "1"],
+        ["--aug", "apr-p", "--adversarial", "fgsm"],
+        ["--first-layer", "modulated", "--modulation-noise", "0.5"],
+    ],
+    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated"],
+)
+def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
+    given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
+    assert train(*given, "whole")[0] == 0
+    whole_step, steps = Trainer.step, itertools.count(1)
+
+    def step(*batch):
+        if next(steps) == STEPS + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole_step(*batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert train(*given, "run")[0] == 128 + signal.SIGTERM
+    position = torch.load("run/latest.pt", weights_only=True)["position"]
+    assert (position["epoch"], position["step"]) == (1, 2)
+    torch.manual_seed(99)  # what is drawn at random must continue from the checkpoint
+    status, told, errors = train(*given, "run")
+    assert status == 0, errors
+    assert "continuing at epoch 2, step 2" in told
+    found, expected = (torch.load(Path(path) / "latest.pt", weights_only=True) for path in ("run", "whole"))
+    for name, value in expected["model"].items():
+        assert torch.equal(found["model"][name], value), name
+    for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
+        for key in ("train_loss", "val_loss", "top1", "lr", *(["pgd_top1"] if "fgsm" in method else [])):
+            assert mine[key] == theirs[key], key
+
+
+def test_two_processes_agree(tree, tmp_path):
+    given = [*on(tree), "--aug", "apr-sp", "--adversarial", "fgsm", "--epochs", 1, "--output", "run"]
+    done = train_in_two(SCRIPT, *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))
+    assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
+    for name, value in first.items():
+        assert torch.equal(second[name], value), name
+        assert torch.equal(kept["model"][name], value), name
+    # The batch is that of both together.
+    assert len(rows_of(tmp_path / "run", "step")) == STEPS
+
+
+def test_the_proportion_of_low_filters_is_kept(tree, train):
+    """That of the checkpoint after an epoch of steps, with momentum and weight decay."""
+    given = [*on(tree), "--low-filters", "0.25"]
+    assert train(*given, "--epochs", 1, "--output", "run")[0] == 0
+    shares = filter_spectra(torch.load("run/latest.pt", weights_only=True)["model"]["first.weight"]).low
+    assert (shares > 0.5).tolist() == [True] * 4 + [False] * 12
+    assert train(*given, "--eval-only", "run/latest.pt")[0] == 0
+
+
+def test_learns(tree, train, tmp_path):
+    # Validated on what it was trained on, too: of few images chance alone gives many right.
+    (tmp_path / "both" / "val").mkdir(parents=True)
+    (tmp_path / "both" / "train").symlink_to(tree / "train")
+    for label in range(CLASSES):
+        (tmp_path / "both" / "val" / str(label)).symlink_to(tree / "train" / str(label))
+    given = [*on(tmp_path / "both"), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run"]
+    status, _, errors = train(*given)
+    assert status == 0, errors
+    rows = rows_of(Path("run"))
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    chance, images = 1 / CLASSES, CLASSES * TRAINING
+    deviation = (chance * (1 - chance) / images) ** 0.5
+    assert max(row["top1"] for row in rows[-3:]) > chance + 4 * deviation
+
+
+def test_a_checkpoint_is_validated_as_it_was_trained(tree, train, tmp_path):
+    """Trainer and command take network, image size and scaling from the checkpoint: images that are not square tell."""
+    wide = tmp_path / "wide"
+    for path in tree.rglob("*.png"):
+        target = wide / path.relative_to(tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.resize((24, 20)).save(target)
+    method = ["--aug", "apr-p", "--phase-weight", 0.5, "--amp", "bf16"]
+    assert train(*on(wide), *method, "--epochs", 1, "--output", "run")[0] == 0
+    row = rows_of(Path("run"))[0]
+    status, told, errors = train("--data", wide, "--device", "cpu", "--eval-only", "run/latest.pt")
+    assert status == 0, errors
+    assert told.startswith(f"top-1 {row['top1']:.2%}, ")
+    assert float(re.search(r"loss ([\d.]+)", told)[1]) == pytest.approx(row["val_loss"], abs=1e-4)
+    command = ["eval", "clean", "run/latest.pt", "--data", str(wide / "val"), "--device", "cpu", "--output", "report"]
+    assert cli.main(command) == 0
+    record = json.loads(Path("report/clean.json").read_text())
+    assert (record["settings"]["image_size"], record["settings"]["amp"]) == (16, "bf16")
+    assert record["result"]["loss"] == pytest.approx(row["val_loss"], rel=BF16_LOSS)
+
+
+def test_a_run_starts_from_weights_of_another_number_of_classes(tree, train):
+    """Below what this run puts round the network, and before its first layer is modulated."""
+    torch.manual_seed(5)
+    theirs = create_model("cifar/wrn-16-1", 11)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in theirs.state_dict().items()}}, "theirs.pt")
+    given = [*on(tree), "--lr", 0, "--spectrum", "amplitude=full,phase=full", "--epochs", 1, "--output", "run"]
+    status, told, errors = train(*given, "--weights", "theirs.pt")
+    assert status == 0, errors
+    head = "the head (head.bias, head.weight) is new, for 3 classes, there it has 11"
+    assert f"starting from theirs.pt (its part state_dict.module); {head}" in told
+    found = torch.load("run/latest.pt", weights_only=True)["model"]
+    for name in (name for name, _ in theirs.named_parameters() if not name.startswith("head.")):
+        assert torch.equal(found[f"network.{name}"], theirs.state_dict()[name]), name
+    status, _, errors = train(*given[:-1], "other", "--weights", "missing.pt")
+    assert (status, Path("other").exists()) == (2, False)
+    assert "there are no weights missing.pt" in errors
+
+
+def test_a_validation_folder_that_lacks_a_class(tree, train, tmp_path):
+    """Where the first is left out, the others keep their labels."""
+    for split, names in (("train", "012"), ("val", "12")):
+        (tmp_path / "lacking" / split).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "lacking" / split / name).symlink_to(tree / split / name)
+    given = [*on(tmp_path / "lacking"), "--epochs", 3, "--output", "run"]
+    status, _, errors = train(*given)
+    assert (status, Path("run").exists()) == (2, False)
+    assert "1 missing: 0); of a validation set that is meant to lack some: --allow-missing-classes" in errors
+    status, _, errors = train(*given, "--allow-missing-classes")
+    assert status == 0, errors
+    again = train("--eval-only", "run/latest.pt", *on(tmp_path / "lacking"))[1]
+    loss = rows_of(Path("run"))[-1]["val_loss"]
+    assert f"loss {loss:.4f} on {2 * VALIDATION} images" in again
+    data = load_set("folder", "val", tree, 32)
+    assert load_set(
+        "folder", "val", tmp_path / "lacking", 32, data.classes, allow_missing_classes=True
+    ).labels.tolist() == [label for label in data.labels.tolist() if label]
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--dataset", "cifar10"], "put it at data/cifar-10-python.tar.gz"),
+        (["--dataset", "folder", "--data", "missing"], "missing is not there"),
+        (["--model", "wrn-40"], "unknown model 'wrn-40'"),
+        (["--aug", "apr-p", "--phase-weight", "2"], "--phase-weight must be at most 1"),
+        (["--aug", "apr-p", "--phase-weight", "0.5", "--model", "timm/test_resnet"], "--phase-weight needs one of"),
+        (["--adversarial", "fgsm", "--epsilon", "-1"], "--epsilon must be at least 0"),
+        (["--low-filters", "1.5"], "--low-filters must be at most 1"),
+        (["--low-filters", "0.5", "--first-layer", "modulated"], "--low-filters changes nothing here: it needs"),
+        (["--modulation-noise", "0.5"], "--modulation-noise changes nothing here: it needs"),
+        (["--allow-missing-classes"], "--allow-missing-classes changes nothing here: it needs --dataset folder"),
+        (["--batch-size", "2000"], "gives no batch"),
+        (["--seed", str(2**64)], f"--seed must be at most {SEEDS // 2}, got {2**64}"),
+        (["--resume", "missing.pt"], "no checkpoint missing.pt"),
+    ],
+)
+def test_bad_input(given, told, train):
+    status, _, errors = train("--model", "wrn-16-1", "--device", "cpu", "--output", "run", *given)
+    assert status == 2
+    assert re.match(r"error: .*\n$", errors, re.DOTALL)
+    assert told in errors
+    assert not Path("run").exists()
+
+
+def test_checkpoint_of_one_head_is_not_one_of_two(tree, train):
+    assert train(*on(tree), "--aug", "apr-p", "--epochs", 1, "--output", "run")[0] == 0
+    status, _, errors = train(*on(tree), "--aug", "apr-p", "--phase-weight", 0.5, "--eval-only", "run/latest.pt")
+    assert status == 2
+    assert "is a checkpoint of cifar/wrn-16-1, not of cifar/wrn-16-1 with two heads" in errors
+
+
+def test_samples_show_the_recipe(tree, train):
+    assert train(*on(tree), "--aug", "cutmix", "--epochs", 1, "--output", "run")[0] == 0
+    with Image.open("run/samples.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
