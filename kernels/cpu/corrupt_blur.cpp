@@ -53,7 +53,8 @@ class DefocusBlur final : public Corruption {
         for (int y = 0; y < height; ++y, out += values) {
             window.move_to(y, in, [](std::uint8_t level) { return level / 255.0; });
             for (std::size_t k = 0; k < places_.size(); ++k) from[k] = window[y + places_[k].down] + places_[k].right;
-            weighted_sum(from, weights_.data(), places_.size(), values, sums);
+            // The reference sums by a Fourier transform: no order of roundings is to be kept.
+            weighted_sum<true>(from, weights_.data(), places_.size(), values, sums);
             for (int i = 0; i < values; ++i) sums[i] *= 255;
             to_bytes(sums, values, out);
         }

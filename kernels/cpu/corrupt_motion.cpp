@@ -41,7 +41,7 @@ class Mover {
             for (std::size_t k = 0; k < weights_.size(); ++k) {
                 from[k] = window[y + steps[k].down] + Channels * steps[k].right;
             }
-            weighted_sum(from, weights_.data(), weights_.size(), values, sums);
+            weighted_sum<false>(from, weights_.data(), weights_.size(), values, sums);
             for (int i = 0; i < values; ++i) {
                 const double level = std::min(std::max(sums[i], 0.0), 65535.0) + 0.5;
                 out[i] = static_cast<std::uint8_t>(static_cast<std::uint32_t>(static_cast<std::int32_t>(level)) / 257);

@@ -31,16 +31,23 @@ std::vector<Between> between(const double* table, std::size_t count, int size) {
     return out;
 }
 
+template <bool Fused>
 void weighted_sum(const double* const* from, const double* weights, std::size_t taps, int count, double* to) {
     constexpr int vectors = kFilterSpan<double> / kLanes<double>;
     for (int i = 0; i < count; i += kFilterSpan<double>) {
         Doubles sum[vectors] = {};
         for (std::size_t k = 0; k < taps; ++k) {
-            for (int v = 0; v < vectors; ++v) sum[v] += load(from[k] + i + v * kLanes<double>) * weights[k];
+            const Doubles weight = broadcast(weights[k]);
+            for (int v = 0; v < vectors; ++v) {
+                const Doubles values = load(from[k] + i + v * kLanes<double>);
+                sum[v] = Fused ? fma(values, weight, sum[v]) : sum[v] + values * weight;
+            }
         }
         for (int v = 0; v < vectors; ++v) store(to + i + v * kLanes<double>, sum[v]);
     }
 }
+template void weighted_sum<true>(const double* const*, const double*, std::size_t, int, double*);
+template void weighted_sum<false>(const double* const*, const double*, std::size_t, int, double*);
 
 void Smoother::run(const std::uint8_t* in, std::uint8_t* out, std::byte* memory) const {
     const auto [height, width] = extent_;

@@ -25,7 +25,9 @@ struct Between {
 // table: (count, 3), the sources in an image of `size` rows or columns.
 std::vector<Between> between(const double* table, std::size_t count, int size);
 
-// to[i] = Σ from[k][i]·weights[k], one after another; up to kFilterSpan more than `count` are made.
+// to[i] = Σ from[k][i]·weights[k], one after another; up to kFilterSpan more than `count` are made. `Fused`: product and
+// sum may be rounded together.
+template <bool Fused>
 void weighted_sum(const double* const* from, const double* weights, std::size_t taps, int count, double* to);
 
 // A symmetric filter in float64 over the columns of an image (H, W, 3) in 0..1 and then over its rows, the border
