@@ -17,7 +17,7 @@ from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
-from apr_dali.kernels.cpu import backend as native
+from apr_dali.kernels.cpu import backend as native_backend
 
 BACKENDS = ("auto", "numpy", "native")
 
@@ -56,7 +56,7 @@ def corrupt(
     chosen = _choose(record, backend)
     if chosen == "native" and not record.library:
         return _native(record, parameters, images, draws, threads)
-    workers = native.threads_of(threads) if chosen == "native" else 1
+    workers = native_backend.threads_of(threads) if chosen == "native" else 1
     return _one_by_one(record, parameters, images, draws, workers)
 
 
@@ -111,7 +111,7 @@ def _choose(record: Corruption, backend: str) -> str:
             raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")
         return "numpy"
     try:
-        native.check()
+        native_backend.check()
     except ImportError as error:
         if backend == "native":
             raise RuntimeError(f"backend 'native' cannot run here: {error}") from error
@@ -129,4 +129,4 @@ def _native(
         given = [np.stack([each[field] for each in resolved]).astype(np.float64) for field in resolved[0]]
     constants = [np.ascontiguousarray(each, np.float64) for each in record.constants(parameters, height, width)]
     key = (draws.seed or 0, stream_of(record.name, draws.severity))
-    return native.corrupt(record.name, images, constants, given, key, draws.first, threads)
+    return native_backend.corrupt(record.name, images, constants, given, key, draws.first, threads)

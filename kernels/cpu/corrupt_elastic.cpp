@@ -66,7 +66,7 @@ void multiply(const double* a, std::size_t a_stride, const Span* of_rows, const 
     }
 }
 
-// The matrix that smooths a line of `size` numbers; each number counts again for every mirror image of it.
+// The matrix that smooths a line of `size` numbers, mirrored at its ends with the outer ones repeated.
 struct Smoothing {
     std::size_t stride;
     std::vector<double> values;
@@ -75,20 +75,19 @@ struct Smoothing {
     // By rows, or transposed, each place's numbers down a column.
     Smoothing(int size, const double* weights, int radius, bool transposed)
         : stride(padded(size)), values(size * stride), spans(size) {
+        // The mirrored line comes again and again: a number counts with all weights that lie a period apart.
+        const int period = 2 * size;
+        std::vector<double> periodic(2 * period);
+        for (int off = -radius; off <= radius; ++off) periodic[(off % period + period) % period] += weights[std::abs(off)];
+        std::copy_n(periodic.data(), period, periodic.data() + period);
         for (int place = 0; place < size; ++place) {
-            for (int off = -radius; off <= radius; ++off) {
-                const int from = mirrored(place + off, size);
-                values[transposed ? from * stride + place : place * stride + from] += weights[std::abs(off)];
+            for (int from = 0; from < size; ++from) {
+                const double itself = periodic[period + from - place], image = periodic[period - 1 - from - place];
+                values[transposed ? from * stride + place : place * stride + from] = itself + image;
             }
             const bool all = radius >= size;
             spans[place] = all ? Span{0, size} : Span{std::max(0, place - radius), std::min(size, place + radius + 1)};
         }
-    }
-
-    // The edge itself repeated.
-    static int mirrored(int place, int size) {
-        const int rest = (place % (2 * size) + 2 * size) % (2 * size);
-        return rest < size ? rest : 2 * size - 1 - rest;
     }
 };
 

@@ -221,7 +221,7 @@ def test_without_the_extension_numpy_serves(monkeypatch, crops):
     images = crops(1, 32, 32)
     draws = sampled("contrast", 1, images)
     expected = apr_dali.corrupt(images, "contrast", 1, draws, backend="numpy")
-    monkeypatch.setattr(corruptions.native, "check", missing)
+    monkeypatch.setattr(corruptions.native_backend, "check", missing)
     np.testing.assert_array_equal(apr_dali.corrupt(images, "contrast", 1, draws), expected)
     refused(
         "'native' cannot run here: the extension was not built",
