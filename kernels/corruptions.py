@@ -129,4 +129,4 @@ def _native(
         given = [np.stack([each[field] for each in resolved]).astype(np.float64) for field in resolved[0]]
     constants = [np.ascontiguousarray(each, np.float64) for each in record.constants(parameters, height, width)]
     key = (draws.seed or 0, stream_of(record.name, draws.severity))
-    return native_backend.corrupt(record.name, images, constants, given, key, draws.first, threads)
+    return native_backend.corrupt(record.name, images, constants, given, key, draws.numbers, threads)

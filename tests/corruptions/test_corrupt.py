@@ -241,7 +241,7 @@ def test_the_extension_looks_after_its_memory():
     images = np.zeros((2, 32, 40, 3), np.uint8)
 
     def call(name, constants, given=()):
-        native_backend.corrupt(name, images, constants, given, (0, 0), 0, 1)
+        native_backend.corrupt(name, images, constants, given, (0, 0), np.arange(2, dtype=np.uint64), 1)
 
     with pytest.raises(ValueError, match="no native corruption named mist"):
         call("mist", [])
