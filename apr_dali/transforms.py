@@ -161,13 +161,11 @@ class Corrupt(_OfLevels):
         self.name, self.severity, self.parameter_set, self.backend = name, severity, parameter_set, backend
 
     def _of_batch(self, images: Any, seed: int) -> Any:
-        levels = images.cpu().numpy() if isinstance(images, Tensor) else images
-        batch, height, width = levels.shape[:3]
+        batch, height, width = images.shape[:3]
         draws = CorruptionDraws.sample(
             self.name, self.severity, batch, height, width, seed, parameter_set=self.parameter_set
         )
-        out = corruptions.corrupt(levels, self.name, self.severity, draws, self.backend)
-        return torch.from_numpy(out).to(images.device) if isinstance(images, Tensor) else out
+        return corruptions.corrupt(images, self.name, self.severity, draws, self.backend)
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.severity}, parameter_set={self.parameter_set}, seed={self.seed}"

@@ -87,10 +87,8 @@ class CorruptionDraws:
         """Draws for the images of these numbers, from 0 on and in any order: those that `sample` gives them."""
         array = np.asarray(numbers)
         if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
-            raise InputError(
-                f"numbers must be whole numbers (N,) from 0 on, got {array.dtype} {array.shape}"
-                + (f" from {array.min()} on" if array.size and array.dtype.kind == "i" else "")
-            )
+            shown = np.array2string(array, threshold=5)
+            raise InputError(f"numbers must be whole numbers (N,) from 0 on, got {shown}")
         return cls(name, severity, height, width, parameter_set, seed, array.astype(np.uint64))
 
     @classmethod
