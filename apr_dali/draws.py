@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.errors import check_share
+from apr_dali.runtime.deprecation import renamed
+
 # The order is part of the format of a draw: an operation is its index in this list.
 OPERATIONS = (
     "autocontrast",
@@ -172,17 +175,22 @@ class PairDraws:
         return len(self.partner)
 
     @classmethod
+    @renamed("probability", "p")
     def sample(
         cls,
         batch: int,
         height: int = 0,  # noqa: ARG003 - one signature for both kinds of draws
         width: int = 0,  # noqa: ARG003
         seed: int | np.random.Generator | None = None,
-        probability: float = 0.5,
+        p: float = 0.5,
     ) -> PairDraws:
-        """Draw one permutation and one coin for `batch` images; height and width change nothing here."""
+        """Draw one permutation and, with the share `p` of heads, one coin for `batch` images.
+
+        height and width change nothing here.
+        """
+        check_share("p", p)
         generator = np.random.default_rng(seed)
-        mix = bool(generator.random() < probability)
+        mix = bool(generator.random() < p)
         return cls(generator.permutation(batch), mix)
 
 

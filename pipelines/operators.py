@@ -20,13 +20,21 @@ from nvidia.dali.data_node import DataNode
 
 from apr_dali import functional
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
+from apr_dali.errors import check_choice, check_share
 from apr_dali.kernels import dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.pipelines import dlpack
+from apr_dali.recipes import VIEWS
+from apr_dali.runtime.deprecation import renamed
+from apr_dali.spectral import AXES, OVERFLOWS
+
+DTYPES = ("float32", "float16")
+"""What DALI has of the types of `apr_dali.pair`."""
 
 
 def apr_single(
     images: DataNode,
+    *,
     overflow: str = "wrap",
     axes: str = "chw",
     backend: str = "auto",
@@ -37,6 +45,9 @@ def apr_single(
 
     draws: of `draw_single`, where something else follows them too; else they are drawn here.
     """
+    check_choice("overflow", overflow, OVERFLOWS)
+    check_choice("axes", axes, AXES)
+    dispatch.check_backend(backend, threads)
     function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend, threads=threads)
     return _call(function, images, draw_single() if draws is None else draws, layout="HWC")
 
@@ -46,9 +57,11 @@ def draw_single() -> DataNode:
     return fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
 
 
+@renamed("probability", "p")
 def apr_pair(
     images: DataNode,
-    probability: float = 0.5,
+    p: float = 0.5,
+    *,
     in_scale: ArrayLike = 1.0,
     in_bias: ArrayLike = 0.0,
     out_scale: ArrayLike = 1.0,
@@ -65,26 +78,29 @@ def apr_pair(
 
     Args:
         images: uint8 HWC or float CHW, all of one size.
-        probability: share of batches that are mixed.
+        p: share of batches that are mixed, 0..1.
         dtype: float32 or float16; DALI has no bfloat16.
         views: "both" gives (2, C, H, W) an image, the clean view first; "mixed" gives (C, H, W).
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
 
     The other arguments are those of `apr_dali.pair`.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must be in 0..1, got {probability}")
+    check_share("p", p)
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("views", views, VIEWS)
+    functional.check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    dispatch.check_backend(backend, threads)
     partner, coin = draws or draw_pair()
     function = partial(
         _pair_batch,
-        probability=probability,
+        p=p,
         in_scale=in_scale,
         in_bias=in_bias,
         out_scale=out_scale,
         out_bias=out_bias,
         dtype=dtype,
         axes=axes,
-        views=views,
+        with_clean=views == "both",
         backend=backend,
         threads=threads,
         intermediates=intermediates,
@@ -99,14 +115,14 @@ def draw_pair() -> tuple[DataNode, DataNode]:
     return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
 
 
-def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], probability: float) -> DataNode:
+def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:
     """Number of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
 
-    numbers: int32 (1,) an image, on the CPU. draws, probability: those that `apr_pair` was given.
+    numbers: int32 (1,) an image, on the CPU. draws, p: those that `apr_pair` was given.
     """
     partner, coin = draws
     # As in _pair_batch, the first image's coin is the batch's.
-    mixed = fn.cast(fn.permute_batch(coin, indices=0 * partner) < probability, dtype=types.INT32)
+    mixed = fn.cast(fn.permute_batch(coin, indices=0 * partner) < p, dtype=types.INT32)
     return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
 
 
@@ -190,10 +206,10 @@ def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws
     return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
 
 
-def _pair_batch(images: Any, draws: Any, probability: float, **options: Any) -> Any:
+def _pair_batch(images: Any, draws: Any, p: float, **options: Any) -> Any:
     """draws: float (N, 2), each image's partner and coin."""
     # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
-    mix = draws[:1, 1].astype(np.float64) < probability
+    mix = draws[:1, 1].astype(np.float64) < p
     return functional.pair(images, draws[:, 0].astype(np.int32), mix, **options)
 
 

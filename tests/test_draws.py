@@ -104,11 +104,11 @@ def test_a_uniform_number_that_rounds_up_to_one_is_the_last_operation():
 
 
 def test_pair_is_a_permutation_and_a_coin():
-    draws = [PairDraws.sample(50, seed=seed, probability=0.3) for seed in range(2000)]
+    draws = [PairDraws.sample(50, seed=seed, p=0.3) for seed in range(2000)]
     assert all((np.sort(draw.partner) == np.arange(50)).all() for draw in draws[:20])
     assert abs(np.mean([draw.mix for draw in draws]) - 0.3) < 0.03
-    assert not PairDraws.sample(4, seed=0, probability=0).mix
-    assert PairDraws.sample(4, seed=0, probability=1).mix
+    assert not PairDraws.sample(4, seed=0, p=0).mix
+    assert PairDraws.sample(4, seed=0, p=1).mix
 
 
 def test_wrong_draws_are_refused():

@@ -62,7 +62,6 @@ DRAWS = SingleDraws.sample(2, 8, 8, 0)
     (lambda: apr_dali.pair(U8, [0, 1], dtype="float64"), ValueError, "float32, float16, bfloat16"),
     (lambda: apr_dali.pair(U8, [0, 1], dtype="bfloat16"), ValueError, "needs torch"),
     (lambda: apr_dali.pair(U8, [0, 1], axes="hwc"), ValueError, "chw, hw"),
-    (lambda: apr_dali.pair(U8, [0, 1], views="clean"), ValueError, "mixed, both"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="half"), ValueError, "float32, float16"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="float16", backend="torch"), ValueError, "got the torch backend"),
     (lambda: apr_dali.pair(U8, [0, 1], in_scale=(1, 2)), ValueError, "one number or 3"),
@@ -126,15 +125,15 @@ def test_without_gradients_an_image_that_requires_one_is_like_any_other(name, na
 def test_no_images_give_no_images(name, axes, as_kind, native):  # noqa: ARG001
     for dtype in ("float16", "float32", "float64"):
         none = as_kind(np.zeros((0, 3, 6, 8), dtype))
-        assert apr_dali.recombine(none, none, axes, name).shape == (0, 3, 6, 8)
-        assert apr_dali.recombine(none, none, axes, name).dtype == none.dtype
+        assert apr_dali.recombine(none, none, axes=axes, backend=name).shape == (0, 3, 6, 8)
+        assert apr_dali.recombine(none, none, axes=axes, backend=name).dtype == none.dtype
         assert apr_dali.pair(none, [], axes=axes, backend=name).shape == (0, 3, 6, 8)
     levels = as_kind(np.zeros((0, 6, 8, 3), np.uint8))
     for mix in (False, True):
-        both = apr_dali.pair(levels, [], mix, axes=axes, views="both", dtype="float16", backend=name)
+        both = apr_dali.pair(levels, [], mix, axes=axes, with_clean=True, dtype="float16", backend=name)
         assert both.shape == (0, 2, 3, 6, 8)
     for overflow in ("wrap", "clamp"):
-        single = apr_dali.single(levels, SingleDraws.sample(0, 6, 8, 0), overflow, axes, name)
+        single = apr_dali.single(levels, SingleDraws.sample(0, 6, 8, 0), overflow=overflow, axes=axes, backend=name)
         assert single.shape == (0, 6, 8, 3)
         assert single.dtype == levels.dtype
 

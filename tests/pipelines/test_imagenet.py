@@ -286,7 +286,7 @@ def test_single_in_the_graph_is_the_operator_outside(crops, calls):
         np.testing.assert_array_equal(passed, images)
         np.testing.assert_array_equal(given, images)
         assert options["overflow"] == "clamp"
-        np.testing.assert_array_equal(out, apr_dali.single(images, draws, "clamp"))
+        np.testing.assert_array_equal(out, apr_dali.single(images, draws, overflow="clamp"))
     assert len({draws.operation.tobytes() for _, draws, _ in calls}) == len(calls)  # fresh draws a batch
     assert len(np.unique(np.concatenate([draws.operation for _, draws, _ in calls]))) > 4
 
@@ -294,10 +294,12 @@ def test_single_in_the_graph_is_the_operator_outside(crops, calls):
 @pytest.mark.parametrize("views", ["both", "mixed"])
 def test_pair_in_the_graph_is_the_operator_outside(views, crops, calls):
     images = crops(6, 24, 40)
-    outputs = run("pair", images, batches=12, in_scale=1 / 255, probability=0.5, views=views)
+    outputs = run("pair", images, batches=12, in_scale=1 / 255, p=0.5, views=views)
     mixed = 0
     for (_, out), (_, partner, mix, _) in zip(outputs, calls, strict=False):
-        np.testing.assert_array_equal(out, apr_dali.pair(images, partner, mix, in_scale=1 / 255, views=views))
+        np.testing.assert_array_equal(
+            out, apr_dali.pair(images, partner, mix, in_scale=1 / 255, with_clean=views == "both")
+        )
         assert sorted(partner) == list(range(6))
         mixed += mix
     assert 2 <= mixed <= 10
@@ -387,5 +389,5 @@ def test_two_operators_of_a_graph_draw_different_numbers(crops):
 
 
 def test_probability_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"probability must be in 0\.\.1, got 2"):
-        operators.apr_pair(None, probability=2)
+    with pytest.raises(ValueError, match=r"p must be in 0\.\.1, got 2"):
+        operators.apr_pair(None, p=2)

@@ -52,7 +52,7 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         np.testing.assert_array_equal(single.as_cpu().as_array(), expected.cpu().numpy())
         mix = float(np.asarray(coin.at(0)).reshape(-1)[0]) < 0.6
         mixed.add(mix)
-        options = {"in_scale": 1 / 255, "views": "both", "backend": backend}
+        options = {"in_scale": 1 / 255, "with_clean": True, "backend": backend}
         expected = apr_dali.pair(on_gpu, partner.as_array().reshape(-1), mix, **options)
         np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
     assert mixed == {True, False}

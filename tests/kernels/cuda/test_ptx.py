@@ -12,6 +12,7 @@ from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.device import Cache
 from apr_dali.kernels.cuda.launch import Launch
+from apr_dali.kernels.protocol import PairTask
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
 
@@ -34,7 +35,7 @@ def device(monkeypatch):
 def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
     images, partner = crops(2, size, size, seed=3), np.array([1, 0])
     for given in (images, np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)):
-        got = cupy_backend.pair(given, partner, True, *SCALES, "float32", axes, "both")
+        got = cupy_backend.pair(PairTask(given, partner, True, *SCALES, axes=axes, with_clean=True))
         assert relative(got[:, 1], spectral.pair(images, partner, True, *SCALES, axes)) < tolerances.RECOMBINE_FLOAT32
         assert relative(got[:, 0], spectral.pair(images, partner, False, *SCALES, axes)) < 1e-6
 
@@ -46,7 +47,7 @@ def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
 @pytest.mark.parametrize("size", [160, 192, 224, 256])
 def test_threads_meet_in_no_bank_and_columns_read_whole_sectors(size, axes, device, crops):
     images = crops(2, size, size)
-    cupy_backend.pair(images, np.array([1, 0]), True, *SCALES, "float16", axes, "mixed")
+    cupy_backend.pair(PairTask(images, np.array([1, 0]), True, *SCALES, "float16", axes))
     assert set(device.traces) == {"rows_forward", "columns", "rows_back"}
     for trace in device.traces.values():
         # The compiler takes a pair apart here and there.
@@ -59,7 +60,7 @@ def test_threads_meet_in_no_bank_and_columns_read_whole_sectors(size, axes, devi
 def test_instructions_for_an_image_of_224(device, crops):
     """Of all warps: a twentieth more than when this was written, for other versions of the compiler."""
     images = crops(2, 224, 224)
-    cupy_backend.pair(images, np.array([1, 0]), True, *SCALES, "float16", "chw", "mixed")
+    cupy_backend.pair(PairTask(images, np.array([1, 0]), True, *SCALES, "float16"))
     issued = {kernel: trace.issued.sum() / len(images) for kernel, trace in device.traces.items()}
     assert issued["rows_forward"] < 165_000
     assert issued["columns"] < 325_000
