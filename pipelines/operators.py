@@ -21,6 +21,7 @@ from nvidia.dali.data_node import DataNode
 from apr_dali import functional
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
 from apr_dali.errors import check_choice, check_share
+from apr_dali.functional import check_pair_options
 from apr_dali.kernels import dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.pipelines import dlpack
@@ -88,7 +89,7 @@ def apr_pair(
     check_share("p", p)
     check_choice("dtype", dtype, DTYPES)
     check_choice("views", views, VIEWS)
-    functional.check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
     dispatch.check_backend(backend, threads)
     partner, coin = draws or draw_pair()
     function = partial(
