@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.errors import check_share
+from apr_dali.errors import check_share, check_whole
 from apr_dali.runtime.deprecation import renamed
 
 # The order is part of the format of a draw: an operation is its index in this list.
@@ -104,6 +104,9 @@ class SingleDraws:
     @classmethod
     def sample(cls, batch: int, height: int, width: int, seed: int | np.random.Generator | None = None) -> SingleDraws:
         """Draw for `batch` images of height × width; `seed` is a number or a generator to draw from."""
+        check_whole("batch", batch, 0)
+        check_whole("height", height, 1)
+        check_whole("width", width, 1)
         uniform = np.random.default_rng(seed).random((batch, UNIFORMS_PER_IMAGE))
         return cls.from_uniform(uniform, height, width)
 
@@ -188,6 +191,7 @@ class PairDraws:
 
         height and width change nothing here.
         """
+        check_whole("batch", batch, 0)
         check_share("p", p)
         generator = np.random.default_rng(seed)
         mix = bool(generator.random() < p)

@@ -8,6 +8,7 @@ gradients are switched off.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ def pair(
     if intermediates != "float32" and chosen != "cupy":
         raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
     partner = _checked_partner(partner, len(images))
+    _check_coin(mix)
     if chosen != "cupy" or not arrays.on_device(mix):
         mix = bool(mix)  # synchronises where it is on a device
     with arrays.on_the_stream_of(images, chosen):
@@ -168,9 +170,15 @@ def check_pair_options(*, dtype: str, axes: str, intermediates: str) -> None:
     check_choice("intermediates", intermediates, INTERMEDIATES)
 
 
+def _check_coin(mix: Any) -> None:
+    shape = tuple(getattr(mix, "shape", () if isinstance(mix, int) else (0,)))
+    if math.prod(shape) != 1:
+        raise InputError(f"mix is one coin for the whole batch: a bool or an array of one, got {mix!r}")
+
+
 def _checked_partner(partner: Any, batch: int) -> Any:
     if not arrays.on_device(partner):
-        partner = np.asarray(partner)
+        partner = np.ascontiguousarray(partner)  # torch takes no negative strides
         if partner.shape == (0,):
             partner = partner.astype(np.int64)  # an empty list has no kind of its own
         check_partner(partner, batch)

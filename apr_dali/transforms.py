@@ -11,6 +11,7 @@ transform's own, which in workers is seeded from the worker's seed too.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class AprSingle(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
+            _check_pixels(inpt.height, inpt.width)
             return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
         if not _is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
             return inpt  # a box, a mask
@@ -102,6 +104,7 @@ class AprSingle(v2.Transform):
                 "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
                 f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
             )
+        _check_pixels(*inpt.shape[-2:])
         batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
         out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
         return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
@@ -118,6 +121,11 @@ class AprSingle(v2.Transform):
 def _is_plain_tensor(value: Any) -> bool:
     """Whether torchvision takes a tensor for an image or a label by its place alone."""
     return isinstance(value, Tensor) and not isinstance(value, tv_tensors.TVTensor)
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if 0 in (height, width):
+        raise InputError(f"AprSingle takes images of at least one pixel, got height {height} and width {width}")
 
 
 def _is_image(value: Any) -> bool:
@@ -182,6 +190,17 @@ class AprPair(torch.nn.Module):
         if self.views == "mixed":
             return mixed, labels
         return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+
+    def draws_state(self) -> str:
+        """Where the draws of a `seed` of its own stand, as text; empty where torch's generator gives them."""
+        return "" if self.seed is None else json.dumps(self._draws.generator().bit_generator.state)
+
+    def load_draws_state(self, state: str) -> None:
+        """Go on drawing where `draws_state` was taken."""
+        if bool(state) != (self.seed is not None):
+            raise InputError("the state of AprPair's draws needs a pair with a seed, as the one that it was taken of")
+        if state:
+            self._draws.generator().bit_generator.state = json.loads(state)
 
     def _check(self, images: Any, labels: Any) -> None:
         batch = _is_plain_tensor(images) or type(images) is tv_tensors.Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from apr_dali.errors import InputError, check_choice
+from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels.protocol import Backend
 
 # Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
@@ -55,10 +55,11 @@ def availability(name: str) -> Availability:
 
 def check_backend(name: str, threads: int | None = None) -> None:
     """Raise InputError for a backend that there is not, and for threads that it would not follow."""
-    if name != "auto" and name not in BACKENDS:
-        raise InputError(f"backend must be auto or one of {', '.join(BACKENDS)}, got {name!r}")
+    check_choice("backend", name, ("auto", *BACKENDS))
     if threads is not None and name not in ("auto", "native"):
         raise InputError(f"threads is for the native backend, got backend={name!r}; see torch.set_num_threads")
+    if threads is not None:
+        check_whole("threads", threads, 1)
 
 
 def choose(name: str, device: str, threads: int | None = None) -> str:
