@@ -18,6 +18,8 @@ from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import nvrtc, paths
 from apr_dali.kernels.cuda.device import Cache
 
+pytestmark = pytest.mark.simulator
+
 # ---- What is kept ----
 
 
