@@ -81,7 +81,7 @@ class Native:
         kind = np.float64 if dtype == np.float64 else np.float32
         first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
         out = _POOL.empty(first.shape, kind)
-        _extension().recombine(first, second, axes, out, _threads(self.threads))
+        _extension().recombine(first, second, axes, out, threads_of(self.threads))
         return out.astype(dtype, copy=False)
 
     def pair(self, task: PairTask) -> Array:
@@ -92,7 +92,7 @@ class Native:
         out = _POOL.empty(task.out_shape, "uint16" if task.dtype == "bfloat16" else task.dtype)
         scales = (task.in_scale, task.in_bias, task.out_scale, task.out_bias)
         how = (task.dtype, task.axes, task.with_clean)
-        _extension().pair(images, partner, task.mix, *scales, *how, out, _threads(self.threads))
+        _extension().pair(images, partner, task.mix, *scales, *how, out, threads_of(self.threads))
         return out
 
     def single(self, images: Array, draws: SingleDraws, overflow: str, axes: str) -> Array:
@@ -101,16 +101,17 @@ class Native:
         out = _POOL.empty(given.shape, np.uint8)
         fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
         choices = [np.ascontiguousarray(values) for values in fields]
-        _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(self.threads))
+        _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(self.threads))
         return out
 
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
     """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
     out = _POOL.empty(images.shape, np.float32)
-    _extension().round_trip(images, out, _threads(threads))
+    _extension().round_trip(images, out, threads_of(threads))
     return out
 
 
-def _threads(threads: int | None) -> int:
+def threads_of(threads: int | None) -> int:
+    """As many as asked; None: as many as there are CPUs for this process."""
     return cpus.usable() if threads is None else threads

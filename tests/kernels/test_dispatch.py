@@ -1,5 +1,8 @@
 """The choice of a backend, the kinds of arrays and what is refused."""
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ import apr_dali
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
 from apr_dali.kernels import dispatch
+from apr_dali.kernels.protocol import Backend, PairTask
 
 
 def test_auto_takes_the_first_that_is_available(monkeypatch):
@@ -27,6 +31,43 @@ def test_auto_takes_the_first_that_is_available(monkeypatch):
 def test_unknown_backend_is_refused():
     with pytest.raises(ValueError, match="backend must be one of auto, reference"):
         apr_dali.recombine(np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 4, 4)), backend="numba")
+
+
+@pytest.mark.parametrize("name", dispatch.BACKENDS)
+def test_every_backend_takes_what_the_protocol_says(name):
+    """mypy holds it too, where it runs."""
+    backend = dispatch.load(name)
+    for operator in ("check", "recombine", "pair", "single"):
+        asked = list(inspect.signature(getattr(Backend, operator)).parameters)[1:]
+        assert list(inspect.signature(getattr(backend, operator)).parameters) == asked, operator
+
+
+@pytest.mark.parametrize("name", ["reference", "torch"])
+def test_threads_are_refused_by_backends_that_would_not_follow_them(name):
+    for call in (
+        lambda **given: apr_dali.recombine(F32, F32, **given),
+        lambda **given: apr_dali.single(U8, DRAWS, **given),
+    ):
+        with pytest.raises(InputError, match=f"threads is for the native backend, got backend={name!r}"):
+            call(backend=name, threads=2)
+
+
+def test_what_is_optional_goes_by_name():
+    for call in (
+        lambda: apr_dali.pair(F32, [1, 0], True, 1 / 255),
+        lambda: apr_dali.recombine(F32, F32, "hw"),
+        lambda: apr_dali.single(U8, DRAWS, "clamp"),
+    ):
+        with pytest.raises(TypeError, match="positional argument"):
+            call()
+
+
+def test_a_task_knows_the_shape_of_its_result():
+    numbers = np.ones(3)
+    for images in (U8, F32, torch.from_numpy(U8)):
+        task = PairTask(images, np.array([1, 0]), True, numbers, numbers, numbers, numbers)
+        assert (task.planes, task.out_shape) == ((3, 8, 8), (2, 3, 8, 8))
+        assert replace(task, with_clean=True).out_shape == (2, 2, 3, 8, 8)
 
 
 def test_the_result_is_of_the_kind_of_the_input(crops):
