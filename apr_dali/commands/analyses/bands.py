@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from apr_dali.runtime.distributed import Group
     from apr_dali.training.options import CifarOptions
 
-TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
 _RECIPES: dict[str, dict[str, Any]] = {
     "quick": {"dataset": "digits", "model": "wrn-16-1", "epochs": 3, "batch_size": 32, "lr": 0.05},
     # Section 5.1 and Fig. 4; what it does not say is as for train_cifar.py.
