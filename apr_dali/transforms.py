@@ -11,6 +11,7 @@ transform's own, which in workers is seeded from the worker's seed too.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from torchvision.transforms import v2
 from apr_dali import functional
 from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
-from apr_dali.errors import InputError, check_choice
+from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.kernels.dispatch import BACKENDS
 from apr_dali.spectral import check_axes, check_overflow
 
 
@@ -71,6 +73,7 @@ class AprSingle(v2.Transform):
         super().__init__()
         check_overflow(overflow)
         check_axes(axes)
+        check_choice("backend", backend, ("auto", *BACKENDS))
         self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
         self._draws = _Seeded(seed)
 
@@ -89,12 +92,14 @@ class AprSingle(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
+            _check_pixels(inpt.height, inpt.width)
             return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
         if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
             raise InputError(
                 "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
                 f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
             )
+        _check_pixels(*inpt.shape[-2:])
         batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
         out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
         return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
@@ -106,6 +111,11 @@ class AprSingle(v2.Transform):
 
     def extra_repr(self) -> str:
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if 0 in (height, width):
+        raise InputError(f"AprSingle takes images of at least one pixel, got height {height} and width {width}")
 
 
 def _is_image(value: Any) -> bool:
@@ -142,10 +152,10 @@ class AprPair(torch.nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if not 0 <= probability <= 1:
-            raise InputError(f"probability must be in 0..1, got {probability}")
+        check_share("probability", probability)
         check_axes(axes)
         check_choice("views", views, functional.VIEWS)
+        check_choice("backend", backend, ("auto", *BACKENDS))
         self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
         self._draws = _Seeded(seed)
 
@@ -168,6 +178,17 @@ class AprPair(torch.nn.Module):
         if self.views == "mixed":
             return mixed, labels
         return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+
+    def draws_state(self) -> str:
+        """Where the draws of a `seed` of its own stand, as text; empty where torch's generator gives them."""
+        return "" if self.seed is None else json.dumps(self._draws.generator().bit_generator.state)
+
+    def load_draws_state(self, state: str) -> None:
+        """Go on drawing where `draws_state` was taken."""
+        if bool(state) != (self.seed is not None):
+            raise InputError("the state of AprPair's draws needs a pair with a seed, as the one that it was taken of")
+        if state:
+            self._draws.generator().bit_generator.state = json.loads(state)
 
     def _check(self, images: Any, labels: Any) -> None:
         batch = isinstance(images, Tensor) and (v2._utils.is_pure_tensor(images) or type(images) is tv_tensors.Image)

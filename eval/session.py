@@ -8,9 +8,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from apr_dali.data.arrays import SIDE, is_image_folder
+from apr_dali.data.folders import check_components, holds_tars
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
@@ -68,6 +69,14 @@ class Session:
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
+
+    def of_several(self, sets: Iterable[str]) -> Session:
+        """The same session for several sets: components of tars are of those that have any; InputError if none has."""
+        if self.feeding.mixed:
+            return self  # of more sets than these
+        paths = list(sets)
+        check_components(self.feeding.components, any(map(holds_tars, paths)), paths)
+        return replace(self, feeding=replace(self.feeding, mixed=True))
 
     def state(self, name: str, shared: bool = True, **options: Any) -> State:
         """What the evaluation `name` has finished in an earlier run of the same network with the same `options`.

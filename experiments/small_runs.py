@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.small_corruptions import CORRUPTIONS, Images
@@ -31,7 +30,6 @@ def train_and_test(given: dict[str, Any], cifar_c: str = "") -> dict[str, float]
 
     cifar_c: folder of CIFAR-10-C or CIFAR-100-C; without it the clean images, and of digits corrupted ones.
     """
-    torch.set_num_threads(1 if given.get("device") == "cpu" else torch.get_num_threads())
     spec = importlib.util.spec_from_file_location("train_cifar", _SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -232,8 +232,38 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprPair()(FLOATS.numpy(), torch.arange(2)), "batch of floating images .* got ndarray"),
     (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
     (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
+    (lambda: AprPair(probability="0.5"), r"0\.\.1, got '0\.5'"),
+    (lambda: AprPair(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
+    (lambda: AprSingle(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
+    (lambda: AprSingle()(torch.zeros(3, 0, 8, dtype=torch.uint8)), "at least one pixel, got height 0 and width 8"),
+    (lambda: AprSingle()(torch.zeros(2, 3, 8, 0, dtype=torch.uint8)), "at least one pixel, got height 8 and width 0"),
+    (lambda: AprSingle()(Image.new("RGB", (0, 5))), "at least one pixel, got height 5 and width 0"),
+    (lambda: AprSingle()(Image.new("La", (5, 5))), "mode La cannot be made RGB"),
+    (lambda: AprSingle()(torch.zeros(3, 8, 8, dtype=torch.int64)), "got torch.int64"),
+    (lambda: AprPair()(FLOATS[:, :, :0], torch.arange(2)), r"must not be empty, got the shape \(2, 3, 0, "),
+    (lambda: AprPair()(FLOATS.bool(), torch.arange(2)), "got torch.bool"),
     (lambda: AprPair()(FLOATS[0], torch.arange(3)), r"got torch.float32 with the shape \(3, 8, 8\)"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises((InputError, ValueError), match=message):
         call()
+
+
+def test_an_image_of_a_pixel_and_none_at_all_are_images():
+    pixel = torch.tensor([[[7]], [[8]], [[9]]], dtype=torch.uint8)
+    for seed in range(8):
+        assert AprSingle("clamp", seed=seed)(pixel).shape == (3, 1, 1)
+    assert AprSingle()(torch.zeros(0, 3, 8, 8, dtype=torch.uint8)).shape == (0, 3, 8, 8)
+    # One pixel has an amplitude and a sign for its phase.
+    images = torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1)
+    mixed, _ = AprPair(1.0, views="mixed", seed=2)(images, None)
+    assert mixed.flatten().abs().sort().values.tolist() == [1, 2]
+    assert mixed.sign().equal(images.sign())
+
+
+def test_how_an_image_lies_in_memory_changes_nothing(crops):
+    batch = torch.from_numpy(crops(4, 16, 16)).permute(0, 3, 1, 2)[:, :, ::2, 1::3]
+    assert torch.equal(AprSingle(seed=5)(batch), AprSingle(seed=5)(batch.contiguous()))
+    floats, labels = batch / 255, torch.arange(4)
+    lying = floats.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(AprPair(1.0, seed=5)(lying, labels)[0], AprPair(1.0, seed=5)(floats.contiguous(), labels)[0])

@@ -62,6 +62,7 @@ def evaluate_all(session: Session, root: str, attacked: int | None) -> tuple[dic
     """
     wanted = _small_sets(session) if session.network.image_size == SIDE else _IMAGENET
     found = on_main(session.group, lambda: _look(root, wanted))
+    session = session.of_several(found.values()) if found else session
     jobs = (
         _small_jobs(session, found, attacked) if session.network.image_size == SIDE else _jobs(session, found, attacked)
     )

@@ -64,11 +64,9 @@ def _source(session: Session, data: str, limit: int | None) -> Source:
     if limit is None:
         return session.feeding.folder("images", data, session.network.classes)
     path = session.output / "autoattack.files.txt"
-    components = session.feeding.components
-    on_main(
-        session.group,
-        lambda: select(data, path, lambda files: _evenly(len(files), limit).tolist(), components=components),
-    )
+    feeding = session.feeding
+    take = lambda files: _evenly(len(files), limit).tolist()  # noqa: E731
+    on_main(session.group, lambda: select(data, path, take, components=feeding.components, mixed=feeding.mixed))
     return session.feeding.folder("images", str(path), session.network.classes)
 
 

@@ -33,6 +33,7 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
     if is_digits(data):
         raise InputError("no set of corrupted digits is published: give --data CIFAR-C's or ImageNet-C's folder")
+    session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
     sources = [*cells, labelled(session, clean)] if clean is not None else cells
     session.check(sources[0])

@@ -32,7 +32,8 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     The network's logits are cut down to the classes of the set first, as its authors do; where it has more classes,
     `top1_of_all` is among all of them.
     """
-    names = on_main(session.group, lambda: open_set(data, components=session.feeding.components).classes)
+    feeding = session.feeding
+    names = on_main(session.group, lambda: open_set(data, components=feeding.components, mixed=feeding.mixed).classes)
     classes = _meant(session, name, names)
     indices = session.network.indices(classes)
     model = ClassSlice(session.model, indices).to(session.group.device)

@@ -27,6 +27,7 @@ METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr"
 def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple[dict[str, Any], str]:
     """Score `data` and each NAME=PATH of `sets`: the record and its text."""
     paths = parse_sets(sets)
+    session = session.of_several([data, *paths.values()])
     model: nn.Module = session.model
     name = "imagenet-o" if imagenet_o else "ood"
     if imagenet_o:

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, install_command
 from apr_dali.runtime.files import write_whole
@@ -71,10 +71,9 @@ def make_c(
     names = _known(corruptions)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
-    found = open_set(source)
-    if not isinstance(found, ImageSet) or not os.path.isdir(source):
-        what = "is a file list" if isinstance(found, ImageSet) else "has tar files"
-        raise InputError(f"{source} {what}: make-c takes a folder of class folders")
+    if os.path.isfile(source):
+        raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
+    found = open_files(source, "make-c")
     _check_names(os.path.abspath(source), found.files)
     target = Path(target).absolute()
     settings = {"corruptions": names, "image_size": image_size, "seed": seed, "quality": QUALITY}

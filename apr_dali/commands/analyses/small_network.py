@@ -16,7 +16,7 @@ from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.recipes import CIFAR, AprRecipe
-from apr_dali.runtime import checkpoint
+from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.distributed import Group
 from apr_dali.training.engine import Trainer
 from apr_dali.training.optimizer import learning_rate, set_learning_rate
@@ -66,6 +66,7 @@ def fit(
         name = cifar_first(options.model)
         network = model or create_model(name, len(data.classes))
         check_input(network, data.images.shape[1], len(data.classes))
+        torch_threads.choose(network, data.images.shape[1], 3, group.device)
         network = behind(network, options.spectrum, options.radii, recipe)
         trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii))
         recipe = replace(recipe, overflow=options.overflow, axes=options.axes)
