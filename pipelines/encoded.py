@@ -64,8 +64,7 @@ def _check(images: list[Any], origins: list[Any], longest: int) -> list[Any]:
             bad.append(f"the image of {origin}\n{reason}")
     if bad:
         raise ValueError("\n".join(["", *bad, ""]))
-    whole = _whole(len(images))
-    return dlpack.capsules_of(whole.ctypes.data, len(whole), (1,), whole.dtype, (dlpack.CPU, 0))
+    return dlpack.capsules_of(_whole(len(images)))
 
 
 @cache

@@ -137,7 +137,7 @@ class _OnDaliStream:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         # DALI copies the last result on its stream, where the pool gives the memory out again only after that.
-        self._last: tuple[Any, list[Any]] | None = None
+        self._last: Any = None
 
     def __call__(self, *batches: list[Any]) -> list[Any]:
         import cupy
@@ -145,10 +145,8 @@ class _OnDaliStream:
 
         with cupy.cuda.Stream.from_external(_Stream(current_dali_stream())):
             result = cupy.ascontiguousarray(self._function(*map(_on_device, batches)))
-        device = (dlpack.CUDA, result.device.id)
-        capsules = dlpack.capsules_of(result.data.ptr, len(result), result.shape[1:], result.dtype, device)
-        self._last = result, capsules
-        return capsules
+        self._last = result
+        return dlpack.capsules_of(result)
 
 
 @dataclass(frozen=True)
