@@ -62,6 +62,11 @@ ANALYSES = (
         "analyses.bands",
     ),
     Command(
+        "labels",
+        "train with the phase's label weighted by λ and the amplitude's by 1 - λ, and draw accuracy and AUROC over λ",
+        "analyses.labels",
+    ),
+    Command(
         "swap", "amplitude of one image with the phase of another: which of the two a network follows", "analyses.swap"
     ),
     Command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from apr_dali.recipes import FILTERS
 from apr_dali.runtime import cpus
 
 _SEEDS = 2**32  # scikit-learn's
@@ -49,6 +50,12 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
         "--classes", metavar="PATH", help="names of its classes: a folder of class folders, or a text or JSON file"
     )
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: what it was trained at)")
+    for name, what in (("mean", "of the normalization of values in 0..1"), ("std", "the same")):
+        parser.add_argument(
+            f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help=f"{what} (default: what MODEL says)"
+        )
+    parser.add_argument("--crop-pct", type=float, metavar="P", help="crop by scaled side (default: MODEL's)")
+    parser.add_argument("--interpolation", choices=FILTERS, help="that images are scaled with (default: MODEL's)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
         "--batch-size", type=positive, default=128, metavar="N", help="a process (default: %(default)s)"

@@ -307,6 +307,12 @@ def is_digits(path: str | Path) -> bool:
     return str(path) == DIGITS and not Path(path).exists()
 
 
+def is_small_set(path: str | Path) -> bool:
+    """Whether `path` is a set whose images have 32×32 pixels, whatever network looks at them: no folder of files."""
+    path = Path(path)
+    return is_digits(path) or path.suffix == ".mat" or bool(cifar_at(path))
+
+
 def is_image_folder(path: str | Path) -> bool:
     """Whether `path` is a folder of image files, not CIFAR's."""
     return Path(path).is_dir() and not cifar_at(path)

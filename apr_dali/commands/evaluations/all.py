@@ -11,7 +11,9 @@ from apr_dali.commands.arguments import add_network, positive
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_network(parser)
-    parser.add_argument("--data-root", required=True, metavar="DIR", help="folder with val, imagenet-c, imagenet-a, …")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="folder with val, imagenet-c, imagenet-a, … (a network of digits needs none)"
+    )
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
     )

@@ -11,7 +11,12 @@ from apr_dali.commands.evaluations.common import evaluate
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_network(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="ImageNet-C's folders, or CIFAR-C's .npy files")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="ImageNet-C's folders, or CIFAR-C's .npy files; the word digits for digits that are corrupted now",
+    )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
 
 

@@ -17,7 +17,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="NAME=PATH",
-        help="sets that the network does not know: folders, SVHN's test_32x32.mat, or CIFAR's folder",
+        help="sets that the network does not know: folders; for one of 32×32 images SVHN's test_32x32.mat, CIFAR's "
+        "folder, and the words digits and photographs, for tiles of the built-in ones",
     )
     parser.add_argument(
         "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
