@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 from helpers.project import ROOT
 
-from apr_dali import __version__
+import apr_dali
 from apr_dali.cli import COMMANDS, build_parser
 from apr_dali.data.sample import write_sample
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
@@ -92,10 +92,10 @@ def test_the_quick_start_runs(tmp_path, monkeypatch):
 def test_citation_and_changelog_are_of_this_version():
     yaml = pytest.importorskip("yaml")
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert (cited["cff-version"], cited["version"]) == ("1.2.0", __version__)
+    assert (cited["cff-version"], cited["version"]) == ("1.2.0", apr_dali.__version__)
     assert {"title", "authors", "message", "preferred-citation"} <= set(cited)
     assert cited["preferred-citation"]["authors"][0] == {"family-names": "Chen", "given-names": "Guangyao"}
-    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {apr_dali.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_options_of_the_trainers_are_known():
@@ -111,14 +111,25 @@ def test_options_of_the_trainers_are_known():
     assert set(re.findall(r"train_cifar.py .*--recipe ([\w-]+)", text)) <= set(CIFAR_RECIPES)
 
 
+def in_the_reference() -> list[str]:
+    """The modules that `make docs` describes."""
+    listed = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
+    return [f"apr_dali.{name}" for name in listed.replace("\\", "").split()]
+
+
+@pytest.mark.parametrize("name", sorted({*apr_dali.__all__, *apr_dali._HOME} - {"__version__"}))
+def test_public_names_are_described_in_the_reference(name):
+    thing = getattr(apr_dali, name)
+    assert len(thing.__doc__) > 40
+    assert thing.__module__ in in_the_reference()
+
+
 def test_the_api_reference_has_its_modules_and_their_words():
     from pdoc import doc
 
-    listed = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
-    names = listed.replace("\\", "").split()
-    assert len(names) > 10
-    for name in names:
-        module = doc.Module(importlib.import_module(f"apr_dali.{name}"))
+    assert len(in_the_reference()) > 10
+    for name in in_the_reference():
+        module = doc.Module(importlib.import_module(name))
         assert module.docstring, name
     loader = doc.Module(importlib.import_module("apr_dali.pipelines.loader"))
     assert "on_error" in loader.get("ImageNetLoader").docstring
