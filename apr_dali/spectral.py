@@ -7,7 +7,8 @@ section 4) word for word: full complex transforms, modulus, angle, exponential. 
 Images are real arrays of shape (..., C, H, W). `axes` says what is transformed together:
 
 - ``"chw"``: channels, rows and columns, as the published code does it;
-- ``"hw"``: rows and columns, each channel by itself, as the paper's text has it.
+- ``"hw"``: rows and columns, each channel by itself. The paper writes the transform of a gray image down (section 3.2)
+  and does not say what becomes of channels.
 """
 
 from __future__ import annotations

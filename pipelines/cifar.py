@@ -1,6 +1,7 @@
 """The CIFAR graphs: small images from memory, augmented and normalised, in the order of the published code.
 
-Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last).
+Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last). The
+paper's section 5.1 has flip and crop before any augmentation.
 Evaluation: normalise. The order of the images is a pure function of (seed, epoch), so DALI's checkpoints, which count
 the batches that were asked for, restore a run exactly.
 """

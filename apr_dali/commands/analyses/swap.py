@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.analyses.swap import Followed
     from apr_dali.eval.session import Session
 
-TEXT = "amplitude of one image with the phase of another: which of the two a network follows"
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_subject(parser, limit=1000)
