@@ -152,7 +152,7 @@ class CatastrophicOverfitting:
 
     def _keep(self) -> None:
         weights = self._trainer.model.state_dict()
-        checkpoint.write_whole(self._output / GOOD, lambda file: torch.save(weights, file))
+        checkpoint.write_of_run(self._output / GOOD, lambda file: torch.save(weights, file))
 
     def _collapsed(self, epoch: int, before: float, accuracy: float) -> None:
         trainer = self._trainer

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.runtime.best_effort import best_effort, say
-from apr_dali.runtime.checkpoint import Position, write_whole
+from apr_dali.runtime.checkpoint import Position, write_of_run
 from apr_dali.runtime.json_text import json_text
 
 METRICS = "metrics.jsonl"
@@ -130,7 +130,7 @@ class Logger:
 
     def _write_all(self) -> None:
         lines = "".join(json_text(row) + "\n" for row in self.rows)
-        write_whole(self._path, lambda file: file.write(lines.encode()))
+        write_of_run(self._path, lines.encode())
 
     def __enter__(self) -> Logger:
         return self
