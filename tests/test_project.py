@@ -46,6 +46,17 @@ def test_imports_run_downwards():
     assert not wrong
 
 
+def test_pipelines_alone_know_dali():
+    """doctor asks whether DALI works at all."""
+    importing = {
+        path.relative_to(ROOT)
+        for folder in ("apr_dali", *AT_THE_ROOT)
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(from|import) nvidia\b", path.read_text(), re.MULTILINE)
+    }
+    assert {path for path in importing if path.parts[0] != "pipelines"} == {Path("apr_dali/doctor.py")}
+
+
 def test_the_page_shows_the_floors():
     for names in FLOORS:
         for name in names:
