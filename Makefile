@@ -22,8 +22,8 @@ DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/de
 
 # What the API reference is made of: the names that people import.
 API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
-	pipelines.loader pipelines.cifar_loader pipelines.operators \
-	data.folders data.tars data.sample training.engine training.options models.registry integrations.timm integrations.lightning \
+	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.operators \
+	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
 
 .PHONY: demo test test-fast lint bench soak docs gpu-check sanitize clean
