@@ -17,24 +17,45 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
     __path__.append(os.path.dirname(_HERE))
 
 if TYPE_CHECKING:
+    from apr_dali.data.tars import TarSet as TarSet
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
     from apr_dali.functional import pair as pair
     from apr_dali.functional import recombine as recombine
     from apr_dali.functional import single as single
+    from apr_dali.models.registry import create_model as create_model
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
+    from apr_dali.transforms import AprPair as AprPair
+    from apr_dali.transforms import AprSingle as AprSingle
 
 _HOME = {
+    "AprPair": "apr_dali.transforms",
+    "AprSingle": "apr_dali.transforms",
     "CifarLoader": "apr_dali.pipelines.cifar_loader",
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",
+    "TarSet": "apr_dali.data.tars",
+    "create_model": "apr_dali.models.registry",
     "pair": "apr_dali.functional",
     "recombine": "apr_dali.functional",
     "single": "apr_dali.functional",
 }
-__all__ = ["ImageNetLoader", "PairDraws", "SingleDraws", "__version__", "pair", "recombine", "single"]
+__all__ = [
+    "AprPair",
+    "AprSingle",
+    "CifarLoader",
+    "ImageNetLoader",
+    "PairDraws",
+    "SingleDraws",
+    "TarSet",
+    "__version__",
+    "create_model",
+    "pair",
+    "recombine",
+    "single",
+]
 
 
 def __getattr__(name: str) -> Any:
