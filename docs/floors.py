@@ -15,7 +15,7 @@ PAGE = ROOT / "docs/architecture.md"
 FLOORS = [
     {"errors"},
     {"runtime"},
-    {"spectral", "draws"},
+    {"spectral", "draws", "corruptions"},
     {"bands", "recipes", "pillow_ops"},
     {"kernels", "data"},
     {"functional"},
