@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from apr_dali.commands import analyses
+from apr_dali.errors import InputError
 from apr_dali.runtime import cpus
 
 Parsers = Any
@@ -46,21 +47,31 @@ def _analyze(module: ModuleType, args: argparse.Namespace) -> int:
 
 def add_make_c(commands: Parsers) -> None:
     """Add the command `make-c`."""
-    text = "write a set like ImageNet-C from a folder of images; its numbers are not those of the published set"
+    text = (
+        "write a set like ImageNet-C from a folder of images: the published corruptions with draws of its own, so that "
+        "its numbers differ by chance from those of the published set"
+    )
     parser = commands.add_parser("make-c", help=text, description=text)
-    parser.add_argument("source", metavar="VAL", help="folder of class folders")
+    parser.add_argument("source", metavar="VAL", help="folder of class folders; with --cifar a CIFAR archive")
     parser.add_argument("target", metavar="OUT", help="folder to write; a stopped command goes on there")
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: the 15 of ImageNet-C)")
-    parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: 224)")
+    parser.add_argument("--cifar", action="store_true", help="write CIFAR-C's arrays of the test images instead")
+    parser.add_argument("--seed", type=seed, default=0, help="of the draws (default: %(default)s)")
     add_processes(parser)
     parser.set_defaults(run=_make_c)
 
 
 def _make_c(args: argparse.Namespace) -> int:
-    from apr_dali.data.make_c import make_c
+    from apr_dali.data.make_c import make_c, make_cifar_c
 
-    print(make_c(args.source, args.target, args.corruptions, args.image_size, args.seed, args.processes))
+    if not args.cifar:
+        size = 224 if args.image_size is None else args.image_size
+        print(make_c(args.source, args.target, args.corruptions, size, args.seed, args.processes))
+        return 0
+    if args.image_size is not None:
+        raise InputError(f"--image-size {args.image_size} has no effect with --cifar: its images have 32 pixels")
+    print(make_cifar_c(args.source, args.target, args.corruptions, args.seed, args.processes))
     return 0
 
 
