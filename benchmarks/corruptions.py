@@ -41,7 +41,7 @@ Cells = dict[str, list[float]]
 
 def main() -> None:
     options = parse()
-    sys.path.insert(0, str(ROOT / "tests" / "corruptions"))
+    sys.path.insert(0, str(ROOT / "tests"))
     names = options.only or NAMES
     result = {
         "machine": platform.processor() or platform.machine(),
@@ -72,7 +72,7 @@ def parse() -> argparse.Namespace:
 
 
 def photographs() -> np.ndarray:
-    from reference_cells import photograph
+    from helpers.reference_cells import photograph
 
     return np.stack([photograph(name, SIDE) for name in PHOTOGRAPHS])
 
@@ -90,7 +90,7 @@ def differences(names: tuple[str, ...]) -> dict[str, dict[str, Cells]]:
 
 def from_reference(name: str, severity: int) -> tuple[float, float]:
     """Of the truth from the reference; where the whole is not equal, the kept piece of it is measured."""
-    from reference_cells import SHOWN, is_the_reference, piece_of, seed_of
+    from helpers.reference_cells import SHOWN, is_the_reference, piece_of, seed_of
 
     apart = [np.zeros(1)]
     for image, pixels in zip(PHOTOGRAPHS, photographs(), strict=True):

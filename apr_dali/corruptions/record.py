@@ -64,7 +64,7 @@ def to_bytes(unit: NDArray[np.floating]) -> Image:
     return (np.clip(unit, 0, 1) * 255).astype(np.uint8)
 
 
-def fused_sum(terms: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.float32]:
+def fused_sum(terms: Sequence[tuple[NDArray[np.float32], float | np.float32]]) -> NDArray[np.float32]:
     """Σ values · weight in float32 as OpenCV's vectors have it: from the second on product and sum rounded together."""
     (values, weight), *rest = terms
     total = values * np.float32(weight)
