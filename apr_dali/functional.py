@@ -8,6 +8,7 @@ gradients are switched off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -149,7 +150,7 @@ def pair(
         raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
     partner = _checked_partner(partner, len(images))
     if chosen != "cupy" or not arrays.on_device(mix):
-        mix = bool(mix)  # synchronises where it is on a device
+        mix = _coin(mix)
     with arrays.on_the_stream_of(images, chosen):
         given = arrays.as_input(images, chosen)
         if chosen == "reference":
@@ -164,9 +165,17 @@ def pair(
         return arrays.as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
 
 
+def _coin(mix: Any) -> bool:
+    """A bool, or an array of one bool, as a bool. Synchronises where it is on a device."""
+    shape = tuple(getattr(mix, "shape", () if isinstance(mix, int) else (0,)))
+    if math.prod(shape) != 1:
+        raise InputError(f"mix is one coin for the whole batch: a bool or an array of one, got {mix!r}")
+    return bool(mix)
+
+
 def _checked_partner(partner: Any, batch: int) -> Any:
     if not arrays.on_device(partner):
-        partner = np.asarray(partner)
+        partner = np.ascontiguousarray(partner)  # torch takes no negative strides
         if partner.shape == (0,):
             partner = partner.astype(np.int64)  # an empty list has no kind of its own
         check_partner(partner, batch)

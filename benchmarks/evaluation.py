@@ -28,6 +28,7 @@ from apr_dali.eval.load_model import Network
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.state import State
 from apr_dali.models import create_model
+from apr_dali.runtime import torch_threads
 from apr_dali.runtime.distributed import Group
 
 BATCH = 16
@@ -85,6 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     count = args.images // BATCH * BATCH
     model = create_model(args.model, 1000).eval()
+    torch_threads.choose(model, SIDE, 3, torch.device("cpu"))
     network = Network(args.model, model, ("class",), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), SIDE, "")
     feeding = Feeding(network, Group(0, 1, 0, torch.device("cpu")), BATCH, "none", threads=1)
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from apr_dali.data.folders import listing, read_classes
 from apr_dali.errors import InputError, install_command
 
-_KEPT_AS = ("classes", "class_names", "label_names", "class_to_idx")
+_KEPT_AS = ("classes", "class_names", "label_names", "class_to_idx", "idx_to_class", "id2label")
 """Where checkpoints keep the names of their classes."""
+_SYNSET = re.compile(r"(n\d{8})[\s,:].*")
+"""A line of ImageNet's lists, which have words behind the name of a class folder."""
 
 
 def names_of(
@@ -47,7 +50,7 @@ def read_names(given: str) -> tuple[str, ...]:
     if path.is_dir():
         names = tuple(listing(given)[1])
     elif path.is_file():
-        names = _of_json(path) if path.suffix == ".json" else read_classes(path)
+        names = _of_json(path) if path.suffix == ".json" else _without_words(read_classes(path))
     else:
         raise InputError(f"--classes {given} is not there: expected a folder of class folders, or a file of names")
     if not names or len(set(names)) != len(names):
@@ -60,21 +63,33 @@ def _of_json(path: Path) -> tuple[str, ...]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"--classes {path} is no JSON: {error}") from error
-    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
-        found = {name: int(number) if number.isdecimal() else -1 for number, name in found.items()}
+    if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
+        found = found["id2label"]
     names = _listed(found)
     if not names:
-        raise InputError(f"--classes {path}: expected a list of names, or a table from names to 0, 1, 2, …")
+        raise InputError(
+            f"--classes {path}: expected a list of names, a table from names to 0, 1, 2, …, or one from these to names"
+        )
     return names
 
 
 def _listed(kept: Any) -> tuple[str, ...]:
-    """Names out of a list, or a table from names to numbers; () for anything else."""
-    if isinstance(kept, Mapping) and sorted(map(str, kept.values())) == sorted(map(str, range(len(kept)))):
+    """Names out of a list, or a table from names to numbers or back, Keras's among them; () for anything else."""
+    if isinstance(kept, Mapping) and all(isinstance(value, (str, list, tuple)) and value for value in kept.values()):
+        # Keras's has the name of the folder and a word for it.
+        names = {str(number): value if isinstance(value, str) else value[0] for number, value in kept.items()}
+        kept = [names.get(str(number)) for number in range(len(names))]
+    elif isinstance(kept, Mapping) and sorted(map(str, kept.values())) == sorted(map(str, range(len(kept)))):
         kept = sorted(kept, key=lambda name: int(kept[name]))
     if isinstance(kept, (list, tuple)) and all(isinstance(name, str) for name in kept):
         return tuple(kept)
     return ()
+
+
+def _without_words(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of class folders in lines such as `n01440764 tench, Tinca tinca`; other lines as they are."""
+    found = [_SYNSET.fullmatch(line) for line in lines]
+    return tuple(match[1] for match in found if match) if all(found) else lines
 
 
 def _subset(outputs: int) -> tuple[str, ...]:

@@ -44,8 +44,9 @@ ALEXNET_CLEAN = 0.43478
 CELLS = {"imagenet-c": 50_000, "generated": 50_000, "cifar-10-c": 10_000, "cifar-100-c": 10_000}
 """Images in a cell of a published set, one corruption at one severity; `generated`: of what `apr-dali make-c` makes of
 ImageNet's validation images, which is not ImageNet-C."""
-KINDS = (*CELLS, "own")
-"""A published set as a whole, the generated one, or any other set, whose numbers compare with no published ones."""
+KINDS = (*CELLS, "digits", "own")
+"""A published set as a whole, the generated one, digits corrupted by `apr_dali.data.small_corruptions`, or any other
+set. The numbers of the last two compare with no published ones."""
 _NORMALISED = {"imagenet-c": "", "generated": "generated_"}
 
 
@@ -80,10 +81,12 @@ def relative_mce(errors: Mapping[str, Sequence[float]], clean_error: float) -> f
     return 100 * _mean((_mean(rows[name]) - clean_error) / (ALEXNET[name] - ALEXNET_CLEAN) for name in CORRUPTIONS)
 
 
-def mean_error(errors: Mapping[str, Sequence[float]], names: Iterable[str] = CORRUPTIONS) -> float:
+def mean_error(
+    errors: Mapping[str, Sequence[float]], names: Iterable[str] = CORRUPTIONS, severities: int = len(SEVERITIES)
+) -> float:
     """The error rate over `names` and severities, not normalised, 0..1: what CIFAR-10-C's tables give."""
     names = tuple(names)
-    rows = _checked(errors, names)
+    rows = _checked(errors, names, severities)
     return _mean(_mean(rows[name]) for name in names)
 
 
@@ -91,7 +94,7 @@ def mean_error(errors: Mapping[str, Sequence[float]], names: Iterable[str] = COR
 class CorruptionTable:
     """Error rates by corruption and severity, and what follows from them.
 
-    errors: for each corruption the error rates at severity 1 to 5, 0..1.
+    errors: for each corruption the error rates at severity 1 to 5, 0..1; of digits at as many as there are.
     images: how many each cell was measured on, all alike.
     clean_error: on the clean images, 0..1; None where not measured.
     kind: of KINDS.
@@ -113,7 +116,12 @@ class CorruptionTable:
 
     @property
     def averaged(self) -> tuple[str, ...]:
-        """The corruptions that `mean_error` is over: those of the benchmark's 15 that are there, else all."""
+        """The corruptions that `mean_error` is over: those of the benchmark's 15 that are there, else all.
+
+        Those of digits are others, whatever their names.
+        """
+        if self.kind == "digits":
+            return tuple(self.errors)
         return tuple(name for name in CORRUPTIONS if name in self.errors) or tuple(self.errors)
 
     def summary(self) -> dict[str, Any]:
@@ -123,7 +131,8 @@ class CorruptionTable:
         images of the same set alone. For a generated set they are called `generated_ce` and so on. AlexNet's errors
         mean nothing for CIFAR or other classes.
         """
-        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged)}
+        severities = len(next(iter(self.errors.values()))) if self.kind == "digits" else len(SEVERITIES)
+        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, severities)}
         if self.kind not in _NORMALISED:
             return found
         prefix = _NORMALISED[self.kind]
@@ -147,15 +156,15 @@ class CorruptionTable:
 
 
 def _checked(
-    errors: Mapping[str, Sequence[float]], names: Sequence[str] = CORRUPTIONS
+    errors: Mapping[str, Sequence[float]], names: Sequence[str] = CORRUPTIONS, severities: int = len(SEVERITIES)
 ) -> Mapping[str, Sequence[float]]:
-    """`errors`, if all of `names` are there and all its rows are five error rates."""
+    """`errors`, if all of `names` are there and all its rows are so many error rates."""
     missing = [name for name in names if name not in errors]
     if missing or not names:
         raise InputError(f"expected the errors of {len(names)} corruptions, missing: {', '.join(missing) or 'all'}")
     for name, row in errors.items():
-        if len(row) != len(SEVERITIES) or not all(isfinite(value) and 0 <= value <= 1 for value in row):
-            raise InputError(f"{name}: expected {len(SEVERITIES)} error rates in 0..1, got {list(row)}")
+        if len(row) != severities or not all(isfinite(value) and 0 <= value <= 1 for value in row):
+            raise InputError(f"{name}: expected {severities} error rates in 0..1, got {list(row)}")
     return errors
 
 

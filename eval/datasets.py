@@ -33,7 +33,7 @@ _NAMED = 10
 class Feeding:
     """How batches reach a network: for which one, to which process, how many images at a time, in which arithmetic.
 
-    components: which members of a tar's samples are images and labels.
+    components: which members of a tar's samples are images and labels. mixed: sets without tars pass over them.
     """
 
     network: Network
@@ -42,6 +42,7 @@ class Feeding:
     amp: str
     threads: int | None = None
     components: Components = DEFAULT
+    mixed: bool = False
 
     def choices(self) -> dict[str, str | None]:
         """What results depend on beside the network: the components that are not the usual ones."""
@@ -64,14 +65,14 @@ class Feeding:
         as_it_is: cropped, but not scaled.
         """
         if self.network.scaled_whole and not as_it_is:
-            found = _found(path, classes, self.components)
+            found = self._found(path, classes)
             if not isinstance(found, ImageSet):
                 raise InputError(f"{path} has tar files: expected a folder of class folders of image files")
             scaled = open_scaled(found.files, self.network.image_size)
             return self.array(name, scaled, found.labels, lambda: identity(found))
 
         def open_images() -> ImageSet | TarSet:
-            return _found(path, classes, self.components)
+            return self._found(path, classes)
 
         # One process asks the file system, however many there are.
         count, known = on_main(self.group, lambda: _count_and_identity(open_images()))
@@ -93,6 +94,11 @@ class Feeding:
             )
 
         return Source(name, count, open_loader, lambda: known)
+
+    def _found(self, path: str | ImageSet, classes: tuple[str, ...] | None) -> ImageSet | TarSet:
+        if isinstance(path, ImageSet):
+            return path
+        return open_set(path, classes=classes, components=self.components, mixed=self.mixed)
 
     def small(self, name: str, path: str, choose: Callable[[int], NDArray[np.int64]] | None = None) -> Source:
         """The images of `open_small`, with labels by the names of their classes.
@@ -134,10 +140,6 @@ def _count_and_identity(found: ImageSet | TarSet) -> tuple[int, str]:
     return len(found), identity(found)
 
 
-def _found(path: str | ImageSet, classes: tuple[str, ...] | None, components: Components) -> ImageSet | TarSet:
-    return path if isinstance(path, ImageSet) else open_set(path, classes=classes, components=components)
-
-
 def outputs_by_name(outputs: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
     """The number of the output, int64 (classes,), that stands for each of the classes `names` of the set `where`.
 
@@ -173,13 +175,15 @@ def select(
     choose: Callable[[Sequence[str]], Iterable[int]],
     classes: Sequence[str] = (),
     components: Components = DEFAULT,
+    mixed: bool = False,
 ) -> None:
     """Write a file list of some images of a folder to `path`.
 
     choose: is given the absolute paths of all and gives the numbers of those to take. classes: names that the list
-    has, which must be among the folder's; () for all of the folder's. components: of tars, which are refused.
+    has, which must be among the folder's; () for all of the folder's. components, mixed: as in `Feeding`; tars are
+    refused.
     """
-    found = open_set(data, components=components)
+    found = open_set(data, components=components, mixed=mixed)
     if not isinstance(found, ImageSet):
         raise InputError(f"{data} has tar files: a part of the images can only be taken from a folder of class folders")
     root = os.path.abspath(data)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from torch import nn
 
 from apr_dali.bands import RADII
 from apr_dali.data.arrays import SIDE
+from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import imagenet_classes, names_of, read_names
-from apr_dali.eval.views import ASSUMED, View, normalized, view_of, view_of_timm
+from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.banded import SEEING, behind
 from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
@@ -44,6 +47,7 @@ class Network:
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
     from_folders: it is made for images of any size, which are scaled; others of 32×32 take only such images.
     amp: the arithmetic that it was trained with, one of AMP_MODES.
+    trained_on: the data set, one of DATASETS, where its checkpoint says so; else "".
     classes_from, seen_from: who says what its classes are called, and how it sees images, in words.
     """
 
@@ -58,15 +62,34 @@ class Network:
     scaled_whole: bool = False
     from_folders: bool = False
     amp: str = "none"
+    trained_on: str = ""
     classes_from: str = "its training"
     seen_from: str = "its training"
+
+    @property
+    def kind(self) -> str:
+        """The set of 32×32 images that its classes are of, "cifar10", "cifar100" or "digits", and "" for all others.
+
+        Its checkpoint says so, or the names of its classes, or, where these have none, their number.
+        """
+        if self.image_size != SIDE:
+            return ""
+        if self.trained_on not in ("", "folder"):
+            return self.trained_on
+        if unnamed(self.classes) and not self.trained_on:
+            return {len(names): kind for kind, names in CLASSES.items()}.get(len(self.classes), "")
+        return kind_of(self.classes)
+
+    @property
+    def takes_as_they_are(self) -> bool:
+        """Whether images must have its size already."""
+        return self.image_size == SIDE and not (self.scaled_whole or self.from_folders)
 
     @property
     def seen(self) -> str:
         """How it sees an image, in words."""
         size = self.image_size
-        small = size == SIDE and not (self.scaled_whole or self.from_folders)
-        geometry = f"of {size}×{size} as they are" if small else self.scaling.in_words(size)
+        geometry = f"of {size}×{size} as they are" if self.takes_as_they_are else self.scaling.in_words(size)
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
@@ -119,6 +142,41 @@ def load_model(
         return _from_file(model, image_size, classes)
     name, _, own = (model, "", "") if model.removeprefix(TIMM).startswith(PLACES) else model.partition(":")
     return _named(canonical_name(name), _one(weights, own), image_size, classes)
+
+
+def seen_as(
+    network: Network,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+) -> Network:
+    """The network, fed as a person says, where nobody else knows: `seen_from` has what was given.
+
+    Raises InputError for values out of range, and where a checkpoint of ours says how it was trained to see.
+    """
+    scaling = network.scaling
+    if crop_pct is not None:
+        if not 0 < crop_pct < math.inf:
+            raise InputError(f"--crop-pct must be a positive number, got {crop_pct}")
+        scaling = replace(scaling, over_crop=math.floor(network.image_size / crop_pct) / network.image_size)
+    scaling = replace(scaling, filter=interpolation or scaling.filter)
+    # "not (0 < ...)": it also refuses nan.
+    for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
+        if values is not None and not all(low < value < math.inf for value in values):
+            raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
+    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in told.items() if value is not None]
+    found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
+    if found == network:
+        return network
+    if network.seen_from == Network.seen_from:
+        raise InputError(
+            f"{network.name} was trained to see images {network.seen}, and says so: leave out {', '.join(given)}"
+        )
+    if network.takes_as_they_are and scaling != network.scaling:
+        raise InputError(f"{network.name} takes images as they are: --crop-pct and --interpolation change nothing")
+    return replace(found, seen_from=f"{network.seen_from}; {', '.join(given)} as given")
 
 
 def _is_file(model: str) -> bool:
@@ -297,6 +355,7 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         # The CIFAR trainer's options alone name a data set.
         from_folders="dataset" not in options,
         amp=options.get("amp", "none"),
+        trained_on=options.get("dataset", ""),
     )
 
 

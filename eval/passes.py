@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from apr_dali.data.fingerprint import CONTENTS
 from apr_dali.eval.checks import not_finite
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.eval.state import State
@@ -45,7 +47,22 @@ class Source:
     @cached_property
     def key(self) -> str:
         """Under which results on this set are kept: another set of the same name has another."""
-        return f"{self.name} {self.identity()}"
+        return f"{self.name} {self._identity}"
+
+    @cached_property
+    def _identity(self) -> str:
+        return self.identity()
+
+    @property
+    def contents(self) -> str:
+        """What the set is, by its classes, names and sizes, or its pixels: a copy has the same."""
+        return self._identity[:CONTENTS]
+
+
+def together(sources: Sequence[Source]) -> str:
+    """16 hex digits of what all `sources` are, by which two reports tell whether they are of the same images."""
+    told = repr([(source.name, source.contents) for source in sources])
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 class ClassSlice(nn.Module):

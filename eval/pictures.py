@@ -27,11 +27,13 @@ def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> byt
     axes.imshow(rows, cmap=ERRORS, vmin=0, vmax=100, aspect="auto")
     for (y, x), value in np.ndenumerate(rows):
         axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 40 else "black")
-    axes.set_xticks(range(6), ["severity 1", "2", "3", "4", "5", "mean"])
+    severities = rows.shape[1] - 1
+    axes.set_xticks(range(severities + 1), ["severity 1", *map(str, range(2, severities + 1)), "mean"])
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in errors])
-    axes.axvline(4.5, color="white", linewidth=3)
+    axes.axvline(severities - 0.5, color="white", linewidth=3)
     axes.tick_params(length=0)
-    axes.set_title(f"{title}: error in percent", fontsize=10)
+    # Of the figure, which is wider than its axes: names of sets are long.
+    figure.suptitle(fitted(f"{title}: error in percent", 5.8, 10), fontsize=10)
     return png_of(figure)
 
 

@@ -7,6 +7,7 @@ and `failed`, lists of [set, text].
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,10 +24,16 @@ def summary(report: Report) -> dict[str, str]:
 
     The names say on how many images and of how many classes: what has one name is comparable.
     """
-    found: dict[str, str] = {}
-    for name, result in report["evaluations"].items():
-        found.update(_SUMMARIES.get(name, _shift_summary)(result))
-    return found
+    return {measure: value for (measure, _), value in _measured(report).items()}
+
+
+def _measured(report: Report) -> dict[tuple[str, str], str]:
+    """The same by measure and by what its images are, see `apr_dali.eval.passes.together`."""
+    return {
+        (measure, result.get("set", "")): value
+        for name, result in report["evaluations"].items()
+        for measure, value in _SUMMARIES.get(name, _shift_summary)(result).items()
+    }
 
 
 def _clean_summary(result: Mapping[str, Any]) -> dict[str, str]:
@@ -57,6 +64,8 @@ def _corruption_summary(result: Mapping[str, Any]) -> dict[str, str]:
 def averaged_text(result: Mapping[str, Any]) -> str:
     """Which corruptions the mean error of a corruption result is over, in words."""
     own, of = result["averaged"], len(CORRUPTIONS)
+    if result.get("kind") == "digits":
+        return f"{len(own)} corruptions made here"
     if not set(own) <= set(CORRUPTIONS):
         return f"{', '.join(own)} (none of the benchmark's {of})"
     if len(own) == of:
@@ -69,7 +78,7 @@ def averaged_text(result: Mapping[str, Any]) -> str:
 
 def _ood_summary(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     def found(result: Mapping[str, Any]) -> dict[str, str]:
-        sets = f"{result['images']:,} images against {', '.join(result['sets'])}"
+        sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
         return {
             f"{name} {title}, {score}, {sets}": percent(rows["mean"][key])
             for score, rows in result["scores"].items()
@@ -185,11 +194,13 @@ def _corruption(result: Mapping[str, Any]) -> Section:
         "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
         "cifar-10-c": "Published files; errors are not normalised.",
         "cifar-100-c": "Published files; errors are not normalised.",
+        "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
-    titles = ("error in percent", "1", "2", "3", "4", "5", "mean")
+    severities = len(next(iter(result["errors"].values())))
+    titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
     return Section(
         "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
     )
@@ -227,7 +238,12 @@ def _ood(result: Mapping[str, Any]) -> Section:
         for score, rows in result["scores"].items()
     )
     note = "In-distribution is the positive class. The APR paper names max-softmax, its released code takes max-logit."
-    return Section("Out of distribution", (note,), tables)
+    counts = f"{result['images']:,} in-distribution images, against {_counted(result['set_images'])} images."
+    return Section("Out of distribution", (counts, *result["notes"], note), tables)
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in images.items())
 
 
 def _imagenet_o(result: Mapping[str, Any]) -> Section:
@@ -313,11 +329,21 @@ def _settings(report: Report) -> Section:
 
 
 def compared(reports: Mapping[str, Report]) -> Table:
-    """The summaries of several reports side by side, – where one has not what another has."""
-    summaries = {name: summary(report) for name, report in reports.items()}
-    measures = dict.fromkeys(measure for found in summaries.values() for measure in found)
-    rows = tuple((measure, *(found.get(measure, "–") for found in summaries.values())) for measure in measures)
-    return Table(("measure", *summaries), rows)
+    """The summaries of several reports side by side, – where one has not what another has.
+
+    What was measured on other images has a row of its own, however many these are and whatever they are called.
+    """
+    measured = {name: _measured(report) for name, report in reports.items()}
+    keys = dict.fromkeys(key for found in measured.values() for key in found)
+    sets = Counter(measure for measure, _ in keys)
+    rows = tuple(
+        (
+            f"{measure} (set {of or 'unknown'})" if sets[measure] > 1 else measure,
+            *(found.get((measure, of), "–") for found in measured.values()),
+        )
+        for measure, of in keys
+    )
+    return Table(("measure", *measured), rows)
 
 
 def runs(reports: Mapping[str, Report]) -> Table:

@@ -8,9 +8,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.data.arrays import SIDE, is_image_folder
+from apr_dali.data.arrays import SIDE, is_image_folder, is_small_set
+from apr_dali.data.folders import check_components, holds_tars
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
-from apr_dali.eval.load_model import Network, load_model
+from apr_dali.eval.load_model import Network, load_model, seen_as
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
 from apr_dali.runtime import torch_threads
@@ -61,13 +62,29 @@ class Session:
             check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
 
     def takes_small(self, data: str) -> bool:
-        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder."""
+        """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder.
+
+        Raises InputError for such a set that is no folder where the network takes images of another size.
+        """
         network = self.network
+        if network.image_size != SIDE and is_small_set(data):
+            raise InputError(
+                f"{data} is a set of {SIDE}×{SIDE} images, and {network.name} takes {network.image_size}×"
+                f"{network.image_size}: give a set for it, or these images as files in class folders, which are scaled"
+            )
         scales = network.scaled_whole or network.from_folders
         small = network.image_size == SIDE and not (scales and is_image_folder(data))
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
+
+    def of_several(self, sets: Iterable[str]) -> Session:
+        """The same session for several sets: components of tars are of those that have any; InputError if none has."""
+        if self.feeding.mixed:
+            return self  # of more sets than these
+        paths = list(sets)
+        check_components(self.feeding.components, any(map(holds_tars, paths)), paths)
+        return replace(self, feeding=replace(self.feeding, mixed=True))
 
     def state(self, name: str, shared: bool = True, **options: Any) -> State:
         """What the evaluation `name` has finished in an earlier run of the same network with the same `options`.
@@ -160,7 +177,12 @@ def write_record(
     record = {
         "evaluation": name,
         **about_run(group, settings),
-        "kept": {part: date for state in states for part, date in state.kept().items()},
+        "kept": {
+            # Two networks have parts of one name.
+            (part if len(states) == 1 else f"{number}: {part}"): date
+            for number, state in enumerate(states, 1)
+            for part, date in state.kept().items()
+        },
         "pictures": list(pictures),
         "result": result,
     }
@@ -192,6 +214,7 @@ def open_session(args: argparse.Namespace) -> Iterator[Session]:
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_model(args.model, args.weights, args.image_size, args.classes).fingerprint)
         network = load_model(args.model, args.weights, args.image_size, args.classes)
+        network = seen_as(network, args.mean, args.std, args.crop_pct, args.interpolation)
         if group.main:
             print(network.told())
         output = on_main(group, lambda: make_output(args.output or default_output(args.model)))

@@ -64,7 +64,7 @@ def normalized(view: View, fitting: Fitting | None) -> View:
     """The view with the normalization that lies beside the weights in their file, if one does."""
     if fitting is None or fitting.normalization is None:
         return view
-    mean, std = map(_three, fitting.normalization)
+    mean, std = map(three, fitting.normalization)
     return replace(view, mean=mean, std=std, origin=f"{view.origin}; normalization from the file")
 
 
@@ -86,7 +86,7 @@ def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any
     over_crop = floor(size / resolved["crop_pct"]) / size
     scaling = Scaling(over_crop, resolved["interpolation"], resolved["crop_mode"])
     origin = "timm's configuration" + f", with the file's {', '.join(told)}" * bool(told)
-    return View(_three(resolved["mean"]), _three(resolved["std"]), size, scaling, origin)
+    return View(three(resolved["mean"]), three(resolved["std"]), size, scaling, origin)
 
 
 def _options(file: Weights | None) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _of_torchvision(name: str, version: str) -> View:
     given = weights.transforms()
     (crop,), (resized,) = given.crop_size, given.resize_size
     scaling = Scaling(resized / crop, given.interpolation.value)
-    return View(_three(given.mean), _three(given.std), crop, scaling, f"torchvision's {weights.name}")
+    return View(three(given.mean), three(given.std), crop, scaling, f"torchvision's {weights.name}")
 
 
 def _of_torchvisions_script(options: Mapping[str, Any]) -> View | None:
@@ -125,6 +125,7 @@ def _of_same_name(name: str, file: Weights | None) -> View:
     return views[0] if same else replace(views[0], origin=f"assumed, as torchvision's {name}")
 
 
-def _three(values: Any) -> tuple[float, float, float]:
+def three(values: Any) -> tuple[float, float, float]:
+    """Values of the three channels."""
     first, second, third = map(float, values)
     return first, second, third

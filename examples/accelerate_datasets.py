@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from apr_dali import ImageNetLoader
-from apr_dali.data.folders import open_set
+from apr_dali.data.folders import open_files
 from apr_dali.data.sample import write_sample
+from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
 
 
@@ -53,7 +54,7 @@ class EveryPlace:
 
 def columns_loader(data: str, accelerator: Accelerator, image_size: int) -> DataLoader:
     """The columns image and label, as any set of the Hub has them, with APR-SP."""
-    files = open_set(f"{data}/train")
+    files = open_files(f"{data}/train", "a datasets.Dataset of paths")
     features = Features({"image": Image(), "label": ClassLabel(names=list(files.classes))})
     columns = {"image": list(files.files), "label": files.labels.tolist()}
     dataset = Dataset.from_dict(columns, features=features)
@@ -83,6 +84,7 @@ def train(
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 16))
+    torch_threads.choose(model, image_size, 3, accelerator.device)
     model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 3e-3))
     done = 0
     if isinstance(loader, ImageNetLoader) and checkpoint:
@@ -103,8 +105,9 @@ def train(
                 accelerator.save_state(checkpoint)
         if checkpoint:
             accelerator.save_state(checkpoint)
-        history.append(sum(losses) / len(losses))
-        accelerator.print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")
+        if losses:  # none where the checkpoint was written after the epoch's last step
+            history.append(sum(losses) / len(losses))
+            accelerator.print(f"epoch {epoch + 1}: loss {history[-1]:.3f}")
     return history
 
 

@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 
 from apr_dali.data.sample import write_sample
 from apr_dali.integrations.lightning import AprDataModule, AprPairCallback
+from apr_dali.runtime import torch_threads
 
 
 class Classifier(LightningModule):
@@ -57,6 +58,7 @@ def train(data: str, callback: bool = False, epochs: int = 2, image_size: int = 
     model = Classifier(classes=16, views=2)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=epochs, callbacks=[AprPairCallback()] if callback else [], **quiet | options)
+    torch_threads.choose(model.network, image_size, 3, trainer.strategy.root_device)
     if callback:
         trainer.fit(model, foreign_loader(f"{data}/train", image_size))
     else:

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.sample import write_sample
+from apr_dali.runtime import torch_threads
 
 
 def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48) -> list[float]:
@@ -28,6 +29,7 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, len(loader.classes)))
     model.to("cuda" if device == "gpu" else "cpu")
+    torch_threads.choose(model, image_size, 3, torch.device("cuda" if device == "gpu" else "cpu"))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     history = []
     with loader, val_loader:

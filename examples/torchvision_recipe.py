@@ -17,6 +17,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from apr_dali.data.sample import write_sample
+from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,6 +46,7 @@ def train(data: str, epochs: int = 2, image_size: int = 48, workers: int = 2) ->
     loader = DataLoader(dataset, 32, shuffle=True, num_workers=workers, collate_fn=collate, drop_last=True)
     layers = [nn.Conv2d(3, 32, 5, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, classes))
+    torch_threads.choose(model, image_size, 3, torch.device("cpu"))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     history = []
     for epoch in range(epochs):

@@ -8,6 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from apr_dali.errors import InputError
+
 
 def library_of(array: Any) -> str:
     """The library of `array`: numpy, torch or cupy. Raises TypeError for anything else."""
@@ -23,6 +25,8 @@ def device_of(array: Any) -> str:
     if library == "torch":
         if array.device.type not in ("cpu", "cuda"):
             raise ValueError(f"images must be on the CPU or a CUDA device, got {array.device}")
+        if str(array.layout) != "torch.strided":
+            raise InputError(f"images must be dense, got {array.layout}: give them tensor.to_dense()")
         return str(array.device.type)
     return "cuda" if library == "cupy" else "cpu"
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
+from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.corruptions.record import Corruption, Parameters
 from apr_dali.errors import InputError
+from apr_dali.kernels import arrays
 from apr_dali.kernels.cpu import backend as native_backend
 
 BACKENDS = ("auto", "numpy", "native")
@@ -25,17 +27,17 @@ Images = NDArray[np.uint8]
 
 
 def corrupt(
-    images: Images,
+    images: Any,
     name: str,
     severity: int,
     draws: CorruptionDraws,
     backend: str = "auto",
     threads: int | None = None,
-) -> Images:
-    """Images under one corruption of ImageNet-C.
+) -> Any:
+    """Images under one corruption of ImageNet-C, computed on the CPU.
 
     Args:
-        images: uint8 (N, H, W, 3), 0..255, at least 32 pixels a side.
+        images: uint8 (N, H, W, 3), 0..255, at least 32 pixels a side: a NumPy array, a torch tensor or a CuPy array.
         name: one of `apr_dali.corruptions.NAMES`.
         severity: 1 to 5.
         draws: of this corruption and severity for N images of this size; see `CorruptionDraws`.
@@ -43,21 +45,24 @@ def corrupt(
         threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
-        uint8 (N, H, W, 3), truncated as the reference does before it saves. The input is left as it is.
+        The same kind of array on the same device, truncated as the reference does before it saves. The input is left
+        as it is.
 
     Raises:
         InputError: for anything else than the above.
     """
     record, parameters = find(name, severity, draws.parameter_set if isinstance(draws, CorruptionDraws) else "imagenet")
-    images = _checked(images)
-    _check_draws(images, name, severity, draws)
+    levels = _checked(images)
+    _check_draws(levels, name, severity, draws)
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, got {threads}")
     chosen = _choose(record, backend)
     if chosen == "native" and not record.library:
-        return _native(record, parameters, images, draws, threads)
-    workers = native_backend.threads_of(threads) if chosen == "native" else 1
-    return _one_by_one(record, parameters, images, draws, workers)
+        out = _native(record, parameters, levels, draws, threads)
+    else:
+        workers = native_backend.threads_of(threads) if chosen == "native" else 1
+        out = _one_by_one(record, parameters, levels, draws, workers)
+    return arrays.as_output(out, images, "uint8")
 
 
 def _one_by_one(
@@ -78,12 +83,15 @@ def _one_by_one(
 
 
 def _checked(images: Any) -> Images:
-    expected = "images must be a NumPy array, uint8 (N, H, W, 3), at least 32 pixels a side"
-    if not isinstance(images, np.ndarray):
-        raise InputError(f"{expected}, got {type(images).__name__}")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:3]) < 32:
-        raise InputError(f"{expected}, got {images.dtype} {images.shape}")
-    return np.ascontiguousarray(images)
+    expected = "images must be an array, a NumPy one or a tensor, of uint8 (N, H, W, 3), at least 32 pixels a side"
+    try:
+        arrays.library_of(images)
+    except TypeError as error:
+        raise InputError(f"{expected}, got {type(images).__name__}") from error
+    kind, shape = arrays.dtype_name(images.dtype), tuple(images.shape)
+    if kind != "uint8" or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < LEAST_SIDE:
+        raise InputError(f"{expected}, got {kind} {shape}")
+    return np.ascontiguousarray(arrays.as_input(images, "native"))
 
 
 def _check_draws(images: Images, name: str, severity: int, draws: Any) -> None:
@@ -129,4 +137,4 @@ def _native(
         given = [np.stack([each[field] for each in resolved]).astype(np.float64) for field in resolved[0]]
     constants = [np.ascontiguousarray(each, np.float64) for each in record.constants(parameters, height, width)]
     key = (draws.seed or 0, stream_of(record.name, draws.severity))
-    return native_backend.corrupt(record.name, images, constants, given, key, draws.first, threads)
+    return native_backend.corrupt(record.name, images, constants, given, key, draws.numbers, threads)

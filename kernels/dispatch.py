@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from apr_dali import pillow_ops, spectral
+from apr_dali.errors import check_whole
 
 # Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
 _BY_DEVICE = {"cpu": ("native", "torch"), "cuda": ("cupy", "torch")}
@@ -67,6 +68,8 @@ def load_operator(name: str, chosen: str, backend: str, threads: int | None) -> 
         return functions[name]
     run = getattr(_module(chosen), name)
     if chosen == "native":
+        if threads is not None:
+            check_whole("threads", threads, 1)
         return partial(run, threads=threads)
     if threads is not None and backend != "auto":
         raise ValueError(f"threads is for the native backend, got backend={backend!r}; see torch.set_num_threads")

@@ -20,6 +20,7 @@ from torch import Tensor
 from apr_dali import functional
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.kernels.dispatch import BACKENDS
 from apr_dali.recipes import AprRecipe
 from apr_dali.runtime import cpus
 
@@ -284,6 +285,8 @@ class EpochLoader(ABC):
             )
         if missing := sorted(_STATE_KEYS - state.keys()):
             raise InputError(f"the loader's state lacks {', '.join(missing)}: it is no state_dict() of a loader")
+        if not isinstance(state["signature"], dict):
+            raise InputError(f"the loader's state is damaged: its signature must be a dict, got {state['signature']!r}")
         ours, theirs = self._signature(), state["signature"]
         differing = [
             f"{key} {theirs.get(key)!r}, now {ours.get(key)!r}"
@@ -356,6 +359,7 @@ def check_arguments(
     threads: int | None,
     at_least_one: dict[str, int],
     recipe: AprRecipe,
+    backend: str,
     flags: dict[str, bool],
 ) -> None:
     """Raise InputError unless a loader can be made from these."""
@@ -363,6 +367,7 @@ def check_arguments(
     check_choice("dtype", dtype, functional.DTYPES)
     check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
     check_choice("on_break", on_break, ON_BREAK)
+    check_choice("backend", backend, ("auto", *BACKENDS))
     check_whole("device_id", device_id, 0)
     check_whole("seed", seed, 0, SEEDS)
     for name, value in at_least_one.items():

@@ -82,6 +82,7 @@ class CifarLoader(EpochLoader):
             threads=threads,
             at_least_one={"batch_size": batch_size},
             recipe=recipe,
+            backend=backend,
             flags={"train": train, "drop_last": drop_last, "with_index": with_index, "flip": flip},
         )
         if amplitude_labels and not uses_pair(aug):

@@ -2,14 +2,13 @@
 
 `fn.python_function` makes a NumPy or CuPy array of every sample of every input and takes one for every sample of the
 output: 7 ms of Python for 256 images on a GPU. `fn.dl_tensor_python_function` hands over DLPack capsules instead.
-Here the capsules of a batch are read in one call of C++, and those of the result are made in another one; where the
-extension was not built, as C structures from Python.
+Here the capsules of a batch are read in one call of C++, and those of the result are made in another one. Where the
+extension was not built, they are read as C structures from Python, and made by NumPy or CuPy.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -43,21 +42,29 @@ class Samples:
 
 def samples_of(capsules: list[Any]) -> Samples:
     """Read the capsules of a batch, which stay as they are: they keep the samples' memory until they die."""
-    addresses, shape, code, bits, device_id = (native() or _FromPython).read_capsules(capsules)
+    extension = native()
+    read = _read_capsules if extension is None else extension.read_capsules
+    addresses, shape, code, bits, device_id = read(capsules)
     if code not in _LETTERS:
         raise TypeError(f"samples must be of the types {', '.join(_KINDS)} of NumPy, got DLPack's type {code}")
     return Samples(addresses, shape, np.dtype(f"{_LETTERS[code]}{bits // 8}"), device_id)
 
 
-def capsules_of(address: int, count: int, shape: Sequence[int], dtype: Any, device: tuple[int, int]) -> list[Any]:
-    """Capsules of `count` C-contiguous samples that lie end to end from `address` on; device: (type, number).
+def capsules_of(batch: Any) -> list[Any]:
+    """Capsules of the samples of a batch (N, ...), a C-contiguous NumPy or CuPy array of numbers.
 
-    That memory must outlive every use of them. `fn.dl_tensor_python_function` has used them when it returns, on the
-    GPU when its stream has come there.
+    Its memory must outlive every use of them. `fn.dl_tensor_python_function` has used them when it returns, on the GPU
+    when its stream has come there.
     """
-    kind = np.dtype(dtype)
-    make = (native() or _FromPython).make_capsules
-    made: list[Any] = make(address, count, tuple(shape), _KINDS[kind.kind], 8 * kind.itemsize, *device)
+    extension = native()
+    if extension is None:
+        return [batch[index, ...].__dlpack__() for index in range(len(batch))]
+    on_host = isinstance(batch, np.ndarray)
+    address, device = (batch.ctypes.data, (CPU, 0)) if on_host else (batch.data.ptr, (CUDA, batch.device.id))
+    kind = np.dtype(batch.dtype)
+    made: list[Any] = extension.make_capsules(
+        address, len(batch), batch.shape[1:], _KINDS[kind.kind], 8 * kind.itemsize, *device
+    )
     return made
 
 
@@ -78,7 +85,7 @@ def native() -> Any:
         return None
 
 
-# ---- What the extension does, from Python ----
+# ---- What the extension reads, from Python ----
 
 
 class _Tensor(ctypes.Structure):
@@ -102,44 +109,18 @@ class _Tensor(ctypes.Structure):
 
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-_new = ctypes.pythonapi.PyCapsule_New
-_new.restype, _new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
-class _Capsules(list[Any]):
-    """Capsules without a deleter, and the structures that they show: the list must outlive their use."""
-
-    structures: Any = None
-
-
-class _FromPython:
-    @staticmethod
-    def read_capsules(capsules: list[Any]) -> tuple[Any, ...]:
-        tensors = [_Tensor.from_address(_get_pointer(capsule, NAME)) for capsule in capsules]
-        first = tensors[0]
-        shape = tuple(first.shape[: first.ndim])
-        for tensor in tensors:
-            its = tuple(tensor.shape[: tensor.ndim])
-            if (its, tensor.code, tensor.bits) != (shape, first.code, first.bits):
-                raise ValueError(f"the images of a batch must have one size, got {shape} and {its}")
-            strides = tensor.strides[: tensor.ndim] if tensor.strides else None
-            if strides and any(its[k] > 1 and strides[k] != prod(its[k + 1 :]) for k in range(len(its))):
-                raise ValueError(f"samples must be C-contiguous, got one of {its}")
-        addresses = np.array([(tensor.data or 0) + tensor.byte_offset for tensor in tensors], np.int64)
-        return addresses, shape, first.code if first.lanes == 1 else -1, first.bits, first.device_id
-
-    @staticmethod
-    def make_capsules(
-        address: int, count: int, shape: tuple[int, ...], code: int, bits: int, device_type: int, device_id: int
-    ) -> list[Any]:
-        sizes = (ctypes.c_int64 * len(shape))(*shape)
-        tensors = (_Tensor * count)()
-        for index, tensor in enumerate(tensors):
-            tensor.data = address + index * prod(shape) * bits // 8
-            tensor.device_type, tensor.device_id = device_type, device_id
-            tensor.ndim, tensor.shape = len(shape), sizes
-            tensor.code, tensor.bits, tensor.lanes = code, bits, 1
-        start, size = ctypes.addressof(tensors), ctypes.sizeof(_Tensor)
-        capsules = _Capsules(_new(start + index * size, NAME, None) for index in range(count))
-        capsules.structures = tensors, sizes
-        return capsules
+def _read_capsules(capsules: list[Any]) -> tuple[Any, ...]:
+    tensors = [_Tensor.from_address(_get_pointer(capsule, NAME)) for capsule in capsules]
+    first = tensors[0]
+    shape = tuple(first.shape[: first.ndim])
+    for tensor in tensors:
+        its = tuple(tensor.shape[: tensor.ndim])
+        if (its, tensor.code, tensor.bits) != (shape, first.code, first.bits):
+            raise ValueError(f"the images of a batch must have one size, got {shape} and {its}")
+        strides = tensor.strides[: tensor.ndim] if tensor.strides else None
+        if strides and any(its[k] > 1 and strides[k] != prod(its[k + 1 :]) for k in range(len(its))):
+            raise ValueError(f"samples must be C-contiguous, got one of {its}")
+    addresses = np.array([(tensor.data or 0) + tensor.byte_offset for tensor in tensors], np.int64)
+    return addresses, shape, first.code if first.lanes == 1 else -1, first.bits, first.device_id

@@ -20,10 +20,14 @@ from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
 from apr_dali.data.check import Bad, why_no_image
+from apr_dali.data.image_header import why_no_ink
 from apr_dali.pipelines import dlpack
 
 _MOST = 2**31
 """Bytes of a decoded image, and what DALI computes in 32 bits: a broken header may ask for more than there is."""
+_BY_HEADER = ("bmp", "jpeg2k", "pnm", "tiff")
+"""Formats of which some files are decoded to other pictures than their headers say, or end the process."""
+_CMYK = 4
 _LEVELS = ("uint8", "uint16", "float32")
 _UNDER = r"the image of (.+)\n(.+)"
 
@@ -60,8 +64,7 @@ def _check(images: list[Any], origins: list[Any], longest: int) -> list[Any]:
             bad.append(f"the image of {origin}\n{reason}")
     if bad:
         raise ValueError("\n".join(["", *bad, ""]))
-    whole = _whole(len(images))
-    return dlpack.capsules_of(whole.ctypes.data, len(whole), (1,), whole.dtype, (dlpack.CPU, 0))
+    return dlpack.capsules_of(_whole(len(images)))
 
 
 @cache
@@ -81,12 +84,13 @@ def why_unsafe(content: NDArray[np.uint8], longest: int = _MOST) -> str | None:
     try:
         found = nvimgcodec.CodeStream(content)
         height, width = found.height, found.width
-        levels, codec = str(found.dtype), found.codec_name
+        levels, codec, channels = str(found.dtype), found.codec_name, found.num_channels
     except (RuntimeError, TypeError):  # of a header, and of levels that NumPy has no type for
         return why_no_image(BytesIO(content.tobytes())) or "broken header"
     if levels not in _LEVELS:
         return f"has levels of the type {levels}: DALI decodes {', '.join(_LEVELS)}"
     if not 0 < 3 * height * width < _MOST or max(height, width) > longest:
         return f"its header says {width}×{height} pixels"
-    # Its decoder writes where it must not when the data are broken, and no check before it finds them all.
-    return why_no_image(BytesIO(content.tobytes())) if codec == "jpeg2k" else None
+    if codec in _BY_HEADER:
+        return why_no_image(BytesIO(content.tobytes()))
+    return why_no_ink(BytesIO(content.tobytes())) if codec == "jpeg" and channels == _CMYK else None

@@ -167,6 +167,7 @@ class ImageNetLoader(EpochLoader):
             threads=threads,
             at_least_one={"batch_size": batch_size, "image_size": image_size},
             recipe=recipe,
+            backend=backend,
             flags={"train": train, "drop_last": drop_last, "with_index": with_index},
         )
         if isinstance(path, (ImageSet, TarSet)):

@@ -31,7 +31,7 @@ def test_options_of_the_trainers_are_known():
             assert used <= known, command
             seen += len(used)
     assert seen > 10
-    assert set(re.findall(r"--recipe ([\w-]+)", text)) <= set(CIFAR_RECIPES)
+    assert set(re.findall(r"train_cifar.py .*--recipe ([\w-]+)", text)) <= set(CIFAR_RECIPES)
 
 
 def test_the_api_reference_has_its_modules_and_their_words():

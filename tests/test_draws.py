@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from apr_dali.draws import OPERATIONS, PairDraws, SingleDraws, check_partner, rotation
+from apr_dali.errors import InputError
 
 N = 60_000
 
@@ -127,3 +128,18 @@ def test_wrong_draws_are_refused():
         check_partner(np.zeros(3), 3)
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         check_partner(np.zeros(3, int), 4)
+
+
+@pytest.mark.parametrize(("call", "told"), [
+    (lambda: SingleDraws.sample(-1, 8, 8), "batch must be at least 0, got -1"),
+    (lambda: SingleDraws.sample(2.5, 8, 8), r"batch must be a whole number, got 2\.5"),
+    (lambda: SingleDraws.sample(2, 0, 8), "height must be at least 1, got 0"),
+    (lambda: SingleDraws.sample(2, 8, 8.0), r"width must be a whole number, got 8\.0"),
+    (lambda: PairDraws.sample(-1), "batch must be at least 0, got -1"),
+    (lambda: PairDraws.sample(None), "batch must be a whole number, got None"),
+    (lambda: PairDraws.sample(2, probability=2), r"probability must be in 0\.\.1, got 2"),
+    (lambda: PairDraws.sample(2, probability=float("nan")), r"probability must be in 0\.\.1, got nan"),
+])  # fmt: skip
+def test_draws_for_what_is_no_batch_are_refused(call, told):
+    with pytest.raises(InputError, match=told):
+        call()

@@ -94,6 +94,23 @@ def test_accelerate_and_datasets(sample, columns, monkeypatch, tmp_path):
     assert learns(losses)
 
 
+def test_accelerate_goes_on_from_the_last_step_of_an_epoch(sample, monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    module, given = example("accelerate_datasets"), {"epochs": 2, "image_size": SIZE}
+    expected = module.train(sample, **given)
+    save = module.Accelerator.save_state
+
+    def save_once(*args):
+        save(*args)
+        raise InterruptedError
+
+    monkeypatch.setattr(module.Accelerator, "save_state", save_once)
+    with pytest.raises(InterruptedError):
+        module.train(sample, **given, checkpoint=str(tmp_path / "place"), every=4)
+    monkeypatch.setattr(module.Accelerator, "save_state", save)
+    assert module.train(sample, **given, checkpoint=str(tmp_path / "place"), every=4) == expected[1:]
+
+
 # Processes of their own: accelerate keeps one group of processes for good.
 STOPPED = """
 import runpy, sys
@@ -213,17 +230,15 @@ def test_lightning_continues_as_if_it_had_not_stopped(sample, quiet, tmp_path, l
     )
     assert len(set(expected)) == len(expected) == (3 * limit if "max_steps" not in length else 10)
     places = ["step/step=2", f"step/step={limit}", f"step/step={limit + 1}"]
-    if "max_steps" not in length:
-        # By steps, Lightning itself goes on from there with an epoch of one step.
-        places.append(f"epoch/step={2 * limit}")
+    places += [f"epoch/step={limit}", f"epoch/step={2 * limit}"]
     for saved in places:
         seen, _ = fit(ckpt_path=tmp_path / f"{saved}.ckpt", **length)
         assert seen == expected[-len(seen) :], saved
         assert len(seen) == len(expected) - int(saved.rpartition("=")[2]), saved
-    if "max_steps" not in length:
-        seen, trainer = fit(max_epochs=1)
-        trainer.save_checkpoint(tmp_path / "ended.ckpt")
-        assert seen + fit(ckpt_path=tmp_path / "ended.ckpt", **length)[0] == expected
+    shorter = {"max_steps": limit - 1, "max_epochs": -1} if "max_steps" in length else {"max_epochs": 1}
+    seen, trainer = fit(**shorter)
+    trainer.save_checkpoint(tmp_path / "ended.ckpt")
+    assert seen + fit(ckpt_path=tmp_path / "ended.ckpt", **length)[0] == expected
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -392,7 +407,7 @@ def test_lightning_processes_draw_differently_though_seeded_alike():
     def partners(rank: int, seed: int | None) -> torch.Tensor:
         torch.manual_seed(0)  # as seed_everything does it in every process
         callback = AprPairCallback(probability=1, seed=seed, views="mixed")
-        callback.setup(types.SimpleNamespace(global_rank=rank), None, "fit")
+        callback.setup(types.SimpleNamespace(global_rank=rank, world_size=2), None, "fit")
         batch = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8)]
         callback.on_train_batch_start(None, None, batch, 0)
         return batch[0]
@@ -400,6 +415,42 @@ def test_lightning_processes_draw_differently_though_seeded_alike():
     for seed in (None, 3):
         assert torch.equal(partners(0, seed), partners(0, seed))
         assert not torch.equal(partners(0, seed), partners(1, seed))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", [None, 3])
+def test_lightning_callback_goes_on_drawing_where_it_was(quiet, tmp_path, seed):
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from apr_dali.integrations.lightning import AprPairCallback
+
+    class Recording(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(3, 2), []
+
+        def training_step(self, batch, _):
+            self.seen.append(batch[0].numpy().tobytes())
+            return self.layer(batch[0].mean((2, 3))).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    images = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, torch.zeros(24)), 4)
+
+    def fit(ckpt_path: Path | None = None) -> list[bytes]:
+        model, saved = Recording(), ModelCheckpoint(tmp_path, "{step}", save_top_k=-1)
+        options = quiet | {"logger": False, "enable_model_summary": False, "max_epochs": 2}
+        trainer = Trainer(callbacks=[AprPairCallback(0.5, views="mixed", seed=seed), saved], **options)
+        trainer.fit(model, batches, ckpt_path=ckpt_path)
+        return model.seen
+
+    expected = fit()
+    assert len(expected) == 12
+    assert expected[:6] != expected[6:]
+    assert fit(tmp_path / "step=6.ckpt") == expected[6:]
 
 
 def test_lightning_callback_wants_lists():

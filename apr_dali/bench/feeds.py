@@ -28,6 +28,7 @@ from apr_dali.pipelines.base import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.recipes import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
+from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
 
 Batch = tuple[Tensor, Tensor]
@@ -69,12 +70,12 @@ def open_feed(row: Row, places: Places, threads: int | None, hw_decoder_load: fl
     images = photographs(places.folder) if row.size == 224 else small_images(places.small)
     classes = len(images.classes)
     if row.way.startswith("dali"):
-        torch.set_num_threads(count)
+        torch_threads.use(count)
         loader: Iterable[Batch] = _dali(row, images, count, hw_decoder_load)
         if row.aug in MIXTURES:
             loader = _Mapped(loader, _mixture(row.aug, classes))
         return Feed(_forever(loader), views_of(row), classes, 1)
-    torch.set_num_threads(1)  # the workers, which inherit it, are as many as there are threads to be
+    torch_threads.use(1)  # the workers, which inherit it, are as many as there are threads to be
     return Feed(_forever(_data_loader(row, images, count)), views_of(row), classes, count)
 
 

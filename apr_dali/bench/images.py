@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.sample import photograph
-from apr_dali.errors import InputError
 from apr_dali.runtime.files import write_whole
 
 _PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
@@ -59,9 +58,7 @@ def prepare(output: Path, data: str | None) -> Places:
 
 def photographs(folder: str) -> ImageSet:
     """The image files of `folder`, over and over: an epoch is long, as on ImageNet, and its end costs nothing."""
-    found = open_set(folder)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"--data {folder} has tar files: the benchmark takes a folder of class folders of images")
+    found = open_files(folder, "the benchmark")
     times = -(-_EPOCH // len(found))
     return ImageSet(found.files * times, np.tile(found.labels, times), found.classes)
 

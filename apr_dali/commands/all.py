@@ -14,11 +14,12 @@ from apr_dali.commands.autoattack import autoattack
 from apr_dali.commands.clean import calibrate, clean
 from apr_dali.commands.corruption import corruption
 from apr_dali.commands.distribution_shift import SHIFTS, shift
-from apr_dali.commands.ood import ood
-from apr_dali.data.arrays import SIDE
+from apr_dali.commands.ood import PHOTOGRAPHS, ood
+from apr_dali.data.arrays import DIGITS, SIDE
 from apr_dali.data.hidden import is_hidden
 from apr_dali.errors import InputError
 from apr_dali.eval.autoattack import Attack
+from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.page import Section, html, markdown
 from apr_dali.eval.report import Report, compared, runs, sections
 from apr_dali.eval.session import Session, about_run, kept_text, make_output, table
@@ -55,16 +56,52 @@ _SMALL_OOD = (
 )
 
 
-def evaluate_all(session: Session, root: str, attacked: int | None) -> tuple[dict[str, Any], str]:
+_ARCHIVES = {
+    "cifar-10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar-100": ("cifar-100-python", "cifar-100-python.tar.gz"),
+}
+_CIFARS = {name: Wanted(name, places, "CIFAR's published files") for name, places in _ARCHIVES.items()}
+
+
+def _cifar_sets(own: str, other: str) -> tuple[Wanted, ...]:
+    return (
+        Wanted("test", (*_ARCHIVES[own], "val"), "CIFAR's published files"),
+        Wanted("corruption", (own.upper() + "-C",), "<corruption>.npy and labels.npy"),
+        *_SMALL_OOD,
+        _CIFARS[other],
+    )
+
+
+_SETS = {
+    "cifar10": _cifar_sets("cifar-10", "cifar-100"),
+    "cifar100": _cifar_sets("cifar-100", "cifar-10"),
+    DIGITS: (*_SMALL_OOD, *_CIFARS.values()),
+    "": (
+        Wanted("test", ("val",), _CLASS_FOLDERS),
+        Wanted("corruption", ("corruptions",), "<corruption>/<1-5>/<class>/<image>"),
+        *_SMALL_OOD,
+        *_CIFARS.values(),
+    ),
+}
+"""By the kind of a network of 32×32 images."""
+
+
+def evaluate_all(session: Session, root: str | None, attacked: int | None) -> tuple[dict[str, Any], str]:
     """Run what the sets below `root` allow and write report.html, report.md and report.json: the report and a text.
 
+    root: None for digits alone, which need no file.
     attacked: how many images to attack with AutoAttack, None for none: it takes hours where the others take minutes.
     """
-    wanted = _small_sets(session) if session.network.image_size == SIDE else _IMAGENET
-    found = on_main(session.group, lambda: _look(root, wanted))
-    jobs = (
-        _small_jobs(session, found, attacked) if session.network.image_size == SIDE else _jobs(session, found, attacked)
-    )
+    network = session.network
+    small = network.image_size == SIDE and not is_imagenet(network.classes)
+    if root is None and network.kind != DIGITS:
+        raise InputError("--data-root is missing: networks of digits alone need none")
+    wanted = _SETS[network.kind] if small else _IMAGENET
+    found = on_main(session.group, lambda: _look(root, wanted) if root is not None else {})
+    session = session.of_several(found.values()) if found else session
+    if network.kind == DIGITS:
+        found = _words() | found
+    jobs = (_small_jobs if small else _jobs)(session, found, attacked)
     if not jobs:
         places = "\n".join(f"  {item.places[0]}: {item.looks}" for item in wanted)
         raise InputError(f"{root} has none of the sets that can be evaluated; expected some of\n{places}")
@@ -90,7 +127,7 @@ def evaluate_all(session: Session, root: str, attacked: int | None) -> tuple[dic
             print(f"\n{text}{kept_text(record)}", flush=True)
     if not report["evaluations"]:
         raise InputError("no evaluation worked: " + "; ".join(f"{name}: {text}" for name, text in report["failed"]))
-    report["missing"] = [[item.name, _missing(root, item)] for item in wanted if item.name not in found]
+    report["missing"] = [[item.name, _missing(root, item)] for item in wanted if root and item.name not in found]
     report["skipped"] = on_main(session.group, lambda: _skipped(root, found, jobs, attacked))
     on_main(session.group, lambda: _write(report, pictures, session.output))
     return report, f"\nevaluations: {len(report['evaluations'])} done, {len(report['failed'])} failed"
@@ -118,18 +155,6 @@ def _jobs(session: Session, found: dict[str, str], attacked: int | None) -> Jobs
     return jobs
 
 
-def _small_sets(session: Session) -> tuple[Wanted, ...]:
-    ten = len(session.network.classes) == 10
-    own, other = ("cifar-10-batches-py", "cifar-100-python") if ten else ("cifar-100-python", "cifar-10-batches-py")
-    name = "CIFAR-10-C" if ten else "CIFAR-100-C"
-    return (
-        Wanted("test", (own,), "CIFAR's published files"),
-        Wanted("corruption", (name,), "<corruption>.npy and labels.npy"),
-        *_SMALL_OOD,
-        Wanted(other.removesuffix("-python").removesuffix("-batches-py"), (other,), "CIFAR's published files"),
-    )
-
-
 def _small_jobs(session: Session, found: dict[str, str], attacked: int | None) -> Jobs:
     jobs: Jobs = {}
     test = found.get("test")
@@ -144,6 +169,14 @@ def _small_jobs(session: Session, found: dict[str, str], attacked: int | None) -
         if attacked is not None:
             jobs["autoattack"] = lambda: autoattack(session, test, Attack(), attacked, False)
     return jobs
+
+
+def _words() -> dict[str, str]:
+    """The sets of a network of digits that need no file."""
+    for word in (DIGITS, PHOTOGRAPHS):
+        if os.path.exists(word):
+            raise InputError(f"something is called {word} here, where the word must mean the set: start it elsewhere")
+    return {"test": DIGITS, "corruption": DIGITS, PHOTOGRAPHS: PHOTOGRAPHS}
 
 
 def _look(root: str, wanted: tuple[Wanted, ...]) -> dict[str, str]:
@@ -161,13 +194,14 @@ def _missing(root: str, item: Wanted) -> str:
     return f"put it in {os.path.join(root, item.places[0])}, which should hold: {item.looks}"
 
 
-def _skipped(root: str, found: dict[str, str], jobs: Jobs, attacked: int | None) -> list[list[str]]:
+def _skipped(root: str | None, found: dict[str, str], jobs: Jobs, attacked: int | None) -> list[list[str]]:
     """What lies below `root` and was not run, with the reason."""
     clean = "val" if "val" in found else "test"
+    # Words stand for what needs no file.
     used = {Path(os.path.relpath(path, root)).parts[0] for path in found.values()}
     skipped = [
         [name, "is not among the sets that are known for this network"]
-        for name in sorted(os.listdir(root))
+        for name in (sorted(os.listdir(root)) if root is not None else ())
         if name not in used and not is_hidden(name)
     ]
     if clean not in found:

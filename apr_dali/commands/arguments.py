@@ -11,6 +11,7 @@ from typing import Any
 
 from apr_dali.commands import analyses
 from apr_dali.errors import InputError
+from apr_dali.recipes import FILTERS
 from apr_dali.runtime import cpus
 
 Parsers = Any
@@ -124,6 +125,12 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
         "--classes", metavar="PATH", help="names of its classes: a folder of class folders, or a text or JSON file"
     )
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: what it was trained at)")
+    for name, what in (("mean", "of the normalization of values in 0..1"), ("std", "the same")):
+        parser.add_argument(
+            f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help=f"{what} (default: what MODEL says)"
+        )
+    parser.add_argument("--crop-pct", type=float, metavar="P", help="crop by scaled side (default: MODEL's)")
+    parser.add_argument("--interpolation", choices=FILTERS, help="that images are scaled with (default: MODEL's)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
         "--batch-size", type=positive, default=128, metavar="N", help="a process (default: %(default)s)"
@@ -148,7 +155,12 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
 
 def _add_corruption(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="ImageNet-C's folders, or CIFAR-C's .npy files")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="ImageNet-C's folders, or CIFAR-C's .npy files; the word digits for digits that are corrupted now",
+    )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
 
 
@@ -160,7 +172,8 @@ def _add_ood(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="NAME=PATH",
-        help="sets that the network does not know: folders, SVHN's test_32x32.mat, or CIFAR's folder",
+        help="sets that the network does not know: folders; for one of 32×32 images SVHN's test_32x32.mat, CIFAR's "
+        "folder, and the words digits and photographs, for tiles of the built-in ones",
     )
     parser.add_argument(
         "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
@@ -193,7 +206,9 @@ def _add_shift(parser: argparse.ArgumentParser) -> None:
 
 def _add_all(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
-    parser.add_argument("--data-root", required=True, metavar="DIR", help="folder with val, imagenet-c, imagenet-a, …")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="folder with val, imagenet-c, imagenet-a, … (a network of digits needs none)"
+    )
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from apr_dali.eval.autoattack import Attack, Normalised, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
 from apr_dali.eval.load_model import Network
-from apr_dali.eval.passes import Batches, Source, counted, progress
+from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.eval.session import Session, table
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.files import write_whole
@@ -45,7 +45,7 @@ def autoattack(
         bar.set_description(f"{attack.version} {attack.norm}")
         unit = in_unit_range(network, group.device, counted(batches, bar))
         found = robust_accuracy(model, unit, attack, state, _keeper(session, folder) if folder else None)
-    result = {"data": data, **asdict(attack), **asdict(found), "robust": found.robust}
+    result = {"data": data, "set": together([source]), **asdict(attack), **asdict(found), "robust": found.robust}
     if folder:
         result["kept_images"] = str(folder)
     return session.finish("autoattack", result, {}, state), autoattack_text(result)
@@ -64,11 +64,9 @@ def _source(session: Session, data: str, limit: int | None) -> Source:
     if limit is None:
         return session.feeding.folder("images", data, session.network.classes)
     path = session.output / "autoattack.files.txt"
-    components = session.feeding.components
-    on_main(
-        session.group,
-        lambda: select(data, path, lambda files: _evenly(len(files), limit).tolist(), components=components),
-    )
+    feeding = session.feeding
+    take = lambda files: _evenly(len(files), limit).tolist()  # noqa: E731
+    on_main(session.group, lambda: select(data, path, take, components=feeding.components, mixed=feeding.mixed))
     return session.feeding.folder("images", str(path), session.network.classes)
 
 

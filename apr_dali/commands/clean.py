@@ -9,7 +9,7 @@ import torch
 
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration
-from apr_dali.eval.passes import Source, collect, counted, evaluate_each, progress
+from apr_dali.eval.passes import Source, collect, counted, evaluate_each, progress, together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.session import Session, table
 
@@ -30,7 +30,7 @@ def clean(session: Session, data: str) -> tuple[dict[str, Any], str]:
     session.check(source)
     state = session.state("clean")
     result = asdict(evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"])
-    record = session.finish("clean", {"data": data, **result}, {}, state)
+    record = session.finish("clean", {"data": data, "set": together([source]), **result}, {}, state)
     shares = f"top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}"
     return record, f"{shares}, loss {result['loss']:.4f} on {result['images']} images"
 
@@ -60,7 +60,13 @@ def calibrate(session: Session, data: str) -> tuple[dict[str, Any], str]:
         f"temperature {temperature:.2f}": logits[~held_out] / temperature,
     }
     rows = {name: _measures(values, labels[~held_out]) for name, values in scaled.items()}
-    result = {"data": data, "temperature": temperature, "tuned_on": int(held_out.sum()), "rows": rows}
+    result = {
+        "data": data,
+        "set": together([source]),
+        "temperature": temperature,
+        "tuned_on": int(held_out.sum()),
+        "rows": rows,
+    }
     diagrams = {
         name: calibration.reliability(*calibration.confidences(values.softmax(1), labels[~held_out]))
         for name, values in scaled.items()

@@ -1,4 +1,4 @@
-"""`apr-dali eval corruption`: error by corruption and severity on ImageNet-C's folders or CIFAR-C's arrays."""
+"""`apr-dali eval corruption`: error by corruption and severity on ImageNet-C's folders, CIFAR-C's arrays or digits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from apr_dali.commands.clean import labelled
-from apr_dali.data.arrays import is_digits
+from apr_dali.data.arrays import is_digits, load_set
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
+from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
-from apr_dali.eval.datasets import numbered
-from apr_dali.eval.passes import Source, evaluate_each
+from apr_dali.eval.datasets import numbered, outputs_by_name
+from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.report import averaged_text
 from apr_dali.eval.session import Session, table
@@ -26,14 +27,15 @@ _NAMES = {
     "generated": "generated set (not the published ImageNet-C)",
     "cifar-10-c": "CIFAR-10-C",
     "cifar-100-c": "CIFAR-100-C",
+    "digits": "corrupted digits (made here, no published set)",
 }
+_CIFAR = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
 
 
 def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
     """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
-    if is_digits(data):
-        raise InputError("no set of corrupted digits is published: give --data CIFAR-C's or ImageNet-C's folder")
-    cells, kind, name = _arrays(session, data) if _is_arrays(data) else _folders(session, data)
+    session = session.of_several([data] if clean is None else [data, clean])
+    cells, kind, name = corruption_cells(session, data)
     sources = [*cells, labelled(session, clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
@@ -41,7 +43,9 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
     names = list(dict.fromkeys(source.name.partition("/")[0] for source in cells))
     # The order of the paper's tables, then the others by name.
     names.sort(key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
-    errors = {name: tuple(1 - results[f"{name}/{severity}"].top1 for severity in SEVERITIES) for name in names}
+    errors = {
+        name: tuple(1 - results[cell.name].top1 for cell in cells if cell.name.startswith(f"{name}/")) for name in names
+    }
     of_clean = results["clean"] if clean is not None else None
     found = CorruptionTable(
         errors,
@@ -50,7 +54,8 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         kind,
         of_clean.images if of_clean else 0,
     )
-    result = {"data": data, "name": name, "classes": len(session.network.classes), **found.as_json()}
+    about = {"data": data, "set": together(sources), "name": name, "classes": len(session.network.classes)}
+    result = {**about, **found.as_json()}
     if _is_arrays(data):
         result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
     picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
@@ -69,7 +74,10 @@ def corruption_text(result: dict[str, Any]) -> str:
         )
         for name, row in result["errors"].items()
     ]
-    text = table(("error in percent", *map(str, SEVERITIES), "mean", *(["CE"] if normalised else [])), rows)
+    severities = len(next(iter(result["errors"].values())))
+    text = table(
+        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalised else [])), rows
+    )
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
     return f"{about}\n{text}\n" + "\n".join(summary_lines(result))
 
@@ -90,9 +98,27 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     if "labels" in result:
         lines.append(result["labels"])
     missing = [name for name in CORRUPTIONS if name not in result["errors"]]
-    if missing:
+    if missing and result["kind"] != "digits":
         lines.append(f"no mean over the whole benchmark: {', '.join(missing)} missing")
     return lines
+
+
+def corruption_cells(session: Session, data: str) -> tuple[list[Source], str, str]:
+    """The cells of a set, each corruption's severities in their order, its kind and its name."""
+    if session.takes_small(data) and is_digits(data):
+        return _digits(session), "digits", _NAMES["digits"]
+    return _arrays(session, data) if _is_arrays(data) else _folders(session, data)
+
+
+def _digits(session: Session) -> list[Source]:
+    """The test images of the digits under each of `small_corruptions`, made now."""
+    digits = load_set("digits", "val")
+    labels = outputs_by_name(session.network.classes, digits.classes, "digits")[digits.labels]
+    return [
+        session.feeding.array(f"{name}/{severity}", corrupt(digits.images, strength), labels)
+        for name, (corrupt, strengths) in DIGITS_CORRUPTIONS.items()
+        for severity, strength in enumerate(strengths, 1)
+    ]
 
 
 def _is_arrays(data: str) -> bool:
@@ -108,8 +134,8 @@ def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
         for name in arrays.images
         for severity in SEVERITIES
     ]
-    # The published ones have as many images of each class.
-    kind = f"cifar-{classes}-c"
+    # The published ones have as many images of each class, and labels of their own classes.
+    kind = _CIFAR.get(session.network.kind, "own")
     of_each = CELLS.get(kind, 0) // classes
     if arrays.generated or not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
         kind = "own"

@@ -6,12 +6,13 @@ import os
 from dataclasses import asdict, replace
 from typing import Any
 
+from apr_dali.data.arrays import is_small_set
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.datasets import numbered
-from apr_dali.eval.passes import ClassSlice, evaluate_each
+from apr_dali.eval.passes import ClassSlice, evaluate_each, together
 from apr_dali.eval.session import Session
 from apr_dali.runtime.distributed import on_main
 
@@ -32,7 +33,10 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
     The network's logits are cut down to the classes of the set first, as its authors do; where it has more classes,
     `top1_of_all` is among all of them.
     """
-    names = on_main(session.group, lambda: open_set(data, components=session.feeding.components).classes)
+    if is_small_set(data):
+        raise InputError(f"{data} has none of ImageNet's classes: give the folder of {name}")
+    feeding = session.feeding
+    names = on_main(session.group, lambda: open_set(data, components=feeding.components, mixed=feeding.mixed).classes)
     classes = _meant(session, name, names)
     indices = session.network.indices(classes)
     model = ClassSlice(session.model, indices).to(session.group.device)
@@ -49,7 +53,14 @@ def shift(session: Session, name: str, data: str) -> tuple[dict[str, Any], str]:
         top1_of_all = evaluate_each(every, [of_all], session.group.device, state, session.amp)[of_all.name].top1
     whole = found.images == IMAGES[name] and is_imagenet(session.network.classes)
     title = name if whole else f"own set {os.path.basename(os.path.abspath(data))}, in the form of {name}"
-    result = {"data": data, "name": title, "classes": len(names), **asdict(found), "top1_of_all": top1_of_all}
+    result = {
+        "data": data,
+        "set": together([source]),
+        "name": title,
+        "classes": len(names),
+        **asdict(found),
+        "top1_of_all": top1_of_all,
+    }
     result["all_classes"] = len(session.network.classes)
     text = f"{title}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.images} images of {len(names)} classes"
     if others:

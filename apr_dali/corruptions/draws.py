@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from apr_dali.corruptions.counter import CounterRandom
 from apr_dali.corruptions.record import Draws
@@ -16,16 +18,17 @@ LEAST_SIDE = 32
 """Pixels a side that an image must have at least, as in the reference's smallest set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CorruptionDraws:
-    """The draws of one corruption and severity for N images of one size. Made by `sample` or `from_reference`.
+    """The draws of one corruption and severity for N images of one size; made by `sample`, `of_images`,
+    `from_reference` or `join`.
 
     name, severity: which corruption, and how much of it, 1 to 5.
     height, width: of the images, at least 32.
     parameter_set: "imagenet", "cifar" or "tiny-imagenet": whose severities.
-    seed: of sampled draws; those of image k depend on (seed, first + k, name, severity) alone and are computed when
+    seed: of sampled draws; those of image k depend on (seed, numbers[k], name, severity) alone and are computed when
         they are asked for. None where the draws are `given`.
-    first, count: the number of the first image and how many there are.
+    numbers: uint64 (N,), of the images.
     given: the draws of each image, where they are not sampled.
 
     `draws[k]` is a dict of arrays, as the corruption's `draw` gives it.
@@ -37,20 +40,15 @@ class CorruptionDraws:
     width: int
     parameter_set: str
     seed: int | None
-    first: int
-    count: int
+    numbers: NDArray[np.uint64]
     given: tuple[Draws, ...] = ()
 
     def __post_init__(self) -> None:
         find(self.name, self.severity, self.parameter_set)
-        limits = {"seed": 2**64, "first": 2**63, "count": 2**31, "height": 2**24, "width": 2**24}
-        for field, end in limits.items():
-            value = getattr(self, field)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < end:
-                what = "n" if field == "count" else field
-                raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")
+        _check_whole("height", self.height, 2**24)
+        _check_whole("width", self.width, 2**24)
+        if self.seed is not None:
+            _check_whole("seed", self.seed, 2**64)
         if min(self.height, self.width) < LEAST_SIDE:
             raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
 
@@ -70,7 +68,28 @@ class CorruptionDraws:
 
         A batch may be cut anywhere: image k has the same draws in every batch, on every thread and every rank.
         """
-        return cls(name, severity, height, width, parameter_set, seed, first, n)
+        _check_whole("n", n, 2**31)
+        _check_whole("first", first, 2**63)
+        numbers = np.uint64(first) + np.arange(n, dtype=np.uint64)
+        return cls(name, severity, height, width, parameter_set, seed, numbers)
+
+    @classmethod
+    def of_images(
+        cls,
+        name: str,
+        severity: int,
+        numbers: ArrayLike,
+        height: int,
+        width: int,
+        seed: int,
+        parameter_set: str = "imagenet",
+    ) -> CorruptionDraws:
+        """Draws for the images of these numbers, from 0 on and in any order: those that `sample` gives them."""
+        array = np.asarray(numbers)
+        if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+            shown = np.array2string(array, threshold=5)
+            raise InputError(f"numbers must be whole numbers (N,) from 0 on, got {shown}")
+        return cls(name, severity, height, width, parameter_set, seed, array.astype(np.uint64))
 
     @classmethod
     def from_reference(
@@ -92,9 +111,8 @@ class CorruptionDraws:
         expected = np.random.Generator if name == "impulse_noise" else np.random.RandomState
         if not isinstance(random, expected):
             raise InputError(f"{name} draws from a np.random.{expected.__name__}, got {type(random).__name__}")
-        cls(name, severity, height, width, parameter_set, None, 0, 0)  # refuses sizes before anything is drawn
-        given = (record.draw(random, height, width, parameters),)
-        return cls(name, severity, height, width, parameter_set, None, 0, 1, given)
+        none = cls(name, severity, height, width, parameter_set, None, np.empty(0, np.uint64))  # refuses sizes
+        return none._with((record.draw(random, height, width, parameters),))
 
     @classmethod
     def join(cls, parts: Sequence[CorruptionDraws]) -> CorruptionDraws:
@@ -104,24 +122,31 @@ class CorruptionDraws:
         kinds = {part._kind for part in parts}
         if len(kinds) > 1:
             raise InputError(f"expected draws of one kind, got {' and '.join(map(str, sorted(kinds)))}")
-        given = tuple(draws for part in parts for draws in part)
-        return cls(*parts[0]._kind, None, 0, len(given), given)
+        return parts[0]._with(tuple(draws for part in parts for draws in part))
+
+    def _with(self, given: tuple[Draws, ...]) -> CorruptionDraws:
+        return replace(self, seed=None, numbers=np.arange(len(given), dtype=np.uint64), given=given)
 
     @property
     def _kind(self) -> tuple[str, int, int, int, str]:
         return self.name, self.severity, self.height, self.width, self.parameter_set
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.numbers)
 
     def __getitem__(self, k: int) -> Draws:
-        if not 0 <= k < self.count:
-            raise IndexError(f"there are draws for {self.count} images, got the index {k}")
+        if not 0 <= k < len(self):
+            raise IndexError(f"there are draws for {len(self)} images, got the index {k}")
         if self.seed is None:
             return self.given[k]
         record, parameters = find(self.name, self.severity, self.parameter_set)
-        random = CounterRandom(self.seed, self.first + k, self.name, self.severity)
+        random = CounterRandom(self.seed, int(self.numbers[k]), self.name, self.severity)
         return record.draw(random, self.height, self.width, parameters)
 
     def __iter__(self) -> Iterator[Draws]:
-        return (self[k] for k in range(self.count))
+        return (self[k] for k in range(len(self)))
+
+
+def _check_whole(what: str, value: Any, end: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < end:
+        raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import tarfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.data.folders import SPLITS, ImageSet, images_below, open_set
+from apr_dali.data.folders import SPLITS, images_below, open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import DATASETS
@@ -39,6 +38,9 @@ class ArraySet:
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {self.images.dtype} with the shape {shape}")
+        if not isinstance(self.labels, np.ndarray) or self.labels.dtype.kind not in "iu":
+            kind = getattr(self.labels, "dtype", type(self.labels).__name__)
+            raise InputError(f"labels must be an array of integers, got {kind}")
         if self.labels.shape != shape[:1]:
             raise ValueError(f"labels must have the shape {shape[:1]}, got {self.labels.shape}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
@@ -237,9 +239,8 @@ def _folder(
 ) -> ArraySet:
     if not directory:
         raise InputError("--dataset folder needs --data DIR with DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE")
-    found = open_set(directory, split, classes, allow_missing_classes=allow_missing)
-    if not isinstance(found, ImageSet):
-        raise InputError(f"{os.fspath(directory)} holds tar files: expected a folder of class folders of image files")
+    reader = "--dataset folder"
+    found = open_files(directory, reader, split, classes=classes, allow_missing_classes=allow_missing)
     return ArraySet(open_scaled(found.files, size), found.labels, found.classes)
 
 
@@ -304,6 +305,12 @@ def open_small(path: str | Path) -> ArraySet:
 def is_digits(path: str | Path) -> bool:
     """Whether `path` means scikit-learn's digits: the word, and nothing of that name is there."""
     return str(path) == DIGITS and not Path(path).exists()
+
+
+def is_small_set(path: str | Path) -> bool:
+    """Whether `path` is a set whose images have 32×32 pixels, whatever network looks at them: no folder of files."""
+    path = Path(path)
+    return is_digits(path) or path.suffix == ".mat" or bool(cifar_at(path))
 
 
 def is_image_folder(path: str | Path) -> bool:

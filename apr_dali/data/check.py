@@ -21,8 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import NOT_UTF8, SPLITS, ImageSet, TarSet, is_utf8, open_set
-from apr_dali.data.image_file import to_rgb, why_no_levels
+from apr_dali.data.folders import NOT_UTF8, SPLITS, ImageSet, TarSet, check_components, is_utf8, open_set
+from apr_dali.data.image_file import to_rgb
+from apr_dali.data.image_header import TIFF, why_misread
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 
@@ -81,12 +82,14 @@ def check_tree(
     names = [name for name in SPLITS if os.path.isdir(os.path.join(root, name))]
     opened: list[ImageSet | TarSet] = []
     for name in names or [""]:
-        opened.append(open_set(root, name or None, opened[0].classes if opened else None, components=components))
+        classes = opened[0].classes if opened else None
+        opened.append(open_set(root, name or None, classes, components=components, mixed=True))
         if for_list and isinstance(opened[-1], TarSet):
             raise InputError(
                 f"{root} holds tar files, whose samples a file list cannot name: leave --write-file-list out, and "
                 "train with --on-error skip"
             )
+    check_components(components, any(isinstance(images, TarSet) for images in opened), [root])
     labelled = [_labelled(images) for images in opened]
     bad = [fault for _, faults in labelled for fault in faults]
     files: list[str | Part] = []
@@ -138,14 +141,13 @@ def _table(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]], wid
 
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What DALI decodes: Pillow knows more, and GIF or AVIF stop a pipeline as surely as a text does.
 _MAGIC = (
     _JPEG,
     _PNG,
     b"BM",
     *(b"P%d" % number for number in range(1, 7)),
-    *_TIFF,
+    *TIFF,
 )
 _JPEG_2000 = (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51")
 _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", 0xDA
@@ -164,8 +166,8 @@ def quick_check(files: Files, threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
     files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, a JPEG or PNG cut off
-    before its end marker, or a TIFF whose levels have no known range. The format is told by the content: ImageNet has a
-    PNG named .JPEG, and decoders do not mind.
+    before its end marker, or a file that DALI would take for another picture than its header says. The format is told
+    by the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(_not_images, _chunks(files))))
@@ -233,7 +235,7 @@ def _why(image: str | Part, look: Callable[[BinaryIO], str | None]) -> str | Non
 
 
 def why_no_image(file: BinaryIO) -> str | None:
-    """Why the content of a file cannot be an image, by its beginning and its end, or has levels of no known range."""
+    """Why the content of a file cannot be an image, by its beginning and its end, or DALI would decode another."""
     start = file.read(16)
     if not start:
         return "empty file"
@@ -245,7 +247,7 @@ def why_no_image(file: BinaryIO) -> str | None:
         return "truncated: no end marker"
     if start.startswith(_PNG) and not (b"IEND" in _tail(file) or b"IEND" in _whole(file)):
         return "truncated: no end marker"
-    return why_no_levels(file) if start.startswith(_TIFF) else None
+    return why_misread(file)
 
 
 def _tail(file: BinaryIO) -> bytes:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
 
+CONTENTS = 16
+"""Hex digits of an identity that say what a set is, whenever and wherever its files were written."""
+
 
 def fingerprint(source: ImageSet | TarSet | ArraySet) -> int:
     """CRC-32 of the names and labels of image files, of the names and sizes of tars, or of images in memory.
@@ -27,31 +30,34 @@ def fingerprint(source: ImageSet | TarSet | ArraySet) -> int:
 
 
 def identity(source: ImageSet | TarSet) -> str:
-    """16 hex digits of what a result on the set depends on: classes, labels, and names, sizes and times of its files.
+    """32 hex digits of what a result on the set depends on: classes, labels, names and sizes of its files; and, in the
+    last 16, their times.
 
-    A set that was moved as a whole is still the same; one of which a file was written anew is not.
+    A set that was moved as a whole is still the same; one of which a file was written anew is not. A copy has the first
+    CONTENTS digits of the set.
     """
     digest = hashlib.sha256(repr(source.classes).encode("utf-8", "surrogateescape"))
     files = source.files if isinstance(source, ImageSet) else source.tars
     digest.update(_relative(files).encode("utf-8", "surrogateescape"))
-    digest.update(repr([_size_and_time(file) for file in files]).encode())
+    sizes, times = zip(*map(_size_and_time, files), strict=True) if files else ((), ())
+    digest.update(repr(sizes).encode())
     digest.update(repr(source.counts).encode() if isinstance(source, TarSet) else source.labels.tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:CONTENTS] + hashlib.sha256(repr(times).encode()).hexdigest()[:16]
 
 
 def identity_of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """The same for images in memory, or mapped to it: of all pixels and labels."""
+    """CONTENTS hex digits for images in memory, or mapped to it: of all pixels and labels."""
     digest = hashlib.sha256(repr((images.shape, labels.shape)).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels).data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:CONTENTS]
 
 
-def _size_and_time(path: str) -> tuple[int, int] | None:
+def _size_and_time(path: str) -> tuple[int | None, int | None]:
     try:
         found = os.stat(path)
     except OSError:  # object storage, and what the reader of the file will name
-        return None
+        return None, None
     return found.st_size, found.st_mtime_ns
 
 

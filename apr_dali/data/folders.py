@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,7 @@ def open_set(
     *,
     allow_missing_classes: bool = False,
     components: Components = DEFAULT,
+    mixed: bool = False,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
@@ -85,6 +88,7 @@ def open_set(
         allow_missing_classes: image files of some of the `classes` will do; labels stay those of all of them. Other
             classes are refused as ever, and a classes.txt of tars must name them all.
         components: which members of a tar's samples are image and label; of tars only.
+        mixed: the components are of several sets' tars, see `check_components`: a set without tars passes over them.
 
     Raises:
         InputError: for whatever is missing, empty, or has other classes than asked for.
@@ -93,9 +97,14 @@ def open_set(
     not looked at, nor are tars beside the class folders that they were unpacked to. An image's class is the folder
     right below the split, however deep it lies.
     """
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    sources: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise InputError("expected at least one folder or file list of images, got none")
+    for one in sources:
+        if not isinstance(one, (str, Path)):
+            raise InputError(f"expected the path of a folder or file list of images, or several, got {one!r}")
+    if classes is not None:
+        check_names(classes)
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
     first = _open_one(sources[0], split, classes, allow_missing_classes, components)
@@ -103,7 +112,44 @@ def open_set(
     for extra in sources[1:]:
         nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
         sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes, components))
+    if not mixed:
+        check_components(components, any(isinstance(found, TarSet) for found in sets), sources)
     return join(sets)
+
+
+def check_names(classes: Sequence[str]) -> None:
+    """Raise InputError unless `classes` are several names, each of them once."""
+    if isinstance(classes, str):
+        raise InputError(f"classes must be a list of names, got the text {classes!r}")
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise InputError(f"classes must name each class once, got several times {_some(twice)}")
+
+
+def check_components(components: Components, tars: bool, where: Sequence[str | Path]) -> None:
+    """Raise InputError for components where there are no tars. tars: whether there are any in `where`."""
+    if components != DEFAULT and not tars:
+        told = _some([str(path) for path in where])
+        raise InputError(f"components (--tar-image, --tar-label) have no effect on {told}: no tars of samples there")
+
+
+def holds_tars(folder: str | Path) -> bool:
+    """Whether `open_set` finds tars of samples in a folder; reads none."""
+    if not os.path.isdir(folder):
+        return False
+    names, directories = listing(os.path.abspath(folder))
+    packed = any(name.endswith(".tar") for name in names)
+    return packed and not any(images_below(os.path.join(folder, name)) for name in directories)
+
+
+def open_files(source: str | Path, reader: str, split: str | None = None, **options: Any) -> ImageSet:
+    """`open_set` for a reader of image files alone, which is called so in words: tars are refused unread."""
+    folder = source if split is None else os.path.join(source, split)
+    if holds_tars(folder):
+        raise InputError(f"{folder} has tar files: {reader} takes class folders of image files; unpack them to these")
+    found = open_set(source, split, **options)
+    assert isinstance(found, ImageSet)
+    return found
 
 
 def open_unlabelled(folder: str | Path) -> ImageSet | None:
@@ -183,7 +229,6 @@ def _open_one(
     path = os.path.abspath(source)
     if os.path.isfile(path):
         entries = read_file_list(path)
-        _check_no_components(path, components)
         return _labelled(path, entries.below(split), entries.classes, classes, allow_missing)
     folder = _split_folder(path, split)
     names, directories = listing(folder)
@@ -193,15 +238,9 @@ def _open_one(
     found = [(name, file) for name in directories for file in images_below(os.path.join(folder, name))]
     if tars and not found:
         return _open_tars(folder, tars, classes, components)
-    _check_no_components(folder, components)
     _check_unpacked(folder, tars, directories)
     _check_none_empty(folder, directories, {name for name, _ in found})
     return _labelled(folder, found, directories, classes, allow_missing)
-
-
-def _check_no_components(path: str, components: Components) -> None:
-    if components != DEFAULT:
-        raise InputError(f"components (--tar-image, --tar-label) have no effect on {path}: it holds no tars of samples")
 
 
 def _split_folder(path: str, split: str | None) -> str:

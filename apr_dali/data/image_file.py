@@ -13,15 +13,16 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from apr_dali.errors import InputError
 from apr_dali.recipes import Scaling
 
 # Pillow opens 16 grey bits of these as 32.
 _SIXTEEN_BITS_AS_32 = ("PNG", "PPM")
-_BIG_TIFF = 43
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # of TIFF
+_BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # of TIFF
+TURNED = "TIFF that says it lies on its side or mirrored, which some decoders follow and some do not: save it upright"
+
+NO_INK = "CMYK without Adobe's marker: decoders take its levels for ink or for the lack of it; save it as RGB"
 
 
 def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
@@ -32,6 +33,9 @@ def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
     """
     try:
         with Image.open(source) as image:
+            # Pillow turns these, and no other format.
+            if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) != 1:
+                raise InputError(TURNED)
             return to_rgb(image)
     # A broken image may raise anything.
     except Exception as error:
@@ -45,8 +49,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     16 grey bits v become round(v / 257), floating-point levels v in 0..1 round(255·v), as DALI has it.
 
     Raises:
-        InputError: for levels of no known range: 32-bit integers, and floating-point ones outside 0..1.
+        InputError: for levels of no known range: 32-bit integers, floating-point ones outside 0..1, and CMYK of a JPEG
+            without Adobe's marker.
     """
+    if no_ink_known(image):
+        raise InputError(NO_INK)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_32):
         return _grey(np.asarray(image) / _greatest(image))
     if image.mode == "I":
@@ -59,35 +66,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 "8 or 16 bits"
             )
         return _grey(levels.astype(np.float64))
-    return image.convert("RGB")
-
-
-def why_no_levels(file: BinaryIO) -> str | None:
-    """Why `to_rgb` refuses the levels of a TIFF, if it does; reads its header, and of floating-point ones the image.
-
-    Decoders take such levels for something, mostly for white. None too where the header cannot be read.
-    """
     try:
-        file.seek(0)
-        start = file.read(8)
-        tags = ImageFileDirectory_v2(start + (file.read(8) if _BIG_TIFF in start[2:4] else b""))
-        file.seek(tags.next)
-        tags.load(file)
-        bits, formats = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
-        if max(bits) <= 16 and set(formats) == {_UNSIGNED}:
-            return None
-    except Exception:  # noqa: BLE001 - a broken file may raise anything; why it is broken says its decoder
-        return None
-    try:
-        file.seek(0)
-        with Image.open(file) as image:
-            to_rgb(image)
-    except InputError as error:
-        return str(error)
-    except Exception:  # noqa: BLE001 - as above
-        kind = f"levels of {max(bits)} bits in TIFF's sample format {', '.join(map(str, sorted(set(formats))))}"
-        return f"{kind} have no known range: save the image with 8 or 16 bits, unsigned"
-    return None
+        return image.convert("RGB")
+    except ValueError as error:
+        raise InputError(f"an image of the mode {image.mode} cannot be made RGB ({error}): convert it first") from error
+
+
+def no_ink_known(image: Image.Image) -> bool:
+    """Whether an image, decoded or not, is a CMYK JPEG that does not say how its levels are meant."""
+    return image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info
 
 
 def _greatest(image: Image.Image) -> int:

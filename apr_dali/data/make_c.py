@@ -28,7 +28,7 @@ from tqdm import tqdm
 from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws
 from apr_dali.data.arrays import open_small
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
-from apr_dali.data.folders import ImageSet, open_set
+from apr_dali.data.folders import open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 from apr_dali.kernels.corruptions import corrupt
@@ -86,10 +86,9 @@ def make_c(
     chosen = _known(corruptions)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
-    found = open_set(source)
-    if not isinstance(found, ImageSet) or not os.path.isdir(source):
-        what = "is a file list" if isinstance(found, ImageSet) else "has tar files"
-        raise InputError(f"{source} {what}: make-c takes a folder of class folders")
+    if os.path.isfile(source):
+        raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
+    found = open_files(source, "make-c")
     names = _names(os.path.abspath(source), found.files)
     target = Path(target).absolute()
     settings = {

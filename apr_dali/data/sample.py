@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.data.folders import SPLITS
@@ -101,6 +102,26 @@ def write_sample(directory: str | Path, image_format: str = "folder", seed: int 
             if not _is_finished(target, wanted):
                 raise
     return target
+
+
+def tiles(size: int, limit: int) -> NDArray[np.uint8]:
+    """Tiles of the photographs, not scaled, about as many of each, at most `limit`: uint8 (N, size, size, 3)."""
+    each = -(-limit // len(SUBJECTS))
+    found = []
+    for name in SUBJECTS:
+        pixels = np.asarray(photograph(name))
+        rows, columns = (side // size for side in pixels.shape[:2])
+        for n in _evenly(rows * columns, each):
+            y, x = size * (n // columns), size * (n % columns)
+            found.append(pixels[y : y + size, x : x + size])
+    if not found:
+        raise InputError(f"no built-in photograph has {size}×{size} pixels: give a smaller size, or images of your own")
+    return np.stack(found)[_evenly(len(found), limit)]
+
+
+def _evenly(count: int, limit: int) -> NDArray[np.int64]:
+    taken = min(count, limit)
+    return np.arange(taken) * count // max(taken, 1)
 
 
 def photograph(name: str) -> Image.Image:

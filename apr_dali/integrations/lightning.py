@@ -11,7 +11,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, open_set, open_unlabelled
+from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabelled
+from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.transforms import AprPair
@@ -41,6 +42,7 @@ class AprDataModule(LightningDataModule):
         classes: names in the order of the labels. None: those of `path`/train, which must then be there for
             validation, too.
         allow_missing_classes: val and test may lack some of the classes; one that has others is refused as ever.
+        components: which members of a tar's samples are image and label.
         options: further arguments of `apr_dali.ImageNetLoader` for all parts: image_size, seed, dtype, threads.
     """
 
@@ -53,12 +55,13 @@ class AprDataModule(LightningDataModule):
         *,
         classes: Sequence[str] | None = None,
         allow_missing_classes: bool = False,
+        components: Components = DEFAULT,
         **options: Any,
     ) -> None:
         super().__init__()
         self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
         self._classes, self._allow_missing = classes, allow_missing_classes
-        self._options = options
+        self._components, self._options = components, options
         self._open: dict[str, ImageNetLoader] = {}
         self._trained: RankLoader | None = None
         self._place: dict[str, Any] = {}
@@ -71,9 +74,12 @@ class AprDataModule(LightningDataModule):
         self._trained = RankLoader(
             self._loader("train", aug=self._aug, views=self._views, drop_last=True), self._epoch_is_over
         )
-        # In mid-epoch Lightning itself gives the loader its state.
-        if self._place and self.trainer is not None and not self.trainer.fit_loop.restarting:
-            self._trained.load_state_dict(self._place | {"over": True})
+        if self._place and self.trainer is not None:
+            if self._place.get("over"):
+                _tell_of_the_epochs_end(self.trainer)
+            # In mid-epoch Lightning itself gives the loader its state.
+            if not self.trainer.fit_loop.restarting:
+                self._trained.load_state_dict(self._place | {"over": True})
         self._place = {}
         return self._trained
 
@@ -127,16 +133,39 @@ class AprDataModule(LightningDataModule):
         )
 
     def _images(self, part: str) -> ImageSet | TarSet:
+        tars = any(holds_tars(self._path / folder) for folder in _FOLDERS)
+        check_components(self._components, tars, [self._path])
         folders = _FOLDERS[part]
         there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
         if part == "predict" and (images := open_unlabelled(self._path) or open_unlabelled(self._path / there)):
             return images
         if part == "train" or self._classes is None:
-            trained = open_set(self._path, "train", self._classes)
+            trained = open_set(self._path, "train", self._classes, components=self._components, mixed=True)
             self._classes = trained.classes
             if part == "train":
                 return trained
-        return open_set(self._path, there, self._classes, allow_missing_classes=self._allow_missing)
+        return open_set(
+            self._path,
+            there,
+            self._classes,
+            allow_missing_classes=self._allow_missing,
+            components=self._components,
+            mixed=True,
+        )
+
+
+def _tell_of_the_epochs_end(trainer: Trainer) -> None:
+    """See to it that a run that was saved at the end of an epoch goes on with the next one.
+
+    Where max_steps is given, Lightning takes the epoch for one that goes on: without a validation in between it gives
+    it a batch of the next one, and leaves out the rest of that.
+    """
+    loop = trainer.fit_loop
+    progress = loop.epoch_progress.current
+    if loop.restarting and progress.ready == progress.started == progress.processed:
+        # Its property does not take this for a run by steps.
+        loop._restarting = False
+        loop.epoch_loop.restarting = False
 
 
 class RankLoader:
@@ -156,26 +185,34 @@ class RankLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Called by all processes together."""
-        mine = self.loader.state_dict()
-        states = [mine] * self.loader.shard[1]
-        if self.loader.shard[1] > 1:
-            dist.all_gather_object(states, mine)
-        return {"ranks": states, "over": self._over()}
+        return {"ranks": _of_all(self.loader.state_dict(), self.loader.shard[1]), "over": self._over()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        rank, world = self.loader.shard
-        if len(state["ranks"]) != world:
-            raise InputError(f"the checkpoint was saved by {len(state['ranks'])} processes, now there are {world}")
-        self.loader.load_state_dict(state["ranks"][rank])
+        self.loader.load_state_dict(_own(state["ranks"], *self.loader.shard))
         if state.get("over"):
             self.loader.leave_epoch()
+
+
+def _of_all(mine: Any, world: int) -> list[Any]:
+    """What each of `world` processes, which call this together, has: Lightning writes the main one's alone."""
+    states = [mine] * world
+    if world > 1:
+        dist.all_gather_object(states, mine)
+    return states
+
+
+def _own(states: list[Any], rank: int, world: int) -> Any:
+    """This process's part of what `_of_all` gave; InputError if that was of another number of processes."""
+    if len(states) != world:
+        raise InputError(f"the checkpoint was saved by {len(states)} processes, now there are {world}")
+    return states[rank]
 
 
 class AprPairCallback(Callback):
     """APR-P on the training batches of any data module, before the module's `training_step` sees them.
 
     Batches are lists [images, labels] of normalised images (B, C, H, W), as PyTorch's default collate gives them, and
-    are changed in place.
+    are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:
         probability, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
@@ -187,11 +224,20 @@ class AprPairCallback(Callback):
     ) -> None:
         self._seed = seed
         self._pair = AprPair(probability, axes, views, seed)
+        self._place = (0, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         seed = int(torch.randint(2**62, ())) if self._seed is None else self._seed
         given = self._pair
         self._pair = AprPair(given.probability, given.axes, given.views, seed + trainer.global_rank)
+        self._place = (trainer.global_rank, trainer.world_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        # Called by all processes together.
+        return {"draws": _of_all(self._pair.draws_state(), self._place[1])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._pair.load_draws_state(_own(state_dict["draws"], *self._place))
 
     def on_train_batch_start(
         self,

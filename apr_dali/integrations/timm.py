@@ -37,7 +37,7 @@ from apr_dali.functional import VIEWS
 from apr_dali.integrations import timm_options
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.recipes import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
-from apr_dali.runtime import exit_status
+from apr_dali.runtime import cpus, exit_status, torch_threads
 from apr_dali.transforms import AprPair
 
 
@@ -235,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("script", help="timm's train.py")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     given = parser.parse_args(argv)
+    torch_threads.use(cpus.share())  # of the script's network nothing is known
     if (given.loader is None) == (given.pair is None):
         parser.error("give one of --loader and --pair")
     if given.loader is not None:

@@ -22,7 +22,9 @@ def usable() -> int:
 
 def share() -> int:
     """The usable CPUs, shared out among the processes that torchrun started on this machine; at least 1."""
-    return max(1, usable() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    # What torchrun would not write is no news of other processes.
+    return max(1, usable() // max(1, int(processes) if processes.isdecimal() else 1))
 
 
 @cache

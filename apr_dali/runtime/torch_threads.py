@@ -21,12 +21,17 @@ def choose(model: nn.Module, image_size: int, in_chans: int, device: torch.devic
 
     Threads meet at the end of each layer and spin there until all have come. Where layers are short and somebody else
     needs a core, they spin for most of the time. The choice follows from the network and the machine alone: other
-    numbers of threads round otherwise. Whoever sets OMP_NUM_THREADS is followed.
+    numbers of threads round otherwise. Every entry point that computes with a network on the CPU calls this; whoever
+    sets OMP_NUM_THREADS is followed, see `use`.
     """
-    if device.type != "cpu" or _VARIABLE in os.environ:
-        return
-    few = 1 if operations(model, image_size, in_chans) < SMALL else cpus.share()
-    torch.set_num_threads(min(few, torch.get_num_threads()))
+    if device.type == "cpu" and _VARIABLE not in os.environ:
+        use(1 if operations(model, image_size, in_chans) < SMALL else cpus.share())
+
+
+def use(count: int) -> None:
+    """Let torch compute with at most `count` threads on the CPU, unless OMP_NUM_THREADS is set: a person's wish."""
+    if _VARIABLE not in os.environ:
+        torch.set_num_threads(min(count, torch.get_num_threads()))
 
 
 def operations(model: nn.Module, image_size: int, in_chans: int) -> int:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from PIL import Image
 
 from apr_dali.data.file_list import read_file_list
-from apr_dali.data.folders import ImageSet, TarSet, join, open_set
+from apr_dali.data.folders import ImageSet, TarSet, check_components, join, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
@@ -44,10 +44,20 @@ def open_parts(
             f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
             "or a file list; `--data sample` takes the built-in photographs"
         )
-    trained = None
     components = Components(options.tar_image or None, options.tar_label)
+    trained, validated = _opened(options, classes, components)
+    tars = any(isinstance(part, TarSet) for part in (trained, validated))
+    check_components(components, tars, [*filter(None, (options.data, *options.train, options.val))])
+    return trained, validated
+
+
+def _opened(
+    options: ImageNetOptions, classes: tuple[str, ...] | None, components: Components
+) -> tuple[Images | None, Images]:
+    """What `open_parts` gives; parts without tars pass over the components."""
+    trained = None
     if not options.eval_only:
-        sets = [open_set(options.data, "train", components=components)] if options.data else []
+        sets = [open_set(options.data, "train", components=components, mixed=True)] if options.data else []
         for source in options.train:
             sets.append(_open_extra(source, "train", sets[0].classes if sets else None, components))
         trained = join(sets)
@@ -60,6 +70,7 @@ def open_parts(
         classes,
         allow_missing_classes=options.allow_missing_classes,
         components=components,
+        mixed=True,
     )
 
 
@@ -82,6 +93,7 @@ def _open_extra(
         classes,
         allow_missing_classes=allow_missing,
         components=components,
+        mixed=True,
     )
 
 

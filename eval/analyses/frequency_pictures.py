@@ -19,8 +19,10 @@ _LOSS = 7.0  # nats, the end of the scale: guessing among 1,000 classes has 6.9
 _PANEL = 2.6  # inches
 
 
-def heatmap_picture(maps: Mapping[str, HeatMap]) -> bytes:
+def heatmap_picture(maps: Mapping[str, HeatMap], note: str = "") -> bytes:
     """Error and loss of one network, or of two side by side and the second's less the first's; by their names.
+
+    note: what the labels are where they are not the true ones.
 
     The colors mean the same in every picture, so that two can be compared.
     """
@@ -28,7 +30,8 @@ def heatmap_picture(maps: Mapping[str, HeatMap]) -> bytes:
     columns = len(maps) + (len(maps) == 2)
     figure = new_figure(5 * columns, 8.2)
     rows = figure.subplots(2, columns, squeeze=False)
-    figure.suptitle(f"noise of L2 norm ε = {found[0].epsilon:g} a channel, {found[0].images:,} images", fontsize=10)
+    title = f"noise of L2 norm ε = {found[0].epsilon:g} a channel, {found[0].images:,} images"
+    figure.suptitle("\n".join([title, *([fitted(note, 4.6, 9)] if note else [])]), fontsize=9 if note else 10)
     for row, values, unit, most in (
         (rows[0], [100 * one.error for one in found], "error (%)", 100.0),
         (rows[1], [one.loss for one in found], "loss (nats)", _LOSS),
@@ -99,6 +102,33 @@ def bands_picture(
     right.suptitle("a photograph through each filter, stretched to its own range", fontsize=9)
     right.supxlabel("band of the phase", fontsize=10)
     right.supylabel("band of the amplitude", fontsize=10)
+    return png_of(figure)
+
+
+def labels_picture(rows: Sequence[Mapping[str, Any]], title: str, corrupted: str) -> bytes:
+    """Accuracy, and below it the AUROC of each set that a network does not know, over the weight λ of a row.
+
+    rows: `weight`, `clean_error`, `corrupted_error`, 0..1 or None, and `auroc`: by score, by set, 0..1; the first score
+    is shown. corrupted: what the corrupted images are called.
+    """
+    weights = [row["weight"] for row in rows]
+    scores = rows[0]["auroc"]
+    figure = new_figure(5.2, 6.4 if scores else 3.8)
+    panels = figure.subplots(1 + bool(scores), 1, squeeze=False, sharex=True)[:, 0]
+    for key, name, marker in (("clean_error", "clean", "o-"), ("corrupted_error", corrupted, "s-")):
+        if rows[0][key] is not None:
+            panels[0].plot(weights, [100 * (1 - row[key]) for row in rows], marker, label=fitted(name, 3.5, 8))
+    panels[0].set_ylabel("accuracy (%)")
+    for score in list(scores)[:1]:
+        for n, name in enumerate(scores[score], 2):
+            values = [100 * row["auroc"][score][name] for row in rows]
+            panels[1].plot(weights, values, "^-", color=f"C{n}", label=fitted(name, 3.5, 8))
+        panels[1].set_ylabel(f"AUROC by {score} (%)")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    panels[-1].set(xlabel="λ: weight of the phase's label", xlim=(-0.02, 1.02))
+    figure.suptitle(fitted(title, 4.8, 9), fontsize=9)
     return png_of(figure)
 
 

@@ -215,11 +215,13 @@ Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
 """Title, images uint8 (N, H, W, 3), and what each network sees in them, by its name."""
 
 
-def gradcam_picture(panels: Sequence[Panel], words: Callable[[int], str], targets: NDArray[np.int64]) -> bytes:
+def gradcam_picture(
+    panels: Sequence[Panel], words: Callable[[int], str], targets: NDArray[np.int64], note: str = ""
+) -> bytes:
     """A line an image; for clean and corrupted, the image and each network's map over it, with its prediction.
 
-    Predictions that are not the target have a ✗. words: the name of a class. targets: int64 (N,), the classes that the
-    maps are of.
+    words: the name of a class. targets: int64 (N,), the classes that the maps are of. note: what these are where they
+    are not the true labels; where they are, predictions have a ✓ or a ✗.
     """
     columns = sum(1 + len(seen) for _, _, seen in panels)
     figure = new_figure(_INCHES * columns, (_INCHES + 0.1) * len(targets) + 0.25)
@@ -234,11 +236,13 @@ def gradcam_picture(panels: Sequence[Panel], words: Callable[[int], str], target
             for row, axes in enumerate(grid[:, column + offset]):
                 axes.imshow(images[row].mean(2), cmap="gray", vmin=0, vmax=255)
                 axes.imshow(found.maps[row], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
-                mark = "✓" if found.answers[row] == targets[row] else "✗"
-                told = f"{mark} {words(found.answers[row])} {found.confidence[row]:.0%}"
+                mark = "" if note else "✓ " if found.answers[row] == targets[row] else "✗ "
+                told = f"{mark}{words(found.answers[row])} {found.confidence[row]:.0%}"
                 axes.set_xlabel(fitted(told, _INCHES - 0.1, 7), fontsize=7)
             grid[0, column + offset].set_title(fitted(f"{name}, {title}", _INCHES - 0.1, 9), fontsize=9)
         column += 1 + len(seen)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
+    if note:
+        figure.supxlabel(fitted(note, _INCHES * columns, 8), fontsize=8)
     return png_of(figure)

@@ -124,16 +124,16 @@ def corrupt(
     constants: Sequence[Array],
     given: Sequence[Array],
     key: tuple[int, int],
-    first: int,
+    numbers: Array,
     threads: int | None = None,
 ) -> Array:
     """See `apr_dali.corrupt`; uint8 (N, H, W, 3).
 
     constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
-    of them where it draws by itself, from the Philox stream of `key` for the images first, first + 1, ...
+    of them where it draws by itself, from the Philox stream of `key` for the images of these `numbers`, uint64 (N,).
     """
     out = _POOL.empty(images.shape, np.uint8)
-    _extension().corrupt(name, images, list(constants), list(given), *key, first, out, threads_of(threads))
+    _extension().corrupt(name, images, list(constants), list(given), *key, numbers, out, threads_of(threads))
     return out
 
 

@@ -184,8 +184,8 @@ void round_trip_images(const Array<float>& images, Array<float> out, int threads
 
 void corrupt_images(const std::string& name, const Array<std::uint8_t>& images,
                     const std::vector<Array<double>>& constants, const std::vector<Array<double>>& given,
-                    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Array<std::uint8_t> out,
-                    int threads) {
+                    std::uint64_t seed, std::uint64_t stream, const Array<std::uint64_t>& image_numbers,
+                    Array<std::uint8_t> out, int threads) {
     const Shape shape = shape_of(images, true);
     require(shape.channels == 3, "images must have three channels, got the shape ", images);
     require_same_shape(images, out);
@@ -206,7 +206,8 @@ void corrupt_images(const std::string& name, const Array<std::uint8_t>& images,
     task.images = images.data();
     task.key[0] = seed;
     task.key[1] = stream;
-    task.first = first;
+    require_size(image_numbers, task.batch, "numbers");
+    task.numbers = image_numbers.data();
     task.out = out.mutable_data();
     task.threads = threads;
     const py::gil_scoped_release release;

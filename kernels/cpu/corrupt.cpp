@@ -67,7 +67,7 @@ void corrupt(const Corruption& corruption, const CorruptTask& task) {
     team.run([&](int worker, int n) {
         auto& own = given[worker];
         for (std::size_t i = 0; i < own.size(); ++i) own[i] = task.given[i] + n * fields[i];
-        const Philox philox{{task.key[0], task.key[1]}, task.first + n};
+        const Philox philox{{task.key[0], task.key[1]}, task.numbers[n]};
         const Draws draws(own.empty() ? nullptr : own.data(), philox);
         const std::size_t offset = n * task.extent.bytes();
         corruption.run(task.images + offset, draws, task.out + offset, scratch[worker].get());

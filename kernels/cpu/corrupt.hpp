@@ -46,7 +46,8 @@ struct CorruptTask {
     Extent extent;
     const std::uint8_t* images;         // (N, H, W, 3), as is `out`
     std::vector<const double*> given;   // for each field the numbers of all images; empty where they are drawn
-    std::uint64_t key[2], first;        // of the stream that they are drawn from
+    std::uint64_t key[2];               // of the stream that they are drawn from
+    const std::uint64_t* numbers;       // of the images in that stream, (N,)
     std::uint8_t* out;
     int threads;
 };

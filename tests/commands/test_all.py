@@ -1,14 +1,17 @@
 """`eval all`, `compare` and `shift`: what is run, what is said about the rest, and the pages."""
 
 import json
+import os
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from helpers.eval_sets import Brightness, error_of, network, random_levels, write_corruptions, write_levels
+from helpers.eval_sets import Brightness, Ten, error_of, network, random_levels, write_corruptions, write_levels
 
 from apr_dali import cli
 from apr_dali.commands import distribution_shift, ood
+from apr_dali.data.kinds import CLASSES as CIFAR
 from apr_dali.eval import session
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_O, IMAGENET_R
 from apr_dali.eval.corruption import CORRUPTIONS
@@ -256,6 +259,34 @@ def test_compare(evaluate, root, tmp_path, capsys):
     assert "is not the report.json that" in capsys.readouterr().err
 
 
+def test_runs_on_other_images_are_not_side_by_side(evaluate, root, tmp_path):
+    def run(output: str) -> None:
+        evaluate("all", "--data-root", root, output=output)
+
+    def rows_of(*outputs: str) -> list[list[str]]:
+        given = [str(tmp_path / output) for output in outputs]
+        assert cli.main(["eval", "compare", *given, "--output", str(tmp_path)]) == 0
+        lines = (tmp_path / "compare.md").read_text().splitlines()
+        return [line.split(" | ") for line in lines if line.startswith("| clean error, 33 images")]
+
+    (root / "imagenet-c").rename(root / "elsewhere")
+    run("a")
+    # A copy is the same set, whenever it was made.
+    for path in (root / "val").rglob("*.png"):
+        os.utime(path, (1, 1))
+    run("b")
+    (row,) = rows_of("a", "b")
+    assert "–" not in " ".join(row)
+    # Another set of as many images is another set.
+    for path in (root / "val" / "dark").glob("*.png"):
+        path.write_bytes(next((root / "val" / "light").glob("*.png")).read_bytes())
+    run("c")
+    first, second = rows_of("a", "b", "c")
+    assert [value.strip(" |") == "–" for value in first[1:]] == [False, False, True]
+    assert [value.strip(" |") == "–" for value in second[1:]] == [True, True, False]
+    assert first[0].partition("(set ")[2] != second[0].partition("(set ")[2] != ""
+
+
 def report_of(**evaluations) -> dict:
     about = {
         "settings": {"network": "n"},
@@ -371,11 +402,43 @@ def test_small_networks_take_small_sets(evaluate, tmp_path):
     images = np.full((4, 32, 32, 3), 128, np.uint8)
     (tmp_path / "data" / "svhn").mkdir(parents=True)
     savemat(tmp_path / "data" / "svhn" / "test_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": np.ones((4, 1))})
-    cifar = tmp_path / "data" / "CIFAR-100-C"
-    cifar.mkdir()
-    np.save(cifar / "fog.npy", np.full((15, 32, 32, 3), 40, np.uint8))
-    np.save(cifar / "labels.npy", np.tile([0, 2, 1], 5))
-    assert evaluate("all", "--data-root", tmp_path / "data", model=network(32)) == 0
+    for name in ("CIFAR-10-C", "CIFAR-100-C"):
+        (tmp_path / "data" / name).mkdir()
+        np.save(tmp_path / "data" / name / "fog.npy", np.full((50, 32, 32, 3), 40, np.uint8))
+        np.save(tmp_path / "data" / name / "labels.npy", np.tile(np.arange(10), 5))
+    model = network(32, Ten(), CIFAR["cifar10"])
+    assert evaluate("all", "--data-root", tmp_path / "data", model=model) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["evaluations"]["corruption"]["errors"]["fog"] == [pytest.approx(2 / 3)] * 5
+    assert report["evaluations"]["corruption"]["errors"]["fog"] == [pytest.approx(9 / 10)] * 5
+    assert report["evaluations"]["corruption"]["data"].endswith("CIFAR-10-C")
     assert "test" in [name for name, _ in report["missing"]]
+    # Ten classes are not CIFAR's for being ten.
+    other = network(32, Ten(), tuple("abcdefghij"))
+    assert evaluate("all", "--data-root", tmp_path / "data", model=other, output="other") == 2
+
+
+def test_all_of_a_network_of_digits(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = replace(network(32, Ten(), tuple("0123456789")), trained_on="digits")
+    # Whoever has CIFAR's files has none for digits in them.
+    (tmp_path / "data" / "CIFAR-10-C").mkdir(parents=True)
+    assert evaluate("all", model=model) == 0
+    first = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(first["evaluations"]) == ["corruption", "clean", "ood", "calibration"]
+    assert first["evaluations"]["corruption"]["kind"] == "digits"
+    assert list(first["evaluations"]["ood"]["sets"]) == ["photographs"]
+    assert (first["missing"], first["failed"]) == ([], [])
+    for page in ("report.html", "report.md"):
+        told = (tmp_path / "out" / page).read_text()
+        assert "CIFAR" not in told
+        assert "APR-SP" not in told
+        assert "digits, corrupted in ways of our own" in told
+    assert evaluate("all", "--data-root", tmp_path / "data", model=model) == 0
+    second = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert second["evaluations"] == first["evaluations"]
+    assert ["CIFAR-10-C", "is not among the sets that are known for this network"] in second["skipped"]
+    assert evaluate("all", model=network(32, Ten(), tuple("abcdefghij"))) == 2
+    assert "--data-root is missing" in capsys.readouterr().err
+    (tmp_path / "photographs").mkdir()
+    assert evaluate("all", model=model) == 2
+    assert "something is called photographs here" in capsys.readouterr().err

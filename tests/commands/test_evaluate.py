@@ -15,6 +15,7 @@ from helpers.eval_sets import (
     CLASSES,
     LEVELS,
     Brightness,
+    Ten,
     error_of,
     nearest,
     network,
@@ -29,8 +30,12 @@ from torch import nn
 
 from apr_dali import cli
 from apr_dali.commands import corruption as commands
+from apr_dali.commands import ood
 from apr_dali.data.arrays import ArraySet, load_set, open_images, open_small
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
+from apr_dali.data.kinds import CLASSES as CIFAR
+from apr_dali.data.sample import tiles
+from apr_dali.data.small_corruptions import CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration, passes, session
 from apr_dali.eval import corruption as corruptions
@@ -81,7 +86,39 @@ def test_tars_are_read_as_the_trainer_reads_them(evaluate, tmp_path, capsys):
     assert evaluate("clean", "--data", tars, *own)[1]["result"] == record["result"]
     for kind in ("clean", "calibration", "autoattack"):
         assert evaluate(kind, "--data", tmp_path / "val", *own)[0] == 2
-        assert f"have no effect on {tmp_path / 'val'}: it holds no tars of samples" in capsys.readouterr().err
+        assert f"have no effect on {tmp_path / 'val'}: no tars of samples there" in capsys.readouterr().err
+
+
+def test_components_are_of_those_sets_that_have_tars(evaluate, corrupted, tmp_path, capsys):
+    write_levels(tmp_path / "val", random_levels(1))
+    write_levels(tmp_path / "near", {"a": list(range(60, 110, 5))})
+    tars, own = packed(tmp_path / "val"), ["--tar-image", "own.png", "--tar-label", "id"]
+    status, record = evaluate("ood", "--data", tars, "--ood", f"near={tmp_path}/near", *own)
+    assert status == 0
+    expected = ood_metrics(scores_of(tmp_path / "val")["energy"], scores_of(tmp_path / "near")["energy"])
+    found = record["result"]["scores"]["energy"]["near"]
+    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    root, _ = corrupted
+    status, record = evaluate("corruption", "--data", root, "--clean", tars, *own)
+    assert status == 0
+    assert record["result"]["clean_error"] == pytest.approx(error_of(tmp_path / "val"), abs=1e-12)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "val").symlink_to(tars)
+    (tmp_path / "root" / "imagenet-c").symlink_to(root)
+    status, record = evaluate("all", "--data-root", tmp_path / "root", *own, record="report")
+    assert (status, sorted(record["evaluations"])) == (0, ["calibration", "clean", "corruption"])
+    # Where no set has tars they change nothing.
+    (tmp_path / "root" / "val").unlink()
+    (tmp_path / "root" / "val").symlink_to(tmp_path / "val")
+    for command in (
+        ("ood", "--data", tmp_path / "val", "--ood", f"near={tmp_path}/near"),
+        ("corruption", "--data", root),
+        ("corruption", "--data", root, "--clean", tmp_path / "val"),
+        ("all", "--data-root", tmp_path / "root"),
+    ):
+        capsys.readouterr()
+        assert evaluate(*command, *own)[0] == 2
+        assert "(--tar-image, --tar-label) have no effect on" in capsys.readouterr().err
 
 
 # ---- corruptions -----------------------------------------------------------------------------------------------------
@@ -96,6 +133,42 @@ def test_clean(evaluate, tmp_path, capsys):
     assert record["settings"]["fingerprint"] == "0123"
     assert "torch" in record["versions"]
     assert f"top-1 {record['result']['top1']:.2%}" in capsys.readouterr().out
+
+
+def test_a_person_says_what_a_network_sees_where_it_does_not(evaluate, tmp_path, capsys):
+    write_levels(tmp_path / "v", random_levels(5), border=6)
+    right = network()
+    _, expected = evaluate("clean", "--data", tmp_path / "v", model=right)
+    assumed = dataclasses.replace(right, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), seen_from="assumed")
+    status, before = evaluate("clean", "--data", tmp_path / "v", model=assumed)
+    assert (status, before["result"] != expected["result"]) == (0, True)
+    given = ["--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25]
+    status, record = evaluate("clean", "--data", tmp_path / "v", *given, model=assumed)
+    assert status == 0
+    assert record["result"] == expected["result"]
+    assert record["settings"]["seen_from"] == "assumed; --mean, --std as given"
+    assert "values in 0..1 less (0.5, 0.5, 0.5) over (0.25, 0.25, 0.25); assumed; --mean" in capsys.readouterr().out
+    more = ["--crop-pct", 0.5, "--interpolation", "bicubic"]
+    _, record = evaluate("clean", "--data", tmp_path / "v", *given, *more, model=assumed)
+    assert record["settings"]["scaling"] == {"over_crop": 2.0, "filter": "bicubic", "geometry": "center"}
+    # What is said twice alike is no conflict.
+    assert evaluate("clean", "--data", tmp_path / "v", *given, model=right)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "seen_from", "told"),
+    [
+        (["--mean", "0", "0", "0"], "its training", "was trained to see images shorter side scaled"),
+        (["--crop-pct", "0.5"], "its training", "leave out --crop-pct"),
+        (["--std", "0", "1", "1"], "assumed", "--std must be three positive numbers, got [0.0, 1.0, 1.0]"),
+        (["--mean", "nan", "0", "0"], "assumed", "--mean must be three numbers, got [nan, 0.0, 0.0]"),
+        (["--crop-pct", "nan"], "assumed", "--crop-pct must be a positive number, got nan"),
+    ],
+)
+def test_what_a_network_sees_is_not_said_against_it(evaluate, given, seen_from, told, tmp_path, capsys):
+    model = dataclasses.replace(network(), seen_from=seen_from)
+    assert evaluate("clean", "--data", tmp_path, *given, model=model) == (2, None)
+    assert told in capsys.readouterr().err
 
 
 def test_corruption_folders(evaluate, corrupted, tmp_path, capsys):
@@ -473,15 +546,27 @@ def test_imagenet_c_has_imagenets_classes_and_full_cells(
         assert float(line.split()[-1]) == pytest.approx(result["ce"]["fog"], abs=0.05)
 
 
-@pytest.mark.parametrize(("each", "kind"), [((10, 10, 10), "cifar-3-c"), ((9, 11, 10), "own"), ((9, 9, 9), "own")])
-def test_cifar_c_has_full_cells(evaluate, tmp_path, monkeypatch, each, kind):
-    monkeypatch.setitem(corruptions.CELLS, "cifar-3-c", 30)
-    monkeypatch.setattr(corruptions, "KINDS", (*corruptions.KINDS, "cifar-3-c"))
-    labels = np.repeat(np.arange(3), each)
+@pytest.mark.parametrize(
+    ("each", "classes", "trained_on", "kind"),
+    [
+        ([3] * 10, CIFAR["cifar10"], "", "cifar-10-c"),
+        ([3] * 10, CIFAR["cifar10"], "folder", "cifar-10-c"),
+        ([3] * 10, tuple("0123456789"), "", "cifar-10-c"),
+        ([3] * 10, tuple("0123456789"), "digits", "own"),
+        ([3] * 10, tuple("0123456789"), "folder", "own"),
+        ([3] * 10, CIFAR["cifar10"][::-1], "", "own"),
+        ([2, 4, *[3] * 8], CIFAR["cifar10"], "", "own"),
+        ([2] * 10, CIFAR["cifar10"], "", "own"),
+    ],
+)
+def test_cifar_c_has_cifars_classes_and_full_cells(evaluate, tmp_path, monkeypatch, each, classes, trained_on, kind):
+    monkeypatch.setitem(corruptions.CELLS, "cifar-10-c", 30)
+    labels = np.repeat(np.arange(10), each)
+    model = dataclasses.replace(network(32, Ten(), classes), trained_on=trained_on)
     (tmp_path / "set").mkdir()
     np.save(tmp_path / "set" / "labels.npy", np.tile(labels, 5))
     np.save(tmp_path / "set" / "fog.npy", np.full((5 * len(labels), 32, 32, 3), 40, np.uint8))
-    _, record = evaluate("corruption", "--data", tmp_path / "set", model=network(32))
+    _, record = evaluate("corruption", "--data", tmp_path / "set", model=model)
     assert (record["result"]["kind"], record["result"]["images"]) == (kind, len(labels))
     # Those of make-c have as many images, and other draws than the published ones.
     (tmp_path / "set" / MARKER).write_text('{"finished": true}')
@@ -582,13 +667,6 @@ def test_checking_leaves_the_mode_as_it_was():
     assert model.training
 
 
-class Ten(nn.Module):
-    """Class 3 of ten, ever surer with the brightness."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean((1, 2, 3))[:, None].exp() * torch.eye(10)[3]
-
-
 # ---- out of distribution, calibration --------------------------------------------------------------------------------
 
 
@@ -632,7 +710,22 @@ def test_sets_without_class_folders_are_scored_too(evaluate, tmp_path):
         path.unlink()
     status, flat = evaluate("ood", "--data", tmp_path / "val", "--ood", f"x={tmp_path}/far")
     assert status == 0
+    # The images are as they were, the names of their files are not.
+    assert flat["result"].pop("set") != sorted_["result"].pop("set")
     assert flat["result"] == sorted_["result"]
+
+
+def test_sets_called_as_published_ones_have_their_images(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ood.PUBLISHED_IMAGES, "lsun_fix", 2)
+    write_levels(tmp_path / "val", {"dark": [40], "grey": [120], "light": [200]})
+    write_levels(tmp_path / "far", {"a": [10], "b": [250]})
+    sets = [f"{name}={tmp_path}/far" for name in ("SVHN", "LSUN_fix", "mine")]
+    status, record = evaluate("ood", "--data", tmp_path / "val", "--ood", *sets)
+    assert status == 0
+    (note,) = record["result"]["notes"]
+    assert note == "SVHN: 2 images where the published set has 26,032, so not that set"
+    assert note in capsys.readouterr().out
+    assert record["result"]["set_images"] == {"SVHN": 2, "LSUN_fix": 2, "mine": 2}
 
 
 def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatch):
@@ -654,11 +747,78 @@ def test_digits_by_their_name_in_every_evaluation(evaluate, tmp_path, monkeypatc
             assert record["result"]["scores"]["energy"]["same"]["auroc"] == pytest.approx(0.5)
 
 
-def test_there_are_no_corrupted_digits(evaluate, tmp_path, monkeypatch, capsys):
+class Bright(nn.Module):
+    """The digit 0 for images below a mean level, else 3."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = images.mean((1, 2, 3))[:, None] * 0.25 + 0.5 > 80.5 / 255
+        return 5 * torch.where(bright, torch.eye(10)[3], torch.eye(10)[0])
+
+
+def test_digits_are_corrupted_on_the_fly(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    status, _ = evaluate("corruption", "--data", "digits", model=network(32))
-    assert status == 2
-    assert "no set of corrupted digits is published" in capsys.readouterr().err
+    model = network(32, classes=tuple("0123456789"), model=Bright())
+    status, record = evaluate("corruption", "--data", "digits", "--clean", "digits", model=model)
+    assert status == 0
+    digits, result = load_set("digits", "val"), record["result"]
+    for name, (corrupt, strengths) in CORRUPTIONS.items():
+        for strength, error in zip(strengths, result["errors"][name], strict=True):
+            bright = corrupt(digits.images, strength).mean((1, 2, 3)) > 80.5
+            assert error == pytest.approx((np.where(bright, 3, 0) != digits.labels).mean()), name
+    assert len({error for row in result["errors"].values() for error in row}) > 3
+    assert result["mean_error"] == pytest.approx(np.mean(list(result["errors"].values())))
+    assert result["kind"] == "digits"
+    assert not {"ce", "mce", "generated_mce"} & set(result)
+    told = capsys.readouterr().out
+    assert "corrupted digits (made here, no published set): 10 classes, 355 images a cell" in told
+    assert "missing" not in told
+    assert "CIFAR" not in told
+    assert f"mean error over 7 corruptions made here: {100 * result['mean_error']:.2f} %" in told
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "given", "message"),
+    [
+        (40, "0123456789", ["corruption", "--data", "digits"], "digits is a set of 32×32 images, and brightness takes"),
+        (40, "0123456789", ["ood", "--data", "digits", "--ood", "x=digits"], "digits is a set of 32×32 images"),
+        (40, "0123456789", ["clean", "--data", "digits"], "digits is a set of 32×32 images"),
+        (40, "0123456789", ["shift", "imagenet-a", "--data", "digits"], "digits has none of ImageNet's classes"),
+        (32, "abcdefghij", ["corruption", "--data", "digits"], "digits has 10 classes"),
+    ],
+)
+def test_where_digits_make_no_sense(evaluate, tmp_path, monkeypatch, size, classes, given, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    kind, *more = given
+    status, record = evaluate(kind, *more, model=network(size, classes=tuple(classes), model=Ten()), record="x")
+    assert (status, record) == (2, None)
+    assert message in capsys.readouterr().err
+
+
+def test_photographs_are_a_set_for_small_networks(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["ood", "--data", "digits", "--ood", "p=photographs"]
+    model = network(32, classes=tuple("0123456789"), model=Ten())
+    status, record = evaluate(*given, model=model)
+    assert status == 0
+    inside, outside = load_set("digits", "val").images, tiles(32, 400)
+    levels = [images.astype(np.float64).mean((1, 2, 3)) for images in (inside, outside)]
+    # The brighter, the surer.
+    expected = ood_metrics(*levels)["auroc"]
+    assert record["result"]["scores"]["max-logit"]["p"]["auroc"] == pytest.approx(expected, abs=1e-3)
+    (tmp_path / "val").mkdir()
+    write_levels(tmp_path / "v", {"dark": [40], "grey": [120], "light": [200]})
+    assert evaluate("ood", "--data", tmp_path / "v", "--ood", "p=photographs")[0] == 2
+    assert "its tiles of 32×32 pixels are for networks of small images" in capsys.readouterr().err
+
+
+def test_a_small_network_of_scaled_images_scales_them_out_of_distribution_too(evaluate, tmp_path):
+    model = dataclasses.replace(network(32), scaled_whole=True)
+    write_levels(tmp_path / "v", {"dark": [40, 50], "grey": [120, 60], "light": [200, 160]}, border=20)
+    status, clean = evaluate("clean", "--data", tmp_path / "v", model=model)
+    assert status == 0
+    status, found = evaluate("ood", "--data", tmp_path / "v", "--ood", f"x={tmp_path}/v/dark", model=model)
+    assert status == 0
+    assert found["result"]["images"] == clean["result"]["images"] == 6
 
 
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):

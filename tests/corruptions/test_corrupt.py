@@ -167,6 +167,16 @@ def test_no_images_give_no_images(name):
     assert apr_dali.corrupt(none, name, 1, sampled(name, 1, none)).shape == none.shape
 
 
+def test_tensors_give_tensors(crops):
+    torch = pytest.importorskip("torch")
+    images = crops(2, 40, 36)
+    expected = apr_dali.corrupt(images, "snow", 1, sampled("snow", 1, images))
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    got = apr_dali.corrupt(planes.permute(0, 2, 3, 1), "snow", 1, sampled("snow", 1, images))
+    assert got.dtype == torch.uint8
+    np.testing.assert_array_equal(got.numpy(), expected)
+
+
 def test_severities_grow_where_they_are_one_number(crops):
     images = crops(1, 64, 64)
     for name in ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "zoom_blur"):
@@ -190,7 +200,7 @@ def test_wrong_images_are_refused(crops):
     refused(r"got uint8 \(1, 32, 32, 1\)", images[..., :1], draws=draws)
     refused(r"got uint8 \(32, 32, 3\)", images[0], draws=draws)
     refused(r"at least 32 pixels a side, got uint8 \(1, 31, 32, 3\)", images[:, :31], draws=draws)
-    refused("got list", images.tolist(), draws=draws)
+    refused("side, got list", images.tolist(), draws=draws)
 
 
 def test_wrong_names_draws_and_options_are_refused(crops):
@@ -241,7 +251,7 @@ def test_the_extension_looks_after_its_memory():
     images = np.zeros((2, 32, 40, 3), np.uint8)
 
     def call(name, constants, given=()):
-        native_backend.corrupt(name, images, constants, given, (0, 0), 0, 1)
+        native_backend.corrupt(name, images, constants, given, (0, 0), np.arange(2, dtype=np.uint64), 1)
 
     with pytest.raises(ValueError, match="no native corruption named mist"):
         call("mist", [])

@@ -92,6 +92,25 @@ def test_images_have_the_same_draws_in_every_batch(name):
                 np.testing.assert_array_equal(values, whole[first + k][key])
 
 
+def test_images_may_be_asked_for_by_their_numbers(crops):
+    import apr_dali
+
+    whole = CorruptionDraws.sample("snow", 2, 6, 40, 33, seed=9)
+    some = CorruptionDraws.of_images("snow", 2, [4, 0, 4, 2**40], 40, 33, seed=9)
+    assert len(some) == 4
+    for k, number in enumerate((4, 0, 4)):
+        np.testing.assert_array_equal(some[k]["flakes"], whole[number]["flakes"])
+    far = CorruptionDraws.sample("snow", 2, 1, 40, 33, seed=9, first=2**40)
+    np.testing.assert_array_equal(some[3]["flakes"], far[0]["flakes"])
+    images = crops(6, 40, 33)
+    expected = apr_dali.corrupt(images, "snow", 2, whole)[[4, 0]]
+    asked = CorruptionDraws.of_images("snow", 2, np.array([4, 0]), 40, 33, seed=9)
+    np.testing.assert_array_equal(apr_dali.corrupt(images[[4, 0]], "snow", 2, asked), expected)
+    for wrong in ([0.5], [[1]], [-1, 2], 3):
+        with pytest.raises(InputError, match=r"numbers must be whole numbers \(N,\) from 0 on, got"):
+            CorruptionDraws.of_images("snow", 2, wrong, 40, 33, seed=9)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if CorruptionDraws.sample(name, 1, 1, 32, 32, 0)[0]])
 def test_other_images_have_other_draws(name):
     draws = CorruptionDraws.sample(name, 2, 2, 40, 33, seed=9)

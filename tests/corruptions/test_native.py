@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not LEVELS, reason=MISSING)
 NATIVE = tuple(name for name in NAMES if find(name)[0].native)
 # Wider and higher than a vector's pixels by some, not square, with a photograph that covers it and one that does not.
 SIZES = [(32, 32), (35, 61), (97, 50)]
+NUMBERS = np.zeros(1, np.uint64)  # of one image
 LEVELS_SHARE = 1e-3  # of values that may be a level off, without fused multiply-adds
 
 
@@ -103,7 +104,7 @@ def test_neither_threads_nor_batches_change_a_bit(name, mixed):
 def test_constants_that_do_not_fit_are_refused(name, constants):
     images = np.zeros((1, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"must|needs|leave"):
-        native_backend.corrupt(name, images, constants, [], (0, 0), 0)
+        native_backend.corrupt(name, images, constants, [], (0, 0), NUMBERS)
 
 
 def test_frost_keeps_given_places_inside_its_photographs():
@@ -112,5 +113,7 @@ def test_frost_keeps_given_places_inside_its_photographs():
     constants = record.constants(parameters, 32, 32)
     far = [np.array([value]) for value in (9.0, 1e6, -1e6)]
     near = [np.array([value]) for value in (4.0, 495.0 - 32 - 1, 0.0)]
-    got, expected = (native_backend.corrupt("frost", images, constants, given, (0, 0), 0) for given in (far, near))
+    got, expected = (
+        native_backend.corrupt("frost", images, constants, given, (0, 0), NUMBERS) for given in (far, near)
+    )
     assert np.array_equal(got, expected)

@@ -18,6 +18,8 @@ NAMES = (
     "spatter",
     "saturate",
 )
+ONE = np.zeros(1, np.uint64)
+"""The number of one image."""
 SIZES = [(32, 32), (33, 65), (201, 147)]
 
 
@@ -78,7 +80,7 @@ def test_more_of_it_at_each_severity():
 def test_elastic_with_no_displacement_is_the_image():
     image = noise(40, 56)
     given = {"corners": np.zeros((3, 2)), "across": np.zeros((40, 56)), "down": np.zeros((40, 56))}
-    draws = apr_dali.CorruptionDraws("elastic_transform", 3, 40, 56, "imagenet", None, 0, 1, (given,))
+    draws = apr_dali.CorruptionDraws("elastic_transform", 3, 40, 56, "imagenet", None, ONE, (given,))
     got = apr_dali.corrupt(image[None], "elastic_transform", 3, draws, backend="numpy")[0]
     assert np.abs(got.astype(int) - image).max() <= 1
 
@@ -87,7 +89,7 @@ def test_elastic_with_no_displacement_is_the_image():
 def test_spatter_without_a_drop_is_the_image(severity):
     image = noise(40, 56)
     draws = apr_dali.CorruptionDraws(
-        "spatter", severity, 40, 56, "imagenet", None, 0, 1, ({"liquid": np.zeros((40, 56))},)
+        "spatter", severity, 40, 56, "imagenet", None, ONE, ({"liquid": np.zeros((40, 56))},)
     )
     got = apr_dali.corrupt(image[None], "spatter", severity, draws, backend="numpy")[0]
     assert np.abs(got.astype(int) - image).max() <= (0 if severity == 3 else 1)

@@ -228,6 +228,9 @@ def test_wrong_arguments_are_refused(given, told):
 
 def test_an_array_set_checks_its_arrays():
     images = np.zeros((2, 4, 4, 3), np.uint8)
+    for labels, told in ((np.zeros(2), "float64"), ([0, 0], "list"), (np.zeros(2, bool), "bool")):
+        with pytest.raises(InputError, match=f"labels must be an array of integers, got {told}"):
+            arrays.ArraySet(images, labels, ("a",))
     with pytest.raises(ValueError, match=r"uint8 \(N, H, W, 3\), got float64"):
         arrays.ArraySet(images.astype(float), np.zeros(2, np.int64), ("a",))
     with pytest.raises(ValueError, match=r"labels must have the shape \(2,\), got \(3,\)"):

@@ -144,6 +144,11 @@ class TestClasses:
         assert "1 extra: emu" in assert_fails("2 classes, got 2", tmp_path, **options)
         assert_fails("no effect without classes", tmp_path, allow_missing_classes=True)
 
+    @pytest.mark.parametrize("source", [None, 5, b"folder", [None]])
+    def test_what_is_no_path_is_refused(self, source):
+        with pytest.raises(InputError, match="expected the path of a folder or file list of images, or several, got"):
+            open_set(source)
+
     def test_only_the_first_of_many_are_named(self, tmp_path):
         make_tree(tmp_path, "c0/1.jpg")
         message = assert_fails("8 missing", tmp_path, classes=[f"c{i}" for i in range(9)])

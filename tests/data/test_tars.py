@@ -13,13 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.tar_files import folder_of, pack, samples
+from PIL import Image
 
+from apr_dali.bench.images import photographs
 from apr_dali.data import tar_index
+from apr_dali.data.arrays import load_set
+from apr_dali.data.check import check_tree
 from apr_dali.data.folders import open_set
+from apr_dali.data.make_c import make_c
 from apr_dali.data.tar_index import Member, format_index, members_of, read_index, scan, split_name
 from apr_dali.data.tars import Components, TarSet, opened, parse_label
 from apr_dali.errors import InputError
+from apr_dali.runtime.distributed import Group
+from apr_dali.training.datasets import open_parts
+from apr_dali.training.options import ImageNetOptions
 
 
 def images(found: TarSet) -> list[bytes]:
@@ -318,3 +327,38 @@ class TestDamage:
         found = only(folder_of(tmp_path, samples("0", "1")))
         np.testing.assert_array_equal(found.samples[0].images, [[512, 5], [2560, 5]])
         np.testing.assert_array_equal(found.samples[0].labels, [[1536, 2], [3584, 2]])
+
+
+@pytest.mark.parametrize("open_it", [
+    lambda root: make_c(root / "val", root / "c"),
+    lambda root: photographs(str(root / "val")),
+    lambda root: load_set("folder", "val", root),
+], ids=["make-c", "bench", "train_cifar"])  # fmt: skip
+def test_what_takes_image_files_alone_refuses_tars_unread(open_it, tmp_path):
+    """A remedy for tars of several images would be none."""
+    several = [*samples("0", "1"), ("1.png", b"PNG"), ("0.png", b"PNG")]
+    folder_of(tmp_path / "val", several)
+    with pytest.raises(InputError, match=r"/val has tar files: .* takes class folders of image files; unpack them"):
+        open_it(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "val").iterdir()) == ["0.tar", "classes.txt"]
+
+
+def test_components_pass_over_the_part_without_tars(tmp_path):
+    folder_of(tmp_path / "train", [*samples("0", "1"), ("1.png", b"PNG"), ("0.png", b"PNG")])
+    for name in ("cat", "dog"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name / "x.png")
+    given = ImageNetOptions(data=str(tmp_path), tar_image="png")
+    trained, validated = open_parts(given, Group(0, 1, 0, torch.device("cpu")))
+    assert images(trained) == [b"PNG"] * 2
+    assert [Path(file).name for file in validated.files] == ["x.png"] * 2
+    checked = check_tree(tmp_path, 1, Components("png"))
+    assert [reason for _, reason in checked.bad] == ["not an image: it starts with b'PNG'"] * 2
+    for path in (tmp_path / "train").iterdir():
+        path.unlink()
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).symlink_to(tmp_path / "val" / name)
+    with pytest.raises(InputError, match=f"have no effect on {tmp_path}: no tars of samples there"):
+        open_parts(given, Group(0, 1, 0, torch.device("cpu")))
+    with pytest.raises(InputError, match=f"have no effect on {tmp_path}: no tars of samples there"):
+        check_tree(tmp_path, 1, Components("png"))

@@ -9,8 +9,8 @@ from skimage.color import rgb2lab
 from apr_dali.eval import pictures
 from apr_dali.eval.analyses import frequency_pictures
 from apr_dali.eval.analyses.fourier import HeatMap
-from apr_dali.eval.analyses.frequency_pictures import Panel, heatmap_picture, swap_picture
-from apr_dali.eval.pictures import fitted, score_picture
+from apr_dali.eval.analyses.frequency_pictures import Panel, heatmap_picture, labels_picture, swap_picture
+from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
 
@@ -60,11 +60,41 @@ def test_heat_maps_have_one_scale_and_say_what_they_are_of():
     for maps in ({"a": heat_map(0.1, 0.2)}, {"a": heat_map(0.1, 0.2), "b": heat_map(0.9, 8.0)}):
         figure = heatmap_picture(maps)
         assert figure.get_suptitle() == "noise of L2 norm ε = 4 a channel, 1,234 images"
+        note = heatmap_picture(maps, "no true labels: errors against the answers").get_suptitle()
+        assert note.splitlines()[0] == figure.get_suptitle()
+        assert " ".join(note.splitlines()[1:]) == "no true labels: errors against the answers"
         limits = [axes.images[0].get_clim() for axes in figure.axes if axes.images]
         shown = [(0, 100), (0, 7)] if len(maps) == 1 else [(0, 100), (0, 100), (-50, 50), (0, 7), (0, 7), (-3.5, 3.5)]
         assert limits == shown
     bars = [axes.images[0].colorbar.extend for axes in figure.axes if axes.images]
     assert bars == ["neither", "neither", "max", "neither", "max", "max"], "an arrow where something lies beyond"
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("severities", [3, 5])
+def test_the_title_of_a_corruption_picture_is_not_cut(severities):
+    name = "corrupted digits (made here, no published set), 355 images a cell"
+    figure = corruption_picture({"fog": [0.5] * severities}, name)
+    figure.draw_without_rendering()
+    left, right = figure._suptitle.get_window_extent().intervalx
+    assert 0 <= left < right <= figure.bbox.width
+    assert figure.get_suptitle().replace("\n", " ") == f"{name}: error in percent"
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["severity 1", *map(str, range(2, severities + 1)), "mean"]
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("sets", [0, 1, 12])
+def test_every_set_has_its_curve(sets):
+    auroc = {"max-softmax": {f"set {n}": 0.5 + n / 100 for n in range(sets)}} if sets else {}
+    row = {"clean_error": 0.1, "corrupted_error": 0.3 if sets else None, "auroc": auroc}
+    figure = labels_picture([{"weight": 0.0, **row}, {"weight": 1.0, **row}], "title", "corrupted")
+    shown = [[line.get_ydata() for line in axes.lines] for axes in figure.axes]
+    assert np.allclose(shown[0], [[90, 90], [70, 70]][: 1 + bool(sets)])
+    assert len(shown) == 1 + bool(sets)
+    if sets:
+        assert np.allclose(shown[1], [[50 + n, 50 + n] for n in range(sets)])
+        assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == list(auroc["max-softmax"])
 
 
 @pytest.mark.usefixtures("figures")

@@ -29,6 +29,13 @@ class Brightness(nn.Module):
         return -(level[:, None] - self.levels).abs() / 10
 
 
+class Ten(nn.Module):
+    """Class 3 of ten, ever surer with the brightness."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))[:, None].exp() * torch.eye(10)[3]
+
+
 def network(size: int = 40, model: nn.Module | None = None, classes: tuple[str, ...] = CLASSES):
     """What a command gets in place of a network from a file."""
     from apr_dali.eval.load_model import Network

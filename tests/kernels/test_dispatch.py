@@ -74,6 +74,9 @@ DRAWS = SingleDraws.sample(2, 8, 8, 0)
     (lambda: apr_dali.single(U8[..., :2], DRAWS), TypeError, r"\(N, H, W, 3\)"),
     (lambda: apr_dali.single(U8[:1], DRAWS), ValueError, "draws must be for 1 images, got draws for 2"),
     (lambda: apr_dali.single(U8, DRAWS, overflow="saturate"), ValueError, "wrap, clamp"),
+    (lambda: apr_dali.pair(F32, [0, 1], mix="no"), InputError, "one coin for the whole batch.* got 'no'"),
+    (lambda: apr_dali.pair(F32, [0, 1], mix=np.array([True, False])), InputError, "one coin for the whole batch"),
+    (lambda: apr_dali.pair(torch.zeros(2, 3, 8, 8).to_sparse(), [0, 1]), InputError, "dense, got torch.sparse_coo"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
@@ -145,3 +148,32 @@ def test_half_precision_is_recombined_in_float32(name, dtype, crops, native):  #
     images = (torch.from_numpy(crops(3, 10, 12)).permute(0, 3, 1, 2) / 255).to(getattr(torch, dtype))
     full = apr_dali.recombine(images.float(), images.float().flip(0), backend=name)
     assert torch.equal(apr_dali.recombine(images, images.flip(0), backend=name), full.to(images.dtype))
+
+
+# ---- where images lie, and what is in them ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native"])
+def test_strides_of_any_kind_change_nothing(name, crops, native):  # noqa: ARG001
+    images = np.moveaxis(crops(4, 16, 18), -1, 1).astype(np.float32)[:, ::-1, ::-2, 1::3]
+    whole, turned = np.ascontiguousarray(images), np.arange(4)[::-1]
+    mixed = apr_dali.pair(whole, turned.copy(), backend=name)
+    np.testing.assert_array_equal(apr_dali.pair(images, turned, backend=name), mixed)
+    recombined = apr_dali.recombine(whole, whole[::-1].copy(), backend=name)
+    np.testing.assert_array_equal(apr_dali.recombine(images, images[::-1], backend=name), recombined)
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native"])
+def test_what_is_no_number_stays_in_its_pair(name, crops, native):  # noqa: ARG001
+    images = np.moveaxis(crops(4, 8, 8), -1, 1).astype(np.float32)
+    broken = images.copy()
+    broken[0, 1, 2, 3] = np.nan
+    mixed = apr_dali.pair(broken, [1, 0, 3, 2], backend=name)
+    assert np.isnan(mixed[:2]).all()
+    np.testing.assert_array_equal(mixed[2:], apr_dali.pair(images, [1, 0, 3, 2], backend=name)[2:])
+
+
+@pytest.mark.parametrize("threads", [0, 1.5, "2", True])
+def test_threads_are_a_whole_number(threads, native):  # noqa: ARG001
+    with pytest.raises(InputError, match="threads must be"):
+        apr_dali.recombine(F32, F32, backend="native", threads=threads)

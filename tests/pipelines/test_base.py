@@ -393,6 +393,7 @@ def test_the_number_is_that_of_what_stands_in_for_a_broken_image(folder, tmp_pat
     ({"train": "no"}, "train must be True or False, got 'no'"),
     ({"drop_last": None}, "drop_last must be True or False, got None"),
     ({"with_index": 2}, "with_index must be True or False, got 2"),
+    ({"backend": "cuda"}, "backend must be one of auto, .*, got 'cuda'"),
     ({"recipe": "a"}, "recipe must be an AprRecipe, got 'a'"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(make, options, message):
@@ -414,6 +415,7 @@ def test_a_scaling_is_one(folder):
         ({"epoch": -1}, "damaged: its epoch must be at least 0"),
         ({"stream": 1}, "damaged: its stream must be at most 0"),
         ({"skipped": None}, "damaged: skipped must be a list of paths, got None"),
+        ({"signature": None}, "damaged: its signature must be a dict, got None"),
         ({"pipeline": 5}, "damaged: its pipeline is no base64 text"),
         ({"pipeline": "AAAA"}, "damaged: DALI cannot go on from it"),
     ],

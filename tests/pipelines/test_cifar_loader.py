@@ -330,5 +330,7 @@ def test_gpu_graph_is_complete(aug, natural):
     python = [device for name, device in devices.items() if "PythonFunction" in name]
     assert python == ["gpu"] * {"apr-p": 1, "apr-s": 1, "apr-sp": 2}.get(aug, 0)
     kinds = {name.strip("_").rpartition("_")[0]: device for name, device in devices.items()}
-    final = {"apr-p": "PythonFunction", "apr-sp": "PythonFunction", "cutout": "Erase"}.get(aug, "CropMirrorNormalize")
+    final = {"cutout": "Erase"}.get(
+        aug, "DLTensorPythonFunction" if aug in ("apr-p", "apr-sp") else "CropMirrorNormalize"
+    )
     assert kinds[final] == "gpu"

@@ -123,7 +123,7 @@ def test_samples_that_are_no_batch_are_refused():
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
 def test_capsules_are_the_parts_of_the_array(dtype):
     batch = np.arange(5 * 12, dtype=dtype).reshape(5, 2, 3, 2)
-    capsules = dlpack.capsules_of(batch.ctypes.data, 5, batch.shape[1:], batch.dtype, (dlpack.CPU, 0))
+    capsules = dlpack.capsules_of(batch)
     read = dlpack.samples_of(capsules)
     assert (read.shape, read.dtype, read.packed) == (batch.shape[1:], batch.dtype, True)
     assert read.addresses[0] == batch.ctypes.data
@@ -134,10 +134,10 @@ def test_capsules_are_the_parts_of_the_array(dtype):
         np.testing.assert_array_equal(taken, part)
 
 
-def test_capsules_that_nobody_takes_free_their_structures():
+def test_capsules_live_and_die_each_for_itself():
     batch, taken = np.zeros((4, 3)), SimpleNamespace(__dlpack_device__=lambda: (dlpack.CPU, 0))
     for _ in range(1000):
-        capsules = dlpack.capsules_of(batch.ctypes.data, 4, (3,), batch.dtype, (dlpack.CPU, 0))
+        capsules = dlpack.capsules_of(batch)
         taken.__dlpack__ = lambda c=capsules[2], **_: c
         part = np.from_dlpack(taken)
         del capsules[:2]

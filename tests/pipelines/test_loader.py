@@ -229,6 +229,8 @@ def test_augmentation_leaves_labels_and_order_alone(folder):
     ({"shard": (0, 20)}, "19 images cannot be shared out among 20"),
     ({"image_size": 0}, "image_size must be at least 1"),
     ({"classes": ["class0", "other"]}, "other"),
+    ({"classes": "class0"}, "classes must be a list of names, got the text 'class0'"),
+    ({"classes": ["class0", "class1", "class0"]}, "name each class once, got several times class0"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(folder, options, message):
     arguments = {"batch_size": 4, **SETTINGS, **options}

@@ -89,7 +89,7 @@ def test_without_affinities_the_machines_cpus_count(monkeypatch):
     assert cpus.usable() == 1
 
 
-@pytest.mark.parametrize(("processes", "each"), [("1", 6), ("4", 1), ("9", 1)])
+@pytest.mark.parametrize(("processes", "each"), [("1", 6), ("4", 1), ("9", 1), ("0", 6), ("x", 6), ("-2", 6)])
 def test_the_processes_of_a_machine_share(monkeypatch, processes, each):
     monkeypatch.setattr(cpus, "usable", lambda: 6)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)

@@ -1,10 +1,20 @@
 """How many threads torch is given on the CPU."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from apr_dali.models import create_model
 from apr_dali.runtime import cpus, torch_threads
+
+ROOT = Path(__file__).parents[2]
+VARIABLES = ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE")
 
 
 @pytest.fixture
@@ -45,3 +55,98 @@ def test_what_a_person_sets_and_gpus_are_left_alone(given, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     torch_threads.choose(layer(16), 8, 3, torch.device("cpu"))
     assert given() is None
+
+
+def test_a_number_of_threads_is_a_limit_that_a_persons_own_setting_beats(given, monkeypatch):
+    torch_threads.use(3)
+    assert given() == 3
+    torch_threads.use(20)
+    assert given() == 8, "no more than torch would take"
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    torch_threads.use(1)
+    assert given() == 8
+
+
+# ---- every entry point that computes with a network, or feeds one ----------------------------------------------------
+
+# In a process of its own: the number of threads is one for a whole process.
+ENTRY_POINTS = """
+import contextlib, io, os, sys
+from dataclasses import replace
+os.environ["ACCELERATE_USE_CPU"] = "true"
+for folder in ("examples", "benchmarks"):
+    sys.path.insert(0, os.path.join(sys.argv[1], folder))
+data, scratch = sys.argv[2:]
+import torch
+import accelerate_datasets, lightning_module, pytorch_loop, torchvision_recipe
+from apr_dali import cli
+from apr_dali.bench.feeds import open_feed
+from apr_dali.bench.images import Places
+from apr_dali.bench.rows import Row
+from apr_dali.commands.analyses import small_network
+from apr_dali.data.arrays import load_set
+from apr_dali.integrations import timm as with_timm
+from apr_dali.runtime.distributed import start
+
+def digits():
+    some = load_set("digits", "train")
+    part = replace(some, images=some.images[:32], labels=some.labels[:32])
+    with start("cpu") as group:
+        small_network.fit(part, replace(small_network.SMALL, epochs=1), group)
+
+def script(*given):
+    with open(f"{scratch}/script.py", "w") as file:
+        file.write("pass")
+    with_timm.main([*given, f"{scratch}/script.py"])
+
+calls = {
+    "pytorch_loop": lambda: pytorch_loop.train(data, epochs=1, image_size=32),
+    "torchvision_recipe": lambda: torchvision_recipe.train(data, epochs=1, image_size=32, workers=0),
+    "accelerate_datasets": lambda: accelerate_datasets.train(data, epochs=1, image_size=32),
+    "lightning_module": lambda: lightning_module.train(data, epochs=1, image_size=32, accelerator="cpu"),
+    "timm": lambda: script("--loader", "apr-sp"),
+    "bench, DALI": lambda: open_feed(Row("dali-cpu", "none", 224), Places(f"{data}/train", ""), 2),
+    "bench, DataLoader": lambda: open_feed(Row("dataloader", "none", 224), Places(f"{data}/train", ""), 2),
+    "digits": digits,
+    "eval": lambda: cli.main(["eval", "clean", "shufflenet_v2_x0_5", "--weights", f"{scratch}/weights.pt", "--data",
+        f"{data}/val", "--classes", f"{data}/train", "--image-size", "32", "--device", "cpu", "--output", scratch]),
+}
+for name, call in calls.items():
+    torch.set_num_threads(5)
+    with contextlib.redirect_stdout(sys.stderr):
+        call()
+    print(f"{name}: {torch.get_num_threads()}")
+"""
+
+
+def threads_of_entry_points(data: Path, scratch: Path, **variables: str) -> dict[str, int]:
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
+    scratch.mkdir()
+    torch.save(create_model("shufflenet_v2_x0_5", 2).state_dict(), scratch / "weights.pt")
+    command = [sys.executable, "-c", ENTRY_POINTS, str(ROOT), str(data), str(scratch)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=scratch)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (line.split(": ") for line in done.stdout.splitlines())
+    return {name: int(count) for name, count in lines}
+
+
+def test_every_entry_point_chooses_and_follows_a_person(photos, tmp_path):
+    for split, count in (("train", 16), ("val", 1)):
+        for n, photo in enumerate(photos[:2] * count):
+            path = tmp_path / "data" / split / f"class{n % 2}" / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo[:48, :48]).save(path)
+    small, share = 1, min(5, cpus.share())
+    assert threads_of_entry_points(tmp_path / "data", tmp_path / "own") == {
+        "pytorch_loop": small,
+        "torchvision_recipe": small,
+        "accelerate_datasets": small,
+        "lightning_module": small,
+        "timm": share,
+        "bench, DALI": 2,
+        "bench, DataLoader": 1,
+        "digits": share,
+        "eval": small,
+    }
+    given = threads_of_entry_points(tmp_path / "data", tmp_path / "given", OMP_NUM_THREADS="5")
+    assert set(given.values()) == {5}, given

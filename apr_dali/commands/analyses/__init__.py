@@ -4,4 +4,4 @@ A module NAME has `TEXT`, a line of help, `add(parser)`, which declares the argu
 work and prints where the results are. It imports nothing heavy at the top: `apr-dali --help` reads them all.
 """
 
-NAMES: tuple[str, ...] = ("heatmap", "bands", "swap", "templates", "tsne", "gradcam", "filters", "gallery")
+NAMES: tuple[str, ...] = ("heatmap", "bands", "labels", "swap", "templates", "tsne", "gradcam", "filters", "gallery")

@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.bands import BANDS, OUTSIDE, RADII, BandFilter
-from apr_dali.commands.arguments import positive, seed
+from apr_dali.commands.analyses.common import add_training, training_options
+from apr_dali.commands.arguments import positive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,34 +18,12 @@ if TYPE_CHECKING:
     from apr_dali.training.options import CifarOptions
 
 TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
-_RECIPES: dict[str, dict[str, Any]] = {
-    "quick": {"dataset": "digits", "model": "wrn-16-1", "epochs": 3, "batch_size": 32, "lr": 0.05},
-    # Section 5.1 and Fig. 4; what it does not say is as for train_cifar.py.
-    "paper": {"dataset": "cifar10", "model": "resnet18", "epochs": 200, "batch_size": 128, "lr": 0.1},
-}
 _SIDE = 16  # of digits, which are 8×8 images made larger
 _PHOTOGRAPH, _PHOTOGRAPH_SIDE = "cat", 128
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--recipe",
-        choices=tuple(_RECIPES),
-        default="quick",
-        help="quick: small and without flips, the learning rate falls evenly to 0. paper: its network, flips and steps "
-        "of the learning rate, for days on a GPU (default: %(default)s)",
-    )
-    quick, paper = (_RECIPES[name] for name in ("quick", "paper"))
-
-    def default(name: str) -> str:
-        return f"(default: {quick[name]}; paper: {paper[name]})"
-
-    parser.add_argument("--dataset", metavar="NAME", help=f"as for train_cifar.py {default('dataset')}")
-    parser.add_argument("--data", default="data", metavar="DIR", help="as for train_cifar.py")
-    parser.add_argument("--model", metavar="NAME", help=f"as for train_cifar.py {default('model')}")
-    parser.add_argument("--epochs", type=positive, metavar="N", help=f"of each training {default('epochs')}")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help=default("batch_size"))
-    parser.add_argument("--lr", type=float, help=f"greatest learning rate {default('lr')}")
+    add_training(parser)
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: 16 for digits, else 32)")
     parser.add_argument(
         "--radii",
@@ -61,9 +40,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="the phase outside its band in radians: 0, or 1 as the paper's words have it (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="of weights and order (default: %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    parser.add_argument("--threads", type=positive, default=0, metavar="N", help="data threads (default: chosen)")
     parser.add_argument("--output", default="runs/analyze-bands", metavar="DIR", help="(default: %(default)s)")
 
 
@@ -75,9 +51,7 @@ def run(args: argparse.Namespace) -> None:
     radii = tuple(args.radii)
     outside = {phase: 0 if phase == "full" else args.outside for phase in BANDS}
     cells = [BandFilter(amplitude, phase, radii, outside[phase]) for amplitude in BANDS for phase in BANDS]
-    recipe = _RECIPES[args.recipe]
-    chosen = {name: value if (value := getattr(args, name)) is not None else recipe[name] for name in recipe}
-    options = CifarOptions(**chosen, seed=args.seed, threads=args.threads)
+    options = CifarOptions(**training_options(args))
     side = args.image_size or (_SIDE if options.dataset == "digits" else 32)
     trained, validated = (_sized(options.dataset, split, args.data, side) for split in ("train", "val"))
     with start(args.device) as group:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 _OWN = "the network's own answers on the clean images"
 _OUTPUT = "runs/analyze-digits"
+_OF_MODEL = ("weights", "image_size", "classes", "mean", "std", "crop_pct", "interpolation")
+_RECIPES: dict[str, dict[str, Any]] = {
+    "quick": {"dataset": "digits", "model": "wrn-16-1", "epochs": 3, "batch_size": 32, "lr": 0.05},
+    # Sections 5.1 and 5.3; what they do not say is as for train_cifar.py.
+    "paper": {"dataset": "cifar10", "model": "resnet18", "epochs": 200, "batch_size": 128, "lr": 0.1},
+}
 
 
 def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
@@ -47,6 +53,38 @@ def add_subject(parser: argparse.ArgumentParser, limit: int) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of every draw (default: %(default)s)")
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that trains small networks has, --recipe and what it stands for."""
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(_RECIPES),
+        default="quick",
+        help="quick: small and without flips, the learning rate falls evenly to 0. paper: its network, flips and steps "
+        "of the learning rate, for days on a GPU (default: %(default)s)",
+    )
+    quick, paper = (_RECIPES[name] for name in ("quick", "paper"))
+
+    def default(name: str) -> str:
+        return f"(default: {quick[name]}; paper: {paper[name]})"
+
+    parser.add_argument("--dataset", metavar="NAME", help=f"as for train_cifar.py {default('dataset')}")
+    parser.add_argument("--data", default="data", metavar="DIR", help="as for train_cifar.py")
+    parser.add_argument("--model", metavar="NAME", help=f"as for train_cifar.py {default('model')}")
+    parser.add_argument("--epochs", type=positive, metavar="N", help=f"of each training {default('epochs')}")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help=default("batch_size"))
+    parser.add_argument("--lr", type=float, help=f"greatest learning rate {default('lr')}")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights and order (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--threads", type=positive, default=0, metavar="N", help="data threads (default: chosen)")
+
+
+def training_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `add_training` as options of train_cifar.py; what is not given is the recipe's."""
+    recipe = _RECIPES[args.recipe]
+    chosen = {name: value if (value := getattr(args, name)) is not None else recipe[name] for name in recipe}
+    return {**chosen, "seed": args.seed, "threads": args.threads}
+
+
 @contextmanager
 def open_subject(args: argparse.Namespace) -> Iterator[Session]:
     """The session with the network that the command line names, or with a small one of our own for digits."""
@@ -56,10 +94,9 @@ def open_subject(args: argparse.Namespace) -> Iterator[Session]:
 
     given = dict(vars(args))
     if args.model is None:
-        if args.weights or args.image_size or args.classes:
-            raise InputError(
-                "--weights, --image-size and --classes change nothing without MODEL: name the model that they fit"
-            )
+        if any(getattr(args, name) is not None for name in _OF_MODEL):
+            named = ", ".join("--" + name.replace("_", "-") for name in _OF_MODEL)
+            raise InputError(f"{named} change nothing without MODEL: name the model that they fit")
         given["output"] = args.output or _OUTPUT
         with start(args.device) as group:
             options = replace(SMALL, seed=args.seed)
@@ -105,6 +142,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def true(self) -> bool:
+        """Whether the labels are true: against the network's own answers nothing is right or wrong."""
+        return self.labels_of != _OWN
+
 
 def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     """At most `limit` images, evenly taken: of the folder `data`; without one digits or the photographs.
@@ -120,7 +162,7 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
         return _of_folder(session, data, limit)
     if session.feeding.components != DEFAULT:
         raise InputError("--tar-image and --tar-label have no effect without --data: name the set of tars")
-    if session.network.classes == tuple(map(str, range(10))) and session.network.image_size == 32:
+    if session.network.kind == "digits":
         digits = load_set("digits", "val")
         chosen = evenly(len(digits), limit)
         names = tuple(digits.classes[label] for label in digits.labels[chosen])

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
             view: {name: _looks(one, layers[name], images, samples.labels) for name, one in sessions.items()}
             for view, images in views.items()
         }
-        rows = {name: _numbers([found[name] for found in seen.values()], samples.labels) for name in sessions}
+        share = "right" if samples.true else "same_answer"
+        rows = {name: _numbers([found[name] for found in seen.values()], samples.labels, share) for name in sessions}
         result = {
             "images": samples.origin,
             "labels": samples.labels_of,
@@ -67,19 +68,21 @@ def run(args: argparse.Namespace) -> None:
             for view, found in seen.items()
         ]
         classes = session.network.classes
-        picture = gradcam.gradcam_picture(panels, lambda n: common.in_words(classes[n]), samples.labels[shown])
+        note = "" if samples.true else f"no true labels: maps of {samples.labels_of}"
+        picture = gradcam.gradcam_picture(panels, lambda n: common.in_words(classes[n]), samples.labels[shown], note)
         session.finish("gradcam", result, {"maps": picture})
-        titles = ("network", "layer", "right, clean", "right, corrupted", "maps' agreement")
+        head = share.replace("_", " ")
+        titles = ("network", "layer", f"{head}, clean", f"{head}, corrupted", "maps' agreement")
         cells = [
             (
                 name,
                 layers[name].name,
-                *(f"{share:.0%}" for share in row["right"]),
+                *(f"{value:.0%}" for value in row[share]),
                 f"{row['agreement'] or math.nan:.2f}",
             )
             for name, row in rows.items()
         ]
-        print(table(titles, cells))
+        print(table(titles, cells) + (f"\n{note}" if note else ""))
         print(f"written: {session.output / 'gradcam.json'}")
 
 
@@ -136,8 +139,11 @@ def _batch(session: Session, images: NDArray[Any]) -> Any:
         return next(iter(batches))[0].to(session.group.device)
 
 
-def _numbers(views: list[Looks], labels: NDArray[Any]) -> dict[str, Any]:
-    """Of one network: the share that is right, clean and corrupted, and how alike its maps are on the two."""
+def _numbers(views: list[Looks], labels: NDArray[Any], share: str) -> dict[str, Any]:
+    """Of one network: the share that has its label, clean and corrupted, and how alike its maps are on the two.
+
+    share: what that is called.
+    """
     import numpy as np
 
     from apr_dali.eval.analyses.gradcam import agreement
@@ -145,7 +151,7 @@ def _numbers(views: list[Looks], labels: NDArray[Any]) -> dict[str, Any]:
     clean, corrupted = views
     alike = agreement(clean.maps, corrupted.maps)
     return {
-        "right": [float((view.answers == labels).mean()) for view in views],
+        share: [float((view.answers == labels).mean()) for view in views],
         "confidence": [float(view.confidence.mean()) for view in views],
         # A map may be empty: no evidence for the class.
         "agreement": float(np.nanmean(alike)) if not np.isnan(alike).all() else None,

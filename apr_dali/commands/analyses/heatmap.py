@@ -110,7 +110,8 @@ def _write(
     }
     names = [one.network.name for one in networks]
     titles = names if len(set(names)) == len(names) else [f"{n + 1}: {name}" for n, name in enumerate(names)]
-    picture = heatmap_picture(dict(zip(titles, maps, strict=True)))
+    note = "" if samples.true else f"no true labels: errors against {samples.labels_of}"
+    picture = heatmap_picture(dict(zip(titles, maps, strict=True)), note)
     return session.finish("heatmap", result, {"maps": picture}, *states)
 
 

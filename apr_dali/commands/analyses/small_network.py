@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from apr_dali.data.arrays import ArraySet, load_set
+from apr_dali.errors import InputError
 from apr_dali.models import check_input, cifar_first, create_model
 from apr_dali.models.banded import behind, name_behind
+from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.recipes import CIFAR, AprRecipe
-from apr_dali.runtime import checkpoint
+from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.distributed import Group
+from apr_dali.training import losses
 from apr_dali.training.engine import Trainer
 from apr_dali.training.optimizer import learning_rate, set_learning_rate
 from apr_dali.training.options import CifarOptions
@@ -66,8 +69,12 @@ def fit(
         name = cifar_first(options.model)
         network = model or create_model(name, len(data.classes))
         check_input(network, data.images.shape[1], len(data.classes))
+        if options.phase_weight != 1:
+            network, name = with_two_heads(network, options), name + TWO_HEADS
+        torch_threads.choose(network, data.images.shape[1], 3, group.device)
         network = behind(network, options.spectrum, options.radii, recipe)
-        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii))
+        objective = losses.objective(options, network, len(data.classes), recipe, group.device)
+        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii), objective)
         recipe = replace(recipe, overflow=options.overflow, axes=options.axes)
         # A mirrored digit is another digit, or none.
         flip = as_published and options.dataset != "digits"
@@ -86,6 +93,13 @@ def fit(
     return trainer.model.eval()
 
 
+def with_two_heads(network: nn.Module, options: CifarOptions) -> TwoHeads:
+    """The network with the second head that --phase-weight asks for; InputError for one that is not ours."""
+    if not isinstance(network, SmallClassifier):
+        raise InputError(f"two heads need one of the CIFAR networks, such as wrn-40-2, got {options.model}")
+    return TwoHeads(network, options.phase_weight)
+
+
 def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Group, flip: bool) -> CifarLoader:
     return CifarLoader(
         data,
@@ -99,4 +113,5 @@ def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Gro
         recipe=recipe,
         memory_format=options.memory_format,
         threads=options.threads or None,
+        amplitude_labels=options.phase_weight != 1,
     )

@@ -76,6 +76,7 @@ def _sets(args: argparse.Namespace) -> dict[str, Images]:
     """Name → uint8 (N, size, size, 3); the clean ones first."""
     from apr_dali.commands.analyses.common import evenly
     from apr_dali.data.arrays import load_set
+    from apr_dali.data.sample import tiles
     from apr_dali.data.small_corruptions import CORRUPTIONS
 
     if args.data is None and args.size != _DIGIT_SIZE:
@@ -91,7 +92,7 @@ def _sets(args: argparse.Namespace) -> dict[str, Images]:
     given = _named([*(args.corrupted or ()), *(args.ood or ())], {*sets, _TILES})
     sets |= {name: _read(path, args.size, args.limit) for name, path in given.items()}
     if args.ood is None:
-        sets[_TILES] = _tiles(args.size, args.limit)
+        sets[_TILES] = tiles(args.size, args.limit)
     return sets
 
 
@@ -132,23 +133,3 @@ def _read(path: str, size: int, limit: int) -> Images:
         left, top = ((side - size) // 2 for side in image.size)
         found.append(np.asarray(image.crop((left, top, left + size, top + size))))
     return np.stack(found)
-
-
-def _tiles(size: int, limit: int) -> Images:
-    """Tiles of the built-in photographs, not scaled, as many of each, at most `limit`."""
-    import numpy as np
-
-    from apr_dali.commands.analyses.common import evenly
-    from apr_dali.data.sample import SUBJECTS, photograph
-
-    each = -(-limit // len(SUBJECTS))
-    found = []
-    for name in SUBJECTS:
-        pixels = np.asarray(photograph(name))
-        rows, columns = (side // size for side in pixels.shape[:2])
-        for n in evenly(rows * columns, each):
-            y, x = size * (n // columns), size * (n % columns)
-            found.append(pixels[y : y + size, x : x + size])
-    if not found:
-        raise InputError(f"no built-in photograph has {size}×{size} pixels: give --ood, or a smaller --size")
-    return np.stack(found)[evenly(len(found), limit)]

@@ -123,7 +123,7 @@ def test_images_of_tars_are_those_of_the_folder(brightness, tmp_path):
     samples = common.load_samples(own, tars, 4)
     np.testing.assert_array_equal(samples.images, expected.images)
     assert (samples.labels.tolist(), samples.names) == (expected.labels.tolist(), expected.names)
-    for data, told in ((str(tmp_path / "set"), "it holds no tars"), (None, "no effect without --data")):
+    for data, told in ((str(tmp_path / "set"), "no tars of samples there"), (None, "no effect without --data")):
         with pytest.raises(InputError, match=told):
             common.load_samples(own, data, 4)
 

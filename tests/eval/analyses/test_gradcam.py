@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import apr_dali
@@ -12,6 +13,7 @@ from apr_dali.cli import main
 from apr_dali.commands.analyses import gradcam as command
 from apr_dali.data.small_corruptions import SHOWN
 from apr_dali.errors import InputError
+from apr_dali.eval.analyses import gradcam
 from apr_dali.eval.analyses.gradcam import agreement, joined, looks, target_layer
 from apr_dali.models import create_model
 from apr_dali.runtime import checkpoint
@@ -233,6 +235,26 @@ def test_the_command_with_two_networks(networks, tmp_path, capsys):
         assert -1 <= row["agreement"] <= 1
     assert "right, corrupted" in capsys.readouterr().out
     assert (tmp_path / "gradcam-maps.png").is_file()
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_only_true_labels_make_right_and_wrong(networks, tmp_path, true, monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr(gradcam, "fitted", lambda text, *_: told.append(text) or text)
+    for label in "ab0" if not true else "012":
+        (tmp_path / "set" / label).mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), 40 * ord(label) % 256, np.uint8)).save(tmp_path / "set" / label / "x.png")
+    given = ["analyze", "gradcam", networks[0], "--data", tmp_path / "set", "--output", tmp_path]
+    assert main(list(map(str, given))) == 0
+    (row,) = json.loads((tmp_path / "gradcam.json").read_text())["result"]["networks"].values()
+    shown = capsys.readouterr().out
+    note = "no true labels: maps of the network's own answers on the clean images"
+    assert ("right" in row, "same_answer" in row) == (true, not true)
+    assert any("✓" in text or "✗" in text for text in told) == true
+    assert (note in told, note in shown) == (not true, not true)
+    assert ("right, clean" in shown) == true
+    if not true:
+        assert row["same_answer"][0] == 1
 
 
 def test_every_corruption_is_offered():
