@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws
+from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws, find
 from apr_dali.data.arrays import open_small
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import open_files
@@ -90,6 +90,7 @@ def make_c(
         raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
     found = open_files(source, "make-c")
     names = _names(os.path.abspath(source), found.files)
+    _check_needs(chosen, image_size, "imagenet")
     target = Path(target).absolute()
     settings = {
         "corruptions": list(chosen),
@@ -136,6 +137,7 @@ def make_cifar_c(
     found = open_small(source)
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
+    _check_needs(chosen, _SMALLEST, "cifar")
     target = Path(target).absolute()
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
@@ -166,6 +168,13 @@ def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:
     if unknown:
         raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(NAMES)}")
     return tuple(corruptions or CORRUPTIONS)
+
+
+def _check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
+    """Raise InputError where something that a corruption takes from elsewhere is missing."""
+    for name in corruptions:
+        record, parameters = find(name, 1, parameter_set)
+        record.constants(parameters, side, side)
 
 
 def _names(root: str, files: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from PIL import Image, JpegImagePlugin
 
 import apr_dali
 from apr_dali import cli
+from apr_dali.corruptions import frost
 from apr_dali.data import make_c as make_c_module
 from apr_dali.data.arrays import open_images
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
@@ -139,6 +140,15 @@ def test_images_that_would_be_written_as_one_are_refused_before_any_is(val, tmp_
     assert cli.main(["make-c", str(val), str(tmp_path / "c"), "--corruptions", *FEW[:1], "--image-size", "48"]) == 2
     told = capsys.readouterr().err
     assert "images that would be written as one: a/0.jpg and a/0.jpg.png; rename them" in told
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_a_corruption_lacks_is_said_before_any_is_written(val, tmp_path, monkeypatch):
+    for read in (frost.photograph, frost.covering, frost._packed):
+        read.cache_clear()
+    monkeypatch.setattr(frost, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"frost takes its photographs from imagecorruptions-imaug: "):
+        make_c(val, tmp_path / "c", ["fog", "frost"], 48)
     assert not (tmp_path / "c").exists()
 
 
