@@ -264,6 +264,10 @@ def test_the_extension_looks_after_its_memory():
     for reach, times in ((0, 1), (16, 1), (1, 0)):
         with pytest.raises(ValueError, match="glass blur reaches 1 to 15 pixels"):
             call("glass_blur", [np.array([reach, times], float), np.ones(1)])
+    with pytest.raises(ValueError, match="a disk must be symmetric"):
+        call("defocus_blur", [np.arange(9.0)])
+    with pytest.raises(ValueError, match="constants 0 must be 9 to 9 numbers"):
+        call("defocus_blur", [np.ones(10)])
     rows = np.zeros((1, 32, 3))
     rows[0, 3, 0] = 31  # the row after it would be the 33rd
     with pytest.raises(ValueError, match="a source lies outside"):
