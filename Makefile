@@ -71,6 +71,7 @@ soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
 docs: $(TESTING)
+	$(BIN)/python docs/floors.py
 	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
 gpu-check: $(TESTING)

@@ -17,7 +17,7 @@ from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
 from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.corruptions.record import Corruption, Parameters
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels import arrays
 from apr_dali.kernels.cpu import backend as native_backend
 
@@ -54,8 +54,7 @@ def corrupt(
     record, parameters = find(name, severity, draws.parameter_set if isinstance(draws, CorruptionDraws) else "imagenet")
     levels = _checked(images)
     _check_draws(levels, name, severity, draws)
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
+    check_options(backend, threads)
     chosen = _choose(record, backend)
     if chosen == "native" and not record.library:
         out = _native(record, parameters, levels, draws, threads)
@@ -63,6 +62,15 @@ def corrupt(
         workers = native_backend.threads_of(threads) if chosen == "native" else 1
         out = _one_by_one(record, parameters, levels, draws, workers)
     return arrays.as_output(out, images, "uint8")
+
+
+def check_options(backend: str, threads: int | None = None) -> None:
+    """Raise InputError for a backend that there is not, and for threads that it would not follow."""
+    check_choice("backend", backend, BACKENDS)
+    if threads is not None and backend == "numpy":
+        raise InputError(f"threads is for the native backend, got backend={backend!r}")
+    if threads is not None:
+        check_whole("threads", threads, 1)
 
 
 def _one_by_one(
@@ -108,8 +116,6 @@ def _described(name: str, severity: int, shape: tuple[int, ...]) -> str:
 
 
 def _choose(record: Corruption, backend: str) -> str:
-    if backend not in BACKENDS:
-        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "numpy":
         return backend
     if record.library:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from apr_dali.corruptions.counter import CounterRandom
 from apr_dali.corruptions.record import Draws
 from apr_dali.corruptions.registry import find
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_whole
 
 LEAST_SIDE = 32
 """Pixels a side that an image must have at least, as in the reference's smallest set."""
@@ -45,10 +44,10 @@ class CorruptionDraws:
 
     def __post_init__(self) -> None:
         find(self.name, self.severity, self.parameter_set)
-        _check_whole("height", self.height, 2**24)
-        _check_whole("width", self.width, 2**24)
+        check_whole("height", self.height, 0, 2**24 - 1)
+        check_whole("width", self.width, 0, 2**24 - 1)
         if self.seed is not None:
-            _check_whole("seed", self.seed, 2**64)
+            check_whole("seed", self.seed, 0, 2**64 - 1)
         if min(self.height, self.width) < LEAST_SIDE:
             raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
 
@@ -68,8 +67,8 @@ class CorruptionDraws:
 
         A batch may be cut anywhere: image k has the same draws in every batch, on every thread and every rank.
         """
-        _check_whole("n", n, 2**31)
-        _check_whole("first", first, 2**63)
+        check_whole("n", n, 0, 2**31 - 1)
+        check_whole("first", first, 0, 2**63 - 1)
         numbers = np.uint64(first) + np.arange(n, dtype=np.uint64)
         return cls(name, severity, height, width, parameter_set, seed, numbers)
 
@@ -145,8 +144,3 @@ class CorruptionDraws:
 
     def __iter__(self) -> Iterator[Draws]:
         return (self[k] for k in range(len(self)))
-
-
-def _check_whole(what: str, value: Any, end: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < end:
-        raise InputError(f"{what} must be a whole number in 0..{end - 1}, got {value}")

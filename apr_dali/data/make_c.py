@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
-import signal
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +28,7 @@ from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError
 from apr_dali.kernels.corruptions import corrupt
 from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.pool import process_map
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -105,7 +101,8 @@ def make_c(
         _Batch(first, tuple(found.files[first : first + _TOGETHER]), tuple(names[first : first + _TOGETHER]))
         for first in range(0, len(found), _TOGETHER)
     ]
-    with tqdm(total=len(found), desc="make-c", unit=" images", disable=None) as bar, _mapper(processes) as mapped:
+    bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
+    with bar, process_map(processes, "corrupting") as mapped:
         for batch, problem in zip(batches, mapped(partial(_corrupt_batch, job), batches), strict=True):
             if problem is not None:
                 raise InputError(problem)
@@ -220,29 +217,6 @@ def _begin(target: Path, settings: dict[str, Any]) -> None:
 
 def _mark(target: Path, settings: dict[str, Any], finished: bool) -> None:
     write_whole(target / MARKER, json.dumps({"settings": settings, "finished": finished}).encode())
-
-
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` in this process or in several others."""
-    if processes == 1:
-        yield map
-        return
-    # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
-    try:
-        yield pool.map
-    except BrokenProcessPool:
-        raise InputError(
-            f"one of {processes} processes died, mostly for lack of memory: take fewer (--processes)"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _corrupt_batch(job: _Job, batch: _Batch) -> str | None:

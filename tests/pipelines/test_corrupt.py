@@ -62,5 +62,9 @@ def test_what_cannot_be_is_refused_before_the_graph_runs():
         operators.corrupt(None, "mist", 1)
     with pytest.raises(InputError, match="1 to 5, got 9"):
         operators.corrupt(None, "fog", 9)
+    with pytest.raises(InputError, match="seed must be at least 0, got -1"):
+        operators.corrupt(None, "fog", 1, seed=-1)
+    with pytest.raises(InputError, match="backend must be one of auto, numpy, native, got 'cuda'"):
+        operators.corrupt(None, "fog", 1, backend="cuda")
     with pytest.raises(InputError, match="fog runs on the CPU, got images on the GPU"):
         operators.corrupt(SimpleNamespace(device="gpu"), "fog", 1)
