@@ -47,7 +47,7 @@ def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: 
 # Defocus: a disk whose edge is softened.
 
 
-def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+def _rounded(terms: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.float32]:
     """Σ values · weight in float32, each rounded by itself."""
     total = terms[0][0] * terms[0][1]
     for values, weight in terms[1:]:
@@ -55,12 +55,12 @@ def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray
     return total
 
 
-def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], np.float32]]:
+def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], float]]:
     """Each row with its weight, and the sums of the rows at either side with theirs; the border is mirrored."""
     size, count = len(weights) - 1, len(image)
     padded = np.pad(image, ((size, size), (0, 0)), mode="reflect")
     pairs = [padded[size - k : size - k + count] + padded[size + k : size + k + count] for k in range(1, size + 1)]
-    return list(zip([image, *pairs], weights, strict=True))
+    return list(zip([image, *pairs], weights.tolist(), strict=True))
 
 
 def disk(radius: float, softness: float) -> NDArray[np.float32]:
