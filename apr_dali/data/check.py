@@ -166,7 +166,7 @@ def quick_check(files: Files, threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
     files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, a JPEG or PNG cut off
-    before its end marker, or a file that DALI would take for another picture than its header says. The format is told
+    before its end marker, or a file that DALI would take for another picture than its header says. The format is known
     by the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
     """
     with ThreadPoolExecutor(threads) as pool:

@@ -78,7 +78,7 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a training run can be told, whatever its data set: each option's type, default, help and range.
+    """What a training run can be asked for, whatever its data set: each option's type, default, help and range.
 
     The command line is made from these fields, see `command_line`. Defaults are the published ImageNet
     recipe; a subclass for another data set redeclares the fields in which it differs.

@@ -93,7 +93,7 @@ def _instruction(line: str) -> Instruction:
 
 
 class Memory:
-    """The device's memory: pieces that are `put` in, each with room around it that is nobody's."""
+    """The device's memory: pieces that are `put` in, each with space around it that belongs to none."""
 
     base = 1 << 20
 
