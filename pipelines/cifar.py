@@ -216,7 +216,13 @@ def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode
 def _some_single(images: DataNode, graph: Graph) -> DataNode:
     """APR-S on a share of the images."""
     recipe = graph.recipe
-    changed = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
+    changed = operators.apr_single(
+        images,
+        overflow=recipe.overflow,
+        axes=recipe.axes,
+        backend=graph.backend,
+        threads=graph.operator_threads,
+    )
     if graph.single_probability == 1:
         return changed
     # Whole numbers: one of the two is taken, nothing is blended.

@@ -21,7 +21,7 @@ def image(crops):
 
 def test_single_of_a_picture_a_tensor_and_a_tv_tensor_is_the_operator(image):
     draws = SingleDraws.sample(1, 24, 30, int(np.random.default_rng((3,)).integers(2**63)))
-    expected = apr_dali.single(image[None], draws, "clamp")[0]
+    expected = apr_dali.single(image[None], draws, overflow="clamp")[0]
     assert (expected != image).any()
     picture = AprSingle("clamp", seed=3)(Image.fromarray(image))
     assert isinstance(picture, Image.Image)
@@ -60,12 +60,12 @@ def test_calls_differ_and_seeds_repeat(image):
 def test_pair_gives_both_views_side_by_side(crops):
     images = torch.from_numpy(crops(6, 16, 20)).permute(0, 3, 1, 2).float() / 255
     labels = torch.arange(6)
-    out, targets = AprPair(probability=1, seed=5)(images, labels)
-    draws = PairDraws.sample(6, seed=np.random.default_rng((5,)), probability=1)
+    out, targets = AprPair(p=1, seed=5)(images, labels)
+    draws = PairDraws.sample(6, seed=np.random.default_rng((5,)), p=1)
     assert targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert torch.equal(out[::2], images)
     assert torch.equal(out[1::2], apr_dali.pair(images, draws.partner))
-    alone, same = AprPair(probability=1, views="mixed", seed=5)(images, labels)
+    alone, same = AprPair(p=1, views="mixed", seed=5)(images, labels)
     assert torch.equal(alone, out[1::2])
     assert same is labels
 
@@ -81,7 +81,7 @@ def test_pair_keeps_soft_labels_and_dtype(crops):
 
 def test_pair_mixes_the_share_of_batches_it_is_told(crops):
     images = torch.from_numpy(crops(3, 8, 8)).permute(0, 3, 1, 2).float()
-    pair = AprPair(probability=0.25, views="mixed", seed=0)
+    pair = AprPair(p=0.25, views="mixed", seed=0)
     mixed = [not torch.equal(pair(images, torch.arange(3))[0], images) for _ in range(400)]
     # A permutation of three leaves all in place one time in six.
     assert abs(np.mean(mixed) - 0.25 * 5 / 6) < 0.06
@@ -219,7 +219,7 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprSingle()(torch.zeros(3, 8, 8)), "before the conversion to float; got torch.float32"),
     (lambda: AprSingle()(torch.zeros(1, 8, 8, dtype=torch.uint8)), r"\(\.\.\., 3, H, W\)"),
     (lambda: AprPair()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2)), "after the conversion to float"),
-    (lambda: AprPair(probability=1.5), r"0\.\.1, got 1\.5"),
+    (lambda: AprPair(p=1.5), r"p must be in 0\.\.1, got 1\.5"),
     (lambda: AprPair(views="all"), "mixed, both"),
     (lambda: AprSingle(overflow="saturate"), "wrap, clamp"),
     (lambda: AprSingle(seed=1.5), r"seed must be a whole number .* got 1\.5"),
@@ -232,7 +232,7 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprPair()(FLOATS.numpy(), torch.arange(2)), "batch of floating images .* got ndarray"),
     (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
     (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
-    (lambda: AprPair(probability="0.5"), r"0\.\.1, got '0\.5'"),
+    (lambda: AprPair(p="0.5"), r"p must be in 0\.\.1, got '0\.5'"),
     (lambda: AprPair(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
     (lambda: AprSingle(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
     (lambda: AprSingle()(torch.zeros(3, 0, 8, dtype=torch.uint8)), "at least one pixel, got height 0 and width 8"),
