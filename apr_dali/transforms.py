@@ -1,4 +1,4 @@
-"""APR as torchvision v2 transforms, for people without DALI: the same operators, seeded.
+"""APR and ImageNet-C's corruptions as torchvision v2 transforms, for people without DALI: the same operators, seeded.
 
     train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
@@ -23,9 +23,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from apr_dali import functional
+from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.kernels import corruptions
 from apr_dali.kernels.dispatch import check_backend
 from apr_dali.recipes import VIEWS
 from apr_dali.runtime.deprecation import renamed
@@ -52,7 +54,58 @@ class _Seeded:
         return self._generator
 
 
-class AprSingle(v2.Transform):
+class _OfLevels(v2.Transform):
+    """A transform of uint8 images by `_of_batch`, seeded: what `AprSingle` and `Corrupt` have in common."""
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.seed = seed
+        self._draws = _Seeded(seed)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        images = [inpt for inpt in flat_inputs if isinstance(inpt, (Image.Image, tv_tensors.Image))]
+        plain = list(filter(_is_plain_tensor, flat_inputs))
+        # Without an image the first plain tensor is one, as for all of torchvision's transforms.
+        passed = [inpt for inpt in flat_inputs if isinstance(inpt, (np.ndarray, tv_tensors.Video))]
+        passed += plain if images else plain[1:]
+        if not (images or plain) or any(map(_is_image, passed)):
+            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
+            raise InputError(
+                f"{type(self).__name__} takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy "
+                "image is torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are "
+                "stacked in one"
+            )
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
+        return {"seed": int(self._draws.generator().integers(2**63))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, Image.Image):
+            self._check_pixels(inpt.height, inpt.width)
+            return Image.fromarray(self._of_batch(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
+        if not _is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
+            return inpt  # a box, a mask
+        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
+            raise InputError(
+                f"{type(self).__name__} takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to "
+                f"float; got {inpt.dtype} with the shape {tuple(inpt.shape)}"
+            )
+        self._check_pixels(*inpt.shape[-2:])
+        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
+        out = self._of_batch(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
+        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
+
+    def _check_pixels(self, height: int, width: int) -> None:
+        if 0 in (height, width):
+            name = type(self).__name__
+            raise InputError(f"{name} takes images of at least one pixel, got height {height} and width {width}")
+
+    def _of_batch(self, images: Any, seed: int) -> Any:
+        """The result for uint8 (N, H, W, 3), an array or a tensor, as the same."""
+        raise NotImplementedError
+
+
+class AprSingle(_OfLevels):
     """APR-S: recombine an image with an augmented view of itself.
 
     Takes a PIL image (made RGB, see `apr_dali.data.image_file.to_rgb`), or a uint8 tensor (..., 3, H, W) on the CPU or
@@ -70,46 +123,13 @@ class AprSingle(v2.Transform):
     def __init__(
         self, overflow: str = "wrap", *, axes: str = "chw", seed: int | None = None, backend: str = "auto"
     ) -> None:
-        super().__init__()
+        super().__init__(seed)
         check_choice("overflow", overflow, OVERFLOWS)
         check_choice("axes", axes, AXES)
         check_backend(backend)
-        self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
-        self._draws = _Seeded(seed)
+        self.overflow, self.axes, self.backend = overflow, axes, backend
 
-    def check_inputs(self, flat_inputs: list[Any]) -> None:
-        images = [inpt for inpt in flat_inputs if isinstance(inpt, (Image.Image, tv_tensors.Image))]
-        plain = list(filter(_is_plain_tensor, flat_inputs))
-        # Without an image the first plain tensor is one, as for all of torchvision's transforms.
-        passed = [inpt for inpt in flat_inputs if isinstance(inpt, (np.ndarray, tv_tensors.Video))]
-        passed += plain if images else plain[1:]
-        if not (images or plain) or any(map(_is_image, passed)):
-            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
-            raise InputError(
-                f"AprSingle takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy image is "
-                "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
-            )
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
-        return {"seed": int(self._draws.generator().integers(2**63))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if isinstance(inpt, Image.Image):
-            _check_pixels(inpt.height, inpt.width)
-            return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
-        if not _is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
-            return inpt  # a box, a mask
-        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
-            raise InputError(
-                "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
-                f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
-            )
-        _check_pixels(*inpt.shape[-2:])
-        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
-        out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
-        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
-
-    def _single(self, images: Any, seed: int) -> Any:
+    def _of_batch(self, images: Any, seed: int) -> Any:
         batch, height, width = images.shape[:3]
         draws = SingleDraws.sample(batch, height, width, seed)
         return functional.single(images, draws, overflow=self.overflow, axes=self.axes, backend=self.backend)
@@ -118,14 +138,48 @@ class AprSingle(v2.Transform):
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
 
 
+class Corrupt(_OfLevels):
+    """One corruption of ImageNet-C at one severity, as `apr_dali.corrupt` has it, on the CPU.
+
+    Takes and gives what `AprSingle` does; stands after the crop and before the conversion to float. In a batch each
+    image has draws of its own.
+
+    Args:
+        name: one of `apr_dali.corruptions.NAMES`.
+        severity: 1 to 5.
+        seed: of this process; give each process of a distributed run another. None: torch's generator.
+        parameter_set: "imagenet", "cifar" or "tiny-imagenet".
+        backend: see `apr_dali.corrupt`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        severity: int,
+        *,
+        seed: int | None = None,
+        parameter_set: str = "imagenet",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(seed)
+        find(name, severity, parameter_set)
+        corruptions.check_options(backend)
+        self.name, self.severity, self.parameter_set, self.backend = name, severity, parameter_set, backend
+
+    def _of_batch(self, images: Any, seed: int) -> Any:
+        batch, height, width = images.shape[:3]
+        draws = CorruptionDraws.sample(
+            self.name, self.severity, batch, height, width, seed, parameter_set=self.parameter_set
+        )
+        return corruptions.corrupt(images, self.name, self.severity, draws, self.backend)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {self.severity}, parameter_set={self.parameter_set}, seed={self.seed}"
+
+
 def _is_plain_tensor(value: Any) -> bool:
     """Whether torchvision takes a tensor for an image or a label by its place alone."""
     return isinstance(value, Tensor) and not isinstance(value, tv_tensors.TVTensor)
-
-
-def _check_pixels(height: int, width: int) -> None:
-    if 0 in (height, width):
-        raise InputError(f"AprSingle takes images of at least one pixel, got height {height} and width {width}")
 
 
 def _is_image(value: Any) -> bool:

@@ -15,9 +15,10 @@ PAGE = ROOT / "docs/architecture.md"
 FLOORS = [
     {"errors"},
     {"runtime"},
-    {"spectral", "draws"},
+    {"spectral", "draws", "corruptions"},
     {"bands", "recipes", "pillow_ops"},
-    {"kernels", "data"},
+    {"kernels"},
+    {"data"},
     {"functional"},
     {"transforms", "models"},
     {"pipelines"},

@@ -1,4 +1,4 @@
-"""APR-S and APR-P as operators of a DALI graph, for any `@pipeline_def`.
+"""APR-S, APR-P and ImageNet-C's corruptions as operators of a DALI graph, for any `@pipeline_def`.
 
 Each is one call of the backend per batch. The random numbers come from DALI's own operators, so that they follow the
 pipeline's seed and are part of its checkpoints; the functions themselves are pure.
@@ -10,15 +10,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
 from apr_dali import functional
+from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
-from apr_dali.errors import check_choice, check_share
+from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.functional import check_pair_options
-from apr_dali.kernels import dispatch
+from apr_dali.kernels import corruptions, dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import VIEWS
@@ -112,6 +113,45 @@ def draw_pair() -> tuple[DataNode, DataNode]:
     return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
 
 
+def corrupt(
+    images: DataNode,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    numbers: DataNode | None = None,
+    parameter_set: str = "imagenet",
+    backend: str = "auto",
+    threads: int | None = None,
+) -> DataNode:
+    """A corruption of ImageNet-C in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.corrupt`.
+
+    Args:
+        images: on the CPU; they may go to a GPU after it.
+        name, severity, parameter_set: see `apr_dali.CorruptionDraws.sample`.
+        seed: the draws of an image depend on it, on the image's number, the name and the severity.
+        numbers: int32 or int64 (1,) an image, on the CPU, from 0 on: whatever tells the images apart, so that each has
+            the same draws in every batch and epoch. None: DALI draws them, by the pipeline's seed.
+    """
+    find(name, severity, parameter_set)
+    corruptions.check_options(backend, threads)
+    check_whole("seed", seed, 0, 2**64 - 1)
+    if images.device == "gpu":
+        raise InputError(f"{name} runs on the CPU, got images on the GPU: corrupt them before they go there")
+    if numbers is None:
+        numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
+    function = partial(
+        _corrupted_batch,
+        name=name,
+        severity=severity,
+        seed=seed,
+        parameter_set=parameter_set,
+        backend=backend,
+        threads=threads,
+    )
+    return per_batch(function, images, numbers, layout="HWC")
+
+
 def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:
     """Number of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
 
@@ -141,3 +181,18 @@ def _pair_batch(images: Any, draws: Any, p: float, **options: Any) -> Any:
     # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
     mix = draws[:1, 1].astype(np.float64) < p
     return functional.pair(images, draws[:, 0].astype(np.int32), mix, **options)
+
+
+def _corrupted_batch(
+    images: NDArray[np.uint8],
+    numbers: NDArray[np.integer],
+    name: str,
+    severity: int,
+    seed: int,
+    parameter_set: str,
+    **options: Any,
+) -> NDArray[np.uint8]:
+    height, width = images.shape[1:3]
+    draws = CorruptionDraws.of_images(name, severity, numbers.reshape(-1), height, width, seed, parameter_set)
+    corrupted: NDArray[np.uint8] = corruptions.corrupt(images, name, severity, draws, **options)
+    return corrupted

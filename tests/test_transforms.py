@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 import apr_dali
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError
-from apr_dali.transforms import AprPair, AprSingle
+from apr_dali.transforms import AprPair, AprSingle, Corrupt
 
 
 @pytest.fixture
@@ -32,6 +32,22 @@ def test_single_of_a_picture_a_tensor_and_a_tv_tensor_is_the_operator(image):
     wrapped = AprSingle("clamp", seed=3)(tv_tensors.Image(planes))
     assert isinstance(wrapped, tv_tensors.Image)
     assert torch.equal(wrapped.as_subclass(torch.Tensor), tensor)
+
+
+def test_corrupt_of_a_picture_and_a_batch_is_the_operator(crops):
+    images = crops(3, 40, 36)
+    drawn = np.random.default_rng((3,))
+    draws = [
+        apr_dali.CorruptionDraws.sample("snow", 2, n, 40, 36, int(drawn.integers(2**63)), parameter_set="cifar")
+        for n in (1, 3)
+    ]
+    corrupt = Corrupt("snow", 2, seed=3, parameter_set="cifar")
+    picture, label = corrupt(Image.fromarray(images[0]), 7)
+    assert label == 7
+    np.testing.assert_array_equal(np.asarray(picture), apr_dali.corrupt(images[:1], "snow", 2, draws[0])[0])
+    tensor = corrupt(tv_tensors.Image(torch.from_numpy(images).permute(0, 3, 1, 2)))
+    assert isinstance(tensor, tv_tensors.Image)
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1).numpy(), apr_dali.corrupt(images, "snow", 2, draws[1]))
 
 
 def test_single_leaves_labels_alone_and_composes(image):
@@ -230,6 +246,11 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprPair()(FLOATS, torch.arange(3)), r"got a tensor \(3,\)"),
     (lambda: AprPair()(FLOATS, torch.tensor(1)), r"got a tensor \(\)"),
     (lambda: AprPair()(FLOATS.numpy(), torch.arange(2)), "batch of floating images .* got ndarray"),
+    (lambda: Corrupt("mist", 1), "no corruption is named 'mist'"),
+    (lambda: Corrupt("fog", 0), "1 to 5, got 0"),
+    (lambda: Corrupt("fog", 1, backend="cuda"), "backend must be .*got 'cuda'"),
+    (lambda: Corrupt("fog", 1)(FLOATS), r"Corrupt takes PIL images or uint8 tensors .* got torch.float32"),
+    (lambda: Corrupt("fog", 1)(FLOATS.byte()), "at least 32 pixels a side, got 8 × 8"),
     (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
     (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
     (lambda: AprPair(p="0.5"), r"p must be in 0\.\.1, got '0\.5'"),

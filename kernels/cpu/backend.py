@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -103,6 +104,25 @@ class Native:
         choices = [np.ascontiguousarray(values) for values in fields]
         _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(self.threads))
         return out
+
+
+def corrupt(
+    name: str,
+    images: Array,
+    constants: Sequence[Array],
+    given: Sequence[Array],
+    key: tuple[int, int],
+    numbers: Array,
+    threads: int | None = None,
+) -> Array:
+    """See `apr_dali.corrupt`; uint8 (N, H, W, 3).
+
+    constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
+    of them where it draws by itself, from the Philox stream of `key` for the images of these `numbers`, uint64 (N,).
+    """
+    out = _POOL.empty(images.shape, np.uint8)
+    _extension().corrupt(name, images, list(constants), list(given), *key, numbers, out, threads_of(threads))
+    return out
 
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
