@@ -23,7 +23,7 @@ from apr_dali.recipes import CHANNELS, AprRecipe
 from apr_dali.runtime import cpus
 from apr_dali.runtime.device import parse_device
 
-# DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
+# DALI's maintainers advise 3 to 5 threads per GPU: the GPU decodes, the threads only parse.
 _THREADS_PER_GPU = 4
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 ON_BREAK = ("new", "resume")
@@ -57,9 +57,9 @@ class BatchOptions:
     """The arguments that `ImageNetLoader` and `CifarLoader` share.
 
     Args:
-        batch_size: images of a batch on this rank, before further views.
+        batch_size: images per batch on this rank, before further views.
         aug: the augmentation, "none" for evaluation; the loaders say which they have.
-        recipe: normalisation and APR's settings.
+        recipe: normalization and APR's settings.
         train: random crops, flips and augmentation in shuffled order, or the images of the set in their order.
         device: where the batches are made: a `torch.device`, "cpu", "cuda" (torch's current one), "cuda:1", or DALI's
             "gpu".
@@ -73,7 +73,7 @@ class BatchOptions:
         sampler: "shuffle": every image once an epoch. "balanced" draws as many images as there are, with replacement,
             so that all classes come alike often; a dict from class names to the weight of each of their images, or one
             weight per image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
-        in_chans: 3, or 1 for gray images: (V·B, 1, H, W), normalised with the average of the recipe's channels.
+        in_chans: 3, or 1 for gray images: (V·B, 1, H, W), normalized with the average of the recipe's channels.
         with_index: give a third output, the number of each row's image in the set: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.

@@ -27,7 +27,7 @@ class CifarLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, H, W) in `dtype`, normalised; V = `views`: 2 with APR-P (clean, mixed), 3 with AugMix (the
+    - images: (V·B, 3, H, W) in `dtype`, normalized; V = `views`: 2 with APR-P (clean, mixed), 3 with AugMix (the
       image as it is, and mixed twice), else 1. The views of an image stand side by side.
     - targets: int64 (V·B,), or with `amplitude_labels` (V·B, 2): the label of the phase and of the amplitude.
 

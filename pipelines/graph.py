@@ -50,7 +50,7 @@ class Graph:
     def pipeline_options(
         self, batch_size: int, device_id: int | None, seed: int, stream: int, checkpoint: bytes | None
     ) -> dict[str, Any]:
-        """What the loaders tell each of their pipelines; `seed` is that of the order, `stream` the first epoch."""
+        """What all pipelines of the loaders have in common; `seed` is that of the order, `stream` the first epoch."""
         return {
             "batch_size": batch_size,
             "num_threads": self.threads,
@@ -64,12 +64,12 @@ class Graph:
 
 
 def checksum(weights: NDArray[np.float64] | None) -> int | None:
-    """By which weights are told from others in a state."""
+    """What distinguishes weights from others in a state."""
     return None if weights is None else zlib.crc32(weights.tobytes())
 
 
 def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
-    """The scale and bias with which `apr_pair` normalises uint8 images before (ImageNet) or after (CIFAR) mixing."""
+    """The scale and bias with which `apr_pair` normalizes uint8 images before (ImageNet) or after (CIFAR) mixing."""
     scale = tuple(1 / std for std in recipe.std)
     bias = tuple(-mean / std for mean, std in zip(recipe.mean, recipe.std, strict=True))
     if recipe.pair_after_normalise:
@@ -82,8 +82,8 @@ def stored(dtype: str) -> str:
     return "float16" if dtype == "float16" else "float32"
 
 
-def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
-    """uint8 HWC images in 0..255 as normalised ones in `layout`, mirrored where `mirror` is 1."""
+def normalize(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
+    """uint8 HWC images in 0..255 as normalized ones in `layout`, mirrored where `mirror` is 1."""
     return fn.crop_mirror_normalize(
         images,
         mirror=mirror,

@@ -60,7 +60,7 @@ def run_single(
 
 
 def _options(batch_size: int, threads: int, device_id: int | None) -> dict[str, Any]:
-    """What every pipeline is told here; the queue is the loaders'."""
+    """What every pipeline of this module has in common; the queue is the loaders'."""
     return {
         "batch_size": batch_size,
         "num_threads": threads,
