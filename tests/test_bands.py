@@ -165,6 +165,7 @@ def train(monkeypatch, capfd, tmp_path, tree):
     return run_script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aug", ["none", "apr-sp"])
 def test_a_checkpoint_sees_what_it_was_trained_on(aug, train, tree):
     seen = ["--aug", aug, "--spectrum", "phase=full,amplitude=low", "--radii", "0.2", "0.4"]
@@ -235,6 +236,7 @@ def test_two_heads_see_bands_too(tmp_path):
 # ---- the grid --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys):
     given = ["analyze", "bands", "--dataset", "folder", "--data", str(tree), "--image-size", "8", "--epochs", "2"]
     given += ["--batch-size", "16", "--threads", "1", "--device", "cpu", "--output", str(tmp_path / "out")]

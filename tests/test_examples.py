@@ -20,6 +20,8 @@ from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("views", ["both", "mixed"])
 def test_pytorch_loop(sample, views):

@@ -22,6 +22,7 @@ def quiet(tmp_path):
     return where | {"enable_progress_bar": False, "num_sanity_val_steps": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers
 @pytest.mark.parametrize("callback", [False, True])
 def test_lightning(sample, quiet, callback):
@@ -32,6 +33,7 @@ def test_lightning(sample, quiet, callback):
         assert 0 <= float(model.trainer.callback_metrics["top-1"]) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, tmp_path):
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -55,6 +57,7 @@ def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, t
     assert fit(tmp_path / "step=6.ckpt") == expected[6:]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("limit", [3, 4])
 @pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_steps": 10, "max_epochs": -1}])
@@ -103,6 +106,7 @@ def test_lightning_continues_as_if_it_had_not_stopped(sample, quiet, tmp_path, l
     assert seen + fit(ckpt_path=tmp_path / "ended.ckpt", **length)[0] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [{"limit_train_batches": 2}, {"reload_dataloaders_every_n_epochs": 1}])
 def test_lightning_never_repeats_an_epoch(sample, quiet, options):
@@ -127,6 +131,7 @@ def test_lightning_never_repeats_an_epoch(sample, quiet, options):
     assert held[2] <= held[0]
 
 
+@pytest.mark.slow
 def test_lightning_state_is_that_of_all_processes(sample):
     from apr_dali.integrations.lightning import RankLoader
 

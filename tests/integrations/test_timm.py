@@ -22,6 +22,7 @@ from apr_dali.errors import InputError
 from apr_dali.transforms import AprPair
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapper", "arguments", "rows"),
     [
@@ -162,6 +163,7 @@ def test_timm_draws_by_the_seed_of_the_script():
     assert (seed(), drawn) == (7, [10])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [[], ["--seed", "7"]])
 def test_timms_seed_reaches_the_loader(sample, tmp_path, given):
     """A script that looks at its first batch, as train.py seeds itself."""

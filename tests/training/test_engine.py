@@ -445,6 +445,7 @@ with start("cpu") as group:
 """
 
 
+@pytest.mark.slow
 def test_processes_skip_together(tmp_path):
     (tmp_path / "two.py").write_text(_IN_TWO)
     done = torchrun("two.py", cwd=tmp_path)
