@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from apr_dali.data.arrays import ArraySet, download, load_set
+from apr_dali.data.sampling import evenly
 from apr_dali.models.build import model_name
 from apr_dali.models.filter_bands import keep_proportion
 from apr_dali.pipelines.cifar_loader import CifarLoader
@@ -132,7 +133,7 @@ def validation_loader(options: CifarOptions, group: Group, validated: ArraySet) 
 
 def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None:
     """samples.png: what APR makes of a few training images."""
-    chosen = [n * len(trained) // plots.SHOWN for n in range(plots.SHOWN)]
+    chosen = evenly(len(trained), plots.SHOWN)
     names = [trained.classes[trained.labels[n]] for n in chosen]
     plots.draw_samples(output / plots.SAMPLES, trained.images[chosen], names, options, recipe_of(vars(options)))
 

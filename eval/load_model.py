@@ -17,13 +17,13 @@ from torch import nn
 
 from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, names_of, read_names
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.build import build, describe, options_of
 from apr_dali.models.filter_bands import export_plain
 from apr_dali.models.gray import SeesGray
-from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from apr_dali.errors import first_line
+
 
 @contextmanager
 def best_effort(what: str) -> Iterator[None]:
@@ -14,9 +16,8 @@ def best_effort(what: str) -> Iterator[None]:
         yield
     # Pillow, matplotlib, TensorBoard and a disk fail each in their own way.
     except Exception as error:  # noqa: BLE001 - no error in here is worth the run
-        reason = str(error).partition("\n")[0] or type(error).__name__
         with suppress(OSError, ValueError):  # stderr may be what has gone
-            print(f"warning: {what} failed ({reason}); the run goes on", file=sys.stderr, flush=True)
+            print(f"warning: {what} failed ({first_line(error)}); the run goes on", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

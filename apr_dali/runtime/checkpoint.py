@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 from apr_dali.runtime.files import Content, write_whole
 
 LATEST, PREVIOUS, BEST = "latest.pt", "previous.pt", "best.pt"
@@ -101,7 +101,7 @@ def load_any(path: Path, mmap: bool = False) -> dict[str, Any]:
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first_line(error).partition(". ")[0]
         raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, check_components, join, open_set
 from apr_dali.data.image_file import open_image
+from apr_dali.data.sampling import evenly
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -154,7 +155,7 @@ def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
 def _chosen(source: Images, count: int) -> Iterator[tuple[str | Part, str]]:
     """The images of `some_images` and their class names."""
     if isinstance(source, ImageSet):
-        for n in (n * len(source) // count for n in range(min(count, len(source)))):
+        for n in evenly(len(source), count):
             yield source.files[n], source.classes[source.labels[n]]
         return
     for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):
