@@ -111,6 +111,7 @@ def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: i
     return CifarLoader(
         trained,
         aug=options.aug,
+        repeat_unmixed=options.repeats_unmixed,
         seed=seed,
         drop_last=True,
         recipe=recipe_of(vars(options)),

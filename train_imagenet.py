@@ -81,6 +81,7 @@ def train_loader(options: ImageNetOptions, group: Group, part: datasets.Images, 
     return ImageNetLoader(
         part,
         aug=options.aug,
+        repeat_unmixed=options.repeats_unmixed,
         seed=seed,
         drop_last=True,
         recipe=recipe_of(vars(options)),

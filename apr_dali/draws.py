@@ -33,6 +33,7 @@ OPERATIONS = (
 UNIFORMS_PER_IMAGE = 8
 """Columns: first operation, its level, its sign, stop, second operation, its level, its sign, direction."""
 
+_COIN = 0xC0
 _LEVEL_LOW, _LEVEL_HIGH = 0.1, 3.0
 _POSTERIZE, _ROTATE, _SOLARIZE, _SHEAR_X, _SHEAR_Y = range(2, 7)
 # Parameters of each operation before its value goes in: the identity for the last four, which are affine.
@@ -196,6 +197,15 @@ class PairDraws:
         generator = np.random.default_rng(seed)
         mix = bool(generator.random() < p)
         return cls(generator.permutation(batch), mix)
+
+
+def coin_of(seed: int, *numbers: int) -> float:
+    """APR-P's coin as a function of a seed and of what counts the batches: in [0, 1), to mix where it is below p.
+
+    For ranks that are to mix at the same steps, and to find the coin again after a resume.
+    """
+    # The last key tells this stream from those of other draws with the same seed; 24 bits, exact in float32 too.
+    return float(np.random.default_rng([seed, *numbers, _COIN]).random(dtype=np.float32))
 
 
 def check_partner(partner: NDArray[np.integer], batch: int) -> None:

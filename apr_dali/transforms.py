@@ -2,7 +2,8 @@
 
     train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
-    images, labels = pair(images, labels)  # (2·B, C, H, W), (2·B,): the clean and the mixed view side by side
+    images, labels = pair(images, labels)  # (2·B, C, H, W), (2·B,): the clean and the mixed view side by side;
+                                           # (B, C, H, W), (B,) where the coin leaves the batch unmixed
 
 The draws come from torch's generator of the process, as those of torchvision's transforms: `torch.manual_seed` repeats
 them, and the workers of a `DataLoader` and its epochs differ. With a `seed` they come from a generator of the
@@ -12,6 +13,7 @@ transform's own, which in workers is seeded from the worker's seed too.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,8 @@ from torchvision.transforms import v2
 from apr_dali import functional
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.data.image_file import to_rgb
-from apr_dali.draws import PairDraws, SingleDraws
-from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.draws import PairDraws, SingleDraws, coin_of
+from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels import corruptions
 from apr_dali.kernels.dispatch import check_backend
 from apr_dali.recipes import VIEWS
@@ -199,15 +201,19 @@ class AprPair(torch.nn.Module):
 
     Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
     views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
-    image side by side (the published loss is the sum of the two views' mean losses); views="mixed" gives one, and
-    leaves labels of any kind as they are. Images that require their gradient are refused: there is none.
+    image side by side. The published loss is the sum of the two views' mean losses, 2 times the mean over all rows; it is
+    the same number where a batch that is left unmixed comes once, (B, C, H, W) and (B, ...). views="mixed" gives one
+    view, and leaves labels of any kind as they are. Images that require their gradient are refused: there is none.
 
     Args:
-        p: share of batches that are mixed, 0..1; the others are left as they are, in both views.
+        p: share of batches that are mixed, 0..1; the others are left as they are.
         axes: "chw" or "hw", see `apr_dali.recombine`.
         views: "both" or "mixed".
         seed: of this process; give each process of a distributed run another. None: torch's generator.
         backend: see `apr_dali.pair`.
+        repeat_unmixed: give a batch that is left unmixed in both views, too.
+        coin_seed: of the coin, the same in all processes, so that all mix at the same steps; None: the coin follows
+            `seed`. In a worker of a DataLoader it follows the worker's seed too, as all draws do.
     """
 
     @renamed("probability", "p")
@@ -219,22 +225,34 @@ class AprPair(torch.nn.Module):
         views: str = "both",
         seed: int | None = None,
         backend: str = "auto",
+        repeat_unmixed: bool = False,
+        coin_seed: int | None = None,
     ) -> None:
         super().__init__()
         check_share("p", p)
         check_choice("axes", axes, AXES)
         check_choice("views", views, VIEWS)
+        check_choice("repeat_unmixed", repeat_unmixed, (False, True))
+        if repeat_unmixed and views == "mixed":
+            raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+        if coin_seed is not None:
+            check_whole("coin_seed", coin_seed, 0)
         check_backend(backend)
         self.p, self.axes, self.views, self.seed, self.backend = p, axes, views, seed, backend
-        self._draws = _Seeded(seed)
+        self.repeat_unmixed, self.coin_seed = repeat_unmixed, coin_seed
+        self._draws, self._batches = _Seeded(seed), 0
 
     def forward(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
-        """The batch in its views: floating images (V·B, C, H, W) and labels (V·B, ...), V 2, or 1 for one view."""
+        """The batch in its views: floating images (V·B, C, H, W) and labels (V·B, ...), V 2, or 1 for one view.
+
+        V is 1 too for a batch that is left unmixed, unless `repeat_unmixed`.
+        """
         self._check(images, labels)
         if isinstance(images, tv_tensors.Image):
             mixed, labels = self(images.as_subclass(Tensor), labels)
             return tv_tensors.wrap(mixed, like=images), labels
-        draws = PairDraws.sample(len(images), seed=self._draws.generator(), p=self.p)
+        draws = self._draw(len(images))
+        both = self.views == "both" and (draws.mix or self.repeat_unmixed)
         dtype = str(images.dtype).removeprefix("torch.")
         mixed = functional.pair(
             images,
@@ -242,23 +260,45 @@ class AprPair(torch.nn.Module):
             draws.mix,
             dtype="float32" if dtype == "float64" else dtype,
             axes=self.axes,
-            with_clean=self.views == "both",
+            with_clean=both,
             backend=self.backend,
         ).to(images.dtype)
-        if self.views == "mixed":
+        if not both:
             return mixed, labels
         return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
 
+    def _draw(self, batch: int) -> PairDraws:
+        draws = PairDraws.sample(batch, seed=self._draws.generator(), p=self.p)
+        if self.coin_seed is None:
+            return draws
+        worker = get_worker_info()
+        of_worker = () if worker is None else (worker.seed,)
+        self._batches += 1
+        return replace(draws, mix=coin_of(self.coin_seed, *of_worker, self._batches) < self.p)
+
     def draws_state(self) -> str:
-        """Where the draws of a `seed` of its own stand, as text; empty where torch's generator gives them."""
-        return "" if self.seed is None else json.dumps(self._draws.generator().bit_generator.state)
+        """Where the draws stand, as text: of a `seed` its generator, of a `coin_seed` how many batches there were.
+
+        Empty where torch's generator gives all of them.
+        """
+        place = {} if self.seed is None else dict(self._draws.generator().bit_generator.state)
+        if self.coin_seed is not None:
+            place["batches"] = self._batches
+        return json.dumps(place) if place else ""
 
     def load_draws_state(self, state: str) -> None:
         """Go on drawing where `draws_state` was taken."""
-        if bool(state) != (self.seed is not None):
-            raise InputError("the state of AprPair's draws needs a pair with a seed, as the one that it was taken of")
-        if state:
-            self._draws.generator().bit_generator.state = json.loads(state)
+        place = dict(json.loads(state or "{}"))
+        batches = place.pop("batches", None)
+        for name, there in (("seed", bool(place)), ("coin_seed", batches is not None)):
+            if there != (getattr(self, name) is not None):
+                raise InputError(
+                    f"the state of AprPair's draws needs a pair with {'a' if there else 'no'} {name}, as the one that "
+                    "it was taken of"
+                )
+        if place:
+            self._draws.generator().bit_generator.state = place
+        self._batches = batches or 0
 
     def _check(self, images: Any, labels: Any) -> None:
         batch = _is_plain_tensor(images) or type(images) is tv_tensors.Image
@@ -275,4 +315,4 @@ class AprPair(torch.nn.Module):
             )
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, axes={self.axes}, views={self.views}, seed={self.seed}"
+        return f"p={self.p}, axes={self.axes}, views={self.views}, seed={self.seed}, coin_seed={self.coin_seed}"

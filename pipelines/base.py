@@ -29,15 +29,19 @@ class EpochLoader(ABC):
     """One epoch of (images, targets) an iteration from a DALI pipeline whose epochs follow one another without end.
 
     A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
-    filled by repetition; its first outputs are images (B, ...) or (B, V, ...) and integers (B, K): the numbers of the
-    images, of which the first is the row's own, or (B, 2): its number and its label.
+    filled by repetition; its first outputs are images (B, ...) or, with several views, (B, V, ...), V `views` or 1, and
+    integers (B, K): the numbers of the images, of which the first is the row's own, or (B, 2): its number and its label.
     """
 
     classes: tuple[str, ...]
     num_images: int
+    views: int
+    """Of an image, over which the loss is summed: it is so many times the mean over all rows."""
+    batch_views: int
+    """Rows of an image in the batch given last: `views`, or 1 where the views were one and the same."""
     skipped: tuple[str, ...] = ()
     """What this rank has left out so far because it is broken."""
-    _version = 2
+    _version = 3
     """Of the state: DALI takes up a pipeline only with the operators that it had."""
 
     def __init__(
@@ -55,6 +59,7 @@ class EpochLoader(ABC):
         self.batch_size, self.train = int(options.batch_size), options.train
         self.shard = (int(options.shard[0]), int(options.shard[1]))
         self.views, self.in_chans, self.drop_last = views, int(options.in_chans), options.drop_last
+        self.batch_views = views
         self.with_index, self.on_break = options.with_index, options.on_break
         self.epoch = 0
         self._labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
@@ -85,9 +90,9 @@ class EpochLoader(ABC):
         """
         raise error
 
-    def _targets(self, labels: Tensor) -> Tensor:
-        """Labels (B, 1) as int64 (V·B,), a label a view."""
-        return labels.to(torch.int64).flatten().repeat_interleave(self.views)
+    def _targets(self, labels: Tensor, views: int) -> Tensor:
+        """Labels (B, 1) as int64 (V·B,), a label a view; V = `views` of this batch."""
+        return labels.to(torch.int64).flatten().repeat_interleave(views)
 
     def __len__(self) -> int:
         """Batches of one epoch on this rank; in training the same on every rank."""
@@ -146,16 +151,17 @@ class EpochLoader(ABC):
         if self.skipped:
             images, numbers = self._without_stand_ins(images, numbers)
         if self.views > 1:
+            self.batch_views = images.shape[1]
             images = images.flatten(0, 1)
         # The channels of a gray image are the same three times.
         images = images[:, : self.in_chans]
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)
         labels = numbers[:, 1:] if self._labels is None else self._labels[numbers]
-        targets = self._targets(labels).to(self._device)
+        targets = self._targets(labels, self.batch_views).to(self._device)
         if not self.with_index:
             return images, targets
-        return images, targets, numbers[:, 0].repeat_interleave(self.views).to(self._device)
+        return images, targets, numbers[:, 0].repeat_interleave(self.batch_views).to(self._device)
 
     def _without_stand_ins(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""

@@ -19,7 +19,7 @@ from apr_dali.data.sampling import Sampler, weights_of
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels.dispatch import BACKENDS
-from apr_dali.recipes import CHANNELS, AprRecipe
+from apr_dali.recipes import CHANNELS, AprRecipe, uses_pair
 from apr_dali.runtime import cpus
 from apr_dali.runtime.device import parse_device
 
@@ -50,6 +50,7 @@ class BatchArguments(TypedDict, total=False):
     with_index: bool
     on_break: str
     backend: str
+    repeat_unmixed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class BatchOptions:
         with_index: give a third output, the number of each row's image in the set: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
+        repeat_unmixed: give a batch that APR-P's coin leaves unmixed in both views, 2·B rows, as the released code does,
+            instead of once, B rows. `loader.views` times the mean loss is the same number either way.
 
     Raises:
         InputError: for a value that cannot be, or that would change nothing.
@@ -99,10 +102,13 @@ class BatchOptions:
     with_index: bool = False
     on_break: str = "new"
     backend: str = "auto"
+    repeat_unmixed: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("train", "drop_last", "with_index"):
+        for name in ("train", "drop_last", "with_index", "repeat_unmixed"):
             check_flag(name, getattr(self, name))
+        if self.repeat_unmixed and not uses_pair(self.aug):
+            raise InputError(f"repeat_unmixed has no effect with aug={self.aug!r}: only apr-p and apr-sp have two views")
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
         check_choice("in_chans", self.in_chans, CHANNELS)
@@ -175,6 +181,7 @@ class BatchOptions:
             "threads": self.pipeline_threads,
             "shard": self.shard,
             "in_chans": self.in_chans,
+            "repeat_unmixed": bool(self.repeat_unmixed),
         }
 
     def weights(self, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:

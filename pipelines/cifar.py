@@ -26,7 +26,7 @@ from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.graph import Graph as CommonGraph
-from apr_dali.pipelines.graph import normalize, pair_scales, stored
+from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales, stored
 from apr_dali.recipes import uses_pair, uses_single
 
 BORDER = 4
@@ -146,10 +146,13 @@ def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]
 
 
 @pipeline_def(enable_checkpointing=True)
-def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first; and its number (1,).
+def train_pipeline(
+    source: Batches, graph: Graph, size: tuple[int, int], coin_seed: int | None = None
+) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first, V = 1 where APR-P leaves the batch
+    unmixed; and its number (1,).
 
-    size: (H, W). With graph.amplitude_labels the numbers are (2,): the image's and its mixed view's amplitude's.
+    size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed view's amplitude's.
     """
     recipe = graph.recipe
     if graph.aug in _ON_ARRAYS:
@@ -165,7 +168,7 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
         images = normalize(images, recipe, graph.dtype, mirror)
         return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
     images = fn.flip(images, horizontal=mirror)
-    draws = operators.draw_pair()
+    draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
         images,
         recipe.pair_probability,
@@ -174,6 +177,7 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
         axes=recipe.axes,
         backend=graph.backend,
         threads=graph.operator_threads,
+        repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
     )
     if graph.amplitude_labels:
@@ -258,6 +262,9 @@ def build(
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
-    made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)
+    if train:
+        made = train_pipeline(source, graph, size, coin_seed(seed, stream), **options)
+    else:
+        made = eval_pipeline(source, graph, **options)
     made.build()
     return made

@@ -28,7 +28,8 @@ class CifarLoader(EpochLoader):
     Iterating gives one epoch of (images, targets) on `device`:
 
     - images: (V·B, 3, H, W) in `dtype`, normalized; V = `views`: 2 with APR-P (clean, mixed), 3 with AugMix (the
-      image as it is, and mixed twice), else 1. The views of an image stand side by side.
+      image as it is, and mixed twice), else 1. The views of an image stand side by side. V = 1 in a batch that APR-P's
+      coin leaves unmixed, unless `repeat_unmixed`.
     - targets: int64 (V·B,), or with `amplitude_labels` (V·B, 2): the label of the phase and of the amplitude.
 
     Args:
@@ -98,8 +99,8 @@ class CifarLoader(EpochLoader):
     def _settings(self) -> dict[str, Any]:
         return self._graph.settings() | {"data": self._fingerprint, "sampler": checksum(self._weights)}
 
-    def _targets(self, labels: Tensor) -> Tensor:
+    def _targets(self, labels: Tensor, views: int) -> Tensor:
         if not self._amplitude_labels:
-            return super()._targets(labels)
-        own = labels[:, :1]
+            return super()._targets(labels, views)
+        own, labels = labels[:, :1], labels[:, :views]
         return torch.stack([own.expand_as(labels), labels], dim=2).to(torch.int64).flatten(0, 1)

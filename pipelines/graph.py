@@ -21,7 +21,7 @@ STREAM_STRIDE = 15_485_863
 class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
-    device: "cpu" or "gpu". recipe: of gray images with in_chans 1.
+    device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
     """
 
     device: str
@@ -32,6 +32,7 @@ class Graph:
     threads: int
     shard: tuple[int, int]
     in_chans: int = 3
+    repeat_unmixed: bool = False
 
     @property
     def operator_threads(self) -> int | None:
@@ -44,8 +45,9 @@ class Graph:
         if (settings.get("scaling") or {}).get("geometry") == "center":
             # The only one when older states were written.
             del settings["scaling"]["geometry"]
-        # How it is computed may change: on another machine, say.
-        return {key: value for key, value in settings.items() if key not in ("backend", "threads", "hw_decoder_load")}
+        # How it is computed may change, on another machine, say, and how often the same image is given.
+        free = ("backend", "threads", "hw_decoder_load", "repeat_unmixed")
+        return {key: value for key, value in settings.items() if key not in free}
 
     def pipeline_options(
         self, batch_size: int, device_id: int | None, seed: int, stream: int, checkpoint: bytes | None
@@ -94,6 +96,11 @@ def normalize(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, 
     )
 
 
+def coin_seed(seed: int, stream: int) -> int:
+    """The seed of APR-P's coin: one for all ranks, so that all have a batch of B or of 2·B rows at a step."""
+    return draws_seed(seed, 0, stream)
+
+
 def draws_seed(seed: int, rank: int, stream: int) -> int:
-    """The seed of all draws in a pipeline."""
+    """The seed of all draws in a pipeline, but for the coin."""
     return (seed * 1_000_003 + rank + stream * STREAM_STRIDE) % 2**31

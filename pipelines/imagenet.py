@@ -22,7 +22,7 @@ from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.encoded import checked, longest_side
-from apr_dali.pipelines.graph import STREAM_STRIDE, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.recipes import (
     CROP_RATIO,
@@ -106,11 +106,13 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 
 @pipeline_def(enable_checkpointing=True)
-def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) per image, or (2, C, H, W), the clean view first, for both views; and what `read`
-    says of each.
+def train_pipeline(
+    source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None, coin_seed: int | None = None
+) -> tuple[DataNode, DataNode]:
+    """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
+    `apr_pair`; and what `read` says of each.
 
-    order_seed: None takes the images in the order of the set.
+    order_seed: None takes the images in the order of the set. coin_seed: see `apr_pair`.
     """
     encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
     images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
@@ -135,6 +137,8 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
         views=graph.views,
         backend=graph.backend,
         threads=graph.operator_threads,
+        repeat_unmixed=graph.repeat_unmixed,
+        coin_seed=coin_seed,
     )
     return images, labels
 
@@ -227,6 +231,9 @@ def build(
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
-        made = train_pipeline(files, graph, order_seed, **options) if train else eval_pipeline(files, graph, **options)
+        if train:
+            made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
+        else:
+            made = eval_pipeline(files, graph, **options)
         made.build()  # reads the indices
     return made

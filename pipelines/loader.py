@@ -53,9 +53,10 @@ class ImageNetLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). V = `loader.views` is 2 for training with
-      APR-P, where the clean and the mixed view of an image stand side by side, else 1. The published loss is the sum
-      of the views' mean losses.
+    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). `loader.views` is 2 for training with APR-P,
+      else 1, and V with it: the clean and the mixed view of an image stand side by side. Where the coin leaves a batch
+      unmixed, both would be the same, and it comes once, V = 1. The published loss, the sum of the views' mean losses,
+      is `loader.views` times the mean over all rows in both cases. All ranks have the same coin at a step.
     - Every image of the shard comes once an epoch; the last batch may be smaller, or is left out with `drop_last`.
       In training all ranks have the same number of batches: if one shard is an image short of a batch of the
       others', it repeats its last image.
@@ -95,7 +96,7 @@ class ImageNetLoader(EpochLoader):
             named by its path when its batch is reached.
     """
 
-    _version = 3
+    _version = 4
 
     @takes_batch_arguments
     def __init__(
@@ -272,6 +273,8 @@ def _refuse_without_effect(graph: imagenet.Graph, train: bool) -> None:
     """Raise InputError for settings that are not the default's and would change nothing."""
     if graph.views == "mixed" and not uses_pair(graph.aug):
         raise InputError(f"views='mixed' has no effect with aug={graph.aug!r}: only apr-p and apr-sp have two views")
+    if graph.views == "mixed" and graph.repeat_unmixed:
+        raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
     if train and graph.scaling != STANDARD:
         raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
     if not train and (graph.scale, graph.ratio, graph.hflip) != (CROP_SCALE, CROP_RATIO, 0.5):

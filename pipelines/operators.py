@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
 
 from apr_dali import functional
 from apr_dali.corruptions import CorruptionDraws, find
-from apr_dali.draws import UNIFORMS_PER_IMAGE, SingleDraws
+from apr_dali.draws import SEEDS, UNIFORMS_PER_IMAGE, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.functional import check_pair_options
 from apr_dali.kernels import corruptions, dispatch
@@ -70,6 +71,8 @@ def apr_pair(
     backend: str = "auto",
     threads: int | None = None,
     intermediates: str = "float32",
+    repeat_unmixed: bool = False,
+    coin_seed: int | None = None,
     draws: tuple[DataNode, DataNode] | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation per batch; see `apr_dali.pair`.
@@ -78,7 +81,11 @@ def apr_pair(
         images: uint8 HWC or float CHW, all of one size.
         p: share of batches that are mixed, 0..1.
         dtype: float32 or float16; DALI has no bfloat16.
-        views: "both" gives (2, C, H, W) per image, the clean view first; "mixed" gives (C, H, W).
+        views: "both" gives (2, C, H, W) per image, the clean view first, and (1, C, H, W) in a batch that the coin leaves
+            unmixed, whose views are one and the same; "mixed" gives (C, H, W).
+        repeat_unmixed: give (2, C, H, W) in such a batch, too.
+        coin_seed: of the coin, the same on all ranks so that all mix at the same steps, whatever their batch size; None:
+            the coin follows the pipeline's seed.
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
 
     The other arguments are those of `apr_dali.pair`.
@@ -86,12 +93,16 @@ def apr_pair(
     check_share("p", p)
     check_choice("dtype", dtype, DTYPES)
     check_choice("views", views, VIEWS)
+    check_choice("repeat_unmixed", repeat_unmixed, (False, True))
+    if repeat_unmixed and views == "mixed":
+        raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+    if coin_seed is not None and draws is not None:
+        raise InputError("coin_seed has no effect with draws: give it to draw_pair")
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
     dispatch.check_backend(backend, threads)
-    partner, coin = draws or draw_pair()
+    partner, coin = draws or draw_pair(coin_seed)
     function = partial(
         _pair_batch,
-        p=p,
         in_scale=in_scale,
         in_bias=in_bias,
         out_scale=out_scale,
@@ -99,18 +110,43 @@ def apr_pair(
         dtype=dtype,
         axes=axes,
         with_clean=views == "both",
+        repeat_unmixed=repeat_unmixed,
         backend=backend,
         threads=threads,
         intermediates=intermediates,
     )
-    # One input: DALI hands over each sample of each input by itself.
-    together = fn.stack(fn.cast(partner, dtype=types.FLOAT), coin)
-    return per_batch(function, images, together, layout="FCHW" if views == "both" else "CHW")
+    # The coin goes by the shape, which the host knows of a batch on a GPU too: the partner twice where it mixes.
+    twice = fn.stack(partner, partner)
+    decided = fn.slice(twice, start=0, shape=1 + _mixed(partner, coin, p), axes=[0])
+    return per_batch(function, images, decided, layout="FCHW" if views == "both" else "CHW")
 
 
-def draw_pair() -> tuple[DataNode, DataNode]:
-    """The draws of `apr_pair` for a batch: each image's partner, and the coin."""
-    return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
+def draw_pair(coin_seed: int | None = None) -> tuple[DataNode, DataNode]:
+    """The draws of `apr_pair` for a batch: each image's partner, and the coin; coin_seed: see `apr_pair`."""
+    if coin_seed is None:
+        return fn.batch_permutation(), fn.random.uniform(range=(0.0, 1.0))
+    check_whole("coin_seed", coin_seed, 0, SEEDS)
+    source = _Coins(coin_seed, Pipeline.current().max_batch_size)
+    return fn.batch_permutation(), fn.external_source(source=source, batch=True, batch_info=True, dtype=types.FLOAT)
+
+
+class _Coins:
+    """The coin of a batch as a function of the seed and the batch's number, which DALI's checkpoints hold.
+
+    DALI's own random operators draw for every sample: with other batch sizes, so in other numbers of processes, the first
+    sample's would be another.
+    """
+
+    def __init__(self, seed: int, batch_size: int) -> None:
+        self._seed, self._batch_size = seed, batch_size
+
+    def __call__(self, batch: types.BatchInfo) -> NDArray[np.float32]:
+        return np.full(self._batch_size, coin_of(self._seed, batch.epoch_idx, batch.iteration), np.float32)
+
+
+def _mixed(partner: DataNode, coin: DataNode, p: float) -> DataNode:
+    """Whether the batch is mixed: int32 () per image, 0 or 1. DALI draws a coin an image; the first is the batch's."""
+    return fn.cast(fn.permute_batch(coin, indices=0 * partner) < p, dtype=types.INT32)
 
 
 def corrupt(
@@ -158,8 +194,7 @@ def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float)
     numbers: int32 (1,) per image, on the CPU. draws, p: those that `apr_pair` was given.
     """
     partner, coin = draws
-    # As in _pair_batch, the first image's coin is the batch's.
-    mixed = fn.cast(fn.permute_batch(coin, indices=0 * partner) < p, dtype=types.INT32)
+    mixed = _mixed(partner, coin, p)
     return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
 
 
@@ -176,11 +211,12 @@ def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws
     return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronizes
 
 
-def _pair_batch(images: Any, draws: Any, p: float, **options: Any) -> Any:
-    """draws: float (N, 2), each image's partner and coin."""
-    # Every image has a coin, since DALI draws by the image; the first one's is the batch's. On the GPU it stays there.
-    mix = draws[:1, 1].astype(np.float64) < p
-    return functional.pair(images, draws[:, 0].astype(np.int32), mix, **options)
+def _pair_batch(images: Any, draws: Any, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:
+    """draws: integers (N, 1), each image's partner; (N, 2), the same twice, to mix."""
+    mix = draws.shape[1] == 2
+    once = with_clean and not (mix or repeat_unmixed)
+    result = functional.pair(images, draws[:, 0], mix, with_clean=with_clean and not once, **options)
+    return result[:, None] if once else result
 
 
 def _corrupted_batch(

@@ -18,7 +18,7 @@ from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.transforms import AprPair
 
-_OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break")
+_OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break", "repeat_unmixed")
 """Options of the loader that say how training images are drawn."""
 _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predict": ["predict", "test", "val"]}
 """Where the images of each part are: in the first that is there."""
@@ -27,7 +27,8 @@ _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predic
 class AprDataModule(LightningDataModule):
     """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
 
-    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows an image.
+    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, two rows an image, or one
+    in batches that are not mixed; 2 times the mean loss is the published one in both.
     `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
     on: (images, targets) as in validation. Labels mean the training set's classes in all of them. `predict` takes
     `path`/predict first, and `path` itself where images lie in it; images without class folders have their numbers for
@@ -44,7 +45,8 @@ class AprDataModule(LightningDataModule):
             validation, too.
         allow_missing_classes: val and test may lack some of the classes; one that has others is refused as ever.
         components: which members of a tar's samples are image and label.
-        options: further arguments of `apr_dali.ImageNetLoader` for all parts: image_size, seed, dtype, threads.
+        options: further arguments of `apr_dali.ImageNetLoader` for all parts: image_size, seed, dtype, threads; and of
+            training, such as repeat_unmixed.
     """
 
     def __init__(
@@ -216,20 +218,35 @@ class AprPairCallback(Callback):
     are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:
-        p, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
-            None takes one from torch's generator, which `seed_everything` gives all processes alike.
+        p, axes, views, seed, repeat_unmixed: of `apr_dali.transforms.AprPair`. Each process adds its number to the
+            seed; None takes the main process's from torch's generator. All processes have the same coin at a step.
     """
 
     @renamed("probability", "p")
-    def __init__(self, p: float = 0.5, *, axes: str = "chw", views: str = "both", seed: int | None = None) -> None:
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        axes: str = "chw",
+        views: str = "both",
+        seed: int | None = None,
+        repeat_unmixed: bool = False,
+    ) -> None:
         self._seed = seed
-        self._pair = AprPair(p, axes=axes, views=views, seed=seed)
+        self._pair = AprPair(p, axes=axes, views=views, seed=seed, repeat_unmixed=repeat_unmixed)
         self._place = (0, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         seed = int(torch.randint(2**62, ())) if self._seed is None else self._seed
-        given = self._pair
-        self._pair = AprPair(given.p, axes=given.axes, views=given.views, seed=seed + trainer.global_rank)
+        seed, given = trainer.strategy.broadcast(seed), self._pair
+        self._pair = AprPair(
+            given.p,
+            axes=given.axes,
+            views=given.views,
+            seed=seed + trainer.global_rank,
+            repeat_unmixed=given.repeat_unmixed,
+            coin_seed=seed,
+        )
         self._place = (trainer.global_rank, trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ cannot do it, color jitter and random interpolation among them; the seed is the 
 take `create_loader` or `Mixup` from `timm.data` after this one has started see the replacements.
 
 train.py takes the mean loss over both views, the published recipe their sum: with SGD and two views, double --lr and
-halve --weight-decay to the same effect, or give `--views mixed`.
+halve --weight-decay to the same effect, or give `--views mixed`. A batch that the coin leaves unmixed comes once, with
+the same mean; `--repeat-unmixed` gives it in both views.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class TimmLoader:
 class AprMixup:
     """APR-P where timm calls its Mixup: images (B, C, H, W) and labels (B,) to both views and soft targets.
 
-    Gives (2·B, C, H, W) and (2·B, num_classes), the views of an image side by side, or B with views="mixed".
+    Gives (2·B, C, H, W) and (2·B, num_classes), the views of an image side by side, or B with views="mixed" and for a
+    batch that is not mixed, unless the pair repeats it.
     Of Mixup's arguments it takes label_smoothing and num_classes; what is mixed and how often is AprPair's. CutMix and
     other modes are refused.
     """
@@ -96,6 +98,7 @@ def create_loader(
     *args: Any,
     aug: str = "none",
     views: str = "both",
+    repeat_unmixed: bool = False,
     seed: int = 42,
     **options: Any,
 ) -> Any:
@@ -104,7 +107,7 @@ def create_loader(
     Args:
         args, options: timm's arguments; the dataset is an ImageDataset on a folder of class folders. For training,
             what is done with each says `timm_options`; num_workers are DALI's threads.
-        aug, views, seed: see `apr_dali.ImageNetLoader`.
+        aug, views, repeat_unmixed, seed: see `apr_dali.ImageNetLoader`.
 
     Raises:
         InputError: for what the pipeline cannot do, by name, and readers of no folder.
@@ -128,6 +131,7 @@ def create_loader(
         given["batch_size"],
         aug,
         views=views if aug in ("apr-p", "apr-sp") else "both",
+        repeat_unmixed=repeat_unmixed,
         device=device,
         shard=_shard(given["distributed"]),
         dtype="float16" if given["fp16"] else str(given["img_dtype"]).removeprefix("torch."),
@@ -200,13 +204,16 @@ def _seed_of(utils: Any) -> Callable[[], int]:
     return lambda: given[0]
 
 
-def _replace_mixup(data: Any, pair: AprPair) -> None:
-    """Put AprMixup into the place of `Mixup` in the module `data`, and refuse a script that would not call it."""
+def _replace_mixup(data: Any, pair: Callable[[], AprPair]) -> None:
+    """Put AprMixup into the place of `Mixup` in the module `data`, and refuse a script that would not call it.
+
+    pair: called when the script makes its Mixup, after it has given out its seed.
+    """
     made: list[AprMixup] = []
     original = data.create_loader
 
     def mixup(**options: Any) -> AprMixup:
-        made.append(AprMixup(pair, **options))
+        made.append(AprMixup(pair(), **options))
         return made[-1]
 
     def fast_collate(**_: Any) -> None:
@@ -230,19 +237,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--loader", choices=AUGMENTATIONS, help="DALI's training batches with this augmentation")
     parser.add_argument("--pair", type=float, metavar="P", help="AprPair on this share of batches, in Mixup's place")
     parser.add_argument("--views", choices=VIEWS, default="both", help="what APR-P gives of an image")
+    parser.add_argument("--repeat-unmixed", action="store_true", help="APR-P: give unmixed batches in both views")
     parser.add_argument("script", help="timm's train.py")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     given = parser.parse_args(argv)
     torch_threads.use(cpus.share())  # of the script's network nothing is known
     if (given.loader is None) == (given.pair is None):
         parser.error("give one of --loader and --pair")
+    seed = _seed_of(timm.utils)
+    shape = {"views": given.views, "repeat_unmixed": given.repeat_unmixed}
     if given.loader is not None:
-        seed = _seed_of(timm.utils)
         timm.data.create_loader = lambda *args, **options: create_loader(
-            *args, aug=given.loader, views=given.views, seed=seed(), **options
+            *args, aug=given.loader, seed=seed(), **shape, **options
         )
     else:
-        _replace_mixup(timm.data, AprPair(given.pair, views=given.views))
+        # Refused at once, not when the script has come to its Mixup.
+        AprPair(given.pair, **shape)
+        _replace_mixup(timm.data, lambda: AprPair(given.pair, coin_seed=seed(), **shape))
     timm.data.create_loader = _with_the_same_labels(timm.data.create_loader)
     sys.argv = [given.script, *given.arguments]
     # As `python SCRIPT` does it: its own folder comes first.

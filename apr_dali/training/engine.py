@@ -45,6 +45,8 @@ class Loader(Protocol):
     """
 
     views: int
+    batch_views: int
+    """Rows of an image in the batch given last: `views`, or 1 where the views were one and the same."""
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -61,11 +63,12 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
 
     With APR-P the network sees each image clean and mixed and the released code adds the two mean losses, also
     when the coin leaves the batch unmixed. As all views have as many rows, this is `views` times the mean over all
-    rows, in whatever order they lie. A mean alone would halve the gradient, so the learning rate.
+    rows, in whatever order they lie, and also over a batch whose views are one and the same and that comes once. A
+    mean alone would halve the gradient, so the learning rate.
 
     Args:
-        logits: floating (views·B, classes).
-        targets: int64 (views·B,), a class number a row.
+        logits: floating (views·B, classes), or (B, classes) of an unmixed batch that comes once.
+        targets: int64 (views·B,) or (B,), a class number a row.
         views: images that the network sees of each photograph: the loader's `views`.
         label_smoothing: share of the target spread evenly over all classes, 0..1.
     """
@@ -73,7 +76,8 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
 
 
 Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
-"""(network, images (views·B, 3, H, W), targets (views·B, ...), views) → the loss of a step, a scalar."""
+"""(network, images (V·B, 3, H, W), targets (V·B, ...), views) → the loss of a step, a scalar. V is `views`, or 1 where
+the views are one and the same; an objective that is another number then has its loader repeat such batches."""
 
 
 def _compiled(network: nn.Module) -> nn.Module:
@@ -186,7 +190,7 @@ class Trainer:
                 self._loss_sum += loss
             elif position.in_a_row > self.options.skip_limit:
                 raise self._diverged(folder, f", as in the {self.options.skip_limit} steps before")
-            self._images += len(targets) // loader.views * self.group.world
+            self._images += len(targets) // loader.batch_views * self.group.world
             self._seconds = time.perf_counter() - started
             self.images_per_second = self._images / self._seconds
             if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:

@@ -109,9 +109,12 @@ class TrainingOptions:
         "augmentation", "chw", "transform over channels, rows and columns, as published, or each channel", choices=AXES
     )
     pair_probability: float = option("augmentation", 0.5, "APR-P: share of batches that are mixed", low=0, high=1)
+    repeat_unmixed: bool = option(
+        "augmentation", False, "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss"
+    )
 
     epochs: int = option("optimization", 100, "passes over the training images", low=1)
-    batch_size: int = option("optimization", 256, "images of a step, over all processes; APR-P shows each twice", low=1)
+    batch_size: int = option("optimization", 256, "images of a step, over all processes, however often shown", low=1)
     lr: float = option("optimization", 0.1, "learning rate", low=0)
     lr_steps: tuple[int, ...] = option("optimization", (30, 60, 90), "epochs after which it falls", low=0)
     lr_factor: float = option("optimization", 0.1, "what it is multiplied by there", low=0, high=1)
@@ -146,6 +149,11 @@ class TrainingOptions:
         return False
 
     @property
+    def repeats_unmixed(self) -> bool:
+        """Whether the network is to see a batch that APR-P does not mix in both views."""
+        return self.repeat_unmixed
+
+    @property
     def cyclic(self) -> bool:
         """Whether the learning rate rises to --lr in the middle of the run and falls to 0, instead of in steps."""
         return False
@@ -154,6 +162,8 @@ class TrainingOptions:
         check_options(self)
         if not uses_pair(self.aug) and self.pair_probability != type(self).pair_probability:
             raise InputError(f"--pair-probability changes nothing with --aug {self.aug}: use apr-p or apr-sp")
+        if self.repeat_unmixed and not uses_pair(self.aug):
+            raise InputError(f"--repeat-unmixed changes nothing with --aug {self.aug}: use apr-p or apr-sp")
         if not uses_single(self.aug) and self.overflow != type(self).overflow:
             raise InputError(f"--overflow changes nothing with --aug {self.aug}: use apr-s or apr-sp")
         if not (uses_pair(self.aug) or uses_single(self.aug)) and self.axes != type(self).axes:
@@ -279,7 +289,7 @@ class CifarOptions(TrainingOptions):
     )
 
     epochs: int = option("optimization", 200, "passes over the training images", low=1)
-    batch_size: int = option("optimization", 128, "images of a step, over all processes; APR-P shows each twice", low=1)
+    batch_size: int = option("optimization", 128, "images of a step, over all processes, however often shown", low=1)
     lr_steps: tuple[int, ...] = option("optimization", (60, 120, 160, 190), "epochs after which it falls", low=0)
     lr_factor: float = option("optimization", 0.2, "what it is multiplied by there", low=0, high=1)
     weight_decay: float = option("optimization", 5e-4, "of SGD, on every parameter", low=0)
@@ -306,6 +316,11 @@ class CifarOptions(TrainingOptions):
     @property
     def cyclic(self) -> bool:
         return self.adversarial != "none"
+
+    @property
+    def repeats_unmixed(self) -> bool:
+        # Attacks begin at random: the views of one image are two images under attack.
+        return self.repeat_unmixed or (self.adversarial != "none" and uses_pair(self.aug))
 
     @property
     def step_of_attack(self) -> float:
@@ -345,6 +360,8 @@ class CifarOptions(TrainingOptions):
             raise InputError(f"--adversarial goes with --aug {', '.join(AUGMENTATIONS)}, got {self.aug}")
         if self.spectrum:
             raise InputError("--adversarial attacks pixels, of which --spectrum hides some: leave one of them out")
+        if self.repeat_unmixed:
+            raise InputError("--repeat-unmixed changes nothing with --adversarial, which always attacks both views")
         if self.phase_weight != 1:
             raise InputError("--adversarial attacks one label: it does not go with --phase-weight")
         if self.amp == "fp16":
