@@ -277,20 +277,20 @@ class AprPair(torch.nn.Module):
         return replace(draws, mix=coin_of(self.coin_seed, *of_worker, self._batches) < self.p)
 
     def draws_state(self) -> str:
-        """Where the draws stand, as text: of a `seed` its generator, of a `coin_seed` how many batches there were.
+        """Where the draws stand, as text: the generator of a `seed`, and a `coin_seed` with the number of batches so far.
 
         Empty where torch's generator gives all of them.
         """
         place = {} if self.seed is None else dict(self._draws.generator().bit_generator.state)
         if self.coin_seed is not None:
-            place["batches"] = self._batches
+            place["coin"] = [self.coin_seed, self._batches]
         return json.dumps(place) if place else ""
 
     def load_draws_state(self, state: str) -> None:
         """Go on drawing where `draws_state` was taken."""
         place = dict(json.loads(state or "{}"))
-        batches = place.pop("batches", None)
-        for name, there in (("seed", bool(place)), ("coin_seed", batches is not None)):
+        coin = place.pop("coin", None)
+        for name, there in (("seed", bool(place)), ("coin_seed", coin is not None)):
             if there != (getattr(self, name) is not None):
                 raise InputError(
                     f"the state of AprPair's draws needs a pair with {'a' if there else 'no'} {name}, as the one that "
@@ -298,7 +298,8 @@ class AprPair(torch.nn.Module):
                 )
         if place:
             self._draws.generator().bit_generator.state = place
-        self._batches = batches or 0
+        if coin is not None:
+            self.coin_seed, self._batches = coin
 
     def _check(self, images: Any, labels: Any) -> None:
         batch = _is_plain_tensor(images) or type(images) is tv_tensors.Image

@@ -54,7 +54,8 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
         if uses_single(aug):
             images = operators.apr_single(images)
         if uses_pair(aug):
-            return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16")
+            # Every batch of one shape, so that its times are of one kind.
+            return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16", repeat_unmixed=True)
         return normalize(images, IMAGENET, "float16")
 
     for (output,) in DALIGenericIterator(graph(), ["images"]):
@@ -62,7 +63,7 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
 
 
 def jpeg_loader(aug: str, images: ImageSet, batch: int, hw_decoder_load: float) -> Iterator[Tensor]:
-    given = {"device": "gpu", "dtype": "float16", "drop_last": True, "threads": 8}
+    given = {"device": "gpu", "dtype": "float16", "drop_last": True, "threads": 8, "repeat_unmixed": uses_pair(aug)}
     with apr_dali.ImageNetLoader(images, batch, aug, hw_decoder_load=hw_decoder_load, **given) as loader:
         while True:
             for views, _ in loader:

@@ -46,8 +46,10 @@ def generic(folder: str, size: int, **options) -> list[tuple[torch.Tensor, torch
     made = pipeline(folder, size, views="both", batch_size=32, num_threads=2, device_id=None, seed=1, **options)
     names = ["images", "labels"]
     iterator = DALIGenericIterator(made, names, reader_name="Reader", last_batch_policy=LastBatchPolicy.PARTIAL)
-    # (B, 2, C, H, W): the clean view first.
-    return [(out["images"].flatten(0, 1), out["labels"].repeat_interleave(2)) for (out,) in iterator]
+    # (B, 2, C, H, W), the clean view first; (B, 1, C, H, W) where the coin leaves the batch unmixed.
+    return [
+        (out["images"].flatten(0, 1), out["labels"].repeat_interleave(out["images"].shape[1])) for (out,) in iterator
+    ]
 
 
 if __name__ == "__main__":

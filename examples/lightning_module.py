@@ -32,7 +32,7 @@ class Classifier(LightningModule):
         self.losses: list[float] = []
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        images, targets = batch  # (views·B, 3, S, S), (views·B,)
+        images, targets = batch  # (views·B, 3, S, S), (views·B,); of an unmixed batch (B, 3, S, S), (B,)
         loss = self.views * cross_entropy(self.network(images), targets)
         self.losses.append(loss.item() / self.views)
         return loss

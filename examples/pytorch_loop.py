@@ -35,7 +35,7 @@ def train(data: str, views: str = "both", epochs: int = 3, image_size: int = 48)
     with loader, val_loader:
         for epoch in range(epochs):
             losses = []
-            for images, targets in loader:  # (views·B, 3, S, S), (views·B,)
+            for images, targets in loader:  # (views·B, 3, S, S), (views·B,); B rows of an unmixed batch
                 # The published loss is the sum of the views' mean losses; with one view, the mean.
                 loss = loader.views * cross_entropy(model(images), targets)
                 optimizer.zero_grad()

@@ -39,7 +39,7 @@ def train(data: str, epochs: int = 2, image_size: int = 48, workers: int = 2) ->
     pair = AprPair()
 
     def collate(batch: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        images, targets = pair(*default_collate(batch))  # (2·B, 3, S, S), (2·B,): published batches have both views
+        images, targets = pair(*default_collate(batch))  # (2·B, 3, S, S), (2·B,): both views, or B where not mixed
         return mix(images, targets)  # as in the reference; APR-P needs none of it
 
     torch.manual_seed(0)

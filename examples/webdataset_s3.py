@@ -33,4 +33,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with ImageNetLoader(open_s3(options.prefix, options.indices), 32, "apr-sp", image_size=64) as loader:
         for images, targets in loader:
-            print(tuple(images.shape), targets[:: loader.views].tolist())
+            print(tuple(images.shape), targets[:: loader.batch_views].tolist())

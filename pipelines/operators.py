@@ -215,7 +215,7 @@ def _pair_batch(images: Any, draws: Any, with_clean: bool, repeat_unmixed: bool,
     """draws: integers (N, 1), each image's partner; (N, 2), the same twice, to mix."""
     mix = draws.shape[1] == 2
     once = with_clean and not (mix or repeat_unmixed)
-    result = functional.pair(images, draws[:, 0], mix, with_clean=with_clean and not once, **options)
+    result = functional.pair(images, draws[:, 0].astype(np.int32), mix, with_clean=with_clean and not once, **options)
     return result[:, None] if once else result
 
 

@@ -89,10 +89,11 @@ def test_pair_gives_both_views_side_by_side(crops):
 def test_pair_keeps_soft_labels_and_dtype(crops):
     images = torch.from_numpy(crops(4, 8, 8)).permute(0, 3, 1, 2).to(torch.bfloat16)
     soft = torch.rand(4, 10)
-    out, targets = AprPair(seed=0)(images, soft)
+    out, targets = AprPair(seed=0, p=1)(images, soft)
     assert out.dtype == torch.bfloat16
     assert torch.equal(targets[1::2], soft)
-    assert AprPair(seed=0)(images.double(), soft)[0].dtype == torch.float64
+    for p in (0, 1):
+        assert AprPair(seed=0, p=p)(images.double(), soft)[0].dtype == torch.float64
 
 
 def test_pair_mixes_the_share_of_batches_it_is_told(crops):

@@ -84,7 +84,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
     if augs & {"apr-p", "apr-sp"}:
         notes.append(
             "APR-P mixes every batch here; the published recipes mix 50 % (ImageNet) and 60 % (CIFAR), "
-            "so that training pays less. It gives two views of an image."
+            "so that training pays less. It gives two views of an image, and one where it does not mix."
         )
     if "augmix" in augs:
         notes.append("AugMix gives three views of an image.")

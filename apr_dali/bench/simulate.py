@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from apr_dali.bench.rows import APR, WAYS, matching
+from apr_dali.bench.rows import APR, PUBLISHED, WAYS, matching
 from apr_dali.errors import InputError
+from apr_dali.recipes import CIFAR, IMAGENET
 
 _FORM = "gpus=8 step=90ms [batch=256] [cores=64]"
 _UNITS = {"ms": 1e-3, "s": 1.0}
@@ -17,7 +18,10 @@ _UNITS = {"ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    """Training to feed. step: seconds of one on every GPU. batch: images per GPU and step. cores: at hand, if known."""
+    """Training to feed. batch: images per GPU and step. cores: at hand, if known.
+
+    step: seconds of one on every GPU where the network sees each image once; see `rows_per_image`.
+    """
 
     gpus: int
     step: float
@@ -59,11 +63,29 @@ def _count(key: str, text: str) -> int:
     return int(text)
 
 
-def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = ()) -> str:
+def rows_per_image(name: str, repeat_unmixed: bool = False) -> float:
+    """Rows that a network sees of an image on average; `name` is a row's of the benchmark.
+
+    1 + p with APR-P, where p is the recipe's share of batches that are mixed, since an unmixed one comes once; 2 where it
+    is repeated, as the published code does; 3 with AugMix.
+    """
+    _, aug, size = name.split("/")
+    method = aug.removeprefix(PUBLISHED)
+    if method not in ("apr-p", "apr-sp"):
+        return 3.0 if method == "augmix" else 1.0
+    if repeat_unmixed or aug.startswith(PUBLISHED):
+        return 2.0
+    return 1 + (IMAGENET if size == "224" else CIFAR).pair_probability
+
+
+def answer(
+    plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = (), repeat_unmixed: bool = False
+) -> str:
     """One paragraph: the cores or the share of the GPU that feed `plan`, for each measured way.
 
     records: of `apr_dali.bench.measure.records`. only: the rows to answer for; () for none and the heaviest APR that
     was measured at 224 px, by DALI or, if DALI was not measured, by all ways.
+    repeat_unmixed: see `rows_per_image`.
 
     Raises:
         InputError: if no such row was measured.
@@ -75,9 +97,20 @@ def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = 
         f"{plan.need:,.0f} images/s, {per_gpu:,.0f} per GPU."
     ]
     for record in chosen:
-        said.append(_on_gpu(plan, record) if "gpu_mib" in record else _on_cpu(plan, record))
+        rows = rows_per_image(record["name"], repeat_unmixed)
+        slower = replace(plan, step=plan.step * rows)
+        if rows > 1:
+            said.append(_of_views(record["name"], rows, slower))
+        said.append(_on_gpu(slower, record) if "gpu_mib" in record else _on_cpu(slower, record))
     said.append("This takes it that cores and GPUs do nothing else and add up evenly.")
     return " ".join(said)
+
+
+def _of_views(name: str, rows: float, plan: Plan) -> str:
+    return (
+        f"With {name} the network sees {rows:g} rows of an image on average: a step takes {1000 * plan.step:g} ms, and "
+        f"needs {plan.need:,.0f} images/s."
+    )
 
 
 def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:

@@ -200,10 +200,36 @@ class TestSimulate:
 
     def test_the_share_of_the_gpu(self):
         fine = record("dali-gpu/none/224", 10_000, 0.2, gpu_mib=1.0)
-        slow = record("dali-gpu/apr-sp/224", 2_000, 0.4, gpu_mib=1.0)
+        slow = record("dali-gpu/apr-s/224", 2_000, 0.4, gpu_mib=1.0)
         text = simulate.answer(simulate.Plan(8, 0.1, 250), [fine, slow])
         assert "dali-gpu/none/224 takes at most 25.0% of each GPU and 0.5 cores per GPU" in text
         assert "2,000 images/s with a whole GPU, 80% of what the step takes: it cannot feed it" in text
+
+    @pytest.mark.parametrize(
+        ("name", "rows", "repeated"),
+        [
+            ("dali-cpu/none/224", 1, 1),
+            ("dali-cpu/apr-s/224", 1, 1),
+            ("dali-gpu/apr-p/224", 1.5, 2),
+            ("dali-cpu/apr-sp/224", 1.5, 2),
+            ("dali-cpu/apr-sp/32", 1.6, 2),
+            ("dataloader/published-apr-sp/224", 2, 2),
+            ("dali-cpu/augmix/32", 3, 3),
+        ],
+    )
+    def test_rows_that_a_network_sees(self, name, rows, repeated):
+        assert simulate.rows_per_image(name) == pytest.approx(rows)
+        assert simulate.rows_per_image(name, repeat_unmixed=True) == pytest.approx(repeated)
+
+    def test_a_step_takes_longer_with_a_second_view(self):
+        measured = [record("dali-cpu/apr-sp/224", 500, 3.0)]
+        text = simulate.answer(simulate.Plan(8, 0.1, 300), measured)
+        # 24,000 images/s, each seen 1.5 times: 16,000, of 3 ms of a core.
+        assert "sees 1.5 rows of an image on average: a step takes 150 ms, and needs 16,000 images/s" in text
+        assert "48 cores, 6 per GPU" in text
+        text = simulate.answer(simulate.Plan(8, 0.1, 300), measured, repeat_unmixed=True)
+        assert "sees 2 rows of an image on average: a step takes 200 ms, and needs 12,000 images/s" in text
+        assert "36 cores, 4.5 per GPU" in text
 
     def test_which_rows_it_answers_for(self):
         names = ["dataloader/none/224", "dali-cpu/none/224", "dali-cpu/apr-p/224", "dali-cpu/apr-s/224"]
@@ -530,6 +556,7 @@ def test_the_profile_from_end_to_end(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["--from", "x.json"], "--from is for --simulate"),
+        (["--repeat-unmixed"], "--repeat-unmixed is for --simulate"),
         (["--profile", "--only", "none"], "--profile stands by itself"),
         (["--simulate", "gpus=1", "step=1s", "--from", "x.json"], "x.json is not a bench.json"),
         (["--simulate", "gpus=1"], "--simulate needs step"),

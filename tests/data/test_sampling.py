@@ -42,12 +42,12 @@ def make(request, folder):
 
 
 def numbers(loader) -> list[int]:
-    return [number for _, _, index in loader for number in index[:: loader.views].tolist()]
+    return [number for _, _, index in loader for number in index[:: loader.batch_views].tolist()]
 
 
 def names(loader) -> list[str]:
     """The class of each image of an epoch, as its label says."""
-    return [loader.classes[label] for _, targets, _ in loader for label in targets[:: loader.views].tolist()]
+    return [loader.classes[label] for _, targets, _ in loader for label in targets[:: loader.batch_views].tolist()]
 
 
 def test_shares_are_those_of_the_weights():

@@ -153,7 +153,7 @@ class Probe:
     """Stands for a Trainer on the CPU, which a data module asks where it is."""
 
     global_rank, world_size = 0, 1
-    strategy = types.SimpleNamespace(root_device=torch.device("cpu"))
+    strategy = types.SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda given: given)
 
 
 PARTS = ("val_dataloader", "test_dataloader", "predict_dataloader")
@@ -274,7 +274,8 @@ def test_lightning_processes_draw_differently_though_seeded_alike():
     def partners(rank: int, seed: int | None) -> torch.Tensor:
         torch.manual_seed(0)  # as seed_everything does it in every process
         callback = AprPairCallback(p=1, seed=seed, views="mixed")
-        callback.setup(types.SimpleNamespace(global_rank=rank, world_size=2), None, "fit")
+        strategy = types.SimpleNamespace(broadcast=lambda given: given)
+        callback.setup(types.SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy), None, "fit")
         batch = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8)]
         callback.on_train_batch_start(None, None, batch, 0)
         return batch[0]

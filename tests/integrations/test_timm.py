@@ -67,8 +67,9 @@ def test_timm_loader_has_what_train_py_asks_for(timm_loader, monkeypatch):
     assert (len(loader), loader.dataset, loader.mixup_enabled) == (16, dataset, False)
     images, targets = next(iter(loader))
     assert images.dtype == torch.bfloat16
-    assert images.shape == (16, 3, 16, 16)
-    assert -1 <= float(images[::2].min()) < float(images[::2].max()) <= 1
+    rows = loader.loader.batch_views
+    assert images.shape == (8 * rows, 3, 16, 16)
+    assert -1 <= float(images[::rows].min()) < float(images[::rows].max()) <= 1
     assert targets.dtype == torch.int64
     # Ranks share the images out.
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -260,7 +261,7 @@ def timm_data():
 def test_timm_scripts_that_would_not_call_the_pair_are_refused(timm_data, timm_loader):
     from apr_dali.integrations.timm import _replace_mixup
 
-    _replace_mixup(timm_data, AprPair())
+    _replace_mixup(timm_data, AprPair)
     assert timm_data.create_loader("set") == "timm's"
     with pytest.raises(InputError, match="add --mixup 1"):
         timm_data.create_loader("set", is_training=True)

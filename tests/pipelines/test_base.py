@@ -336,9 +336,9 @@ def test_the_number_of_each_image_comes_with_it(folder, aug):
             assert index.dtype == torch.int64
             assert len(images) == len(targets) == len(index)
             named = [int(Path(loader.files[number]).stem) for number in index]
-            assert named[:: loader.views] == numbers(images[:: loader.views], loader)
+            assert named[:: loader.batch_views] == numbers(images[:: loader.batch_views], loader)
             assert targets.tolist() == [number % 2 for number in named]
-            assert all(len(set(named[n : n + loader.views])) == 1 for n in range(0, len(named), loader.views))
+            assert all(len(set(named[n : n + loader.batch_views])) == 1 for n in range(0, len(named), loader.batch_views))
 
 
 @pytest.mark.parametrize("options", [{}, {"aug": "apr-p", "amplitude_labels": True}, {"aug": "augmix"}])
@@ -347,10 +347,10 @@ def test_the_number_of_each_small_image_comes_with_it(options):
     with CifarLoader(data, BATCH, threads=1, seed=5, with_index=True, **options) as loader:
         seen = []
         for images, targets, index in loader:
-            assert index[:: loader.views].tolist() == numbers(images[:: loader.views], loader)
+            assert index[:: loader.batch_views].tolist() == numbers(images[:: loader.batch_views], loader)
             own = targets if targets.ndim == 1 else targets[:, 0]
             assert own.tolist() == data.labels[index.numpy()].tolist()
-            seen += index[:: loader.views].tolist()
+            seen += index[:: loader.batch_views].tolist()
         assert sorted(seen) == list(range(COUNT))
 
 

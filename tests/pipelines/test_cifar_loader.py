@@ -236,7 +236,7 @@ def test_single_on_a_share_of_the_images(natural, calls):
 
 
 def test_pair_mixes_crops_in_0_to_1_and_normalizes_then(natural, calls):
-    loader = CifarLoader(natural, 24, "apr-p", seed=2, threads=1, amplitude_labels=True)
+    loader = CifarLoader(natural, 24, "apr-p", seed=2, threads=1, amplitude_labels=True, repeat_unmixed=True)
     mixed = 0
     for number in range(8):
         order, chosen = cifar.Batches(natural, 24, (0, 1), 2, True)(number)

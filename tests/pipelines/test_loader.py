@@ -213,7 +213,7 @@ def test_augmentation_leaves_labels_and_order_alone(folder):
     for aug in ("none", "apr-p", "apr-s", "apr-sp"):
         loader = ImageNetLoader(folder, 4, aug, seed=2, **SETTINGS)
         assert loader.views == (2 if aug in ("apr-p", "apr-sp") else 1)
-        labels[aug] = [t for _, targets in loader for t in targets[:: loader.views].tolist()]
+        labels[aug] = [t for _, targets in loader for t in targets[:: loader.batch_views].tolist()]
     assert len({tuple(v) for v in labels.values()}) == 1
 
 

@@ -94,8 +94,8 @@ def which(images: torch.Tensor) -> list[int]:
 def epoch_of(loader) -> list[list[int]]:
     batches = []
     for images, targets in loader:
-        batches.append(which(images[:: loader.views]))
-        assert targets[:: loader.views].tolist() == [index % 2 for index in batches[-1]]
+        batches.append(which(images[:: loader.batch_views]))
+        assert targets[:: loader.batch_views].tolist() == [index % 2 for index in batches[-1]]
     return batches
 
 
@@ -145,10 +145,10 @@ def test_the_number_of_each_sample_comes_with_it(tmp_path, train, aug, batch):
         seen = []
         for images, targets, index in loader:
             assert index.dtype == torch.int64
-            assert index[:: loader.views].tolist() == which(images[:: loader.views])
-            assert index.tolist() == index[:: loader.views].repeat_interleave(loader.views).tolist()
+            assert index[:: loader.batch_views].tolist() == which(images[:: loader.batch_views])
+            assert index.tolist() == index[:: loader.batch_views].repeat_interleave(loader.batch_views).tolist()
             assert targets.tolist() == [number % 2 for number in index.tolist()]
-            seen += index[:: loader.views].tolist()
+            seen += index[:: loader.batch_views].tolist()
         assert set(seen) == set(range(COUNT)) - set(bad)
 
 
@@ -181,17 +181,18 @@ def test_state_continues_with_the_same_batches(tmp_path, stop):
     root = write(tmp_path / "tars", {2: "no cls", 7: "within", 12: "range"})
 
     def skipping():
-        return ImageNetLoader(root, BATCH, "apr-sp", on_error="skip", **SETTINGS)
+        return ImageNetLoader(root, BATCH, "apr-sp", on_error="skip", with_index=True, **SETTINGS)
 
     with skipping() as loader:
-        expected = [images for _ in range(2) for images, _ in loader]
-    assert sum(len(images) for images in expected) == 2 * 2 * (COUNT - 3)
+        expected = [(images, set(index.tolist())) for _ in range(2) for images, _, index in loader]
+    assert sum(len(index) for _, index in expected) == 2 * (COUNT - 3)
+    expected = [images for images, _ in expected]
     with skipping() as loader:
         list(itertools.islice(loader, stop))
         state = loader.state_dict()
     with skipping() as loader:
         loader.load_state_dict(state)
-        rest = [images for _ in range(2) for images, _ in loader]
+        rest = [images for _ in range(2) for images, *_ in loader]
         assert sorted(loader.skipped) == [name(root, index) for index in (2, 7, 12)]
     assert all(torch.equal(a, b) for a, b in zip(rest, expected[stop:], strict=True))
 

@@ -119,7 +119,7 @@ def test_top5_of_three_classes_is_always_right_and_of_nothing_is_nan():
 class _Batches:
     """Three batches an epoch that come from the epoch's and the batch's number; its state is where it stands."""
 
-    views, classes = 2, ("a", "b")
+    views, batch_views, classes = 2, 2, ("a", "b")
 
     def __init__(self, factor: float = 1.0):
         self.epoch = self.batch = 0
