@@ -17,6 +17,7 @@ from typing import NoReturn
 from apr_dali import __version__
 from apr_dali.commands.arguments import add_analyze, add_eval, add_make_c, add_processes
 from apr_dali.commands.bench import add_bench
+from apr_dali.commands.prepare import add_prepare
 from apr_dali.errors import InputError
 
 _WIDTH = 80
@@ -126,6 +127,7 @@ def _check_data(args: argparse.Namespace) -> int:
 COMMANDS: tuple[Callable[[Commands], None], ...] = (
     _add_doctor,
     _add_sample,
+    add_prepare,
     _add_check_data,
     add_make_c,
     add_eval,
