@@ -88,7 +88,9 @@ def _options(args: argparse.Namespace) -> Any:
         raise InputError("--shards and --shard-size both say how large a tar is: give one of them")
     if args.quality is not None and args.max_side is None:
         raise InputError("--quality has no effect without --max-side: images stay as they are")
-    given = {name: getattr(args, name) for name in ("max_side", "quality", "shards", "shard_size", "seed", "val_labels")}
+    given = {
+        name: getattr(args, name) for name in ("max_side", "quality", "shards", "shard_size", "seed", "val_labels")
+    }
     kept = {name: value for name, value in given.items() if value is not None}
     return Options(args.format, components=Components(args.tar_image, args.tar_label), **kept)
 

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from apr_dali.data.folders import EXTENSIONS
 from apr_dali.data.prepare.catalogue import Item, Source
@@ -17,7 +18,7 @@ from apr_dali.errors import InputError
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 _BLOCK = 512
 
-Map = Callable[..., Iterable[list[Member]]]
+Map = Callable[..., Iterable[Any]]
 
 
 def open_archives(train: Path | None, val: Path | None, truth: Truth | None, mapped: Map = map) -> Source:
@@ -49,7 +50,7 @@ def open_archives(train: Path | None, val: Path | None, truth: Truth | None, map
         splits["val"] = _validation(val, truth, classes)
     told = " and ".join(path.name for path in (train, val) if path is not None)
     per_class = tuple(truth.train_counts[name] for name in classes) if truth is not None and truth.train_counts else ()
-    return Source(told, classes, splits, per_class=per_class)
+    return Source(told, classes, splits, per_class=per_class, official=True)
 
 
 def _inner(train: Path) -> dict[str, Member]:
@@ -105,9 +106,7 @@ def members(path: str, start: int = 0, end: int | None = None) -> list[Member]:
                     if reaches > size:
                         raise _truncated(path, size, f"{member.name}, which reaches to byte {reaches}")
                     if member.issparse():
-                        raise InputError(
-                            f"{path}: {member.name} is stored with holes, as by tar --sparse: pack it anew"
-                        )
+                        raise InputError(f"{path}: {member.name} is stored with holes (tar --sparse): pack it anew")
                     if member.isreg():
                         found.append(Member(member.name, member.offset_data, member.size))
                 stopped = archive.offset

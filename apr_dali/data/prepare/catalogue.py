@@ -62,6 +62,7 @@ class Source:
     both, in the source's order. read: a function from some of them to their bytes, in order; other processes call it.
     streamed: whether reading in another order than the source's is slow. per_class: how many training images each class
     must have, where the source itself says so. left_out: (name, reason) of what is no labelled image.
+    official: whether its layout is one of ILSVRC2012's.
     """
 
     told: str
@@ -71,6 +72,7 @@ class Source:
     streamed: bool = False
     per_class: tuple[int, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    official: bool = False
 
     def digest(self) -> str:
         """A checksum of what it holds, by names and sizes."""
@@ -89,11 +91,11 @@ def wnid_of(name: str) -> str | None:
 
 
 def names_by_wnid(labels: Iterable[tuple[int, str]], classes: int) -> tuple[str, ...] | None:
-    """The classes' names by (label, file name), where every file of a class holds the same WordNet number."""
+    """The classes' names by (label, file name), where the names hold one WordNet number for each class."""
     names: dict[int, str] = {}
     for label, name in labels:
         wnid = wnid_of(name)
-        if wnid is None or names.setdefault(label, wnid) != wnid:
+        if wnid is not None and names.setdefault(label, wnid) != wnid:
             return None
     if len(names) < classes or len(set(names.values())) < classes:
         return None

@@ -18,7 +18,7 @@ def is_flat(folder: Path) -> bool:
     return not directories and any(name.lower().endswith(EXTENSIONS) for name in names)
 
 
-def open_folders(told: str, splits: dict[str, Path], truth: Truth | None) -> Source:
+def open_folders(told: str, splits: dict[str, Path], truth: Truth | None, official: bool) -> Source:
     """The images of class folders, or of a flat folder of validation images with their truth.
 
     splits: the folder of each split. Raises InputError as `open_set` does, and for a flat folder without truth.
@@ -38,11 +38,11 @@ def open_folders(told: str, splits: dict[str, Path], truth: Truth | None) -> Sou
         images = open_files(folder, "apr-dali prepare", classes=classes)
         classes = images.classes
         found[split] = [
-            _item(label, file, os.path.join(folder, classes[label]))
+            _item(label, file, os.path.join(os.path.abspath(folder), classes[label], ""))
             for label, file in zip(images.labels.tolist(), images.files, strict=True)
         ]
     assert classes is not None
-    return Source(told, tuple(classes), found)
+    return Source(told, tuple(classes), found, official=official)
 
 
 def _flat(folder: Path, truth: Truth, classes: Sequence[str]) -> list[Item]:
@@ -52,8 +52,9 @@ def _flat(folder: Path, truth: Truth, classes: Sequence[str]) -> list[Item]:
     foreign = sorted(set(of) - set(label))
     if foreign:
         raise InputError(f"{truth.where} has classes that the training images lack: {', '.join(foreign[:5])}")
-    return [_item(label[wnid], os.path.join(folder, name), str(folder)) for name, wnid in zip(names, of, strict=True)]
+    start = os.path.join(os.path.abspath(folder), "")
+    return [_item(label[wnid], start + name, start) for name, wnid in zip(names, of, strict=True)]
 
 
 def _item(label: int, file: str, folder: str) -> Item:
-    return Item(label, os.path.relpath(file, os.path.abspath(folder)), file, 0, os.path.getsize(file))
+    return Item(label, file[len(folder) :], file, 0, os.path.getsize(file))

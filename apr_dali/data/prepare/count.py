@@ -41,9 +41,9 @@ CIFAR = {
 }
 
 
-def published_for(classes: Sequence[str], archives: bool = False) -> Published | None:
-    """The published set that these are the classes of, if any. archives: they were read from ILSVRC2012's."""
-    if archives or (len(classes) == IMAGENET.classes and all(map(_WNID.fullmatch, classes))):
+def published_for(classes: Sequence[str], official: bool = False) -> Published | None:
+    """The published set that these are the classes of, if any. official: they were read from ILSVRC2012's files."""
+    if official or (len(classes) == IMAGENET.classes and all(map(_WNID.fullmatch, classes))):
         return IMAGENET
     return CIFAR.get(kind_of(classes))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -32,8 +32,10 @@ _VERSION = 1
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
+_FILES_OF_ROWS = 2048
+"""The same of a source whose images come a row group at a time."""
 _RUN = 1024
-"""Images that are spooled at once: less is done again after the process was killed."""
+"""Images after which the spool is put down: so many are read again after the process was killed."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -91,14 +93,17 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
     _refuse_foreign(target)
     with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, _room(target):
 
+        def watch(things: Iterable[Any]) -> Iterator[Any]:
+            return interrupts.watch(things, f"stopped; the same command goes on with {target}")
+
         def watched(function: Any, *given: Any) -> Iterator[Any]:
-            return interrupts.watch(mapped(function, *given), f"stopped; the same command goes on with {target}")
+            return watch(mapped(function, *given))
 
         found = open_source(source, options.val_labels, options.components, watched)
         settings = _settings(options, found)
         if not journal.begin(target, settings):
             with lock.hold(_state(target)):
-                _write(target, found, options, watched)
+                _write(target, found, options, watched, watch)
                 journal.mark(target, settings, finished=True)
         return _finish(target, found, options)
 
@@ -145,7 +150,7 @@ def _room(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _write(target: Path, source: Source, options: Options, mapped: Any) -> None:
+def _write(target: Path, source: Source, options: Options, mapped: Any, watch: Any) -> None:
     tars = options.image_format == "webdataset"
     state = _state(target)
     units = cut_units(source, options)
@@ -160,7 +165,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any) -> None:
     if tars:
         write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
     if spooled:
-        _spool(source, units, state, mapped)
+        _spool(source, units, state, watch)
     images = sum(len(unit.items) for unit in units)
     with tqdm(total=images, desc="writing", unit=" images", unit_scale=True, disable=None) as bar:
         bar.update(images - sum(len(unit.items) for unit in waiting))
@@ -178,7 +183,7 @@ def cut_units(source: Source, options: Options) -> list[Unit]:
         return [
             Unit(split, number, part)
             for split, items in source.splits.items()
-            for number, part in enumerate(_parts(list(as_files(items)), _FILES))
+            for number, part in enumerate(_parts(as_files(items), _FILES_OF_ROWS if source.streamed else _FILES))
         ]
     total = {split: sum(item.size for item in items) for split, items in source.splits.items()}
     largest = max(total.get("train", 0), 1) if "train" in total else max(total["val"], 1)
@@ -187,7 +192,7 @@ def cut_units(source: Source, options: Options) -> list[Unit]:
         if options.shards is None:
             tars = -(-total[split] // options.shard_size)
         else:
-            tars = round(options.shards * total[split] / largest)
+            tars = -(-options.shards * total[split] // largest)
         rng = np.random.default_rng([options.seed, number_of_split])
         order = np.array_split(rng.permutation(len(items)), max(1, min(tars, len(items))))
         named = list(as_keys(items))
@@ -195,7 +200,7 @@ def cut_units(source: Source, options: Options) -> list[Unit]:
     return units
 
 
-def _parts(items: Sequence[Item], size: int) -> Iterator[tuple[Item, ...]]:
+def _parts(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
     rest = iter(items)
     while part := tuple(islice(rest, size)):
         yield part
@@ -218,7 +223,7 @@ def _clear(state: Path) -> None:
 
 
 def _check_room(target: Path, state: Path, waiting: Sequence[Unit]) -> None:
-    """Raise InputError where what is to be written cannot fit, which is known as long as the images stay as they are."""
+    """Raise InputError where images, which are written as they are, cannot fit."""
     needed = sum(item.size for unit in waiting for item in unit.items)
     spooled = sum(path.stat().st_size for path in state.iterdir())
     free = shutil.disk_usage(target).free + spooled
@@ -229,32 +234,32 @@ def _check_room(target: Path, state: Path, waiting: Sequence[Unit]) -> None:
         )
 
 
-def _spool(source: Source, units: Sequence[Unit], state: Path, mapped: Any) -> None:
+def _spool(source: Source, units: Sequence[Unit], state: Path, watch: Any) -> None:
     """Put the images into a file for each tar, in one pass over the source."""
-    names = {split: list(as_keys(items)) for split, items in source.splits.items()}
-    bucket = {(unit.split, item.name): unit.number for unit in units for item in unit.items}
-    runs = [(split, part) for split, items in names.items() for part in _parts(items, _RUN)]
+    named = [(split, item) for split, items in source.splits.items() for item in as_keys(items)]
+    tar_of = {(unit.split, item.name): unit.number for unit in units for item in unit.items}
     ready, sizes = journal.recorded_spool(state)
-    if ready == len(runs):
+    if ready == len(named):
         return  # and some of its files may be tars already
     for unit in units:
         path = spool.bucket(state, unit.split, unit.number)
         spool.cut(path, sizes.get(path.name, 0))
-    with tqdm(total=sum(len(part) for _, part in runs), desc="reading", unit=" images", disable=None) as bar:
-        for number, (split, part) in enumerate(runs):
-            if number >= ready:
-                for item, content in zip(part, source.read(part), strict=True):
-                    path = spool.bucket(state, split, bucket[split, item.name])
-                    sizes[path.name] = sizes.get(path.name, 0) + spool.append(path, item, content)
-                journal.record_spool(state, number + 1, sizes)
-            bar.update(len(part))
+    with tqdm(total=len(named), initial=ready, desc="reading", unit=" images", unit_scale=True, disable=None) as bar:
+        contents = watch(source.read([item for _, item in named[ready:]]))
+        for (split, item), content in zip(named[ready:], contents, strict=True):
+            path = spool.bucket(state, split, tar_of[split, item.name])
+            sizes[path.name] = sizes.get(path.name, 0) + spool.append(path, item, content)
+            ready += 1
+            if ready % _RUN == 0 or ready == len(named):
+                journal.record_spool(state, ready, sizes)
+            bar.update()
 
 
 def _finish(target: Path, source: Source, options: Options) -> Prepared:
     """What was written, looked at once more; the state goes once it is put down."""
     state = target / journal.STATE
     tars = options.image_format == "webdataset"
-    published = count.published_for(source.classes, source.told.startswith("ILSVRC2012"))
+    published = count.published_for(source.classes, source.official)
     differing, images = [], {}
     for split, items in source.splits.items():
         images[split] = count.written(target / split, tars)

@@ -65,9 +65,9 @@ def recorded(state: Path) -> Iterator[Done]:
         yield Done(**{**found, "odd": tuple(map(tuple, found["odd"]))})
 
 
-def record_spool(state: Path, runs: int, sizes: dict[str, int]) -> None:
-    """Put down how many runs of the source are spooled, and how long the spool's files are by that."""
-    write_whole(state / _SPOOL, json.dumps({"runs": runs, "sizes": sizes}).encode())
+def record_spool(state: Path, images: int, sizes: dict[str, int]) -> None:
+    """Put down how many images of the source are spooled, and how long the spool's files are by that."""
+    write_whole(state / _SPOOL, json.dumps({"images": images, "sizes": sizes}).encode())
 
 
 def recorded_spool(state: Path) -> tuple[int, dict[str, int]]:
@@ -75,4 +75,4 @@ def recorded_spool(state: Path) -> tuple[int, dict[str, int]]:
     if not (state / _SPOOL).is_file():
         return 0, {}
     found = json.loads((state / _SPOOL).read_text(encoding="utf-8"))
-    return int(found["runs"]), found["sizes"]
+    return int(found["images"]), found["sizes"]

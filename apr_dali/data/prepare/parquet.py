@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from apr_dali.data.folders import EXTENSIONS
 from apr_dali.data.prepare.catalogue import Item, Source, names_by_wnid
 from apr_dali.data.prepare.images import extension_of
 from apr_dali.errors import InputError, install_command
@@ -45,16 +46,14 @@ def read_rows(items: Sequence[Item]) -> Iterator[bytes]:
         file = _opened(path)
         ends = list(accumulate(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)))
         image, _ = _columns(path, file)
-        loaded, column = -1, None
+        loaded, column = -1, []
         for item in run:
             group = int(np.searchsorted(ends, item.at, side="right"))
             if group != loaded:
                 loaded, column = group, _bytes(path, file, group, image)
             content = column[item.at - (ends[group] - file.metadata.row_group(group).num_rows)].as_py()
             if content is None:
-                raise InputError(
-                    f"{path}: row {item.at} has no bytes of an image but a path: save the set with its files"
-                )
+                raise InputError(f"{path}: row {item.at} has a path, but no bytes of an image: save the set with them")
             yield content
 
 
@@ -81,9 +80,12 @@ def _rows(path: Path) -> list[Item]:
     if missing:
         raise InputError(f"{path}: row {missing[0]} has no label")
     names = [os.path.basename(found["path"]) if found and found["path"] else "" for found in paths]
-    if not all(names):
+    if not all(name.lower().endswith(EXTENSIONS) for name in names):
         extension = extension_of(next(read_rows([Item(0, "", str(path), 0, 0)])))
-        names = [name or f"{path.stem}_{row:06d}.{extension}" for row, name in enumerate(names)]
+        names = [
+            name if name.lower().endswith(EXTENSIONS) else f"{name or f'{path.stem}_{row:06d}'}.{extension}"
+            for row, name in enumerate(names)
+        ]
     rows = zip(labels, names, sizes, strict=True)
     return [Item(number, name, str(path), row, size) for row, (number, name, size) in enumerate(rows)]
 
@@ -140,5 +142,6 @@ def _opened(path: str) -> Any:
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path} is truncated or no parquet file: it ends at byte {os.path.getsize(path)} ({reason}); fetch it again"
+            f"{path} is truncated or no parquet file: it ends at byte {os.path.getsize(path)} ({reason}); fetch it "
+            "again"
         ) from error

@@ -30,7 +30,7 @@ def open_samples(splits: dict[str, list[Path]], components: Components, mapped: 
     scan: Any = partial(_scan, components=components, classes=len(classes or ()) or _MOST)
     for split, tars in splits.items():
         found[split] = []
-        for images, faults in mapped(scan, list(map(str, tars))):  # type: ignore[misc]
+        for images, faults in mapped(scan, list(map(str, tars))):
             found[split] += images
             left_out += faults
         if not found[split]:

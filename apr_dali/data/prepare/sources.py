@@ -88,7 +88,8 @@ def _open(kind: str, path: Path, val_labels: str | Path | None, components: Comp
     flat = "val" in splits and class_folders.is_flat(splits["val"])
     if val_labels is not None and not flat:
         raise InputError("--val-labels has no effect: the validation images lie in class folders, or there are none")
-    return class_folders.open_folders(kind, splits, _truth(inner, val_labels) if flat else None)
+    truth = _truth(inner, val_labels) if flat else None
+    return class_folders.open_folders(kind, splits, truth, official=kind == "Kaggle's folders")
 
 
 def _archives(path: Path, val_labels: str | Path | None, mapped: Any) -> Source:

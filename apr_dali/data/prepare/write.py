@@ -96,12 +96,12 @@ def _contents(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> Iterator[tu
         contents = plan.read(items)
     for item, content in zip(items, contents, strict=True):
         extension = item.name.rpartition(".")[2]
-        whole = content
-        odd += [(f"{unit.split}/{item.name}", what) for what in oddities(content, extension)]
+        found, made = oddities(content, extension), content
         if plan.max_side is not None:
-            whole, why_not = smaller(content, extension, plan.max_side, plan.quality)
-            odd += [(f"{unit.split}/{item.name}", why_not)] * (why_not is not None)
-        yield item, whole
+            made, why_not = smaller(content, extension, plan.max_side, plan.quality)
+            found += [why_not] if why_not else []
+        odd += [(f"{unit.split}/{item.name}", what) for what in found]
+        yield item, made
 
 
 def _write_files(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> int:
