@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apr_dali.data.sampling import evenly
 from apr_dali.eval.autoattack import Attack, Normalised, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
 from apr_dali.eval.load_model import Network
@@ -60,19 +61,14 @@ def autoattack_text(result: dict[str, Any]) -> str:
 
 def _source(session: Session, data: str, limit: int | None) -> Source:
     if session.takes_small(data):
-        return session.feeding.small("images", data, None if limit is None else lambda count: _evenly(count, limit))
+        return session.feeding.small("images", data, None if limit is None else lambda count: evenly(count, limit))
     if limit is None:
         return session.feeding.folder("images", data, session.network.classes)
     path = session.output / "autoattack.files.txt"
     feeding = session.feeding
-    take = lambda files: _evenly(len(files), limit).tolist()  # noqa: E731
+    take = lambda files: evenly(len(files), limit).tolist()  # noqa: E731
     on_main(session.group, lambda: select(data, path, take, components=feeding.components, mixed=feeding.mixed))
     return session.feeding.folder("images", str(path), session.network.classes)
-
-
-def _evenly(count: int, limit: int) -> np.ndarray:
-    """The numbers of `limit` of `count` images, as far apart as can be: sets are sorted by class."""
-    return np.arange(min(limit, count)) * count // min(limit, count)
 
 
 def in_unit_range(network: Network, device: torch.device, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:

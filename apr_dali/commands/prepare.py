@@ -9,17 +9,8 @@ from typing import Any
 
 from apr_dali.commands.arguments import add_processes, positive, seed
 
-Parsers = Any
-TEXT = "turn ImageNet's archives, parquet files, tars or class folders into folders or tars that the trainers read"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _SHOWN = 20
-
-
-def add_prepare(commands: Parsers) -> None:
-    """Add the command `prepare`."""
-    parser = commands.add_parser("prepare", help=TEXT, description=TEXT)
-    add(parser)
-    parser.set_defaults(run=run)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from apr_dali.data.folders import SPLITS
 from apr_dali.data.image_file import open_image
+from apr_dali.data.sampling import evenly
 from apr_dali.data.tar_index import format_index, scan
 from apr_dali.errors import InputError, check_choice
 
@@ -111,17 +112,12 @@ def tiles(size: int, limit: int) -> NDArray[np.uint8]:
     for name in SUBJECTS:
         pixels = np.asarray(photograph(name))
         rows, columns = (side // size for side in pixels.shape[:2])
-        for n in _evenly(rows * columns, each):
+        for n in evenly(rows * columns, each):
             y, x = size * (n // columns), size * (n % columns)
             found.append(pixels[y : y + size, x : x + size])
     if not found:
         raise InputError(f"no built-in photograph has {size}×{size} pixels: give a smaller size, or images of your own")
-    return np.stack(found)[_evenly(len(found), limit)]
-
-
-def _evenly(count: int, limit: int) -> NDArray[np.int64]:
-    taken = min(count, limit)
-    return np.arange(taken) * count // max(taken, 1)
+    return np.stack(found)[evenly(len(found), limit)]
 
 
 def photograph(name: str) -> Image.Image:

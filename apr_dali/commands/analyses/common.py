@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.commands.arguments import add_components, add_network, positive, seed
+from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -208,12 +209,6 @@ def in_words(name: str) -> str:
         return name
     described: str = ImageNetInfo().label_name_to_description(name)
     return described.partition(",")[0]
-
-
-def evenly(count: int, limit: int) -> NDArray[np.int64]:
-    """The numbers of at most `limit` of `count` things, evenly taken."""
-    taken = min(count, limit)
-    return np.arange(taken) * count // taken if taken else np.zeros(0, np.int64)
 
 
 def _of_folder(session: Session, data: str, limit: int) -> Samples:

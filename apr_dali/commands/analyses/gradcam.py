@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.analyses.gradcam import Looks, Target
     from apr_dali.eval.session import Session
 
-TEXT = "Grad-CAM of one or two networks on clean and corrupted images"
-
 _CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg", "fog")
 _PROBES = 2  # images that the layer is looked for with
 _SHOWN = 5  # images in the picture; the numbers are of all

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.analyses.swap import Followed
     from apr_dali.eval.session import Session
 
-TEXT = "amplitude of one image with the phase of another: which of the two a network follows"
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_subject(parser, limit=1000)
@@ -160,7 +158,7 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
 
     network = session.network
     plain = _planes(np.stack(pair))
-    images = torch.cat([plain, recombine(plain, plain.flip(0), axes)])
+    images = torch.cat([plain, recombine(plain, plain.flip(0), axes=axes)])
     found = probabilities(session.model, images, network.mean, network.std, session.group.device, session.amp).cpu()
     best = found.max(1)
     a, b = names

@@ -11,8 +11,6 @@ from apr_dali.errors import InputError
 if TYPE_CHECKING:
     from apr_dali.data.small_corruptions import Images
 
-TEXT = "t-SNE of high-frequency amplitudes of clean, corrupted and other images, and how well a probe tells them apart"
-
 _SHOWN = ("gaussian noise", "blur", "jpeg")
 _CLEAN, _TILES = "clean", "photographs"
 _DIGIT_SIZE = 32

@@ -232,11 +232,6 @@ def test_a_network_of_folders_at_32_pixels_scales_their_images(brightness, tmp_p
     assert small.network.seen.startswith("of 32×32 as they are")
 
 
-@pytest.mark.parametrize(("count", "limit", "taken"), [(6, 4, [0, 1, 3, 4]), (3, 10, [0, 1, 2]), (5, 1, [0])])
-def test_evenly(count, limit, taken):
-    assert common.evenly(count, limit).tolist() == taken
-
-
 def test_results_of_no_network(tmp_path):
     with start("cpu") as group:
         record = sessions.write_record(group, tmp_path, "name", {"a": 1}, {"b": 2}, {"picture": b"png"})
