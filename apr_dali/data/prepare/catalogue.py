@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -104,30 +105,35 @@ def names_by_wnid(labels: Iterable[tuple[int, str]], classes: int) -> tuple[str,
 
 def as_files(items: Iterable[Item]) -> Iterator[Item]:
     """The same with names of files that are in no folder, each once in its class, and can be opened by DALI."""
-    taken: set[tuple[int, str]] = set()
+    taken: defaultdict[int, set[str]] = defaultdict(set)
     for item in items:
         stem, dot, extension = item.name.replace("/", "_").rpartition(".")
         plain = is_utf8(stem) and not is_hidden(stem)
         stem = stem if plain else _NO_KEY.sub("_", stem).strip("_") or "image"
-        yield item._replace(name=_once(stem, dot + extension, item.label, taken))
+        yield _named(item, _once(stem, dot + extension, taken[item.label]))
 
 
 def as_keys(items: Iterable[Item]) -> Iterator[Item]:
     """The same with names that are a sample's key and an extension, each key once."""
-    taken: set[tuple[int, str]] = set()
+    taken: set[str] = set()
     for item in items:
         stem, extension = os.path.splitext(item.name)
         key = _NO_KEY.sub("_", stem)[-_LONGEST_KEY:].strip("_") or "image"
-        yield item._replace(name=_once(key, "", 0, taken) + extension)
+        yield _named(item, _once(key, "", taken) + extension)
 
 
-def _once(stem: str, extension: str, group: int, taken: set[tuple[int, str]]) -> str:
+def _once(stem: str, extension: str, taken: set[str]) -> str:
     name, number = stem + extension, 1
-    while (group, name) in taken:
+    while name in taken:
         number += 1
         name = f"{stem}-{number}{extension}"
-    taken.add((group, name))
+    taken.add(name)
     return name
+
+
+def _named(item: Item, name: str) -> Item:
+    # Of a million images most have a name that will do: no second list of them.
+    return item if name == item.name else item._replace(name=name)
 
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
