@@ -91,9 +91,10 @@ def _scaled(content: bytes, extension: str, max_side: int, quality: int) -> tupl
         kept = {name: image.info[name] for name in ("exif", "icc_profile") if image.info.get(name)}
         width, height = _fitted(image.size, max_side)
         if image.format == "JPEG":
-            # The decoder leaves out what is beyond twice the size; the filter does the rest.
-            image.draft(None, (2 * width, 2 * height))
-        made = image if image.mode == "L" else to_rgb(image)
+            # The decoder itself halves what stays large enough, which costs less than the filter does.
+            image.draft(None, (width, height))
+        # No copy of what is RGB already: it would take longer than the encoder.
+        made = image if image.mode in ("L", "RGB") else to_rgb(image)
         made = made.resize((width, height), Image.Resampling.HAMMING, reducing_gap=2.0)
         encoded = io.BytesIO()
         if written == "PNG":
