@@ -194,27 +194,43 @@ def test_a_file_that_was_lost_with_the_machine_is_written_again(tmp_path, monkey
     assert contents(out, "train") == expected("train")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_and_the_same_command_goes_on(tmp_path, signum):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, signum):
     source, out = tmp_path / "source", tmp_path / "out"
-    many = {f"c{label}": {f"{n}.jpg": encoded(label * 1000 + n) for n in range(700)} for label in range(3)}
+    many = {f"c{label}": {f"{n}.jpg": encoded(label * 1000 + n) for n in range(400)} for label in range(3)}
     archives.class_folders(source / "train", many)
     command = [sys.executable, "-m", "apr_dali", "prepare", str(source), str(out), "--processes", "2"]
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    lines = out / journal.STATE / "units.jsonl"
-    end = time.monotonic() + PATIENCE
-    while not lines.exists() and run.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
+    wait(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
     run.send_signal(signum)
     _, told = run.communicate(timeout=PATIENCE)
-    assert run.returncode in (0, 128 + signum)
-    if run.returncode:
+    assert run.returncode in (0, -signum, 128 + signum)
+    if run.returncode and signum != signal.SIGKILL:
+        assert run.returncode == 128 + signum
         assert f"stopped; the same command goes on with {out}" in told
         assert "Traceback" not in told
+    # No process of the group is left, which the run is the leader of.
+    wait(lambda: not any_of_group(run.pid))
     subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
-    assert len(open_set(out, "train")) == 2100
+    assert len(open_set(out, "train")) == 1200
+    assert contents(out, "train").keys() == {content for files in many.values() for content in files.values()}
     assert not (out / journal.STATE).exists()
+
+
+def wait(ended) -> None:
+    end = time.monotonic() + PATIENCE
+    while not ended():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def any_of_group(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
