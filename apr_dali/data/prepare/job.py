@@ -99,7 +99,10 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
         def watched(function: Any, *given: Any) -> Iterator[Any]:
             return watch(mapped(function, *given))
 
-        found = open_source(source, options.val_labels, options.components, watched)
+        def looked_through(function: Any, *given: Any) -> Iterator[Any]:
+            return tqdm(watched(function, *given), "looking through", len(given[0]), delay=2, disable=None)
+
+        found = open_source(source, options.val_labels, options.components, looked_through)
         settings = _settings(options, found)
         if not journal.begin(target, settings):
             with lock.hold(_state(target)):
