@@ -10,38 +10,42 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from apr_dali.commands.all import compare, evaluate_all
-from apr_dali.commands.autoattack import autoattack
-from apr_dali.commands.clean import calibrate, clean
-from apr_dali.commands.corruption import corruption
-from apr_dali.commands.distribution_shift import shift
-from apr_dali.commands.ood import ood
+from apr_dali.commands.arguments import named_paths
+from apr_dali.commands.network import open_network
 from apr_dali.errors import InputError
-from apr_dali.eval.autoattack import Attack
-from apr_dali.eval.session import Session, kept_text, open_session
+from apr_dali.eval import (
+    evaluate_autoattack,
+    evaluate_calibration,
+    evaluate_clean,
+    evaluate_corruption,
+    evaluate_ood,
+    evaluate_shift,
+)
+from apr_dali.eval.comparison import compare
+from apr_dali.eval.evaluations.ood import TAKEN
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Session
+from apr_dali.eval.suite import Results, benchmark
 from apr_dali.runtime import exit_status
 
-Evaluation = Callable[[Session, argparse.Namespace], tuple[dict[str, Any], str]]
-"""Gives the record that it has written, and a text for people."""
 
-
-def _attack(session: Session, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _attack(session: Session, args: argparse.Namespace) -> Result:
     if args.amp not in (None, "none"):
         raise InputError(f"--amp {args.amp} does not go with autoattack: attacks need the gradients of float32")
-    attack = Attack(args.version, args.norm, args.epsilon, args.seed)
-    return autoattack(session, args.data, attack, args.limit, args.keep)
+    options = {name: getattr(args, name) for name in ("version", "norm", "epsilon", "seed", "limit", "keep")}
+    return evaluate_autoattack(session, args.data, **options)
 
 
-_EVALUATIONS: dict[str, Evaluation] = {
-    "clean": lambda session, args: clean(session, args.data),
-    "corruption": lambda session, args: corruption(session, args.data, args.clean),
-    "ood": lambda session, args: ood(session, args.data, args.ood, args.imagenet_o),
-    "calibration": lambda session, args: calibrate(session, args.data),
+_EVALUATIONS: dict[str, Callable[[Session, argparse.Namespace], Result]] = {
+    "clean": lambda session, args: evaluate_clean(session, args.data),
+    "corruption": lambda session, args: evaluate_corruption(session, args.data, clean=args.clean),
+    "ood": lambda session, args: evaluate_ood(
+        session, args.data, ood=named_paths("--ood", args.ood, TAKEN), imagenet_o=args.imagenet_o
+    ),
+    "calibration": lambda session, args: evaluate_calibration(session, args.data),
     "autoattack": _attack,
-    "shift": lambda session, args: shift(session, args.set, args.data),
-    "all": lambda session, args: evaluate_all(session, args.data_root, args.attack),
+    "shift": lambda session, args: evaluate_shift(session, args.data, set=args.set),
 }
 
 
@@ -56,13 +60,28 @@ def _run(name: str, args: argparse.Namespace) -> int:
         print(compare(args.runs, args.output))
         print(f"written: {Path(args.output) / 'compare.html'}")
         return 0
-    with open_session(args) as session:
-        record, text = _EVALUATIONS[name](session, args)
+    with open_network(args) as session:
+        if name == "all":
+            results = benchmark(session, args.data_root, attack=args.attack, each=lambda result: _show(session, result))
+            return _ended(session, results)
+        result = _EVALUATIONS[name](session, args)
         if session.group.main:
-            file = "report.html" if name == "all" else f"{record['evaluation']}.json"
-            print(text if name == "all" else text + kept_text(record))
-            print(f"written: {session.output / file}")
-        failed = record.get("failed", [])
-        if failed and session.group.main:
-            print("error: failed: " + "; ".join(f"{part}: {reason}" for part, reason in failed), file=sys.stderr)
-        return 1 if failed else 0
+            print(result.text() + result.kept_text)
+            print(f"written: {session.output / f'{result.evaluation}.json'}")
+    return 0
+
+
+def _show(session: Session, result: Result) -> None:
+    if session.group.main:
+        print(f"\n{result.text()}{result.kept_text}", flush=True)
+
+
+def _ended(session: Session, results: Results) -> int:
+    """Say how a whole benchmark ended; the exit status."""
+    if session.group.main:
+        print(f"\nevaluations: {len(results.results)} done, {len(results.failed)} failed")
+        print(f"written: {session.output / 'report.html'}")
+        if results.failed:
+            failed = "; ".join(f"{part}: {reason}" for part, reason in results.failed.items())
+            print("error: failed: " + failed, file=sys.stderr)
+    return 1 if results.failed else 0

@@ -111,15 +111,16 @@ def tiles(size: int, limit: int) -> NDArray[np.uint8]:
     for name in SUBJECTS:
         pixels = np.asarray(photograph(name))
         rows, columns = (side // size for side in pixels.shape[:2])
-        for n in _evenly(rows * columns, each):
+        for n in evenly(rows * columns, each):
             y, x = size * (n // columns), size * (n % columns)
             found.append(pixels[y : y + size, x : x + size])
     if not found:
         raise InputError(f"no built-in photograph has {size}×{size} pixels: give a smaller size, or images of your own")
-    return np.stack(found)[_evenly(len(found), limit)]
+    return np.stack(found)[evenly(len(found), limit)]
 
 
-def _evenly(count: int, limit: int) -> NDArray[np.int64]:
+def evenly(count: int, limit: int) -> NDArray[np.int64]:
+    """The numbers of at most `limit` of `count` things, as far apart as can be: sets are sorted by class."""
     taken = min(count, limit)
     return np.arange(taken) * count // max(taken, 1)
 

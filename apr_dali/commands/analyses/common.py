@@ -89,19 +89,18 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
 def open_subject(args: argparse.Namespace) -> Iterator[Session]:
     """The session with the network that the command line names, or with a small one of our own for digits."""
     from apr_dali.commands.analyses.small_network import SMALL, digits_network
-    from apr_dali.eval.session import open_session
+    from apr_dali.commands.network import open_network
     from apr_dali.runtime.distributed import start
 
-    given = dict(vars(args))
-    if args.model is None:
+    model, output = args.model, args.output
+    if model is None:
         if any(getattr(args, name) is not None for name in _OF_MODEL):
             named = ", ".join("--" + name.replace("_", "-") for name in _OF_MODEL)
             raise InputError(f"{named} change nothing without MODEL: name the model that they fit")
-        given["output"] = args.output or _OUTPUT
+        output = output or _OUTPUT
         with start(args.device) as group:
-            options = replace(SMALL, seed=args.seed)
-            given["model"] = str(digits_network(Path(given["output"]), group, options))
-    with open_session(argparse.Namespace(**given)) as session:
+            model = str(digits_network(Path(output), group, replace(SMALL, seed=args.seed)))
+    with open_network(args, model, output) as session:
         if session.group.world > 1:
             raise InputError("an analysis runs in one process: start it without torchrun")
         yield session
@@ -155,14 +154,14 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
     """
     from apr_dali.data.arrays import load_set
-    from apr_dali.data.sample import SUBJECTS, photograph
+    from apr_dali.data.sample import SUBJECTS, evenly, photograph
     from apr_dali.data.tars import DEFAULT
 
     if data is not None:
         return _of_folder(session, data, limit)
     if session.feeding.components != DEFAULT:
         raise InputError("--tar-image and --tar-label have no effect without --data: name the set of tars")
-    if session.network.kind == "digits":
+    if session.network.kind == "digits" and session.network.takes_small:
         digits = load_set("digits", "val")
         chosen = evenly(len(digits), limit)
         names = tuple(digits.classes[label] for label in digits.labels[chosen])
@@ -210,15 +209,10 @@ def in_words(name: str) -> str:
     return described.partition(",")[0]
 
 
-def evenly(count: int, limit: int) -> NDArray[np.int64]:
-    """The numbers of at most `limit` of `count` things, evenly taken."""
-    taken = min(count, limit)
-    return np.arange(taken) * count // taken if taken else np.zeros(0, np.int64)
-
-
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
     from apr_dali.data.arrays import open_small
     from apr_dali.data.folders import open_set
+    from apr_dali.data.sample import evenly
 
     if session.takes_small(data):
         small = open_small(data)

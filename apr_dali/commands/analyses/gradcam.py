@@ -36,9 +36,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write gradcam.json and gradcam-maps.png."""
+    from apr_dali.data.sample import evenly
     from apr_dali.data.small_corruptions import SHOWN
     from apr_dali.eval.analyses import gradcam
-    from apr_dali.eval.session import table
+    from apr_dali.runtime.text_table import table
 
     with common.open_subject(args) as session:
         samples = common.load_samples(session, args.data, args.limit)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
                 for name, one in sessions.items()
             },
         }
-        shown = common.evenly(len(samples), _SHOWN)
+        shown = evenly(len(samples), _SHOWN)
         panels = [
             (view, views[view][shown], {name: looks.take(shown) for name, looks in found.items()})
             for view, found in seen.items()

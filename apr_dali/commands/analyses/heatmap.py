@@ -132,7 +132,7 @@ def _record(of: Session, found: HeatMap) -> dict[str, Any]:
 
 def _text(names: list[str], maps: list[HeatMap], samples: Samples) -> str:
     """The error by frequency, a column a network."""
-    from apr_dali.eval.session import table
+    from apr_dali.runtime.text_table import table
 
     rows = [("none", *(f"{100 * found.clean_error:.1f}" for found in maps))]
     # Narrower rings than a cycle may hold no frequency.

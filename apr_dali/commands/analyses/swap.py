@@ -121,7 +121,7 @@ def _across(first: int, second: int, seed: int) -> NDArray[np.int64]:
     """Pairs of an image of each of two sets, as many as the smaller has, evenly taken and at random: (N, 2)."""
     import numpy as np
 
-    from apr_dali.commands.analyses.common import evenly
+    from apr_dali.data.sample import evenly
 
     count = min(first, second)
     return np.stack([evenly(first, count), np.random.default_rng(seed).permutation(evenly(second, count))], 1)
@@ -135,7 +135,7 @@ def _planes(images: NDArray[np.uint8]) -> Tensor:
 
 
 def _text(found: Followed, origin: str) -> str:
-    from apr_dali.eval.session import table
+    from apr_dali.runtime.text_table import table
 
     rows = [
         (name, str(count), f"{100 * count / found.pairs:.1f}")
