@@ -20,7 +20,8 @@ DEMO = --aug apr-sp --data sample --model shufflenet_v2_x0_5 --image-size 64 --e
 DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/demo/digits
 
 # What the API reference is made of: the names that people import.
-API = $(addprefix apr_dali.,functional draws recipes errors spectral transforms pipelines.loader pipelines.cifar_loader pipelines.operators \
+API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
+	pipelines.loader pipelines.cifar_loader pipelines.operators \
 	data.folders data.tars data.sample training.engine training.options models.registry integrations.timm integrations.lightning \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
 
@@ -70,6 +71,7 @@ soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
 docs: $(TESTING)
+	$(BIN)/python docs/floors.py
 	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
 
 gpu-check: $(TESTING)

@@ -17,24 +17,38 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
     __path__.append(os.path.dirname(_HERE))
 
 if TYPE_CHECKING:
+    from apr_dali.corruptions import CorruptionDraws as CorruptionDraws
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
     from apr_dali.functional import pair as pair
     from apr_dali.functional import recombine as recombine
     from apr_dali.functional import single as single
+    from apr_dali.kernels.corruptions import corrupt as corrupt
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
 
 _HOME = {
     "CifarLoader": "apr_dali.pipelines.cifar_loader",
+    "CorruptionDraws": "apr_dali.corruptions",
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",
+    "corrupt": "apr_dali.kernels.corruptions",
     "pair": "apr_dali.functional",
     "recombine": "apr_dali.functional",
     "single": "apr_dali.functional",
 }
-__all__ = ["ImageNetLoader", "PairDraws", "SingleDraws", "__version__", "pair", "recombine", "single"]
+__all__ = [
+    "CorruptionDraws",
+    "ImageNetLoader",
+    "PairDraws",
+    "SingleDraws",
+    "__version__",
+    "corrupt",
+    "pair",
+    "recombine",
+    "single",
+]
 
 
 def __getattr__(name: str) -> Any:

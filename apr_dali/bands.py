@@ -1,8 +1,9 @@
 """Bands of amplitude and phase, in NumPy float64: the paper's section 3.1, Eq. 1 and 2. The definition of truth.
 
 The spectrum of an image, F = A·e^{iφ} (Eq. 1), is cut into three bands by the distance of a frequency from zero. The
-image x̃ = iDFT(Ã·e^{iφ̃}) (Eq. 2) has its amplitude and its phase each full or of one band alone. The paper's transfer
-function replaces the zeros that a filter leaves by ones, in Ã and in φ̃. For Ã we do so. For φ̃ there are two readings:
+image x̃ = iDFT(Ã·e^{iφ̃}) (Eq. 2) has its amplitude and its phase each full or of one band alone, the rows and columns
+of Fig. 4. The paper's transfer function ẑ (1 where z = 0, else z) replaces the zeros that a filter leaves by ones, in Ã
+and in φ̃, so that no phase is lost where the amplitude is filtered away. For Ã we do so. For φ̃ there are two readings:
 
 - outside=0, ours: e^{iφ̃} is 1 there, that is φ̃ = 0. A phase of 1 radian at a frequency and at its mirror image is the
   spectrum of no real image.
@@ -10,7 +11,9 @@ function replaces the zeros that a filter leaves by ones, in Ã and in φ̃. For
   part is as if the phase were 0 and the amplitude cos 1 = 0.54 of itself outside the phase's band: no phase is hidden
   or shown that the other reading does not hide or show.
 
-Each channel is transformed by itself, and images are in 0..1, which is what an amplitude of 1 is measured against.
+Within a band, zeros stay zeros: ẑ by its letter would also change the phase of frequency 0, which is 0 in every image.
+The paper gives no radii, no range of values, and does not say what becomes of channels. Ours: each channel is
+transformed by itself, and images are in 0..1, which is what an amplitude of 1 is measured against.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ same numbers give the same choices everywhere.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.errors import InputError
+from apr_dali.errors import check_share, check_whole
+from apr_dali.runtime.deprecation import renamed
 
 # The order is part of the format of a draw: an operation is its index in this list.
 OPERATIONS = (
@@ -104,8 +104,9 @@ class SingleDraws:
     @classmethod
     def sample(cls, batch: int, height: int, width: int, seed: int | np.random.Generator | None = None) -> SingleDraws:
         """Draw for `batch` images of height × width; `seed` is a number or a generator to draw from."""
-        _check_counts(0, batch=batch)
-        _check_counts(1, height=height, width=width)
+        check_whole("batch", batch, 0)
+        check_whole("height", height, 1)
+        check_whole("width", width, 1)
         uniform = np.random.default_rng(seed).random((batch, UNIFORMS_PER_IMAGE))
         return cls.from_uniform(uniform, height, width)
 
@@ -177,32 +178,24 @@ class PairDraws:
         return len(self.partner)
 
     @classmethod
+    @renamed("probability", "p")
     def sample(
         cls,
         batch: int,
         height: int = 0,  # noqa: ARG003 - one signature for both kinds of draws
         width: int = 0,  # noqa: ARG003
         seed: int | np.random.Generator | None = None,
-        probability: float = 0.5,
+        p: float = 0.5,
     ) -> PairDraws:
-        """Draw one permutation and one coin for `batch` images; height and width change nothing here."""
-        _check_counts(0, batch=batch)
-        if not 0 <= probability <= 1:
-            raise InputError(f"probability must be in 0..1, got {probability}")
+        """Draw one permutation and, with the share `p` of heads, one coin for `batch` images.
+
+        height and width change nothing here.
+        """
+        check_whole("batch", batch, 0)
+        check_share("p", p)
         generator = np.random.default_rng(seed)
-        mix = bool(generator.random() < probability)
+        mix = bool(generator.random() < p)
         return cls(generator.permutation(batch), mix)
-
-
-def _check_counts(least: int, **counts: Any) -> None:
-    """Raise InputError unless each is a whole number of at least `least`."""
-    for name, value in counts.items():
-        try:
-            number = operator.index(value)
-        except TypeError:
-            raise InputError(f"{name} must be a whole number, got {value!r}") from None
-        if number < least:
-            raise InputError(f"{name} must be at least {least}, got {number}")
 
 
 def check_partner(partner: NDArray[np.integer], batch: int) -> None:

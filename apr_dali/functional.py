@@ -9,24 +9,22 @@ gradients are switched off.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws, check_partner
 from apr_dali.errors import InputError, check_choice
-from apr_dali.kernels import arrays
+from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.arrays import dtype_name
 from apr_dali.kernels.cuda.backend import DeviceDraws
-from apr_dali.kernels.dispatch import choose, load_operator
+from apr_dali.kernels.protocol import PairTask
+from apr_dali.recipes import VIEWS
+from apr_dali.runtime.deprecation import renamed
+from apr_dali.spectral import AXES, OVERFLOWS
 
-Scales = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 DTYPES = ("float32", "float16", "bfloat16")
-VIEWS = ("mixed", "both")
 INTERMEDIATES = ("float32", "float16")
 
 
@@ -57,7 +55,7 @@ def _check_no_gradient(*values: Any) -> None:
 
 
 def recombine(
-    phase_of: Any, amplitude_of: Any, axes: str = "chw", backend: str = "auto", threads: int | None = None
+    phase_of: Any, amplitude_of: Any, *, axes: str = "chw", backend: str = "auto", threads: int | None = None
 ) -> Any:
     """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))): the paper's Eq. 5 on a batch.
 
@@ -70,7 +68,7 @@ def recombine(
     Returns:
         The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0.
     """
-    spectral.check_axes(axes)
+    check_choice("axes", axes, AXES)
     for images in (phase_of, amplitude_of):
         _check_images(images)
         if "float" not in dtype_name(images.dtype):
@@ -81,26 +79,31 @@ def recombine(
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
     _check_no_gradient(phase_of, amplitude_of)
-    chosen = choose(backend, arrays.device_of(phase_of))
-    run: Callable[..., Any] = (
-        spectral.recombine if chosen == "reference" else load_operator("recombine", chosen, backend, threads)
-    )
+    chosen = dispatch.choose(backend, arrays.device_of(phase_of), threads)
     with arrays.on_the_stream_of(phase_of, chosen):
         first, second = (arrays.as_input(images, chosen) for images in (phase_of, amplitude_of))
-        return arrays.as_output(run(first, second, axes), phase_of, dtype_name(phase_of.dtype))
+        result = dispatch.load(chosen, threads).recombine(first, second, axes)
+        return arrays.as_output(result, phase_of, dtype_name(phase_of.dtype))
 
 
+def _clean_for(views: str) -> bool:
+    check_choice("views", views, VIEWS)
+    return views == "both"
+
+
+@renamed("views", "with_clean", _clean_for)
 def pair(
     images: Any,
     partner: Any,
     mix: Any = True,
+    *,
     in_scale: ArrayLike = 1.0,
     in_bias: ArrayLike = 0.0,
     out_scale: ArrayLike = 1.0,
     out_bias: ArrayLike = 0.0,
     dtype: str = "float32",
     axes: str = "chw",
-    views: str = "mixed",
+    with_clean: bool = False,
     backend: str = "auto",
     threads: int | None = None,
     intermediates: str = "float32",
@@ -120,7 +123,7 @@ def pair(
         in_scale, in_bias, out_scale, out_bias: a number or one a channel.
         dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
         axes: "chw" or "hw", see `recombine`.
-        views: "mixed" gives (N, C, H, W); "both" gives (N, 2, C, H, W), the clean view before the mixed one.
+        with_clean: also give x without the mixing, as training with both views takes it.
         backend: "auto" or one of BACKENDS.
         threads: of the native backend; None takes every processor that this process may run on.
         intermediates: "float16" halves what the cupy backend's fused kernels (squares of 64 to 256, 3 channels) move
@@ -128,49 +131,49 @@ def pair(
             Refused elsewhere.
 
     Returns:
-        The images in `dtype`, channels first, not clipped.
+        The images (N, C, H, W) in `dtype`, not clipped; (N, 2, C, H, W), the clean one of each first, `with_clean`.
     """
-    spectral.check_axes(axes)
     _check_images(images)
-    check_choice("dtype", dtype, DTYPES)
-    check_choice("views", views, VIEWS)
-    check_choice("intermediates", intermediates, INTERMEDIATES)
+    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
     if dtype == "bfloat16" and arrays.library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
     _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
-    scales = (
-        _per_channel(in_scale, channels),
-        _per_channel(in_bias, channels),
-        _per_channel(out_scale, channels),
-        _per_channel(out_bias, channels),
-    )
-    chosen = choose(backend, arrays.device_of(images))
+    chosen = dispatch.choose(backend, arrays.device_of(images), threads)
     if intermediates != "float32" and chosen != "cupy":
         raise ValueError(f"intermediates {intermediates} are for the cupy backend, got the {chosen} backend")
     partner = _checked_partner(partner, len(images))
+    _check_coin(mix)
     if chosen != "cupy" or not arrays.on_device(mix):
-        mix = _coin(mix)
+        mix = bool(mix)  # synchronises where it is on a device
     with arrays.on_the_stream_of(images, chosen):
-        given = arrays.as_input(images, chosen)
-        if chosen == "reference":
-            return arrays.as_output(_reference_pair(given, partner, mix, scales, axes, views), images, dtype)
-        if arrays.on_device(partner):
-            partner = arrays.as_input(partner, chosen)
-        if arrays.on_device(mix):
-            mix = arrays.as_input(mix, chosen)
-        run = load_operator("pair", chosen, backend, threads)
-        if chosen == "cupy":
-            run = partial(run, intermediates=intermediates)
-        return arrays.as_output(run(given, partner, mix, *scales, dtype, axes, views), images, dtype)
+        task = PairTask(
+            images=arrays.as_input(images, chosen),
+            partner=arrays.as_input(partner, chosen) if arrays.on_device(partner) else partner,
+            mix=arrays.as_input(mix, chosen) if arrays.on_device(mix) else mix,
+            in_scale=_per_channel(in_scale, channels),
+            in_bias=_per_channel(in_bias, channels),
+            out_scale=_per_channel(out_scale, channels),
+            out_bias=_per_channel(out_bias, channels),
+            dtype=dtype,
+            axes=axes,
+            with_clean=with_clean,
+            intermediates=intermediates,
+        )
+        return arrays.as_output(dispatch.load(chosen, threads).pair(task), images, dtype)
 
 
-def _coin(mix: Any) -> bool:
-    """A bool, or an array of one bool, as a bool. Synchronises where it is on a device."""
+def check_pair_options(*, dtype: str, axes: str, intermediates: str) -> None:
+    """Raise InputError for options of `pair` that are none, whatever the images."""
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("axes", axes, AXES)
+    check_choice("intermediates", intermediates, INTERMEDIATES)
+
+
+def _check_coin(mix: Any) -> None:
     shape = tuple(getattr(mix, "shape", () if isinstance(mix, int) else (0,)))
     if math.prod(shape) != 1:
         raise InputError(f"mix is one coin for the whole batch: a bool or an array of one, got {mix!r}")
-    return bool(mix)
 
 
 def _checked_partner(partner: Any, batch: int) -> Any:
@@ -186,19 +189,10 @@ def _checked_partner(partner: Any, batch: int) -> Any:
     return partner
 
 
-def _reference_pair(
-    images: NDArray[Any], partner: Any, mix: bool, scales: Scales, axes: str, views: str
-) -> NDArray[np.float64]:
-    places = arrays.as_input(partner, "reference") if arrays.on_device(partner) else partner
-    mixed = spectral.pair(images, places, mix, *scales, axes)
-    if views == "mixed":
-        return mixed
-    return np.stack([spectral.pair(images, places, False, *scales, axes), mixed], axis=1)
-
-
 def single(
     images: Any,
     draws: SingleDraws | DeviceDraws,
+    *,
     overflow: str = "wrap",
     axes: str = "chw",
     backend: str = "auto",
@@ -217,8 +211,8 @@ def single(
     Returns:
         uint8, the shape of the input. The nine operations are Pillow's, bit for bit.
     """
-    spectral.check_axes(axes)
-    spectral.check_overflow(overflow)
+    check_choice("axes", axes, AXES)
+    check_choice("overflow", overflow, OVERFLOWS)
     _check_images(images)
     if dtype_name(images.dtype) != "uint8" or images.shape[-1] != 3:
         raise TypeError(
@@ -227,14 +221,12 @@ def single(
         )
     if len(draws) != len(images):
         raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
-    chosen = choose(backend, arrays.device_of(images))
+    chosen = dispatch.choose(backend, arrays.device_of(images), threads)
     if chosen != "cupy" and not isinstance(draws, SingleDraws):
         raise TypeError(f"the {chosen} backend takes SingleDraws, got {type(draws).__name__}")
-    run: Callable[..., Any] = (
-        pillow_ops.single if chosen == "reference" else load_operator("single", chosen, backend, threads)
-    )
     with arrays.on_the_stream_of(images, chosen):
-        return arrays.as_output(run(arrays.as_input(images, chosen), draws, overflow, axes), images, "uint8")
+        result = dispatch.load(chosen, threads).single(arrays.as_input(images, chosen), draws, overflow, axes)
+        return arrays.as_output(result, images, "uint8")
 
 
 def _per_channel(value: ArrayLike, channels: int) -> NDArray[np.float64]:

@@ -12,6 +12,8 @@ from apr_dali.spectral import AXES, OVERFLOWS
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
 CIFAR_AUGMENTATIONS = (*AUGMENTATIONS, "cutout", "mixup", "cutmix", "autoaugment", "augmix")
 """With the methods that the paper compares APR with on CIFAR."""
+VIEWS = ("mixed", "both")
+"""What training with APR-P sees of an image: the mixed view, or as published the clean one beside it."""
 
 
 def uses_single(aug: str) -> bool:

@@ -7,7 +7,8 @@ section 4) word for word: full complex transforms, modulus, angle, exponential. 
 Images are real arrays of shape (..., C, H, W). `axes` says what is transformed together:
 
 - ``"chw"``: channels, rows and columns, as the published code does it;
-- ``"hw"``: rows and columns, each channel by itself, as the paper's text has it.
+- ``"hw"``: rows and columns, each channel by itself. The paper writes the transform of a gray image down (section 3.2)
+  and does not say what becomes of channels.
 """
 
 from __future__ import annotations
@@ -17,13 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from apr_dali.errors import check_choice
+
 AXES = ("chw", "hw")
-
-
-def check_axes(axes: str) -> None:
-    """Raise ValueError unless `axes` is one of AXES."""
-    if axes not in AXES:
-        raise ValueError(f"axes must be one of {', '.join(AXES)}, got {axes!r}")
+OVERFLOWS = ("wrap", "clamp")
 
 
 def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:
@@ -33,7 +31,7 @@ def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:
     on a grey image (r = g = b) its second and third component are then exactly 0, as they are in the real
     numbers, and not rounding errors whose phase means nothing.
     """
-    check_axes(axes)
+    check_choice("axes", axes, AXES)
     x = np.asarray(images, dtype=np.float64)
     if x.ndim < 3:
         raise ValueError(f"images must have the shape (..., C, H, W), got {x.shape}")
@@ -62,7 +60,7 @@ def phase(images: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
 
 def compose(amplitudes: ArrayLike, phases: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
     """The real image whose spectrum is amplitudes·exp(i·phases): the inverse of (amplitude, phase)."""
-    check_axes(axes)
+    check_choice("axes", axes, AXES)
     full = np.asarray(amplitudes) * np.exp(1j * np.asarray(phases))
     over = (-3, -2, -1) if axes == "chw" else (-2, -1)
     return np.fft.ifftn(full, axes=over).real
@@ -110,16 +108,7 @@ def to_levels(values: NDArray[np.floating], overflow: str) -> NDArray[np.uint8]:
     ``"wrap"`` is what the published code does: truncate towards zero, then modulo 256, so that 256.3 becomes 0
     and -1.2 becomes 255. ``"clamp"`` rounds to the nearest (ties to even) and clips to 0..255.
     """
-    check_overflow(overflow)
+    check_choice("overflow", overflow, OVERFLOWS)
     if overflow == "wrap":
         return (np.trunc(values).astype(np.int64) & 255).astype(np.uint8)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-OVERFLOWS = ("wrap", "clamp")
-
-
-def check_overflow(overflow: str) -> None:
-    """Raise ValueError unless `overflow` is one of OVERFLOWS."""
-    if overflow not in OVERFLOWS:
-        raise ValueError(f"overflow must be one of {', '.join(OVERFLOWS)}, got {overflow!r}")

@@ -1,4 +1,4 @@
-"""APR as torchvision v2 transforms, for people without DALI: the same operators, seeded.
+"""APR and ImageNet-C's corruptions as torchvision v2 transforms, for people without DALI: the same operators, seeded.
 
     train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
@@ -23,11 +23,15 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from apr_dali import functional
+from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError, check_choice, check_share
-from apr_dali.kernels.dispatch import BACKENDS
-from apr_dali.spectral import check_axes, check_overflow
+from apr_dali.kernels import corruptions
+from apr_dali.kernels.dispatch import check_backend
+from apr_dali.recipes import VIEWS
+from apr_dali.runtime.deprecation import renamed
+from apr_dali.spectral import AXES, OVERFLOWS
 
 
 class _Seeded:
@@ -50,7 +54,58 @@ class _Seeded:
         return self._generator
 
 
-class AprSingle(v2.Transform):
+class _OfLevels(v2.Transform):
+    """A transform of uint8 images by `_of_batch`, seeded: what `AprSingle` and `Corrupt` have in common."""
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.seed = seed
+        self._draws = _Seeded(seed)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        images = [inpt for inpt in flat_inputs if isinstance(inpt, (Image.Image, tv_tensors.Image))]
+        plain = list(filter(_is_plain_tensor, flat_inputs))
+        # Without an image the first plain tensor is one, as for all of torchvision's transforms.
+        passed = [inpt for inpt in flat_inputs if isinstance(inpt, (np.ndarray, tv_tensors.Video))]
+        passed += plain if images else plain[1:]
+        if not (images or plain) or any(map(_is_image, passed)):
+            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
+            raise InputError(
+                f"{type(self).__name__} takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy "
+                "image is torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are "
+                "stacked in one"
+            )
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
+        return {"seed": int(self._draws.generator().integers(2**63))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, Image.Image):
+            self._check_pixels(inpt.height, inpt.width)
+            return Image.fromarray(self._of_batch(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
+        if not _is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
+            return inpt  # a box, a mask
+        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
+            raise InputError(
+                f"{type(self).__name__} takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to "
+                f"float; got {inpt.dtype} with the shape {tuple(inpt.shape)}"
+            )
+        self._check_pixels(*inpt.shape[-2:])
+        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
+        out = self._of_batch(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
+        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
+
+    def _check_pixels(self, height: int, width: int) -> None:
+        if 0 in (height, width):
+            name = type(self).__name__
+            raise InputError(f"{name} takes images of at least one pixel, got height {height} and width {width}")
+
+    def _of_batch(self, images: Any, seed: int) -> Any:
+        """The result for uint8 (N, H, W, 3), an array or a tensor, as the same."""
+        raise NotImplementedError
+
+
+class AprSingle(_OfLevels):
     """APR-S: recombine an image with an augmented view of itself.
 
     Takes a PIL image (made RGB, see `apr_dali.data.image_file.to_rgb`), or a uint8 tensor (..., 3, H, W) on the CPU or
@@ -65,64 +120,73 @@ class AprSingle(v2.Transform):
         backend: see `apr_dali.single`.
     """
 
-    _transformed_types = (Image.Image, tv_tensors.Image, v2._utils.is_pure_tensor)
-
     def __init__(
-        self, overflow: str = "wrap", axes: str = "chw", seed: int | None = None, backend: str = "auto"
+        self, overflow: str = "wrap", *, axes: str = "chw", seed: int | None = None, backend: str = "auto"
     ) -> None:
-        super().__init__()
-        check_overflow(overflow)
-        check_axes(axes)
-        check_choice("backend", backend, ("auto", *BACKENDS))
-        self.overflow, self.axes, self.seed, self.backend = overflow, axes, seed, backend
-        self._draws = _Seeded(seed)
+        super().__init__(seed)
+        check_choice("overflow", overflow, OVERFLOWS)
+        check_choice("axes", axes, AXES)
+        check_backend(backend)
+        self.overflow, self.axes, self.backend = overflow, axes, backend
 
-    def check_inputs(self, flat_inputs: list[Any]) -> None:
-        taken = self._needs_transform_list(flat_inputs)
-        passed = [inpt for inpt, takes in zip(flat_inputs, taken, strict=True) if not takes]
-        if not any(taken) or any(map(_is_image, passed)):
-            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
-            raise InputError(
-                f"AprSingle takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy image is "
-                "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
-            )
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
-        return {"seed": int(self._draws.generator().integers(2**63))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if isinstance(inpt, Image.Image):
-            _check_pixels(inpt.height, inpt.width)
-            return Image.fromarray(self._single(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
-        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
-            raise InputError(
-                "AprSingle takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to float; "
-                f"got {inpt.dtype} with the shape {tuple(inpt.shape)}"
-            )
-        _check_pixels(*inpt.shape[-2:])
-        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
-        out = self._single(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
-        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
-
-    def _single(self, images: Any, seed: int) -> Any:
+    def _of_batch(self, images: Any, seed: int) -> Any:
         batch, height, width = images.shape[:3]
         draws = SingleDraws.sample(batch, height, width, seed)
-        return functional.single(images, draws, self.overflow, self.axes, self.backend)
+        return functional.single(images, draws, overflow=self.overflow, axes=self.axes, backend=self.backend)
 
     def extra_repr(self) -> str:
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
 
 
-def _check_pixels(height: int, width: int) -> None:
-    if 0 in (height, width):
-        raise InputError(f"AprSingle takes images of at least one pixel, got height {height} and width {width}")
+class Corrupt(_OfLevels):
+    """One corruption of ImageNet-C at one severity, as `apr_dali.corrupt` has it, on the CPU.
+
+    Takes and gives what `AprSingle` does; stands after the crop and before the conversion to float. In a batch each
+    image has draws of its own.
+
+    Args:
+        name: one of `apr_dali.corruptions.NAMES`.
+        severity: 1 to 5.
+        seed: of this process; give each process of a distributed run another. None: torch's generator.
+        parameter_set: "imagenet", "cifar" or "tiny-imagenet".
+        backend: see `apr_dali.corrupt`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        severity: int,
+        *,
+        seed: int | None = None,
+        parameter_set: str = "imagenet",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(seed)
+        find(name, severity, parameter_set)
+        corruptions.check_options(backend)
+        self.name, self.severity, self.parameter_set, self.backend = name, severity, parameter_set, backend
+
+    def _of_batch(self, images: Any, seed: int) -> Any:
+        batch, height, width = images.shape[:3]
+        draws = CorruptionDraws.sample(
+            self.name, self.severity, batch, height, width, seed, parameter_set=self.parameter_set
+        )
+        return corruptions.corrupt(images, self.name, self.severity, draws, self.backend)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {self.severity}, parameter_set={self.parameter_set}, seed={self.seed}"
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """Whether torchvision takes a tensor for an image or a label by its place alone."""
+    return isinstance(value, Tensor) and not isinstance(value, tv_tensors.TVTensor)
 
 
 def _is_image(value: Any) -> bool:
     """Whether a part of a sample that torchvision would pass through is an image all the same."""
     if isinstance(value, tv_tensors.Video):
         return True
-    array = isinstance(value, np.ndarray) or v2._utils.is_pure_tensor(value)
+    array = isinstance(value, np.ndarray) or _is_plain_tensor(value)
     levels = array and value.ndim >= 3 and str(value.dtype).endswith("uint8")
     return levels and 3 in (value.shape[-1], value.shape[-3])
 
@@ -136,27 +200,29 @@ class AprPair(torch.nn.Module):
     leaves labels of any kind as they are. Images that require their gradient are refused: there is none.
 
     Args:
-        probability: share of batches that are mixed; the others are left as they are, in both views.
+        p: share of batches that are mixed, 0..1; the others are left as they are, in both views.
         axes: "chw" or "hw", see `apr_dali.recombine`.
         views: "both" or "mixed".
         seed: of this process; give each process of a distributed run another. None: torch's generator.
         backend: see `apr_dali.pair`.
     """
 
+    @renamed("probability", "p")
     def __init__(
         self,
-        probability: float = 0.5,
+        p: float = 0.5,
+        *,
         axes: str = "chw",
         views: str = "both",
         seed: int | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        check_share("probability", probability)
-        check_axes(axes)
-        check_choice("views", views, functional.VIEWS)
-        check_choice("backend", backend, ("auto", *BACKENDS))
-        self.probability, self.axes, self.views, self.seed, self.backend = probability, axes, views, seed, backend
+        check_share("p", p)
+        check_choice("axes", axes, AXES)
+        check_choice("views", views, VIEWS)
+        check_backend(backend)
+        self.p, self.axes, self.views, self.seed, self.backend = p, axes, views, seed, backend
         self._draws = _Seeded(seed)
 
     def forward(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
@@ -164,7 +230,7 @@ class AprPair(torch.nn.Module):
         if isinstance(images, tv_tensors.Image):
             mixed, labels = self(images.as_subclass(Tensor), labels)
             return tv_tensors.wrap(mixed, like=images), labels
-        draws = PairDraws.sample(len(images), seed=self._draws.generator(), probability=self.probability)
+        draws = PairDraws.sample(len(images), seed=self._draws.generator(), p=self.p)
         dtype = str(images.dtype).removeprefix("torch.")
         mixed = functional.pair(
             images,
@@ -172,7 +238,7 @@ class AprPair(torch.nn.Module):
             draws.mix,
             dtype="float32" if dtype == "float64" else dtype,
             axes=self.axes,
-            views=self.views,
+            with_clean=self.views == "both",
             backend=self.backend,
         ).to(images.dtype)
         if self.views == "mixed":
@@ -191,7 +257,7 @@ class AprPair(torch.nn.Module):
             self._draws.generator().bit_generator.state = json.loads(state)
 
     def _check(self, images: Any, labels: Any) -> None:
-        batch = isinstance(images, Tensor) and (v2._utils.is_pure_tensor(images) or type(images) is tv_tensors.Image)
+        batch = _is_plain_tensor(images) or type(images) is tv_tensors.Image
         if not batch or images.ndim != 4 or not images.is_floating_point():
             got = f"{images.dtype} with the shape {tuple(images.shape)}" if batch else type(images).__name__
             raise InputError(
@@ -205,4 +271,4 @@ class AprPair(torch.nn.Module):
             )
 
     def extra_repr(self) -> str:
-        return f"probability={self.probability}, axes={self.axes}, views={self.views}, seed={self.seed}"
+        return f"p={self.p}, axes={self.axes}, views={self.views}, seed={self.seed}"

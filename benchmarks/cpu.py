@@ -105,7 +105,7 @@ def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
         "torch backend": lambda: apr_dali.pair(images, partner, backend="torch"),
         "native": lambda: apr_dali.pair(planes, partner, **given),
         "native, uint8 to float16": lambda: apr_dali.pair(levels, partner, dtype="float16", **given),
-        "native, both views": lambda: apr_dali.pair(levels, partner, dtype="float16", views="both", **given),
+        "native, both views": lambda: apr_dali.pair(levels, partner, dtype="float16", with_clean=True, **given),
         "transforms alone, native": lambda: native_backend.round_trip(planes, threads),
         "transforms alone, torch": lambda: torch.fft.irfft2(torch.fft.rfft2(images), s=(size, size)),
     }

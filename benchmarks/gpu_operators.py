@@ -67,7 +67,7 @@ def pair_rows(batch: int, size: int) -> dict[str, tuple[Row, float]]:
         "torch rfftn": (lambda: apr_dali.pair(planes, index, backend="torch"), 0),
         "cuFFT path": (generic, batch * cufft),
         "own kernels": (lambda: apr_dali.pair(images, partner, **ours), batch * own_bytes(size, "float32")),
-        "own kernels, both views": (lambda: apr_dali.pair(images, partner, views="both", **ours), 0),
+        "own kernels, both views": (lambda: apr_dali.pair(images, partner, with_clean=True, **ours), 0),
     }
     if size in launch.FUSED_SIZES:
         halved = ours | {"intermediates": "float16"}

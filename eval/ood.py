@@ -18,7 +18,7 @@ RECALL = 0.95
 
 
 def max_softmax(logits: Tensor) -> Tensor:
-    """The greatest softmax probability, (N,) from logits (N, classes): the score that the APR paper names."""
+    """The greatest softmax probability, (N,) from logits (N, classes): the score of the APR paper's Table 2."""
     # In float64: float32 rounds every confident image to 1, and ties say nothing.
     return logits.double().softmax(1).amax(1)
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
-from types import ModuleType
-from typing import Any
+from functools import cache
 
-import numpy as np
-
-from apr_dali import pillow_ops, spectral
-from apr_dali.errors import check_whole
+from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.kernels.protocol import Backend
 
 # Fastest first. `reference` is left out of auto: float64 for tests, far too slow to be taken unasked.
 _BY_DEVICE = {"cpu": ("native", "torch"), "cuda": ("cupy", "torch")}
 BACKENDS = ("reference", "native", "torch", "cupy")
-_MODULES = {"native": "cpu.backend", "torch": "torch_backend", "cupy": "cuda.backend"}
 
 
 @dataclass(frozen=True)
@@ -28,25 +21,50 @@ class Availability:
     reason: str
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"apr_dali.kernels.{_MODULES[name]}")
+def load(name: str, threads: int | None = None) -> Backend:
+    """Backend `name`, one of BACKENDS. threads: of the native one; None takes every CPU that this process may use.
+
+    Raises ImportError where a library that it needs is not installed.
+    """
+    check_choice("backend", name, BACKENDS)
+    if name == "native":
+        from apr_dali.kernels.cpu.backend import Native
+
+        return Native(threads)
+    if name == "cupy":
+        from apr_dali.kernels.cuda import backend as cupy_backend
+
+        return cupy_backend
+    if name == "torch":
+        from apr_dali.kernels import torch_backend
+
+        return torch_backend
+    from apr_dali.kernels import reference
+
+    return reference
 
 
 @cache
 def availability(name: str) -> Availability:
     """Whether backend `name`, one of BACKENDS, can run in this environment."""
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be auto or one of {', '.join(BACKENDS)}, got {name!r}")
-    if name == "reference":
-        return Availability(True, f"NumPy {np.__version__}, float64, for tests")
     try:
-        return Availability(*_module(name).check())
+        return Availability(*load(name).check())
     except ImportError as error:
         return Availability(False, f"{error}")
 
 
-def choose(name: str, device: str) -> str:
-    """The backend to run on `device` ("cpu" or "cuda") for the choice `name`."""
+def check_backend(name: str, threads: int | None = None) -> None:
+    """Raise InputError for a backend that there is not, and for threads that it would not follow."""
+    check_choice("backend", name, ("auto", *BACKENDS))
+    if threads is not None and name not in ("auto", "native"):
+        raise InputError(f"threads is for the native backend, got backend={name!r}; see torch.set_num_threads")
+    if threads is not None:
+        check_whole("threads", threads, 1)
+
+
+def choose(name: str, device: str, threads: int | None = None) -> str:
+    """The backend to run on `device` ("cpu" or "cuda") for the choice `name`, "auto" or one of BACKENDS."""
+    check_backend(name, threads)
     if name != "auto":
         found = availability(name)
         if not found.available:
@@ -59,18 +77,3 @@ def choose(name: str, device: str) -> str:
             return candidate
     reasons = "; ".join(f"{c}: {availability(c).reason}" for c in _BY_DEVICE[device])
     raise RuntimeError(f"no backend can run on {device}: {reasons}. See `apr-dali doctor`")
-
-
-def load_operator(name: str, chosen: str, backend: str, threads: int | None) -> Callable[..., Any]:
-    """Function `name` of the backend that was chosen, with the number of threads if that is its to say."""
-    if chosen == "reference":
-        functions: dict[str, Callable[..., Any]] = {"recombine": spectral.recombine, "single": pillow_ops.single}
-        return functions[name]
-    run = getattr(_module(chosen), name)
-    if chosen == "native":
-        if threads is not None:
-            check_whole("threads", threads, 1)
-        return partial(run, threads=threads)
-    if threads is not None and backend != "auto":
-        raise ValueError(f"threads is for the native backend, got backend={backend!r}; see torch.set_num_threads")
-    return run

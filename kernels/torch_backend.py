@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.kernels.arrays import torch_dtype
+from apr_dali.kernels.protocol import PairTask
 from apr_dali.pillow_ops import TABLE_OPERATIONS
 
 # Values transformed together on the CPU, two images of 224: their spectra stay in the cache, which is worth a
@@ -72,7 +74,7 @@ def _chunks(x: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(x), step)]
 
 
-def recombine(phase_of: Tensor, amplitude_of: Tensor, axes: str = "chw") -> Tensor:
+def recombine(phase_of: Tensor, amplitude_of: Tensor, axes: str) -> Tensor:
     """See `apr_dali.recombine`; floating tensors (N, C, H, W), the result in their dtype."""
     height, width = phase_of.shape[-2:]
     out = torch.empty_like(phase_of, memory_format=torch.contiguous_format)
@@ -111,29 +113,18 @@ def _scaled(x: Tensor, scale: np.ndarray, bias: np.ndarray) -> Tensor:
     return torch.addcmul(offset, x, factor)
 
 
-def pair(
-    images: Tensor,
-    partner: np.ndarray | Tensor,
-    mix: bool,
-    in_scale: np.ndarray,
-    in_bias: np.ndarray,
-    out_scale: np.ndarray,
-    out_bias: np.ndarray,
-    dtype: str,
-    axes: str,
-    views: str,
-) -> Tensor:
-    """See `apr_dali.pair`; (N, C, H, W), or (N, 2, C, H, W) with the clean view first for views="both"."""
-    x = _scaled(_to_planes(images), in_scale, in_bias)
-    copies = 2 if views == "both" else 1
-    out = torch.empty((len(x), copies, *x.shape[1:]), dtype=getattr(torch, dtype), device=x.device)
-    mixed = out[:, -1]
-    if views == "both" or not mix:
-        out[:] = _scaled(x, out_scale, out_bias)[:, None]
-    if mix and len(x):
-        for part, values in _recombine_within(x, torch.as_tensor(partner, device=x.device), axes):
-            mixed[part] = _scaled(values, out_scale, out_bias)
-    return out if views == "both" else mixed
+def pair(task: PairTask) -> Tensor:
+    """See `apr_dali.pair`."""
+    x = _scaled(_to_planes(task.images), task.in_scale, task.in_bias)
+    out = torch.empty(task.out_shape, dtype=torch_dtype(task.dtype), device=x.device)
+    mixed = out[:, -1] if task.with_clean else out
+    if task.with_clean or not task.mix:
+        clean = _scaled(x, task.out_scale, task.out_bias)
+        out[:] = clean[:, None] if task.with_clean else clean
+    if task.mix and len(x):
+        for part, values in _recombine_within(x, torch.as_tensor(task.partner, device=x.device), task.axes):
+            mixed[part] = _scaled(values, task.out_scale, task.out_bias)
+    return out
 
 
 def single(images: Tensor, draws: SingleDraws, overflow: str, axes: str) -> Tensor:

@@ -1,6 +1,7 @@
 """The CIFAR graphs: small images from memory, augmented and normalised, in the order of the published code.
 
-Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last).
+Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last). The
+paper's section 5.1 has flip and crop before any augmentation.
 Evaluation: normalise. The order of the images is a pure function of (seed, epoch), so DALI's checkpoints, which count
 the batches that were asked for, restore a run exactly.
 """
@@ -215,7 +216,13 @@ def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode
 def _some_single(images: DataNode, graph: Graph) -> DataNode:
     """APR-S on a share of the images."""
     recipe = graph.recipe
-    changed = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
+    changed = operators.apr_single(
+        images,
+        overflow=recipe.overflow,
+        axes=recipe.axes,
+        backend=graph.backend,
+        threads=graph.operator_threads,
+    )
     if graph.single_probability == 1:
         return changed
     # Whole numbers: one of the two is taken, nothing is blended.

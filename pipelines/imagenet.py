@@ -129,7 +129,13 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
     images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
-        images = operators.apr_single(images, recipe.overflow, recipe.axes, graph.backend, graph.operator_threads)
+        images = operators.apr_single(
+            images,
+            overflow=recipe.overflow,
+            axes=recipe.axes,
+            backend=graph.backend,
+            threads=graph.operator_threads,
+        )
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
         return normalise(images, recipe, graph.dtype, mirror), labels

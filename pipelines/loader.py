@@ -22,7 +22,6 @@ from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
 from apr_dali.data.sampling import Sampler, draw
 from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError, check_choice, check_share
-from apr_dali.functional import VIEWS
 from apr_dali.pipelines import imagenet
 from apr_dali.pipelines.base import EpochLoader, check_arguments, default_threads
 from apr_dali.pipelines.encoded import faults
@@ -36,6 +35,7 @@ from apr_dali.recipes import (
     IMAGENET,
     ON_ERROR,
     STANDARD,
+    VIEWS,
     AprRecipe,
     Scaling,
     check_crop,

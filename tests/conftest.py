@@ -93,3 +93,16 @@ def level(request, monkeypatch) -> str:
     """Each level of the native backend in turn."""
     monkeypatch.setenv(native_backend.LEVEL_VARIABLE, request.param)
     return request.param
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What tests have counted: it depends on the compiler, so it is told and not asserted."""
+    counts = [
+        f"{report.nodeid}: {name}: {value:.6g}"
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+    ]
+    if counts:
+        terminalreporter.section("counted on the simulators")
+        for line in dict.fromkeys(counts):
+            terminalreporter.write_line(line)

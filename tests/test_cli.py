@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.project import ROOT
 from helpers.tar_files import folder_of
 from PIL import Image
 
-from apr_dali import __version__, cli
-from apr_dali.cli import main
+from apr_dali import __version__
+from apr_dali.cli import COMMANDS, Command, main
 from apr_dali.data.folders import open_set
 from apr_dali.doctor import Report
 
@@ -229,7 +231,7 @@ class TestMain:
         def stop(_: argparse.Namespace) -> int:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "_doctor", stop)
+        monkeypatch.setattr("apr_dali.commands.doctor.run", stop)
         assert main(["doctor"]) == 130
         assert capsys.readouterr() == ("", "interrupted\n")
 
@@ -242,3 +244,88 @@ class TestMain:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: {tmp_path}/none is not there")
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """What `apr-dali` with these arguments imports beyond Python's own modules."""
+    code = (
+        "import sys; from apr_dali.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('imported', *sys.modules)"
+    )
+    # Without site: an editable install imports a finder of its own there.
+    run = [sys.executable, "-S", "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+    found = done.stdout.splitlines()[-1].split()[1:]
+    return {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names} - {"__main__"}
+
+
+# Each as its arguments and its row of the table.
+EACH = [((item.name,), item) for item in COMMANDS if isinstance(item, Command)]
+EACH += [
+    ((group.name, item.name), item) for group in COMMANDS if not isinstance(group, Command) for item in group.commands
+]
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        "arguments", [["--help"], ["--version"], ["eval", "--help"], ["analyze", "--help"], ["no"]]
+    )
+    def test_no_command_is_imported_before_it_is_chosen(self, arguments):
+        """What takes the time is what it imports, on any machine."""
+        assert modules_after(*arguments) == {"apr_dali", "apr_dali.cli", "apr_dali.errors"}
+
+    @pytest.mark.parametrize(("words", "command"), EACH, ids=lambda value: "-".join(value) if len(value) < 3 else "")
+    def test_a_command_is_a_module_with_add_and_run(self, words, command, capsys):
+        module = importlib.import_module(f"apr_dali.commands.{command.module}")
+        assert callable(module.add)
+        assert callable(module.run)
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        assert stop.value.code == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"usage: apr-dali {' '.join(words)}" in shown
+        assert command.text in shown
+
+    def test_every_module_of_a_command_is_in_the_table(self):
+        folder = ROOT / "apr_dali/commands"
+        found = {
+            ".".join(path.relative_to(folder).with_suffix("").parts)
+            for path in folder.rglob("*.py")
+            if "\ndef add(parser" in path.read_text()
+        }
+        assert found == {command.module for _, command in EACH}
+
+    def test_a_chosen_command_needs_torch_only_when_it_runs(self):
+        for words, _ in EACH:
+            assert "torch" not in modules_after(*words, "--help"), words
+
+
+class TestCompletion:
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        pytest.importorskip("argcomplete")
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("apr-dali ", {"doctor", "sample", "check-data", "make-c", "eval", "analyze", "bench"}),
+            ("apr-dali eval c", {"clean", "corruption", "calibration", "compare"}),
+            ("apr-dali analyze gallery --s", {"--size", "--seed"}),
+            ("apr-dali eval shift net imagenet-", {"imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2"}),
+            ("apr-dali sample DIR --format w", {"webdataset"}),
+        ],
+    )
+    def test_the_shell_is_told_what_may_come_next(self, tmp_path, line, expected):
+        answer = tmp_path / "answer"
+        environment = {
+            **os.environ,
+            "_ARGCOMPLETE": "1",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        }
+        subprocess.run([sys.executable, "-m", "apr_dali"], env=environment, check=True, cwd=ROOT)
+        assert {word.strip() for word in answer.read_text().split("\v")} == expected

@@ -1,24 +1,101 @@
-"""What the documentation names is there: files, links, options, and the modules of the API reference."""
+"""What the documentation names is there: files, links, commands, options, and the modules of the API reference."""
 
 import importlib
 import re
+import shlex
 from dataclasses import fields
 
 import pytest
 from helpers.project import ROOT
 
+import apr_dali
+from apr_dali.cli import COMMANDS, build_parser
+from apr_dali.data.sample import write_sample
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+_FOLDERS = "apr_dali|benchmarks|docs|eval|examples|experiments|kernels|pipelines|tests"
+# `make docs` writes it.
+_MADE = {"docs/api/"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_files_and_links_are_there(page):
     text = page.read_text()
-    for named in re.findall(r"`((?:examples|apr_dali|benchmarks|experiments)/[\w/.]+)`", text):
+    for named in set(re.findall(rf"`((?:{_FOLDERS})/[\w/.]*)`", text)) - _MADE:
         assert (ROOT / named).exists(), named
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there.read_text()), f"{target}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_and_command_is_in_the_index():
+    index = (ROOT / "docs/index.md").read_text()
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == {
+        "index.md"
+    }
+    assert re.findall(r"^\| `apr-dali ([\w-]+)", index, re.M) == [item.name for item in COMMANDS]
+
+
+def test_the_commands_are_ones():
+    seen = set()
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", "", page.read_text())
+        for line in re.findall(r"^ {4}apr-dali (.*)$", text, re.M):
+            words = shlex.split(line, comments=True)
+            assert build_parser(words).parse_args(words).run, line
+            seen.add(words[0])
+    assert {"doctor", "eval", "analyze", "bench"} <= seen
+
+
+def test_the_table_of_places_has_files():
+    text = (ROOT / "docs/architecture.md").read_text().partition("## Where is")[2]
+    rows = dict(re.findall(r"^\| ([^|`]+) \| `([\w/.]+)` \|$", text, re.M))
+    assert len(rows) >= 24
+    assert len(rows) == len(re.findall(r"^\| (?!looking)\w", text, re.M)), "a row has no path"
+    assert [path for path in rows.values() if not (ROOT / path).is_file()] == []
+
+
+def test_the_quick_start_runs(tmp_path, monkeypatch):
+    """On the CPU, with few images and a smaller network."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    monkeypatch.setattr("apr_dali.data.sample.IMAGES_PER_CLASS", {"train": 1, "val": 1})
+    write_sample(tmp_path / "sample", "folder")
+    smaller = {
+        "/path/imagenet/train": str(tmp_path / "sample/train"),
+        "batch_size=256": "batch_size=8, image_size=64",
+        'device="gpu"': 'device="cpu"',
+        ".cuda()": "",
+        "resnet50": "resnet18",
+    }
+    for given, instead in smaller.items():
+        assert given in code
+        code = code.replace(given, instead)
+    found: dict = {}
+    exec(code, found)
+    assert found["images"].shape == (16, 3, 64, 64)
+    assert found["targets"].tolist()[::2] == found["targets"].tolist()[1::2]
+    assert found["loss"].isfinite()
+    assert found["model"].fc.out_features == 16
+
+
+def test_citation_and_changelog_are_of_this_version():
+    yaml = pytest.importorskip("yaml")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["cff-version"], cited["version"]) == ("1.2.0", apr_dali.__version__)
+    assert {"title", "authors", "message", "preferred-citation"} <= set(cited)
+    assert cited["preferred-citation"]["authors"][0] == {"family-names": "Chen", "given-names": "Guangyao"}
+    assert f"\n## {apr_dali.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_options_of_the_trainers_are_known():
@@ -28,20 +105,31 @@ def test_options_of_the_trainers_are_known():
         known = {flag(item.name) for item in fields(kind)}
         for command in re.findall(rf"{script} (.*)", text):
             used = set(re.findall(r"--[\w-]+", command))
-            assert used <= known, command
+            assert used <= {*known, "--help"}, command
             seen += len(used)
     assert seen > 10
     assert set(re.findall(r"train_cifar.py .*--recipe ([\w-]+)", text)) <= set(CIFAR_RECIPES)
 
 
+def in_the_reference() -> list[str]:
+    """The modules that `make docs` describes."""
+    listed = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
+    return [f"apr_dali.{name}" for name in listed.replace("\\", "").split()]
+
+
+@pytest.mark.parametrize("name", sorted({*apr_dali.__all__, *apr_dali._HOME} - {"__version__"}))
+def test_public_names_are_described_in_the_reference(name):
+    thing = getattr(apr_dali, name)
+    assert len(thing.__doc__) > 40
+    assert thing.__module__ in in_the_reference()
+
+
 def test_the_api_reference_has_its_modules_and_their_words():
     from pdoc import doc
 
-    listed = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
-    names = listed.replace("\\", "").split()
-    assert len(names) > 10
-    for name in names:
-        module = doc.Module(importlib.import_module(f"apr_dali.{name}"))
+    assert len(in_the_reference()) > 10
+    for name in in_the_reference():
+        module = doc.Module(importlib.import_module(name))
         assert module.docstring, name
     loader = doc.Module(importlib.import_module("apr_dali.pipelines.loader"))
     assert "on_error" in loader.get("ImageNetLoader").docstring

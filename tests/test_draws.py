@@ -105,11 +105,11 @@ def test_a_uniform_number_that_rounds_up_to_one_is_the_last_operation():
 
 
 def test_pair_is_a_permutation_and_a_coin():
-    draws = [PairDraws.sample(50, seed=seed, probability=0.3) for seed in range(2000)]
+    draws = [PairDraws.sample(50, seed=seed, p=0.3) for seed in range(2000)]
     assert all((np.sort(draw.partner) == np.arange(50)).all() for draw in draws[:20])
     assert abs(np.mean([draw.mix for draw in draws]) - 0.3) < 0.03
-    assert not PairDraws.sample(4, seed=0, probability=0).mix
-    assert PairDraws.sample(4, seed=0, probability=1).mix
+    assert not PairDraws.sample(4, seed=0, p=0).mix
+    assert PairDraws.sample(4, seed=0, p=1).mix
 
 
 def test_wrong_draws_are_refused():
@@ -137,8 +137,8 @@ def test_wrong_draws_are_refused():
     (lambda: SingleDraws.sample(2, 8, 8.0), r"width must be a whole number, got 8\.0"),
     (lambda: PairDraws.sample(-1), "batch must be at least 0, got -1"),
     (lambda: PairDraws.sample(None), "batch must be a whole number, got None"),
-    (lambda: PairDraws.sample(2, probability=2), r"probability must be in 0\.\.1, got 2"),
-    (lambda: PairDraws.sample(2, probability=float("nan")), r"probability must be in 0\.\.1, got nan"),
+    (lambda: PairDraws.sample(2, p=2), r"p must be in 0\.\.1, got 2"),
+    (lambda: PairDraws.sample(2, p=float("nan")), r"p must be in 0\.\.1, got nan"),
 ])  # fmt: skip
 def test_draws_for_what_is_no_batch_are_refused(call, told):
     with pytest.raises(InputError, match=told):

@@ -389,11 +389,11 @@ def test_lightning_parts_go_to_spawned_processes(sample):
     from apr_dali.integrations.lightning import AprDataModule, AprPairCallback
 
     images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
-    callback = pickle.loads(pickle.dumps(AprPairCallback(probability=1, seed=5, views="mixed")))
+    callback = pickle.loads(pickle.dumps(AprPairCallback(p=1, seed=5, views="mixed")))
     callback.setup(Probe(), None, "fit")
     batch = [images.clone(), labels]
     callback.on_train_batch_start(None, None, batch, 0)
-    assert torch.equal(batch[0], AprPair(probability=1, seed=5, views="mixed")(images, labels)[0])
+    assert torch.equal(batch[0], AprPair(p=1, seed=5, views="mixed")(images, labels)[0])
     pickle.loads(pickle.dumps(AprPairCallback())).setup(Probe(), None, "fit")
     module = pickle.loads(pickle.dumps(AprDataModule(sample, 8, image_size=16, threads=1)))
     module.trainer = Probe()
@@ -406,7 +406,7 @@ def test_lightning_processes_draw_differently_though_seeded_alike():
 
     def partners(rank: int, seed: int | None) -> torch.Tensor:
         torch.manual_seed(0)  # as seed_everything does it in every process
-        callback = AprPairCallback(probability=1, seed=seed, views="mixed")
+        callback = AprPairCallback(p=1, seed=seed, views="mixed")
         callback.setup(types.SimpleNamespace(global_rank=rank, world_size=2), None, "fit")
         batch = [torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(8)]
         callback.on_train_batch_start(None, None, batch, 0)
@@ -456,11 +456,11 @@ def test_lightning_callback_goes_on_drawing_where_it_was(quiet, tmp_path, seed):
 def test_lightning_callback_wants_lists():
     from apr_dali.integrations.lightning import AprPairCallback
 
-    callback = AprPairCallback(probability=1, seed=5)
+    callback = AprPairCallback(p=1, seed=5)
     images, labels = torch.rand(4, 3, 16, 16), torch.arange(4)
     batch = [images.clone(), labels]
     callback.on_train_batch_start(None, None, batch, 0)
-    expected, both = AprPair(probability=1, seed=5)(images, labels)
+    expected, both = AprPair(p=1, seed=5)(images, labels)
     assert torch.equal(batch[0], expected)
     assert torch.equal(batch[1], both)
     with pytest.raises(InputError, match="got tuple"):
@@ -729,9 +729,9 @@ def test_timm_mixup_gives_soft_targets():
     from apr_dali.integrations.timm import AprMixup
 
     images, labels = torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 2, 1])
-    mixup = AprMixup(AprPair(probability=1, seed=3), mixup_alpha=0.8, label_smoothing=0.1, num_classes=3)
+    mixup = AprMixup(AprPair(p=1, seed=3), mixup_alpha=0.8, label_smoothing=0.1, num_classes=3)
     mixed, soft = mixup(images, labels)
-    assert torch.equal(mixed, AprPair(probability=1, seed=3)(images, labels)[0])
+    assert torch.equal(mixed, AprPair(p=1, seed=3)(images, labels)[0])
     expected = torch.full((8, 3), 0.1 / 3)
     expected[torch.arange(8), labels.repeat_interleave(2)] += 0.9
     torch.testing.assert_close(soft, expected)

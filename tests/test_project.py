@@ -11,32 +11,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from floors import AT_THE_ROOT, FLOORS, PAGE, page, source_of
 from helpers.project import ROOT
 
-# The parts of apr_dali that lie at the root; links in the package lead to them.
-ROOMS = ("kernels", "pipelines", "eval")
 
-# A room may import itself and the rooms on lower floors. apr_dali.errors and the package itself are the ground.
-FLOORS = [
-    {"errors"},
-    {"runtime"},
-    {"spectral", "draws"},
-    {"bands", "recipes", "pillow_ops"},
-    {"kernels", "data"},
-    {"functional"},
-    {"transforms", "models"},
-    {"pipelines"},
-    {"eval"},
-    {"training"},
-    {"bench"},
-    {"integrations", "doctor", "commands"},
-    {"cli"},
-    {"__main__"},
-]
-
-
-def rooms_of(path: Path) -> set[str]:
-    """The rooms of apr_dali that a file imports anywhere in it."""
+def modules_of(path: Path) -> set[str]:
+    """What a file imports, anywhere in it, as the names right below apr_dali."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -50,33 +30,35 @@ def rooms_of(path: Path) -> set[str]:
 
 
 def test_imports_run_downwards():
-    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    places = [(path, ROOT / "apr_dali") for path in (ROOT / "apr_dali").rglob("*.py")]
+    # rglob does not follow the links.
+    places += [(path, ROOT) for name in AT_THE_ROOT for path in (ROOT / name).rglob("*.py")]
     wrong = []
-    for path in (ROOT / "apr_dali").rglob("*.py"):
-        room = path.relative_to(ROOT / "apr_dali").parts[0].removesuffix(".py")
-        if room == "__init__":
+    for path, top in places:
+        name = path.relative_to(top).parts[0].removesuffix(".py")
+        if name == "__init__":
             continue
-        assert room in floor, f"{room} has no floor: add it to FLOORS"
-        for other in rooms_of(path) & set(floor):
-            if other != room and floor[other] >= floor[room]:
+        assert name in floor, f"{name} has no floor: add it to FLOORS in docs/floors.py"
+        for other in modules_of(path) & set(floor):
+            if other != name and floor[other] >= floor[name]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {other}")
-    # rglob does not follow the links: the rooms at the root.
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
-            wrong += [
-                f"{path.relative_to(ROOT)} imports {other}"
-                for other in rooms_of(path) & set(floor)
-                if other != room and floor[other] >= floor[room]
-            ]
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_links_are_relative(room):
-    link = ROOT / "apr_dali" / room
+def test_the_page_shows_the_floors():
+    for names in FLOORS:
+        for name in names:
+            assert source_of(name).is_file(), f"{name} has a floor in docs/floors.py and no module"
+    assert PAGE.read_text() == page(), "docs/architecture.md shows another table: run python docs/floors.py"
+
+
+@pytest.mark.parametrize("name", AT_THE_ROOT)
+def test_links_are_relative(name):
+    link = ROOT / "apr_dali" / name
     # An archive that knows no links has a file with the place that it leads to.
     leads_to = str(link.readlink()) if link.is_symlink() else link.read_text()
-    assert leads_to == f"../{room}"
+    assert leads_to == f"../{name}"
 
 
 def test_importing_the_package_is_quick_and_light():
@@ -134,11 +116,11 @@ def source(tmp_path_factory) -> Path:
 def unzipped(source, tmp_path_factory) -> Path:
     """The same as it comes out of a ZIP archive, which has a file with a path where there is a link."""
     copy = shutil.copytree(source, tmp_path_factory.mktemp("zip") / "source", symlinks=True)
-    for room in ROOMS:
-        link = copy / "apr_dali" / room
+    for name in AT_THE_ROOT:
+        link = copy / "apr_dali" / name
         if link.is_symlink():
             link.unlink()
-            link.write_text(f"../{room}")
+            link.write_text(f"../{name}")
     return copy
 
 
@@ -179,8 +161,8 @@ def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
     subprocess.run(pip, check=True, capture_output=True)
     assert importable_from(site) == {"apr_dali"}
     sources = {path.relative_to(ROOT / "apr_dali") for path in (ROOT / "apr_dali").rglob("*.py")}
-    for room in ROOMS:
-        sources |= {path.relative_to(ROOT) for path in (ROOT / room).rglob("*.py")}
+    for name in AT_THE_ROOT:
+        sources |= {path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")}
     installed = {path.relative_to(site / "apr_dali") for path in (site / "apr_dali").rglob("*.py")}
     assert installed == sources
     # The GPU's kernels are compiled where they run.

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 import apr_dali
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.errors import InputError
-from apr_dali.transforms import AprPair, AprSingle
+from apr_dali.transforms import AprPair, AprSingle, Corrupt
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def image(crops):
 
 def test_single_of_a_picture_a_tensor_and_a_tv_tensor_is_the_operator(image):
     draws = SingleDraws.sample(1, 24, 30, int(np.random.default_rng((3,)).integers(2**63)))
-    expected = apr_dali.single(image[None], draws, "clamp")[0]
+    expected = apr_dali.single(image[None], draws, overflow="clamp")[0]
     assert (expected != image).any()
     picture = AprSingle("clamp", seed=3)(Image.fromarray(image))
     assert isinstance(picture, Image.Image)
@@ -32,6 +32,22 @@ def test_single_of_a_picture_a_tensor_and_a_tv_tensor_is_the_operator(image):
     wrapped = AprSingle("clamp", seed=3)(tv_tensors.Image(planes))
     assert isinstance(wrapped, tv_tensors.Image)
     assert torch.equal(wrapped.as_subclass(torch.Tensor), tensor)
+
+
+def test_corrupt_of_a_picture_and_a_batch_is_the_operator(crops):
+    images = crops(3, 40, 36)
+    drawn = np.random.default_rng((3,))
+    draws = [
+        apr_dali.CorruptionDraws.sample("snow", 2, n, 40, 36, int(drawn.integers(2**63)), parameter_set="cifar")
+        for n in (1, 3)
+    ]
+    corrupt = Corrupt("snow", 2, seed=3, parameter_set="cifar")
+    picture, label = corrupt(Image.fromarray(images[0]), 7)
+    assert label == 7
+    np.testing.assert_array_equal(np.asarray(picture), apr_dali.corrupt(images[:1], "snow", 2, draws[0])[0])
+    tensor = corrupt(tv_tensors.Image(torch.from_numpy(images).permute(0, 3, 1, 2)))
+    assert isinstance(tensor, tv_tensors.Image)
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1).numpy(), apr_dali.corrupt(images, "snow", 2, draws[1]))
 
 
 def test_single_leaves_labels_alone_and_composes(image):
@@ -60,12 +76,12 @@ def test_calls_differ_and_seeds_repeat(image):
 def test_pair_gives_both_views_side_by_side(crops):
     images = torch.from_numpy(crops(6, 16, 20)).permute(0, 3, 1, 2).float() / 255
     labels = torch.arange(6)
-    out, targets = AprPair(probability=1, seed=5)(images, labels)
-    draws = PairDraws.sample(6, seed=np.random.default_rng((5,)), probability=1)
+    out, targets = AprPair(p=1, seed=5)(images, labels)
+    draws = PairDraws.sample(6, seed=np.random.default_rng((5,)), p=1)
     assert targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert torch.equal(out[::2], images)
     assert torch.equal(out[1::2], apr_dali.pair(images, draws.partner))
-    alone, same = AprPair(probability=1, views="mixed", seed=5)(images, labels)
+    alone, same = AprPair(p=1, views="mixed", seed=5)(images, labels)
     assert torch.equal(alone, out[1::2])
     assert same is labels
 
@@ -81,7 +97,7 @@ def test_pair_keeps_soft_labels_and_dtype(crops):
 
 def test_pair_mixes_the_share_of_batches_it_is_told(crops):
     images = torch.from_numpy(crops(3, 8, 8)).permute(0, 3, 1, 2).float()
-    pair = AprPair(probability=0.25, views="mixed", seed=0)
+    pair = AprPair(p=0.25, views="mixed", seed=0)
     mixed = [not torch.equal(pair(images, torch.arange(3))[0], images) for _ in range(400)]
     # A permutation of three leaves all in place one time in six.
     assert abs(np.mean(mixed) - 0.25 * 5 / 6) < 0.06
@@ -219,7 +235,7 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprSingle()(torch.zeros(3, 8, 8)), "before the conversion to float; got torch.float32"),
     (lambda: AprSingle()(torch.zeros(1, 8, 8, dtype=torch.uint8)), r"\(\.\.\., 3, H, W\)"),
     (lambda: AprPair()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2)), "after the conversion to float"),
-    (lambda: AprPair(probability=1.5), r"0\.\.1, got 1\.5"),
+    (lambda: AprPair(p=1.5), r"p must be in 0\.\.1, got 1\.5"),
     (lambda: AprPair(views="all"), "mixed, both"),
     (lambda: AprSingle(overflow="saturate"), "wrap, clamp"),
     (lambda: AprSingle(seed=1.5), r"seed must be a whole number .* got 1\.5"),
@@ -230,9 +246,14 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: AprPair()(FLOATS, torch.arange(3)), r"got a tensor \(3,\)"),
     (lambda: AprPair()(FLOATS, torch.tensor(1)), r"got a tensor \(\)"),
     (lambda: AprPair()(FLOATS.numpy(), torch.arange(2)), "batch of floating images .* got ndarray"),
+    (lambda: Corrupt("mist", 1), "no corruption is named 'mist'"),
+    (lambda: Corrupt("fog", 0), "1 to 5, got 0"),
+    (lambda: Corrupt("fog", 1, backend="cuda"), "backend must be .*got 'cuda'"),
+    (lambda: Corrupt("fog", 1)(FLOATS), r"Corrupt takes PIL images or uint8 tensors .* got torch.float32"),
+    (lambda: Corrupt("fog", 1)(FLOATS.byte()), "at least 32 pixels a side, got 8 × 8"),
     (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
     (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
-    (lambda: AprPair(probability="0.5"), r"0\.\.1, got '0\.5'"),
+    (lambda: AprPair(p="0.5"), r"p must be in 0\.\.1, got '0\.5'"),
     (lambda: AprPair(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
     (lambda: AprSingle(backend="cuda"), "backend must be one of auto, .*, got 'cuda'"),
     (lambda: AprSingle()(torch.zeros(3, 0, 8, dtype=torch.uint8)), "at least one pixel, got height 0 and width 8"),

@@ -260,7 +260,7 @@ class Finish:
         self._first = recipe.pair_after_normalise
         self._change: Callable[[Tensor, Tensor], Batch] | None = None
         if row.method in ("apr-p", "apr-sp"):
-            self._change = published_pair if row.published else AprPair(probability=1.0, seed=0)
+            self._change = published_pair if row.published else AprPair(p=1.0, seed=0)
         elif row.aug in MIXTURES:
             self._first, self._change = True, _mixture(row.aug, classes)
 

@@ -64,7 +64,7 @@ def _single_pipeline(images: NDArray[np.uint8], recipe: AprRecipe, device: str) 
     given = fn.external_source(source=lambda: images, batch=True, dtype=types.UINT8, layout="HWC")
     draws = operators.draw_single()
     given = given.gpu() if device == "gpu" else given
-    return draws, operators.apr_single(given, recipe.overflow, recipe.axes, draws=draws)
+    return draws, operators.apr_single(given, overflow=recipe.overflow, axes=recipe.axes, draws=draws)
 
 
 def run_single(

@@ -1,1 +1,1 @@
-"""What the commands of `apr-dali` do with the rooms below: networks and data sets in, tables and files out."""
+"""What the commands of `apr-dali` do with the modules below: networks and data sets in, tables and files out."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apr_dali.bench.processes import in_own_process
 from apr_dali.bench.rows import APR, QUICK, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
-from apr_dali.commands.arguments import Parsers, positive
+from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 from apr_dali.recipes import HW_DECODER_LOAD
 from apr_dali.runtime import cpus
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from apr_dali.bench.images import Places
     from apr_dali.bench.measure import Settings
 
-_TEXT = "measure what APR and other augmentations cost on this machine"
 _MORE = """\
 rows are WAY/AUG/SIZE, such as dali-cpu/apr-sp/224; --only takes rows, beginnings of rows, a way, an
 augmentation or a size by itself, and * for anything:
@@ -43,11 +42,9 @@ _FOR_PLAN = ("dali-*/none/224", "dali-*/apr-sp/224")
 Thing = TypeVar("Thing")
 
 
-def add_bench(commands: Parsers) -> None:
-    """Add the command `bench`."""
-    parser = commands.add_parser(
-        "bench", help=_TEXT, description=_TEXT, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog, parser.formatter_class = _MORE, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--quick", action="store_true", help="the main rows, short rounds: two minutes on two cores")
     parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="measure these (default: all)")
     parser.add_argument("--data", metavar="DIR", help="class folders, read at 224 px (default: built-in photographs)")
@@ -73,7 +70,6 @@ def add_bench(commands: Parsers) -> None:
     )
     parser.add_argument("--simulate", nargs="+", metavar="KEY=VALUE", help="what keeps so many GPUs fed; see below")
     parser.add_argument("--from", dest="source", metavar="FILE", help="with --simulate: an earlier bench.json")
-    parser.set_defaults(run=run)
 
 
 def _share(text: str) -> float:

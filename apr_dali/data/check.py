@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,6 +23,7 @@ from apr_dali.data.image_file import to_rgb
 from apr_dali.data.image_header import TIFF, why_misread
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
+from apr_dali.runtime.pool import process_map
 
 _DEFAULT = Components()
 
@@ -180,20 +178,8 @@ def full_check(files: Files, processes: int) -> list[Bad]:
     """
     chunks = _chunks(files)
     bar = tqdm(total=len(files), desc="decoding", unit=" images", unit_scale=True, disable=None)
-    with bar:
-        if processes == 1:
-            return _collect(map(_undecodable, chunks), chunks, bar)
-        # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
-        try:
-            return _collect(pool.map(_undecodable, chunks), chunks, bar)
-        except BrokenProcessPool:
-            raise InputError(
-                f"one of {processes} decoding processes died, mostly for lack of memory: take fewer (--processes)"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with bar, process_map(processes, "decoding") as mapped:
+        return _collect(mapped(_undecodable, chunks), chunks, bar)
 
 
 def count_per_class(images: ImageSet, without: Iterable[str] = ()) -> NDArray[np.int64]:
@@ -213,11 +199,6 @@ def _collect(results: Iterable[list[Bad]], chunks: Iterable[Files], bar: tqdm) -
         bad += found
         bar.update(len(chunk))
     return bad
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _not_images(files: Files) -> list[Bad]:

@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
-import signal
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +24,7 @@ from apr_dali.data.folders import open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.errors import InputError, install_command
 from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.pool import process_map
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -79,7 +75,8 @@ def make_c(
     settings = {"corruptions": names, "image_size": image_size, "seed": seed, "quality": QUALITY}
     _begin(target, settings)
     job = _Job(os.path.abspath(source), str(target), tuple(names), image_size, seed)
-    with tqdm(total=len(found), desc="make-c", unit=" images", disable=None) as bar, _mapper(processes) as mapped:
+    bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
+    with bar, process_map(processes, "corrupting") as mapped:
         for problem in mapped(partial(_corrupt_image, job), found.files):
             if problem is not None:
                 raise InputError(problem)
@@ -136,29 +133,6 @@ def _begin(target: Path, settings: dict[str, Any]) -> None:
 
 def _mark(target: Path, settings: dict[str, Any], finished: bool) -> None:
     write_whole(target / MARKER, json.dumps({"settings": settings, "finished": finished}).encode())
-
-
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` in this process or in several others."""
-    if processes == 1:
-        yield map
-        return
-    # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
-    try:
-        yield pool.map
-    except BrokenProcessPool:
-        raise InputError(
-            f"one of {processes} processes died, mostly for lack of memory: take fewer (--processes)"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _corrupt_image(job: _Job, file: str) -> str | None:

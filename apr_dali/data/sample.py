@@ -21,6 +21,7 @@ from PIL import Image
 
 from apr_dali.data.folders import SPLITS
 from apr_dali.data.image_file import open_image
+from apr_dali.data.sampling import evenly
 from apr_dali.data.tar_index import format_index, scan
 from apr_dali.errors import InputError, check_choice
 
@@ -117,12 +118,6 @@ def tiles(size: int, limit: int) -> NDArray[np.uint8]:
     if not found:
         raise InputError(f"no built-in photograph has {size}×{size} pixels: give a smaller size, or images of your own")
     return np.stack(found)[evenly(len(found), limit)]
-
-
-def evenly(count: int, limit: int) -> NDArray[np.int64]:
-    """The numbers of at most `limit` of `count` things, as far apart as can be: sets are sorted by class."""
-    taken = min(count, limit)
-    return np.arange(taken) * count // max(taken, 1)
 
 
 def photograph(name: str) -> Image.Image:

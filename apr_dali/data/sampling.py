@@ -1,4 +1,4 @@
-"""Which images an epoch draws where some are to come more often than others."""
+"""Which images are taken of a set: an epoch's where some are to come more often than others, and a few evenly."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ def draw(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int6
     places = np.random.default_rng([seed, epoch]).random(len(sums)) * sums[-1]
     # A place may be rounded up to the end.
     return np.minimum(np.searchsorted(sums, places, side="right"), np.flatnonzero(weights)[-1])
+
+
+def evenly(count: int, limit: int) -> NDArray[np.int64]:
+    """The numbers of at most `limit` of `count` things, as far apart as can be: sets are sorted by class."""
+    taken = min(count, limit)
+    return np.arange(taken) * count // max(taken, 1)
 
 
 def _of_classes(weights: Mapping[str, float], classes: Sequence[str]) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-
+"""APR in the trainers of others: Lightning and timm."""

@@ -15,6 +15,7 @@ from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.runtime.deprecation import renamed
 from apr_dali.transforms import AprPair
 
 _OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break")
@@ -215,21 +216,20 @@ class AprPairCallback(Callback):
     are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:
-        probability, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
+        p, axes, views, seed: of `apr_dali.transforms.AprPair`. Each process adds its number to the seed;
             None takes one from torch's generator, which `seed_everything` gives all processes alike.
     """
 
-    def __init__(
-        self, probability: float = 0.5, axes: str = "chw", views: str = "both", seed: int | None = None
-    ) -> None:
+    @renamed("probability", "p")
+    def __init__(self, p: float = 0.5, *, axes: str = "chw", views: str = "both", seed: int | None = None) -> None:
         self._seed = seed
-        self._pair = AprPair(probability, axes, views, seed)
+        self._pair = AprPair(p, axes=axes, views=views, seed=seed)
         self._place = (0, 1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         seed = int(torch.randint(2**62, ())) if self._seed is None else self._seed
         given = self._pair
-        self._pair = AprPair(given.probability, given.axes, given.views, seed + trainer.global_rank)
+        self._pair = AprPair(given.p, axes=given.axes, views=given.views, seed=seed + trainer.global_rank)
         self._place = (trainer.global_rank, trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:

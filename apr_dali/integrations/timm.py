@@ -33,10 +33,9 @@ from torch.nn import functional as F
 
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
-from apr_dali.functional import VIEWS
 from apr_dali.integrations import timm_options
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.recipes import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET
+from apr_dali.recipes import AUGMENTATIONS, CROP_RATIO, CROP_SCALE, IMAGENET, VIEWS
 from apr_dali.runtime import cpus, exit_status, torch_threads
 from apr_dali.transforms import AprPair
 

@@ -235,10 +235,11 @@ TWO_HEADS = " with two heads"
 
 
 class TwoHeads(nn.Module):
-    """A network with a second head, for the label of the amplitude: the paper's section 5.3, Eq. 7.
+    """A network with a second linear head, for the label of the amplitude: the paper's section 5.3.
 
-    In training: logits (N, 2, classes), of the phase's label and of the amplitude's. In evaluation the prediction
-    λ·f_P + (1 − λ)·f_A, logits (N, classes).
+    In training: logits (N, 2, classes), of the phase's label and of the amplitude's, for Eq. 7. In evaluation the
+    paper's final prediction λ·f_P + (1 − λ)·f_A, (N, classes). f are logits here; the paper does not say whether they
+    are logits or probabilities.
     """
 
     def __init__(self, network: SmallClassifier, phase_weight: float) -> None:

@@ -19,14 +19,14 @@ BAD_INPUT = 2
 _WAIT = 15.0
 
 
-def run(main: Callable[[], None]) -> int:
-    """Run `main` and return the exit status of the process.
+def run(main: Callable[[], int | None]) -> int:
+    """Run `main` and return the exit status of the process: that of `main`, None for 0.
 
     InputError and a full disk: `error: ...` on stderr, 2. Interrupted: its message, 128 + the signal's number.
     """
     try:
         launcher.adopt()
-        main()
+        return main() or 0
     except InputError as error:
         return _fail(str(error))
     except Interrupted as stop:
@@ -39,7 +39,6 @@ def run(main: Callable[[], None]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _fail(f"{error}: free some space, then continue with --resume auto --output and the run folder")
-    return 0
 
 
 def _fail(message: str) -> int:

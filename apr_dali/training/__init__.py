@@ -1,1 +1,1 @@
-
+"""Training: options, losses, the engine that runs epochs, and the run folder."""

@@ -70,7 +70,10 @@ def augmix_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tens
 
 
 def two_head_loss(logits: Tensor, targets: Tensor, views: int, phase_weight: float, smoothing: float = 0.0) -> Tensor:
-    """λ times the published loss of the phase's labels + (1 − λ) times that of the amplitude's, λ = phase_weight.
+    """The paper's Eq. 7: λ·l(f_P, labels of the phase) + (1 − λ)·l(f_A, labels of the amplitude), λ = phase_weight.
+
+    l is the published loss, so that the clean view counts too; there both labels are the image's own. Eq. 7 has the
+    mixed view alone.
 
     logits: (views·B, 2, classes), of the two heads. targets: int64 (views·B, 2), the labels of phase and amplitude.
     """

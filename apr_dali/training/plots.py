@@ -88,7 +88,7 @@ def sample_columns(
     columns = [("training photograph" + ("" if uses_single(options.aug) else clean), images, blank)]
     if uses_single(options.aug):
         single = SingleDraws.sample(count, height, width, options.seed)
-        images = apr_dali.single(images, single, recipe.overflow, recipe.axes)
+        images = apr_dali.single(images, single, overflow=recipe.overflow, axes=recipe.axes)
         columns.append((f"APR-S{clean}", images, [_describe(single, n) for n in range(count)]))
     if uses_pair(options.aug):
         # The next image in the row of photographs is the partner: every picture then shows a mix of two.

@@ -1,7 +1,7 @@
 """Fourier sensitivity: what a network makes of images with a little noise of one frequency.
 
-Yin et al., "A Fourier Perspective on Model Robustness in Computer Vision", NeurIPS 2019, section 2; the paper's
-section 5.2 shows such maps of APR.
+Yin et al., "A Fourier Perspective on Model Robustness in Computer Vision", NeurIPS 2019, section 2. The README of APR's
+released code shows such maps.
 """
 
 from __future__ import annotations

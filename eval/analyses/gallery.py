@@ -58,7 +58,7 @@ def rows(images: Pixels, names: Sequence[str], seed: int) -> list[Row]:
     """
     draws = SingleDraws.sample(len(images), images.shape[1], images.shape[2], seed)
     draws = replace(draws, mix=np.ones_like(draws.mix))
-    singles = {overflow: apr_dali.single(images, draws, overflow) for overflow in spectral.OVERFLOWS}
+    singles = {overflow: apr_dali.single(images, draws, overflow=overflow) for overflow in spectral.OVERFLOWS}
     pair = PairDraws(np.roll(np.arange(len(images)), -1), mix=True)
     mixed = np.moveaxis(apr_dali.pair(images, pair.partner, pair.mix), 1, -1)
     return [

@@ -1,7 +1,9 @@
 """How the high-frequency amplitudes of sets of images differ: t-SNE for the eye, a linear probe's AUROC as a number.
 
-The paper's Fig. 5 shows such a map of clean, corrupted and out-of-distribution images. Distances and gaps in t-SNE mean
-little; the probe says what a linear function of the same amplitudes can tell apart on images that it has not seen.
+The paper's Fig. 5 shows such maps: 1000 images of CIFAR-10 with the same under Gaussian noise, and with 1000 of
+CIFAR-100. It does not say which frequencies are high, nor what it does with colors and magnitudes; the cut, the
+luminance and the logarithm are ours. Distances and gaps in t-SNE mean little; the probe, ours too, says what a linear
+function of the same amplitudes can tell apart on images that it has not seen.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def follow(
     answers: list[list[Tensor]] = [[], [], []]
     for start in range(0, len(phase_of), batch_size):
         first, second = (images[start : start + batch_size].to(device) for images in (phase_of, amplitude_of))
-        for images, found in zip((first, second, recombine(first, second, axes)), answers, strict=True):
+        for images, found in zip((first, second, recombine(first, second, axes=axes)), answers, strict=True):
             found.append(probabilities(model, images, mean, std, device, amp).argmax(1))
     return count_followed(*(torch.cat(found).cpu().numpy() for found in answers))
 

@@ -14,7 +14,8 @@ def templates(height: int, width: int, ky: int, kx: int) -> NDArray[np.float64]:
     """The four templates of the frequency (k_y, k_x) in cycles an image: (4, H, W) in 0..1, in the order of NAMES.
 
     F(k) = Σ x·e^{−iθ}, θ = 2π(k_y·y/H + k_x·x/W): the positive and the negative part of cos θ make the real part, those
-    of −sin θ the imaginary part. Each template is 0 where its partner is not.
+    of −sin θ the imaginary part. Each template is 0 where its partner is not. The paper's θ is −θ here, its images are
+    square, and it counts pixels from 1 where the DFT of every library counts from 0.
     """
     y, x = np.arange(height)[:, None], np.arange(width)
     # Whole turns off first: the sine of a multiple of π is then as near to 0 as it can be.
@@ -49,7 +50,10 @@ class Contrasts:
 
     @property
     def phase(self) -> float:
-        """atan2(I⁺ − I⁻, R⁺ − R⁻): which template wins by how much, whatever the contrast of the image."""
+        """atan2(I⁺ − I⁻, R⁺ − R⁻): which template wins by how much, whatever the contrast of the image.
+
+        Eq. 4 has the arctan of the quotient, which cannot tell a phase from the opposite one.
+        """
         return float(np.arctan2(self.imaginary, self.real))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from apr_dali.data.sample import evenly
+from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 from apr_dali.eval.autoattack import Attack, Normalised, Robustness, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select

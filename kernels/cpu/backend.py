@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from apr_dali.draws import SingleDraws
 from apr_dali.kernels.cpu.memory import Pool
+from apr_dali.kernels.protocol import PairTask
 from apr_dali.runtime import cpus
 
 LEVELS = ("v4", "v3", "baseline")
@@ -64,60 +67,71 @@ def check() -> tuple[bool, str]:
     return True, f"C++, {_extension().__name__.rpartition('_native_')[2]}"
 
 
-def _threads(threads: int | None) -> int:
-    return cpus.usable() if threads is None else threads
+@dataclass(frozen=True)
+class Native:
+    """The operators on `threads` threads; None takes every CPU that this process may run on."""
+
+    threads: int | None = None
+
+    def check(self) -> tuple[bool, str]:
+        return check()
+
+    def recombine(self, phase_of: Array, amplitude_of: Array, axes: str) -> Array:
+        """See `apr_dali.recombine`; float32 and float64 are computed as such, float16 in float32."""
+        dtype = phase_of.dtype
+        kind = np.float64 if dtype == np.float64 else np.float32
+        first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
+        out = _POOL.empty(first.shape, kind)
+        _extension().recombine(first, second, axes, out, threads_of(self.threads))
+        return out.astype(dtype, copy=False)
+
+    def pair(self, task: PairTask) -> Array:
+        """See `apr_dali.pair`; bfloat16, which NumPy lacks, comes as the uint16 of its bits."""
+        levels = task.images.dtype == np.uint8
+        images = np.ascontiguousarray(task.images, dtype=np.uint8 if levels else np.float32)
+        partner = np.ascontiguousarray(task.partner, dtype=np.int64)
+        out = _POOL.empty(task.out_shape, "uint16" if task.dtype == "bfloat16" else task.dtype)
+        scales = (task.in_scale, task.in_bias, task.out_scale, task.out_bias)
+        how = (task.dtype, task.axes, task.with_clean)
+        _extension().pair(images, partner, task.mix, *scales, *how, out, threads_of(self.threads))
+        return out
+
+    def single(self, images: Array, draws: SingleDraws, overflow: str, axes: str) -> Array:
+        """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+        given = np.ascontiguousarray(images)
+        out = _POOL.empty(given.shape, np.uint8)
+        fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
+        choices = [np.ascontiguousarray(values) for values in fields]
+        _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(self.threads))
+        return out
 
 
-def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw", threads: int | None = None) -> Array:
-    """See `apr_dali.recombine`; float32 and float64 are computed as such, float16 in float32."""
-    dtype = phase_of.dtype
-    kind = np.float64 if dtype == np.float64 else np.float32
-    first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
-    out = _POOL.empty(first.shape, kind)
-    _extension().recombine(first, second, axes, out, _threads(threads))
-    return out.astype(dtype, copy=False)
-
-
-def pair(
+def corrupt(
+    name: str,
     images: Array,
-    partner: Array,
-    mix: bool,
-    in_scale: Array,
-    in_bias: Array,
-    out_scale: Array,
-    out_bias: Array,
-    dtype: str,
-    axes: str,
-    views: str,
+    constants: Sequence[Array],
+    given: Sequence[Array],
+    key: tuple[int, int],
+    numbers: Array,
     threads: int | None = None,
 ) -> Array:
-    """See `apr_dali.pair`; bfloat16, which NumPy lacks, comes as the uint16 of its bits."""
-    given = np.ascontiguousarray(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32)
-    n, *shape = given.shape
-    if given.dtype == np.uint8:
-        shape = [shape[2], shape[0], shape[1]]
-    both = views == "both"
-    out = _POOL.empty((n, 2, *shape) if both else (n, *shape), "uint16" if dtype == "bfloat16" else dtype)
-    places = np.ascontiguousarray(partner, dtype=np.int64)
-    scales = (in_scale, in_bias, out_scale, out_bias)
-    _extension().pair(given, places, mix, *scales, dtype, axes, both, out, _threads(threads))
-    return out
+    """See `apr_dali.corrupt`; uint8 (N, H, W, 3).
 
-
-def single(
-    images: Array, draws: SingleDraws, overflow: str = "wrap", axes: str = "chw", threads: int | None = None
-) -> Array:
-    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
-    given = np.ascontiguousarray(images)
-    out = _POOL.empty(given.shape, np.uint8)
-    fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
-    choices = [np.ascontiguousarray(values) for values in fields]
-    _extension().single(given, *choices, overflow == "wrap", axes, out, _threads(threads))
+    constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
+    of them where it draws by itself, from the Philox stream of `key` for the images of these `numbers`, uint64 (N,).
+    """
+    out = _POOL.empty(images.shape, np.uint8)
+    _extension().corrupt(name, images, list(constants), list(given), *key, numbers, out, threads_of(threads))
     return out
 
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
     """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
     out = _POOL.empty(images.shape, np.float32)
-    _extension().round_trip(images, out, _threads(threads))
+    _extension().round_trip(images, out, threads_of(threads))
     return out
+
+
+def threads_of(threads: int | None) -> int:
+    """As many as asked; None: as many as there are CPUs for this process."""
+    return cpus.usable() if threads is None else threads

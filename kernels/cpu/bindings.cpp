@@ -4,6 +4,7 @@
 // include what depends on the vectors' width.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -12,6 +13,7 @@
 
 #include "batch.hpp"
 #include "capsules.hpp"
+#include "corrupt.hpp"
 #include "operations.hpp"
 
 namespace py = pybind11;
@@ -180,6 +182,38 @@ void round_trip_images(const Array<float>& images, Array<float> out, int threads
     round_trip(shape, batch, images.data(), to, threads);
 }
 
+void corrupt_images(const std::string& name, const Array<std::uint8_t>& images,
+                    const std::vector<Array<double>>& constants, const std::vector<Array<double>>& given,
+                    std::uint64_t seed, std::uint64_t stream, const Array<std::uint64_t>& image_numbers,
+                    Array<std::uint8_t> out, int threads) {
+    const Shape shape = shape_of(images, true);
+    require(shape.channels == 3, "images must have three channels, got the shape ", images);
+    require_same_shape(images, out);
+    require_threads(threads);
+    CorruptTask task{};
+    task.batch = static_cast<int>(images.shape(0));
+    task.extent = {shape.height, shape.width};
+    std::vector<Numbers> numbers;
+    for (const auto& each : constants) numbers.push_back({each.data(), static_cast<std::size_t>(each.size())});
+    const auto corruption = make_corruption(name, task.extent, numbers);
+    const auto fields = corruption->fields();
+    require(given.empty() || given.size() == fields.size(), name, " has ", fields.size(), " kinds of draws, got ",
+            given.size());
+    for (std::size_t i = 0; i < given.size(); ++i) {
+        require_size(given[i], static_cast<py::ssize_t>(fields[i]) * task.batch, "draws");
+        task.given.push_back(given[i].data());
+    }
+    task.images = images.data();
+    task.key[0] = seed;
+    task.key[1] = stream;
+    require_size(image_numbers, task.batch, "numbers");
+    task.numbers = image_numbers.data();
+    task.out = out.mutable_data();
+    task.threads = threads;
+    const py::gil_scoped_release release;
+    corrupt(*corruption, task);
+}
+
 // The instruction sets of this machine, as the names of the modules built for them, best first.
 py::list supported() {
     py::list names;
@@ -208,6 +242,8 @@ void define(py::module_& module) {
     module.def("recombine", &recombine_images<double>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
                py::arg().noconvert(), py::arg());
     module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
+    module.def("corrupt", &corrupt_images, py::arg(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(), py::arg(),
+               py::arg(), py::arg().noconvert(), py::arg());
     module.def("read_capsules", &read_capsules);
     module.def("make_capsules", &make_capsules);
     module.def("plain_jpegs", &plain_jpegs);

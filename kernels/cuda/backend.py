@@ -22,6 +22,7 @@ from apr_dali.kernels.cuda.device import (
     CudaDevice,
     check,  # noqa: F401 - every backend has it
 )
+from apr_dali.kernels.protocol import PairTask
 
 Array = Any
 
@@ -39,59 +40,43 @@ class DeviceDraws:
         return len(self.mix)
 
 
-def pair(
-    images: Array,
-    partner: NDArray[np.integer] | Array,
-    mix: bool | Array,
-    in_scale: NDArray[np.float64],
-    in_bias: NDArray[np.float64],
-    out_scale: NDArray[np.float64],
-    out_bias: NDArray[np.float64],
-    dtype: str,
-    axes: str,
-    views: str,
-    intermediates: str = "float32",
-) -> Array:
+def pair(task: PairTask) -> Array:
     """See `apr_dali.pair`; bfloat16, which CuPy lacks, comes as the int16 of its bits.
 
-    partner and mix (one flag) may be on the device; a partner there that is out of range gives NaN.
+    The partners and the coin may be on the device; a partner there that is out of range gives NaN.
     """
     device = _device()
-    given = device.contiguous(images, "uint8" if images.dtype == np.uint8 else "float32")
-    n, *shape = given.shape
-    if given.dtype == np.uint8:
-        shape = [shape[2], shape[0], shape[1]]
-    half = intermediates == "float16"
+    given = device.contiguous(task.images, "uint8" if task.images.dtype == np.uint8 else "float32")
+    half = task.intermediates == "float16"
     if half:
-        paths.check_fused((shape[0], shape[1], shape[2]))
-    both = views == "both"
-    out = device.empty((n, 2, *shape) if both else (n, *shape), "int16" if dtype == "bfloat16" else dtype)
-    if n == 0:
+        paths.check_fused(task.planes)
+    out = device.empty(task.out_shape, "int16" if task.dtype == "bfloat16" else task.dtype)
+    if not len(given):
         return out
     job = paths.Job(
         device,
-        n,
-        (shape[0], shape[1], shape[2]),
-        across_channels=axes == "chw" and shape[0] > 1,
+        len(given),
+        task.planes,
+        across_channels=task.axes == "chw" and task.planes[0] > 1,
         inputs=(given, None),
-        in_affine=_affine(device, in_scale, in_bias),
+        in_affine=_affine(device, task.in_scale, task.in_bias),
         out=out,
-        dtype=dtype,
-        out_affine=_affine(device, out_scale, out_bias),
-        partner=_on_device(device, partner, "int32"),
-        mix=_flag(device, mix),
-        views=2 if both else 1,
+        dtype=task.dtype,
+        out_affine=_affine(device, task.out_scale, task.out_bias),
+        partner=_on_device(device, task.partner, "int32"),
+        mix=_flag(device, task.mix),
+        views=2 if task.with_clean else 1,
         clean=True,
         half=half,
     )
-    if mix is False:
+    if task.mix is False:
         paths.write_clean(job)
     else:
         paths.recombine(job)
     return out
 
 
-def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw") -> Array:
+def recombine(phase_of: Array, amplitude_of: Array, axes: str) -> Array:
     """See `apr_dali.recombine`; float32 and float64 are computed as such, float16 in float32."""
     device = _device()
     dtype = str(phase_of.dtype)
@@ -120,7 +105,7 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str = "chw") -> Array:
     return out
 
 
-def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str = "wrap", axes: str = "chw") -> Array:
+def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str, axes: str) -> Array:
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
     device = _device()
     given = device.contiguous(images, "uint8")

@@ -1,23 +1,22 @@
 // Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, exchange of
 // the amplitude, columns back; rows and channels back.
 //
-// Spectra lie in strips of four columns, (slots, STRIPS, SIZE, 4): a block of the column kernel reads one piece of
+// Spectra lie in strips of STRIP = 4 columns, (slots, STRIPS, SIZE, 4): a block of the column kernel reads one piece of
 // memory, and what rows write there are whole sectors of 32 bytes.
-#define STRIP 4
 #define HALF ((SIZE / 2 + STRIP) / STRIP * STRIP)
 #include "columns.cuh"
 #include "packed.cuh"
 #include "route.cuh"
 #include "rows.cuh"
 
-#define STRIPS (COLUMNS_IN_ALL / STRIP)
-#define ROWS 8
+#if STRIPS * STRIP != COLUMNS_IN_ALL
+#error "compile with the definitions of launch.py"
+#endif
 #define PAIRS (ROWS / 2)
 #define GROUPS (SIZE / ROWS)
-// A team for each part of each two rows. All teams of a warp do the same part.
-#define ROW_THREADS (3 * PAIRS * TEAM)
-// A team for each column. Those of a strip take turns: the threads of a warp read what lies side by side.
-#define COLUMN_THREADS (STRIP * TEAM)
+// Of ROW_THREADS there is a team for each part of each two rows, and all teams of a warp do the same part. Of
+// COLUMN_THREADS there is one for each column; those of a strip take turns: the threads of a warp read what lies side by
+// side.
 
 // Teams of a multiprocessor that registers are kept for: the arithmetic of some hides the memory of others. What was
 // fastest on an H100 of those numbers that nothing has to be spilled for. rows_back reads its bins before anything else,

@@ -1,24 +1,36 @@
 """How the CUDA kernels are launched: blocks, threads and shared memory as pure functions of sizes.
 
-The numbers follow the definitions in kernels/cuda/transform.cuh, fused.cu and whole.cu.
+The kernels are compiled with the same numbers, as `definitions`: none is written a second time in a .cu file.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+# By size: points of the first of the two steps of a transform, and threads of a team, which hold 8 to 16 points each.
+_STEPS = {
+    32: (8, 4),
+    64: (8, 8),
+    96: (12, 8),
+    128: (16, 8),
+    160: (16, 16),
+    192: (16, 16),
+    224: (16, 16),
+    256: (16, 16),
+}
 WHOLE_SIZES = (32,)
-FUSED_SIZES = (64, 96, 128, 160, 192, 224, 256)
+FUSED_SIZES = tuple(size for size in _STEPS if size not in WHOLE_SIZES)
 SHARED_LIMIT = 48 * 1024
 """Bytes of shared memory that every device gives a block unasked: no kernel takes more."""
 
 _WARP = 32
-_FIRST = {32: 8, 64: 8, 96: 12}
-_TEAMS = {32: 4, 64: 8, 96: 8, 128: 8}
 _STRIP = 4
+"""Columns of a block of `columns`: a thread beside another reads what lies beside it, whole sectors of 32 bytes."""
 _ROWS = 8
+"""Rows of a block of rows_forward and rows_back."""
 _COMPLEX = 8
-_WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
+WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
+"""Bytes of the counts and tables of `operate`."""
 _ELEMENT_THREADS = 256
 
 
@@ -32,19 +44,53 @@ class Launch(NamedTuple):
 
 def factors(size: int) -> tuple[int, int]:
     """Of the two steps of a transform of `size` points."""
-    first = _FIRST.get(size, 16)
+    first, _ = _steps(size)
     return first, size // first
 
 
 def team(size: int) -> int:
     """Threads of a transform."""
-    return _TEAMS.get(size, 16)
+    return _steps(size)[1]
+
+
+def _steps(size: int) -> tuple[int, int]:
+    if size not in _STEPS:
+        raise ValueError(f"there are kernels for squares of {', '.join(map(str, _STEPS))}, got {size}")
+    return _STEPS[size]
 
 
 def pitch(size: int) -> int:
-    """Points that a transform takes in shared memory."""
+    """Points that a transform takes in shared memory.
+
+    Groups of the first step's points are one point apart: threads beside each other, which write groups, meet in no
+    bank. Nor do four transforms beside each other: they start 8 banks apart.
+    """
     first, second = factors(size)
     return (second * (first + 1) + 11) // 16 * 16 + 4
+
+
+def definitions(size: int, across_channels: bool) -> dict[str, int]:
+    """What every kernel for images of `size` × `size` is compiled with."""
+    first, second = factors(size)
+    sizes = {"FIRST": first, "SECOND": second, "TEAM": team(size), "PITCH": pitch(size)}
+    return {"SIZE": size, "ACROSS": int(across_channels), **sizes}
+
+
+def fused_definitions(size: int, across_channels: bool) -> dict[str, int]:
+    """What the three kernels for images of `size` × `size` are compiled with."""
+    return {
+        **definitions(size, across_channels),
+        "STRIP": _STRIP,
+        "STRIPS": strips(size, across_channels),
+        "ROWS": _ROWS,
+        "ROW_THREADS": rows(size, 1).block,
+        "COLUMN_THREADS": columns(size, 1, across_channels).block,
+    }
+
+
+def whole_definitions(size: int, across_channels: bool) -> dict[str, int]:
+    """What the one kernel for images of `size` × `size` is compiled with."""
+    return {**definitions(size, across_channels), "THREADS": whole(size, 1, across_channels).block}
 
 
 def rows(size: int, images: int) -> Launch:
@@ -80,7 +126,7 @@ def elements(planes: int, items: int) -> tuple[Launch, int]:
 
 def operate(images: int, pixels: int) -> Launch:
     """Of operate: an image a block."""
-    return Launch(images, min(512, -(-pixels // _WARP) * _WARP), _WORKSPACE)
+    return Launch(images, min(512, -(-pixels // _WARP) * _WARP), WORKSPACE)
 
 
 def decode(images: int) -> Launch:

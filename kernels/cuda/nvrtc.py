@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from apr_dali.kernels.cuda import launch
+
 SOURCES = Path(__file__).resolve().parent
 _INCLUDE = re.compile(r'#include "([\w.]+)"')
 _ERROR = re.compile(r"^([\w./]+)\((\d+)\): error: ", re.MULTILINE)
@@ -43,7 +45,7 @@ class Program:
         return ("-std=c++17", *definitions, *(() if self.fused_multiply_add else ("--fmad=false",)))
 
 
-OPERATIONS = Program("operations.cu", fused_multiply_add=False)
+OPERATIONS = Program("operations.cu", (("WORKSPACE", launch.WORKSPACE),), fused_multiply_add=False)
 
 
 @cache
@@ -55,17 +57,14 @@ def generic(real: str = "float") -> Program:
 @cache
 def fused(size: int, across_channels: bool = True, half: bool = False) -> Program:
     """The three kernels for images of `size` × `size`; `half`: with float16 between them."""
-    return Program("fused.cu", (*_recombining(size, across_channels), *([("HALF_SPECTRA", 1)] if half else [])))
+    halved = (("HALF_SPECTRA", 1),) if half else ()
+    return Program("fused.cu", (*launch.fused_definitions(size, across_channels).items(), *halved))
 
 
 @cache
 def whole(size: int, across_channels: bool = True) -> Program:
     """The one kernel for images of `size` × `size`."""
-    return Program("whole.cu", _recombining(size, across_channels))
-
-
-def _recombining(size: int, across_channels: bool) -> tuple[tuple[str, int], ...]:
-    return (("SIZE", size), ("ACROSS", int(across_channels)))
+    return Program("whole.cu", tuple(launch.whole_definitions(size, across_channels).items()))
 
 
 @dataclass(frozen=True)

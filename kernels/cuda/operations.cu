@@ -13,6 +13,7 @@ struct Workspace {
     int low[3], high[3], last[3];
     Level table[3][256];
 };
+static_assert(sizeof(Workspace) == WORKSPACE, "launch.py gives a block WORKSPACE bytes");
 
 // Calls use(c, v) for each channel and each level, dealt to the threads.
 template <typename Use> INLINE void for_levels(Use use) {

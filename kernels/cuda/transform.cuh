@@ -6,35 +6,17 @@
 #pragma once
 #include "complex.cuh"
 
-// A thread holds 8 to 16 points.
-#if SIZE == 32
-#define FIRST 8
-#define SECOND 4
-#define TEAM 4
-#elif SIZE == 64
-#define FIRST 8
-#define SECOND 8
-#define TEAM 8
-#elif SIZE == 96
-#define FIRST 12
-#define SECOND 8
-#define TEAM 8
-#elif SIZE == 128
-#define FIRST 16
-#define SECOND 8
-#define TEAM 8
-#elif SIZE == 160 || SIZE == 192 || SIZE == 224 || SIZE == 256
-#define FIRST 16
-#define SECOND (SIZE / 16)
-#define TEAM 16
-#else
-#error "SIZE must be one of 32, 64, 96, 128, 160, 192, 224, 256"
+// SIZE, FIRST, SECOND, TEAM and PITCH, the room of a transform in shared memory in points, are definitions of the
+// compiler's: see launch.py, which launches by the same numbers.
+#if FIRST * SECOND != SIZE
+#error "compile with the definitions of launch.py"
 #endif
 
-// The room a transform takes in shared memory, in points. Groups of FIRST are one point apart: threads beside each
-// other, which write groups, meet in no bank. Nor do four transforms beside each other: they start 8 banks apart.
+// Groups of FIRST points are one point apart: threads beside each other, which write groups, meet in no bank.
 #define GROUP (FIRST + 1)
-#define PITCH ((SECOND * GROUP + 11) / 16 * 16 + 4)
+#if PITCH < SECOND * GROUP || PITCH < SIZE
+#error "PITCH is too small for a transform"
+#endif
 
 // ---- Transforms of a few points in registers ----
 

@@ -5,11 +5,13 @@
 #include "rows.cuh"
 
 #define PAIRS (SIZE / 2)
-// A team for each column, and so many more that a warp has teams for all of its threads; and for each part of each two
-// rows, where all teams of a warp do the same part.
-#define TEAMS ((COLUMNS_IN_ALL * TEAM + 31) / 32 * 32 / TEAM)
+// Of THREADS there is a team for each column, and so many more that a warp has teams for all of its threads; and for each
+// part of each two rows, where all teams of a warp do the same part.
+#define TEAMS (THREADS / TEAM)
+#if TEAMS < COLUMNS_IN_ALL
+#error "compile with the definitions of launch.py"
+#endif
 #define ROW_TEAMS (3 * PAIRS)
-#define THREADS (TEAMS * TEAM)
 // Blocks that registers are kept for: the arithmetic of some hides the memory of the others.
 #define BLOCKS 2
 

@@ -11,7 +11,7 @@ from PIL import Image
 from apr_dali import CifarLoader, ImageNetLoader
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.sample import write_sample
-from apr_dali.data.sampling import draw, weights_of
+from apr_dali.data.sampling import draw, evenly, weights_of
 from apr_dali.errors import InputError
 
 LABELS = np.array([0] * 14 + [1] * 4 + [2] * 1)
@@ -186,3 +186,10 @@ def test_samplers_are_for_training_on_files(make, tmp_path):
     write_sample(tmp_path / "tars", "webdataset")
     with pytest.raises(InputError, match="sampler needs image files"):
         ImageNetLoader(tmp_path / "tars" / "train", 4, sampler="balanced")
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "taken"), [(6, 4, [0, 1, 3, 4]), (3, 10, [0, 1, 2]), (5, 1, [0]), (0, 3, [])]
+)
+def test_evenly(count, limit, taken):
+    assert evenly(count, limit).tolist() == taken

@@ -124,9 +124,9 @@ def test_a_benchmark_gives_what_the_command_writes(command, sets):
 
 
 def test_sets_that_are_asked_for_must_be_there(sets):
-    with pytest.raises(InputError, match="sets must be one of .*imagenet-a"):
+    with pytest.raises(InputError, match=r"sets must be one of .*imagenet-a"):
         benchmark(Brightness(), sets, sets=["fog"], **SEEN, **QUICK)
-    with pytest.raises(InputError, match="asked for are not there; imagenet-a: put it in .*/imagenet-a, which should"):
+    with pytest.raises(InputError, match=r"asked for are not there; imagenet-a: put it in .*/imagenet-a, which should"):
         benchmark(Brightness(), sets, sets=["val", "imagenet-a"], **SEEN, **QUICK)
 
 

@@ -48,3 +48,10 @@ def relative(got: object, expected: np.ndarray) -> float:
 
 PRINTED = 1e-3
 """Results that a command prints with four digits behind the point, and the sums of a few of them."""
+
+WARP_FLOAT32 = 5e-5
+"""OpenCV's warp of an image of 0..1: past the last whole 16 columns it rounds sources otherwise, by an ulp of 150
+pixels, in both directions, times a step of 1 between neighbors."""
+
+DISTANCE_STEPS = 5e-4
+"""Pixels. OpenCV's step lengths in float32 against 16 binary digits: up to 0.4 / 65536 a step."""

@@ -1,5 +1,8 @@
 """The choice of a backend, the kinds of arrays and what is refused."""
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ import apr_dali
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
 from apr_dali.kernels import dispatch
+from apr_dali.kernels.protocol import Backend, PairTask
 
 
 def test_auto_takes_the_first_that_is_available(monkeypatch):
@@ -25,8 +29,45 @@ def test_auto_takes_the_first_that_is_available(monkeypatch):
 
 
 def test_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match="backend must be auto or one of reference"):
+    with pytest.raises(ValueError, match="backend must be one of auto, reference"):
         apr_dali.recombine(np.zeros((1, 3, 4, 4)), np.zeros((1, 3, 4, 4)), backend="numba")
+
+
+@pytest.mark.parametrize("name", dispatch.BACKENDS)
+def test_every_backend_takes_what_the_protocol_says(name):
+    """mypy holds it too, where it runs."""
+    backend = dispatch.load(name)
+    for operator in ("check", "recombine", "pair", "single"):
+        asked = list(inspect.signature(getattr(Backend, operator)).parameters)[1:]
+        assert list(inspect.signature(getattr(backend, operator)).parameters) == asked, operator
+
+
+@pytest.mark.parametrize("name", ["reference", "torch"])
+def test_threads_are_refused_by_backends_that_would_not_follow_them(name):
+    for call in (
+        lambda **given: apr_dali.recombine(F32, F32, **given),
+        lambda **given: apr_dali.single(U8, DRAWS, **given),
+    ):
+        with pytest.raises(InputError, match=f"threads is for the native backend, got backend={name!r}"):
+            call(backend=name, threads=2)
+
+
+def test_what_is_optional_goes_by_name():
+    for call in (
+        lambda: apr_dali.pair(F32, [1, 0], True, 1 / 255),
+        lambda: apr_dali.recombine(F32, F32, "hw"),
+        lambda: apr_dali.single(U8, DRAWS, "clamp"),
+    ):
+        with pytest.raises(TypeError, match="positional argument"):
+            call()
+
+
+def test_a_task_knows_the_shape_of_its_result():
+    numbers = np.ones(3)
+    for images in (U8, F32, torch.from_numpy(U8)):
+        task = PairTask(images, np.array([1, 0]), True, numbers, numbers, numbers, numbers)
+        assert (task.planes, task.out_shape) == ((3, 8, 8), (2, 3, 8, 8))
+        assert replace(task, with_clean=True).out_shape == (2, 2, 3, 8, 8)
 
 
 def test_the_result_is_of_the_kind_of_the_input(crops):
@@ -62,7 +103,6 @@ DRAWS = SingleDraws.sample(2, 8, 8, 0)
     (lambda: apr_dali.pair(U8, [0, 1], dtype="float64"), ValueError, "float32, float16, bfloat16"),
     (lambda: apr_dali.pair(U8, [0, 1], dtype="bfloat16"), ValueError, "needs torch"),
     (lambda: apr_dali.pair(U8, [0, 1], axes="hwc"), ValueError, "chw, hw"),
-    (lambda: apr_dali.pair(U8, [0, 1], views="clean"), ValueError, "mixed, both"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="half"), ValueError, "float32, float16"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="float16", backend="torch"), ValueError, "got the torch backend"),
     (lambda: apr_dali.pair(U8, [0, 1], in_scale=(1, 2)), ValueError, "one number or 3"),
@@ -129,15 +169,15 @@ def test_without_gradients_an_image_that_requires_one_is_like_any_other(name, na
 def test_no_images_give_no_images(name, axes, as_kind, native):  # noqa: ARG001
     for dtype in ("float16", "float32", "float64"):
         none = as_kind(np.zeros((0, 3, 6, 8), dtype))
-        assert apr_dali.recombine(none, none, axes, name).shape == (0, 3, 6, 8)
-        assert apr_dali.recombine(none, none, axes, name).dtype == none.dtype
+        assert apr_dali.recombine(none, none, axes=axes, backend=name).shape == (0, 3, 6, 8)
+        assert apr_dali.recombine(none, none, axes=axes, backend=name).dtype == none.dtype
         assert apr_dali.pair(none, [], axes=axes, backend=name).shape == (0, 3, 6, 8)
     levels = as_kind(np.zeros((0, 6, 8, 3), np.uint8))
     for mix in (False, True):
-        both = apr_dali.pair(levels, [], mix, axes=axes, views="both", dtype="float16", backend=name)
+        both = apr_dali.pair(levels, [], mix, axes=axes, with_clean=True, dtype="float16", backend=name)
         assert both.shape == (0, 2, 3, 6, 8)
     for overflow in ("wrap", "clamp"):
-        single = apr_dali.single(levels, SingleDraws.sample(0, 6, 8, 0), overflow, axes, name)
+        single = apr_dali.single(levels, SingleDraws.sample(0, 6, 8, 0), overflow=overflow, axes=axes, backend=name)
         assert single.shape == (0, 6, 8, 3)
         assert single.dtype == levels.dtype
 

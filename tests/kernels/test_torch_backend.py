@@ -74,11 +74,11 @@ def test_pair_scales_mixes_and_scales_again(size, given, crops):
     assert got.dtype == np.float32
     assert relative(got, expected) < tolerances.RECOMBINE_FLOAT32
     assert relative(apr_dali.pair(images, partner, **scales, backend="reference"), expected) < 1e-6
-    both = apr_dali.pair(images, partner, **scales, views="both", backend="torch")
+    both = apr_dali.pair(images, partner, **scales, with_clean=True, backend="torch")
     np.testing.assert_array_equal(both[:, 1], got)
     clean = x * np.array([0.5, 2, 1])[:, None, None] + 0.25
     assert relative(both[:, 0], clean) < 1e-6
-    unmixed = apr_dali.pair(images, partner, False, **scales, views="both", backend="torch")
+    unmixed = apr_dali.pair(images, partner, False, **scales, with_clean=True, backend="torch")
     np.testing.assert_array_equal(unmixed[:, 1], both[:, 0])
 
 
@@ -128,14 +128,14 @@ def test_operations_are_the_references_bit_for_bit(size, crops):
 def test_single_is_the_reference(size, overflow, axes, crops):
     images = crops(40, *size, seed=6)
     draws = SingleDraws.sample(40, *size, seed=2)
-    got = apr_dali.single(images, draws, overflow, axes, backend="torch")
-    expected = apr_dali.single(images, draws, overflow, axes, backend="reference")
+    got = apr_dali.single(images, draws, overflow=overflow, axes=axes, backend="torch")
+    expected = apr_dali.single(images, draws, overflow=overflow, axes=axes, backend="reference")
     assert_agrees(got, expected, draws.mix, overflow)
 
 
 def test_wrap_and_clamp_differ_where_values_leave_the_range(crops):
     images = crops(40, 32, 32, seed=6)
     draws = SingleDraws.sample(40, 32, 32, seed=2)
-    wrap, clamp = (apr_dali.single(images, draws, o, backend="torch").astype(int) for o in ("wrap", "clamp"))
+    wrap, clamp = (apr_dali.single(images, draws, overflow=o, backend="torch").astype(int) for o in ("wrap", "clamp"))
     mixed = np.abs(wrap - clamp)[draws.mix]
     assert 0.005 < (mixed > 200).mean() < 0.3

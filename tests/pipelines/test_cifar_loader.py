@@ -214,7 +214,7 @@ def test_single_comes_before_the_crop(natural, calls):
     given, draws, options, result = calls[0]
     np.testing.assert_array_equal(given, order)
     assert options["overflow"] == "wrap"
-    np.testing.assert_array_equal(result, apr_dali.single(order, draws, "wrap"))
+    np.testing.assert_array_equal(result, apr_dali.single(order, draws, overflow="wrap"))
     for crop, changed in zip(whole(images), result, strict=True):
         which_crop(crop, changed)
 

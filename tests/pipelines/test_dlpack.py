@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("nvidia.dali")
 from nvidia.dali import fn, pipeline_def
 
-from apr_dali.pipelines import dlpack, operators
+from apr_dali.pipelines import dlpack, per_batch
 
 STREAM = 77
 
@@ -98,14 +98,14 @@ def test_only_what_lies_end_to_end_is_one_array(order):
     batch = np.arange(3 * 24, dtype=np.uint8).reshape(3, 2, 4, 3)
     capsules = [batch[k].__dlpack__() for k in order]
     assert dlpack.samples_of(capsules).packed == (order == [2])
-    got = operators._on_device(capsules)
+    got = per_batch._on_device(capsules)
     np.testing.assert_array_equal(got, batch[order])
     assert np.shares_memory(got, batch) == (order == [2])
 
 
 @pytest.mark.usefixtures("on_fake_device")
 def test_a_view_keeps_the_samples_alive():
-    got = operators._on_device([np.full((64, 64, 3), 5, np.uint8).__dlpack__()])
+    got = per_batch._on_device([np.full((64, 64, 3), 5, np.uint8).__dlpack__()])
     _ = [np.zeros((64, 64, 3), np.uint8) for _ in range(8)]  # would lie in its place
     assert (got == 5).all()
 
@@ -161,7 +161,7 @@ def test_dali_gives_and_takes_the_capsules_of_a_batch(crops):
         made = fn.dl_tensor_python_function(
             given,
             numbers,
-            function=operators._OnDaliStream(function),
+            function=per_batch._OnDaliStream(function),
             batch_processing=True,
             output_layouts=["FHWC"],
         )

@@ -16,7 +16,7 @@ import apr_dali
 from apr_dali import ImageNetLoader, recipes
 from apr_dali.data.image_file import cut
 from apr_dali.errors import InputError
-from apr_dali.pipelines import imagenet, operators
+from apr_dali.pipelines import imagenet, operators, per_batch
 from apr_dali.pipelines.graph import pair_scales
 from apr_dali.recipes import GEOMETRIES, AprRecipe, Scaling
 
@@ -286,7 +286,7 @@ def test_single_in_the_graph_is_the_operator_outside(crops, calls):
         np.testing.assert_array_equal(passed, images)
         np.testing.assert_array_equal(given, images)
         assert options["overflow"] == "clamp"
-        np.testing.assert_array_equal(out, apr_dali.single(images, draws, "clamp"))
+        np.testing.assert_array_equal(out, apr_dali.single(images, draws, overflow="clamp"))
     assert len({draws.operation.tobytes() for _, draws, _ in calls}) == len(calls)  # fresh draws a batch
     assert len(np.unique(np.concatenate([draws.operation for _, draws, _ in calls]))) > 4
 
@@ -294,10 +294,12 @@ def test_single_in_the_graph_is_the_operator_outside(crops, calls):
 @pytest.mark.parametrize("views", ["both", "mixed"])
 def test_pair_in_the_graph_is_the_operator_outside(views, crops, calls):
     images = crops(6, 24, 40)
-    outputs = run("pair", images, batches=12, in_scale=1 / 255, probability=0.5, views=views)
+    outputs = run("pair", images, batches=12, in_scale=1 / 255, p=0.5, views=views)
     mixed = 0
     for (_, out), (_, partner, mix, _) in zip(outputs, calls, strict=False):
-        np.testing.assert_array_equal(out, apr_dali.pair(images, partner, mix, in_scale=1 / 255, views=views))
+        np.testing.assert_array_equal(
+            out, apr_dali.pair(images, partner, mix, in_scale=1 / 255, with_clean=views == "both")
+        )
         assert sorted(partner) == list(range(6))
         mixed += mix
     assert 2 <= mixed <= 10
@@ -318,11 +320,11 @@ def test_images_of_several_sizes_are_refused(crops):
 
 def test_a_batch_that_lies_end_to_end_is_viewed_and_another_is_copied(crops):
     packed = crops(4, 8, 9)
-    view = operators.as_one_array(list(packed))
+    view = per_batch.as_one_array(list(packed))
     assert np.shares_memory(view, packed)
     np.testing.assert_array_equal(view, packed)
     for samples in (list(packed[::-1]), [packed[0], packed[2]], [image[:, ::2] for image in packed]):
-        copied = operators.as_one_array(samples)
+        copied = per_batch.as_one_array(samples)
         assert not np.shares_memory(copied, packed)
         np.testing.assert_array_equal(copied, np.stack(samples))
 
@@ -386,6 +388,18 @@ def test_two_operators_of_a_graph_draw_different_numbers(crops):
     assert (first != second).any()
 
 
-def test_probability_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"probability must be in 0\.\.1, got 2"):
-        operators.apr_pair(None, probability=2)
+@pytest.mark.parametrize(("operator", "given", "told"), [
+    ("pair", {"p": 2}, r"p must be in 0\.\.1, got 2"),
+    ("pair", {"dtype": "bfloat16"}, "dtype must be one of float32, float16, got 'bfloat16'"),
+    ("pair", {"views": "clean"}, "views must be one of mixed, both, got 'clean'"),
+    ("pair", {"axes": "hwc"}, "axes must be one of chw, hw, got 'hwc'"),
+    ("pair", {"intermediates": "half"}, "intermediates must be one of float32, float16"),
+    ("pair", {"backend": "numba"}, "backend must be one of auto, .* got 'numba'"),
+    ("pair", {"backend": "torch", "threads": 2}, "threads is for the native backend"),
+    ("single", {"overflow": "saturate"}, "overflow must be one of wrap, clamp, got 'saturate'"),
+    ("single", {"axes": "hwc"}, "axes must be one of chw, hw, got 'hwc'"),
+    ("single", {"backend": "cupy", "threads": 2}, "threads is for the native backend"),
+])  # fmt: skip
+def test_options_that_are_none_are_refused_when_the_graph_is_made(operator, given, told):
+    with pytest.raises(InputError, match=told):
+        (operators.apr_pair if operator == "pair" else operators.apr_single)(None, **given)

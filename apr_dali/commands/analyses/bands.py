@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from apr_dali.runtime.distributed import Group
     from apr_dali.training.options import CifarOptions
 
-TEXT = "train a network on each pair of an amplitude's and a phase's band, and draw the 4×4 table"
 _SIDE = 16  # of digits, which are 8×8 images made larger
 _PHOTOGRAPH, _PHOTOGRAPH_SIDE = "cat", 128
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.commands.arguments import add_components, add_network, positive, seed
+from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def load_samples(session: Session, data: str | None, limit: int) -> Samples:
     for a network of 32×32 images; otherwise, and for the photographs, what the network itself answers.
     """
     from apr_dali.data.arrays import load_set
-    from apr_dali.data.sample import SUBJECTS, evenly, photograph
+    from apr_dali.data.sample import SUBJECTS, photograph
     from apr_dali.data.tars import DEFAULT
 
     if data is not None:
@@ -212,7 +213,6 @@ def in_words(name: str) -> str:
 def _of_folder(session: Session, data: str, limit: int) -> Samples:
     from apr_dali.data.arrays import open_small
     from apr_dali.data.folders import open_set
-    from apr_dali.data.sample import evenly
 
     if session.takes_small(data):
         small = open_small(data)

@@ -8,8 +8,6 @@ import math
 from apr_dali.commands.analyses import common
 from apr_dali.commands.arguments import add_network, positive
 
-TEXT = "which frequencies the filters of a convolution let through (our reading of arXiv 1911.12044)"
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

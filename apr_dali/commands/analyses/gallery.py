@@ -12,8 +12,6 @@ from apr_dali.errors import InputError
 if TYPE_CHECKING:
     from apr_dali.eval.analyses.gallery import Pixels
 
-TEXT = "show what APR-S and APR-P make of photographs, with their spectra"
-
 _SUBJECTS = ("astronaut", "cat", "pagoda")
 # Of the first few, the one whose operations differ most between the three photographs.
 _SEED = 10

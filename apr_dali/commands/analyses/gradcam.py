@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.analyses.gradcam import Looks, Target
     from apr_dali.eval.session import Session
 
-TEXT = "Grad-CAM of one or two networks on clean and corrupted images"
-
 _CORRUPTIONS = ("gaussian noise", "impulse noise", "blur", "contrast", "brightness", "pixelation", "jpeg", "fog")
 _PROBES = 2  # images that the layer is looked for with
 _SHOWN = 5  # images in the picture; the numbers are of all
@@ -36,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write gradcam.json and gradcam-maps.png."""
-    from apr_dali.data.sample import evenly
+    from apr_dali.data.sampling import evenly
     from apr_dali.data.small_corruptions import SHOWN
     from apr_dali.eval.analyses import gradcam
     from apr_dali.runtime.text_table import table

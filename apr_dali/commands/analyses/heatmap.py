@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.session import Session
     from apr_dali.eval.state import State
 
-TEXT = "error and loss under noise of one frequency, for each frequency"
 # Published: the noise's norm a channel for images of 32 and of 224 pixels, and the frequencies shown.
 _EPSILON = {"small": 4.0, "large": 15.7}
 _SMALL = 64  # pixels a side up to which the former holds

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from apr_dali.runtime.distributed import Group
     from apr_dali.training.options import CifarOptions
 
-TEXT = "train with the phase's label weighted by λ and the amplitude's by 1 - λ, and draw accuracy and AUROC over λ"
 _WEIGHTS = tuple(n / 10 for n in range(11))
 _BATCH = 128
 

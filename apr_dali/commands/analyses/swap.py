@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from apr_dali.eval.analyses.swap import Followed
     from apr_dali.eval.session import Session
 
-TEXT = "amplitude of one image with the phase of another: which of the two a network follows"
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_subject(parser, limit=1000)
@@ -121,7 +119,7 @@ def _across(first: int, second: int, seed: int) -> NDArray[np.int64]:
     """Pairs of an image of each of two sets, as many as the smaller has, evenly taken and at random: (N, 2)."""
     import numpy as np
 
-    from apr_dali.data.sample import evenly
+    from apr_dali.data.sampling import evenly
 
     count = min(first, second)
     return np.stack([evenly(first, count), np.random.default_rng(seed).permutation(evenly(second, count))], 1)
@@ -160,7 +158,7 @@ def _panels(session: Session, pair: list[NDArray[np.uint8]], names: list[str], a
 
     network = session.network
     plain = _planes(np.stack(pair))
-    images = torch.cat([plain, recombine(plain, plain.flip(0), axes)])
+    images = torch.cat([plain, recombine(plain, plain.flip(0), axes=axes)])
     found = probabilities(session.model, images, network.mean, network.std, session.group.device, session.amp).cpu()
     best = found.max(1)
     a, b = names

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXT = "the four template contrasts of a frequency of an image, and the phase that follows from them"
 _SIZE = 128
 _PHOTOGRAPH = "cat"
 

@@ -11,8 +11,6 @@ from apr_dali.errors import InputError
 if TYPE_CHECKING:
     from apr_dali.data.small_corruptions import Images
 
-TEXT = "t-SNE of high-frequency amplitudes of clean, corrupted and other images, and how well a probe tells them apart"
-
 _SHOWN = ("gaussian noise", "blur", "jpeg")
 _CLEAN, _TILES = "clean", "photographs"
 _DIGIT_SIZE = 32
@@ -77,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
 def _sets(args: argparse.Namespace) -> dict[str, Images]:
     """Name → uint8 (N, size, size, 3); the clean ones first."""
     from apr_dali.data.arrays import load_set
-    from apr_dali.data.sample import evenly, tiles
+    from apr_dali.data.sample import tiles
+    from apr_dali.data.sampling import evenly
     from apr_dali.data.small_corruptions import CORRUPTIONS
 
     if args.data is None and args.size != _DIGIT_SIZE:
@@ -107,7 +106,7 @@ def _read(path: str, size: int, limit: int) -> Images:
     from apr_dali.data.arrays import is_small_set, open_images
     from apr_dali.data.folders import images_below
     from apr_dali.data.image_file import open_image
-    from apr_dali.data.sample import evenly
+    from apr_dali.data.sampling import evenly
 
     if is_small_set(path):
         images, _ = open_images(path)

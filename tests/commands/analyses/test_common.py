@@ -14,7 +14,6 @@ from PIL import Image
 from apr_dali.cli import main
 from apr_dali.commands.analyses import common, small_network
 from apr_dali.data.arrays import load_set
-from apr_dali.data.sample import evenly
 from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
 from apr_dali.eval import session as sessions
@@ -231,11 +230,6 @@ def test_a_network_of_folders_at_32_pixels_scales_their_images(brightness, tmp_p
         common.load_samples(small, str(tmp_path / "set"), 10)
     assert "images of" not in session.network.seen
     assert small.network.seen.startswith("of 32×32 as they are")
-
-
-@pytest.mark.parametrize(("count", "limit", "taken"), [(6, 4, [0, 1, 3, 4]), (3, 10, [0, 1, 2]), (5, 1, [0])])
-def test_evenly(count, limit, taken):
-    assert evenly(count, limit).tolist() == taken
 
 
 def test_results_of_no_network(tmp_path):

@@ -203,7 +203,7 @@ def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     ours, theirs = (np.array(one["loss"]) for one in record["result"]["maps"])
     assert ours.shape == (3, 3)
     assert not np.array_equal(ours, theirs)
-    with common.open_subject(cli._parser().parse_args(given)) as session:
+    with common.open_subject(cli.build_parser(given).parse_args(given)) as session:
         samples = common.load_samples(session, None, 8)
         images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
         found = heatmap(

@@ -27,7 +27,7 @@ def test_panels_are_the_operators_outputs(images):
     draws = SingleDraws(draws.operation, draws.parameters, np.ones(3, bool), draws.amplitude_of_second)
     mixed = apr_dali.pair(images, np.array([1, 2, 0]))
     for overflow in ("wrap", "clamp"):
-        expected = apr_dali.single(images, draws, overflow)
+        expected = apr_dali.single(images, draws, overflow=overflow)
         for row, pixels in zip(found, expected, strict=True):
             assert np.array_equal(row.single[overflow], pixels)
     for n, row in enumerate(found):

@@ -44,8 +44,9 @@ def test_pair_on_the_gpu_is_the_reference(size, axes, backend, crops):
     on_gpu = torch.from_numpy(images).cuda()
     scales = (np.array([1, 2, 3]) / 255, np.array([0.1, 0.2, 0.3]), np.array([2, 1, 0.5]), np.array([0.5, 0, 1]))
     expected = spectral.pair(images, partner, True, *scales, axes=axes)
+    named = dict(zip(("in_scale", "in_bias", "out_scale", "out_bias"), scales, strict=True))
     for given in (on_gpu, on_gpu.permute(0, 3, 1, 2).float()):
-        got = apr_dali.pair(given, partner, True, *scales, axes=axes, views="both", backend=backend)
+        got = apr_dali.pair(given, partner, True, **named, axes=axes, with_clean=True, backend=backend)
         assert got.is_cuda
         assert relative(got[:, 1], expected) < tolerances.RECOMBINE_ON_GPU
         assert relative(got[:, 0], spectral.pair(images, partner, False, *scales)) < 1e-6
@@ -115,8 +116,13 @@ def test_other_numbers_of_channels(channels):
 @pytest.mark.parametrize("size", [(17, 16), (32, 32), (64, 64), (224, 224)], ids=str)
 def test_single_on_the_gpu_is_the_reference(size, overflow, backend, crops):
     images, draws = crops(40, *size), SingleDraws.sample(40, *size, seed=1)
-    got = apr_dali.single(torch.from_numpy(images).cuda(), draws, overflow, backend=backend).cpu().numpy().astype(int)
-    expected = apr_dali.single(images, draws, overflow, backend="reference")
+    got = (
+        apr_dali.single(torch.from_numpy(images).cuda(), draws, overflow=overflow, backend=backend)
+        .cpu()
+        .numpy()
+        .astype(int)
+    )
+    expected = apr_dali.single(images, draws, overflow=overflow, backend="reference")
     apart = np.abs(got - expected)
     assert np.minimum(apart, 256 - apart).max() <= tolerances.LEVELS
     np.testing.assert_array_equal(got[~draws.mix], expected[~draws.mix])
@@ -168,8 +174,8 @@ def test_a_coin_on_the_device_decides_there(crops):
     images, partner = torch.from_numpy(crops(4, 32, 32)).cuda(), torch.tensor([1, 2, 3, 0], device="cuda")
     for mix in (True, False):
         coin = torch.tensor([mix], device="cuda")
-        got = apr_dali.pair(images, partner, coin, views="both", backend="cupy")
-        assert torch.equal(got, apr_dali.pair(images, partner, mix, views="both", backend="cupy"))
+        got = apr_dali.pair(images, partner, coin, with_clean=True, backend="cupy")
+        assert torch.equal(got, apr_dali.pair(images, partner, mix, with_clean=True, backend="cupy"))
 
 
 def test_a_partner_on_the_device_that_is_none_gives_no_number(crops):
@@ -186,7 +192,7 @@ from apr_dali.draws import SingleDraws
 from apr_dali.kernels.cuda import backend as cupy_backend
 for size in (32, 64, 20):
     images = cupy.asarray(np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8))
-    apr_dali.pair(images, np.array([1, 2, 3, 0]), views="both")
+    apr_dali.pair(images, np.array([1, 2, 3, 0]), with_clean=True)
     apr_dali.single(images, SingleDraws.sample(4, size, size, 1))
     cupy_backend.decode(cupy.zeros((4, 8), "f4"), size, size)
 cupy.cuda.Device().synchronize()

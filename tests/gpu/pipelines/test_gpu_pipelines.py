@@ -31,6 +31,7 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
 
     from apr_dali.draws import UNIFORMS_PER_IMAGE
     from apr_dali.pipelines import operators
+    from apr_dali.pipelines.per_batch import per_batch
 
     images = crops(8, size, size)
 
@@ -41,7 +42,7 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         single = partial(operators._single_batch, overflow="wrap", axes="chw", backend=backend, threads=None)
         partner, coin = operators.draw_pair()
         pair = operators.apr_pair(given, 0.6, in_scale=1 / 255, backend=backend, draws=(partner, coin))
-        return operators._call(single, given, uniform, layout="HWC"), uniform, pair, partner, coin
+        return per_batch(single, given, uniform, layout="HWC"), uniform, pair, partner, coin
 
     made, mixed = graph(), set()
     for _ in range(8):
@@ -52,7 +53,7 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         np.testing.assert_array_equal(single.as_cpu().as_array(), expected.cpu().numpy())
         mix = float(np.asarray(coin.at(0)).reshape(-1)[0]) < 0.6
         mixed.add(mix)
-        options = {"in_scale": 1 / 255, "views": "both", "backend": backend}
+        options = {"in_scale": 1 / 255, "with_clean": True, "backend": backend}
         expected = apr_dali.pair(on_gpu, partner.as_array().reshape(-1), mix, **options)
         np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
     assert mixed == {True, False}

@@ -64,7 +64,7 @@ def test_recombine_is_the_reference(size, axes, crops):
 def test_other_numbers_of_channels(channels, axes):
     images = np.random.default_rng(0).random((4, channels, 12, 15)) + 0.1
     expected = spectral.recombine(images[:2], images[2:], axes)
-    got = apr_dali.recombine(images[:2], images[2:], axes, backend="native")
+    got = apr_dali.recombine(images[:2], images[2:], axes=axes, backend="native")
     assert relative(got, expected) < tolerances.RECOMBINE_FLOAT64
     levels = (images * 200).astype(np.uint8).transpose(0, 2, 3, 1)
     partner = np.array([2, 3, 0, 1])
@@ -129,10 +129,10 @@ def test_pair_scales_mixes_and_scales_again(size, given, crops):
     got = apr_dali.pair(images, partner, **scales, backend="native")
     assert got.dtype == np.float32
     assert relative(got, expected) < tolerances.RECOMBINE_FLOAT32
-    both = apr_dali.pair(images, partner, **scales, views="both", backend="native")
+    both = apr_dali.pair(images, partner, **scales, with_clean=True, backend="native")
     np.testing.assert_array_equal(both[:, 1], got)
     assert relative(both[:, 0], spectral.pair(images, partner, False, *scales.values())) < 1e-6
-    unmixed = apr_dali.pair(images, partner, False, **scales, views="both", backend="native")
+    unmixed = apr_dali.pair(images, partner, False, **scales, with_clean=True, backend="native")
     np.testing.assert_array_equal(unmixed, np.repeat(both[:, :1], 2, axis=1))
 
 
@@ -199,7 +199,7 @@ def test_a_batch_of_one_or_none(crops):
     assert relative(alone, one.transpose(0, 3, 1, 2) / 255.0) < tolerances.RECOMBINE_FLOAT32
     none = one[:0]
     assert apr_dali.pair(none, np.array([], int), backend="native").shape == (0, 3, 10, 11)
-    assert apr_dali.pair(none, np.array([], int), views="both", backend="native").shape == (0, 2, 3, 10, 11)
+    assert apr_dali.pair(none, np.array([], int), with_clean=True, backend="native").shape == (0, 2, 3, 10, 11)
     assert apr_dali.single(none, SingleDraws.sample(0, 10, 11, 0), backend="native").shape == (0, 10, 11, 3)
     empty = np.empty((0, 3, 5, 5), np.float32)
     assert apr_dali.recombine(empty, empty, backend="native").shape == (0, 3, 5, 5)
@@ -218,7 +218,7 @@ def test_the_number_of_threads_changes_no_bit(size, crops):
             given = {"backend": "native", "threads": threads}
             results.append(
                 (
-                    apr_dali.pair(images, partner, views="both", **given),
+                    apr_dali.pair(images, partner, with_clean=True, **given),
                     apr_dali.single(images, draws, **given),
                     apr_dali.recombine(floats, floats[partner], **given),
                 )
@@ -275,6 +275,6 @@ def test_fuzz_over_shapes_and_draws():
         error = relative(got, spectral.pair(images, partner, True, axes=axes))
         assert error < tolerances.RECOMBINE_FLOAT32, (count, height, width, axes)
         draws = SingleDraws.sample(count, height, width, rng)
-        mixed = apr_dali.single(images, draws, overflow, axes, backend="native", threads=threads)
-        expected = apr_dali.single(images, draws, overflow, axes, backend="reference")
+        mixed = apr_dali.single(images, draws, overflow=overflow, axes=axes, backend="native", threads=threads)
+        expected = apr_dali.single(images, draws, overflow=overflow, axes=axes, backend="reference")
         np.testing.assert_array_equal(mixed[~draws.mix], expected[~draws.mix])

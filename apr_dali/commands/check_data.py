@@ -1,0 +1,43 @@
+"""`apr-dali check-data`: every image of a data set is decoded, and the broken ones are named."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from apr_dali.commands.arguments import add_processes
+from apr_dali.errors import InputError
+
+_WIDTH = 80
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("directory", metavar="DIR", help="a folder with train/ and val/, of class folders, or of tars")
+    parser.add_argument(
+        "--write-file-list",
+        metavar="FILE",
+        help="write a list of the images that are fine, which a trainer takes in place of the folder",
+    )
+    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
+    parser.add_argument("--tar-label", metavar="EXT", default="cls", help="the label in them (default: %(default)s)")
+    add_processes(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the broken images and a table; 1 where there are broken ones."""
+    from apr_dali.data.check import check_tree, write_good
+    from apr_dali.data.tars import Components
+
+    if args.write_file_list is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.write_file_list))):
+        # Not after an hour of decoding.
+        raise InputError(f"--write-file-list {args.write_file_list}: its folder is not there; make it first")
+    components = Components(args.tar_image, args.tar_label)
+    checked = check_tree(args.directory, args.processes, components, for_list=args.write_file_list is not None)
+    for path, reason in checked.bad:
+        print(f"{path}: {reason}")
+    print(checked.table(_WIDTH))
+    if args.write_file_list is not None:
+        count = write_good(args.write_file_list, checked)
+        print(f"wrote {args.write_file_list} with {count} images; a trainer takes it in place of the folder")
+    return 1 if checked.bad else 0

@@ -1,0 +1,21 @@
+"""`apr-dali eval clean`: accuracy on clean images."""
+
+from __future__ import annotations
+
+import argparse
+
+from apr_dali.commands.arguments import add_network
+from apr_dali.commands.evaluations.common import evaluate
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_network(parser)
+    parser.add_argument("--data", required=True, metavar="VAL", help="folder of class folders")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write and print the result."""
+    from apr_dali.eval import evaluate_clean
+
+    evaluate(args, lambda session: evaluate_clean(session, args.data))

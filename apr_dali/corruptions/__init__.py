@@ -1,0 +1,13 @@
+"""ImageNet-C's corruptions as pure functions of (image, draws): the definition of truth.
+
+The 15 corruptions and the 4 extra ones of Hendrycks and Dietterich's "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations" (ICLR 2019), in NumPy and SciPy, float64 where the reference has it. What the reference
+takes from OpenCV and ImageMagick is expressed anew. With the reference's draws the result is the reference's.
+"""
+
+from __future__ import annotations
+
+from apr_dali.corruptions.draws import CorruptionDraws
+from apr_dali.corruptions.registry import CORRUPTIONS, EXTRA, NAMES, find
+
+__all__ = ["CORRUPTIONS", "EXTRA", "NAMES", "CorruptionDraws", "find"]

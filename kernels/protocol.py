@@ -1,0 +1,63 @@
+"""What every backend has: the three operators, and what one batch of APR-P is made of.
+
+Arguments come from `apr_dali.functional`, checked, and as arrays of the backend's own kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+"""NumPy's, torch's or CuPy's, by the backend."""
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """APR-P of one batch; see `apr_dali.pair` for what its fields mean.
+
+    images: uint8 (N, H, W, C) or floating (N, C, H, W). partner: integers (N,), of NumPy or on the device. mix: the
+    coin; the cupy backend takes an array of one flag, too. in_scale, in_bias, out_scale, out_bias: float64 (C,).
+    """
+
+    images: Array
+    partner: Array
+    mix: Any
+    in_scale: NDArray[np.float64]
+    in_bias: NDArray[np.float64]
+    out_scale: NDArray[np.float64]
+    out_bias: NDArray[np.float64]
+    dtype: str = "float32"
+    axes: str = "chw"
+    with_clean: bool = False
+    intermediates: str = "float32"
+
+    @property
+    def planes(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        first, second, third = map(int, self.images.shape[1:])
+        return (third, first, second) if "uint8" in str(self.images.dtype) else (first, second, third)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Of the result: (N, C, H, W), or with the clean images (N, 2, C, H, W)."""
+        return (len(self.images), *((2,) if self.with_clean else ()), *self.planes)
+
+
+class Backend(Protocol):
+    """A module or an object that runs the operators. Results are its own kind of array, on the inputs' device."""
+
+    def check(self) -> tuple[bool, str]:
+        """Whether it can run here, and why not, or which version it is. May raise ImportError with the reason."""
+
+    def recombine(self, phase_of: Array, amplitude_of: Array, axes: str) -> Array:
+        """Floating (N, C, H, W) of one shape and dtype, to the same."""
+
+    def pair(self, task: PairTask) -> Array:
+        """`task.out_shape` in `task.dtype`; bfloat16, where a kind of array lacks it, as 16 bits of an integer."""
+
+    def single(self, images: Array, draws: Any, overflow: str, axes: str) -> Array:
+        """uint8 (N, H, W, 3) to the same. draws: `SingleDraws`, or what a backend has for them on its device."""

@@ -1,0 +1,119 @@
+"""The corruptions in C++ next to their definition."""
+
+import numpy as np
+import pytest
+from helpers.native_levels import LEVELS, MISSING
+
+import apr_dali
+from apr_dali.corruptions import NAMES, find
+from apr_dali.kernels.cpu import backend as native_backend
+
+pytestmark = pytest.mark.skipif(not LEVELS, reason=MISSING)
+
+NATIVE = tuple(name for name in NAMES if find(name)[0].native)
+# Wider and higher than a vector's pixels by some, not square, with a photograph that covers it and one that does not.
+SIZES = [(32, 32), (35, 61), (97, 50)]
+NUMBERS = np.zeros(1, np.uint64)  # of one image
+LEVELS_SHARE = 1e-3  # of values that may be a level off, without fused multiply-adds
+
+
+@pytest.fixture
+def mixed(crops):
+    """A function (height, width) → seven images: natural, noise, gray, one color, black, white."""
+
+    def make(height: int, width: int) -> np.ndarray:
+        images = crops(7, height, width)
+        random = np.random.default_rng(0)
+        images[1] = random.integers(0, 256, images[1].shape)
+        images[2] = images[2][..., :1]
+        images[3], images[4], images[5] = [13, 90, 200], 0, 255
+        return images
+
+    return make
+
+
+def both(images, name, severity, monkeypatch, level, parameter_set="imagenet"):
+    height, width = images.shape[1:3]
+    draws = apr_dali.CorruptionDraws.sample(
+        name, severity, len(images), height, width, seed=3, parameter_set=parameter_set
+    )
+    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, level)
+    return [apr_dali.corrupt(images, name, severity, draws, backend=backend) for backend in ("native", "numpy")]
+
+
+def test_all_but_jpeg_are_native():
+    assert set(NAMES) - set(NATIVE) == {"jpeg_compression"}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_is_the_definition(name, height, width, level, mixed, monkeypatch):
+    images = mixed(height, width)
+    for severity in (1, 4) if name == "spatter" else (1, 3):
+        native, truth = both(images, name, severity, monkeypatch, level)
+        apart = np.abs(native.astype(int) - truth)
+        assert apart.max() <= 1
+        assert (apart > 0).mean() <= LEVELS_SHARE
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize(("parameter_set", "side"), [("cifar", 32), ("tiny-imagenet", 64)])
+def test_other_sets_of_parameters(name, parameter_set, side, mixed, monkeypatch):
+    images = mixed(side, side)
+    for severity in range(1, 6):
+        native, truth = both(images, name, severity, monkeypatch, LEVELS[0], parameter_set)
+        assert np.abs(native.astype(int) - truth).max() <= 1
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_with_given_draws(name, mixed):
+    images = mixed(40, 72)
+    random = np.random.default_rng(0) if name == "impulse_noise" else np.random.RandomState(0)
+    draws = apr_dali.CorruptionDraws.join(
+        [apr_dali.CorruptionDraws.from_reference(name, 2, 40, 72, random) for _ in images]
+    )
+    native, truth = (apr_dali.corrupt(images, name, 2, draws, backend=backend) for backend in ("native", "numpy"))
+    assert np.abs(native.astype(int) - truth).max() <= 1
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_neither_threads_nor_batches_change_a_bit(name, mixed):
+    images = mixed(40, 72)
+    sample = apr_dali.CorruptionDraws.sample
+    draws = sample(name, 3, len(images), 40, 72, seed=5)
+    whole = apr_dali.corrupt(images, name, 3, draws, backend="native", threads=1)
+    assert np.array_equal(whole, apr_dali.corrupt(images, name, 3, draws, backend="native", threads=3))
+    for first, end in ((0, 1), (1, 4), (4, 7)):
+        part = sample(name, 3, end - first, 40, 72, seed=5, first=first)
+        assert np.array_equal(whole[first:end], apr_dali.corrupt(images[first:end], name, 3, part, backend="native"))
+
+
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [
+        ("brightness", []),
+        ("frost", [np.ones(2)]),
+        ("frost", [np.ones(2), np.array([32.0, 900.0]), np.ones(32 * 900 * 3 // 8)]),
+        ("frost", [np.ones(2), np.array([40.0, 40.0]), np.ones(40 * 40 * 3 // 8 - 1)]),
+        ("elastic_transform", [np.ones(2)]),
+        ("pixelate", [np.array([0.01])]),
+        ("spatter", [np.ones(4), np.ones(3)]),
+    ],
+)
+def test_constants_that_do_not_fit_are_refused(name, constants):
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"must|needs|leave"):
+        native_backend.corrupt(name, images, constants, [], (0, 0), NUMBERS)
+
+
+def test_frost_keeps_given_places_inside_its_photographs():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    record, parameters = find("frost", 3)
+    constants = record.constants(parameters, 32, 32)
+    far = [np.array([value]) for value in (9.0, 1e6, -1e6)]
+    near = [np.array([value]) for value in (4.0, 495.0 - 32 - 1, 0.0)]
+    got, expected = (
+        native_backend.corrupt("frost", images, constants, given, (0, 0), NUMBERS) for given in (far, near)
+    )
+    assert np.array_equal(got, expected)
