@@ -195,13 +195,17 @@ def write_record(
         "result": result,
     }
 
+    text = json_text(record, indent=2) + "\n"
+
     def write() -> None:
         for title, png in pictures.items():
             write_whole(output / f"{name}-{title}.png", png)
-        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
+        write_whole(output / f"{name}.json", text.encode())
 
     on_main(group, write)
-    return record
+    # As the file says it: a tuple is a list there.
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def about_run(group: Group, settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -262,6 +263,8 @@ def _run(
         "missing": _pairs(missing),
         "skipped": _pairs(skipped),
     }
+    # As the file says it: a tuple is a list there.
+    report = json.loads(json_text(report))
     on_main(session.group, lambda: _write(report, results, session.output))
     return Results(results, failed, missing, skipped, report)
 
