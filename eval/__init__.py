@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from apr_dali.eval.evaluations.clean import evaluate_clean as evaluate_clean
     from apr_dali.eval.evaluations.corruption import evaluate_corruption as evaluate_corruption
     from apr_dali.eval.evaluations.distribution_shift import evaluate_shift as evaluate_shift
+    from apr_dali.eval.evaluations.filters import analyze_filters as analyze_filters
+    from apr_dali.eval.evaluations.gradcam import analyze_gradcam as analyze_gradcam
+    from apr_dali.eval.evaluations.heatmap import analyze_heatmap as analyze_heatmap
     from apr_dali.eval.evaluations.ood import evaluate_ood as evaluate_ood
+    from apr_dali.eval.evaluations.swap import analyze_swap as analyze_swap
     from apr_dali.eval.ood import auroc as auroc
     from apr_dali.eval.ood import energy as energy
     from apr_dali.eval.ood import fpr95 as fpr95
@@ -51,6 +55,10 @@ _NAMES = {
     "evaluations.clean": ("evaluate_clean",),
     "evaluations.corruption": ("evaluate_corruption",),
     "evaluations.distribution_shift": ("evaluate_shift",),
+    "evaluations.filters": ("analyze_filters",),
+    "evaluations.gradcam": ("analyze_gradcam",),
+    "evaluations.heatmap": ("analyze_heatmap",),
+    "evaluations.swap": ("analyze_swap",),
     "evaluations.ood": ("evaluate_ood",),
     "session": ("open_session",),
     "comparison": ("compare",),
@@ -62,6 +70,10 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
+    "analyze_filters",
+    "analyze_gradcam",
+    "analyze_heatmap",
+    "analyze_swap",
     "auroc",
     "aurra",
     "benchmark",

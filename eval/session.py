@@ -291,7 +291,7 @@ def open_session(
     with ExitStack() as stack:
         group = stack.enter_context(_started(device))
         if isinstance(model, nn.Module):
-            stack.enter_context(_left_as_it_was(model))
+            stack.enter_context(left_as_it_was(model))
         elif group.world > 1:
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
@@ -334,7 +334,7 @@ def _on(group: Group, number: int) -> Group:
 
 
 @contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Give a caller's module back in its modes and on its device, and torch its number of threads."""
     modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}

@@ -14,6 +14,7 @@ from apr_dali import cli, recipes
 from apr_dali.commands.analyses import common
 from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
+from apr_dali.eval.analyses.samples import load_samples
 from apr_dali.eval.class_names import read_names
 from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
@@ -99,9 +100,7 @@ def test_evaluation_and_analyses_see_what_validation_saw(tmp_path, photos, size)
         seen = ((images * std + mean) * 255).permute(0, 2, 3, 1).numpy()
         assert np.array_equal(np.rint(seen), trained_on.images)
         assert labels.tolist() == trained_on.labels.tolist()
-        assert np.array_equal(
-            common.load_samples(session, str(tmp_path / "data" / "val"), 10).images, trained_on.images
-        )
+        assert np.array_equal(load_samples(session, str(tmp_path / "data" / "val"), 10).images, trained_on.images)
         assert f"both sides scaled to {size} (bilinear)" in session.settings()["seen"]
 
 
