@@ -1,4 +1,4 @@
-"""Whether a network is as often right as it says: calibration errors, and the temperature that mends them."""
+"""Whether a network is as often right as it says: calibration errors, and the temperature that corrects them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class CorruptionDraws:
         if self.seed is not None:
             check_whole("seed", self.seed, 0, 2**64 - 1)
         if min(self.height, self.width) < LEAST_SIDE:
-            raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
+            raise InputError(f"images must have at least 32 pixels per side, got {self.height} × {self.width}")
 
     @classmethod
     def sample(

@@ -310,7 +310,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         raise InputError(
-            f"{entry.path} is a link that cannot be followed ({error.strerror}): mend or remove it"
+            f"{entry.path} is a link that cannot be followed ({error.strerror}): repair or remove it"
         ) from error
 
 

@@ -199,7 +199,7 @@ def test_wrong_images_are_refused(crops):
     refused(r"uint8 \(N, H, W, 3\), .*got float32 \(1, 32, 32, 3\)", images.astype(np.float32), draws=draws)
     refused(r"got uint8 \(1, 32, 32, 1\)", images[..., :1], draws=draws)
     refused(r"got uint8 \(32, 32, 3\)", images[0], draws=draws)
-    refused(r"at least 32 pixels a side, got uint8 \(1, 31, 32, 3\)", images[:, :31], draws=draws)
+    refused(r"at least 32 pixels per side, got uint8 \(1, 31, 32, 3\)", images[:, :31], draws=draws)
     refused("side, got list", images.tolist(), draws=draws)
 
 
