@@ -18,22 +18,32 @@ RECALL = 0.95
 
 
 def max_softmax(logits: Tensor) -> Tensor:
-    """The greatest softmax probability, (N,) from logits (N, classes): the score of the APR paper's Table 2."""
+    """The greatest softmax probability, float64 (N,), of logits (N, classes): the score of the APR paper's Table 2."""
     # In float64: float32 rounds every confident image to 1, and ties say nothing.
     return logits.double().softmax(1).amax(1)
 
 
 def max_logit(logits: Tensor) -> Tensor:
-    """The greatest logit, (N,) from logits (N, classes): the score that the paper's released code computes."""
+    """The greatest logit, float64 (N,), of logits (N, classes): the score that the paper's released code computes."""
     return logits.double().amax(1)
 
 
 def energy(logits: Tensor) -> Tensor:
-    """The negative free energy logsumexp(logits), (N,) (Liu et al., 2020, temperature 1)."""
+    """The negative free energy logsumexp(logits), float64 (N,) (Liu et al., 2020, temperature 1)."""
     return logits.double().logsumexp(1)
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {"max-softmax": max_softmax, "max-logit": max_logit, "energy": energy}
+
+
+def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
+    """The area under the ROC curve, 0..1: how often an own image has the higher score; see `ood_metrics`."""
+    return ood_metrics(in_scores, out_scores)["auroc"]
+
+
+def fpr95(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
+    """The share of other images that pass where 95 % of in-distribution ones do, 0..1; see `ood_metrics`."""
+    return ood_metrics(in_scores, out_scores)["fpr95"]
 
 
 def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:

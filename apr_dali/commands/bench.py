@@ -18,7 +18,7 @@ from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 from apr_dali.recipes import HW_DECODER_LOAD
 from apr_dali.runtime import cpus
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.json_text import json_text
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ augmentation or a size by itself, and * for anything:
   apr-dali bench --only 'dali-cpu/apr-*' dali-cpu/none
   apr-dali bench --profile                   where the time of the DALI pipeline with APR-SP goes
   apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
-                                             the cores that keep 8 GPUs fed, batch images each a step
+                                             the cores that keep 8 GPUs fed, batch images per GPU and step
 """
 _ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
 # What --simulate measures where no rows are named.
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--from is for --simulate: give both, or measure anew")
         _say(answer(plan, _load(args.source), args.only))
         return 0
-    output = _make_output(args.output)
+    output = make_output(args.output)
     if args.profile is not None:
         _profile(args, output)
     else:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
     patterns = args.only or (_FOR_PLAN if plan is not None else QUICK if args.quick else ())
-    select(patterns, gpu=True)  # a row that nowhere exists is told at once
+    select(patterns, gpu=True)  # a row that does not exist anywhere is reported at once
     from apr_dali.bench import checks, measure, report
     from apr_dali.bench.images import prepare
 
@@ -192,15 +192,6 @@ def _load(file: str) -> list[dict[str, Any]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"--from {file} is not a bench.json that this command wrote: {error}") from error
     return list(rows)
-
-
-def _make_output(output: str) -> Path:
-    path = Path(output)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
-    return path
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

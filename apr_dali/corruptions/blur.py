@@ -92,8 +92,8 @@ def _defocus_constants(parameters: Parameters, height: int, width: int) -> Const
     return [disk(*parameters).astype(np.float64)]
 
 
-# Glass: pixels take the places of their neighbours. The reference's swap of two views of one array copies the second
-# pixel over the first and swaps nothing: each pixel, from the last to the first, becomes what its neighbour is by then.
+# Glass: pixels take the places of their neighbors. The reference's swap of two views of one array copies the second
+# pixel over the first and swaps nothing: each pixel, from the last to the first, becomes what its neighbor is by then.
 
 
 def _inner(height: int, width: int, reach: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def _origins(shifts: NDArray[Any], height: int, width: int, reach: int) -> NDArr
     inner = source.reshape(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     # The last pixel is drawn for first.
     inner += (shifts[..., 1] * width + shifts[..., 0])[::-1, ::-1]
-    # A neighbour that was changed before shows what it had become: follow it to where that came from.
+    # A neighbor that was changed before shows what it had become: follow it to where that came from.
     origin = source.copy()
     moving = np.flatnonzero(source > np.arange(len(source)))
     while len(moving):

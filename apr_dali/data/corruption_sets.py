@@ -183,6 +183,6 @@ def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> Non
     with Image.open(first) as image:
         if min(image.size) < image_size:
             raise InputError(
-                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} a side, "
+                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} per side, "
                 "as corrupted images are cut but not resized; give a smaller --image-size"
             )

@@ -65,7 +65,7 @@ def make_c(
 ) -> Path:
     """Write `target/<corruption>/<1-5>/<class>/<name>.JPEG` for every image of `source`; return `target`'s path.
 
-    Each image is resized (shorter side 8/7 of `image_size`) and centre-cropped first, and written as in ImageNet-C:
+    Each image is resized (shorter side 8/7 of `image_size`) and center-cropped first, and written as in ImageNet-C:
     quality 85, 4:2:0, with Huffman tables of its own. What is there already is kept: a stopped call goes on with the
     same arguments. The same seed gives the same files, in any number of processes: the draws of the k-th image are
     those of `CorruptionDraws.sample(..., first=k)`. Where two images of a class differ in their extension alone, each

@@ -1,7 +1,7 @@
 // Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, exchange of
 // the amplitude, columns back; rows and channels back.
 //
-// Spectra lie in strips of STRIP = 4 columns, (slots, STRIPS, SIZE, 4): a block of the column kernel reads one piece of
+// Spectra lie in strips of STRIP columns, (slots, STRIPS, SIZE, STRIP): a block of the column kernel reads one piece of
 // memory, and what rows write there are whole sectors of 32 bytes.
 #define HALF ((SIZE / 2 + STRIP) / STRIP * STRIP)
 #include "columns.cuh"
@@ -66,7 +66,7 @@ rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twid
     put_rows(bins, space, part, y, lane, InStrips<Packed>{spectra + strip_offset(slot, 0)});
 }
 
-// The transform of a column of a strip. Its neighbours' points are between its own.
+// The transform of a column of a strip. Its neighbors' points are between its own.
 INLINE void forward_column(const Packed* column, float2* space, const float2* twiddles, int lane, Bins& bins) {
     // Not the caller's: what threads without points had from before would stay in registers for nothing.
     Points x;
