@@ -14,10 +14,10 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 # The parts that lie at the root, by their place there: an archive may have lost the links inside the package.
-ROOMS = {f"apr_dali.{name}": name for name in ("eval", "kernels", "pipelines")}
+AT_THE_ROOT = {f"apr_dali.{name}": name for name in ("eval", "kernels", "pipelines")}
 PACKAGES = {*find_packages(include=["apr_dali*"])}
-for room in ROOMS.values():
-    PACKAGES |= {f"apr_dali.{room}", *(f"apr_dali.{room}.{name}" for name in find_packages(room))}
+for name in AT_THE_ROOT.values():
+    PACKAGES |= {f"apr_dali.{name}", *(f"apr_dali.{name}.{part}" for part in find_packages(name))}
 
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
@@ -94,7 +94,7 @@ class ParallelBuild(build_ext):
 
 setup(
     packages=sorted(PACKAGES),
-    package_dir=ROOMS,
+    package_dir=AT_THE_ROOT,
     # The GPU's kernels are compiled where they run; those of the CPU are compiled in a wheel.
     package_data={"apr_dali.kernels.cuda": ["*.cu", "*.cuh"]},
     include_package_data=False,

@@ -29,7 +29,7 @@ from apr_dali.spectral import amplitude, compose, phase
 
 BANDS = ("full", "low", "band", "high")
 RADII = (0.125, 0.25)
-"""Where the bands meet, in cycles a pixel: waves of 8 and of 4 pixels. The paper gives no radii; these are ours."""
+"""Where the bands meet, in cycles per pixel: waves of 8 and of 4 pixels. The paper gives no radii; these are ours."""
 OUTSIDE = (0, 1)
 
 
@@ -37,7 +37,7 @@ OUTSIDE = (0, 1)
 class BandFilter:
     """Which band of the amplitude and of the phase is kept, each one of BANDS.
 
-    radii: low holds the frequencies up to the first, band those up to the second, high the rest; in cycles a pixel,
+    radii: low holds the frequencies up to the first, band those up to the second, high the rest; in cycles per pixel,
     of the distance from zero, which is 0.5 at the ends of the axes and 0.71 in the corners.
     outside: the phase outside its band, 0 or 1 radian: our reading, or the paper's words.
     """
@@ -53,7 +53,7 @@ class BandFilter:
                 raise InputError(f"{name} must be one of {', '.join(BANDS)}, got {getattr(self, name)!r}")
         if len(self.radii) != 2 or not 0 <= self.radii[0] < self.radii[1] <= 0.75:
             got = ", ".join(map(str, self.radii))
-            raise InputError(f"radii must be two rising numbers in 0..0.75 cycles a pixel, got {got}")
+            raise InputError(f"radii must be two rising numbers in 0..0.75 cycles per pixel, got {got}")
         if self.outside not in OUTSIDE:
             raise InputError(f"outside must be the phase 0 or 1, got {self.outside!r}")
         if self.outside and self.phase == "full":
@@ -77,7 +77,7 @@ class BandFilter:
 
 
 def in_band(radius: NDArray[np.float64], band: str, radii: tuple[float, ...] = RADII) -> NDArray[np.bool_]:
-    """Whether frequencies at distances `radius` from zero, in cycles a pixel, belong to `band`."""
+    """Whether frequencies at distances `radius` from zero, in cycles per pixel, belong to `band`."""
     low, high = radii
     return {
         "full": np.ones(np.shape(radius), bool),
@@ -88,7 +88,7 @@ def in_band(radius: NDArray[np.float64], band: str, radii: tuple[float, ...] = R
 
 
 def radius_of(height: int, width: int) -> NDArray[np.float64]:
-    """The distance of each frequency from zero in cycles a pixel, (H, W), zero frequency first."""
+    """The distance of each frequency from zero in cycles per pixel, (H, W), zero frequency first."""
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
 
 

@@ -95,7 +95,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     Command("check-data", "decode every image of a data set and name the broken ones", "check_data"),
     Command(
         "make-c",
-        "write a set like ImageNet-C from a folder of images; its numbers are not those of the published set",
+        "write a set like ImageNet-C or CIFAR-C from images: the published corruptions, with draws of its own",
         "make_c",
     ),
     Group("eval", "measure accuracy and robustness of a network", "evaluations", "EVALUATION", EVALUATIONS),

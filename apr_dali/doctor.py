@@ -91,7 +91,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and the commands that mend it."""
+    """What is wrong, and the commands that repair it."""
 
     what: str
     commands: tuple[str, ...] = ()

@@ -111,23 +111,23 @@ def pair(
     """APR-P of a batch: each image keeps its phase and takes its partner's amplitude.
 
     x = images·in_scale + in_bias; if `mix`, x = recombine(x, x[partner]); the result is x·out_scale + out_bias.
-    With in_scale = 1/(255·std), in_bias = -mean/std this is the published order on ImageNet (normalise, then mix);
-    with in_scale = 1/255, out_scale = 1/std, out_bias = -mean/std the one on CIFAR (mix, then normalise).
+    With in_scale = 1/(255·std), in_bias = -mean/std this is the published order on ImageNet (normalize, then mix);
+    with in_scale = 1/255, out_scale = 1/std, out_bias = -mean/std the one on CIFAR (mix, then normalize).
 
     Args:
         images: uint8 (N, H, W, C), 0..255, or floating (N, C, H, W).
         partner: integers (N,), each in 0..N-1; see `PairDraws`. On a CUDA device it is taken on trust: to look at it
-            would synchronise.
+            would synchronize.
         mix: False leaves the images as they are but for scale and bias. May be an array of one bool on the images'
             device; the cupy backend then decides there.
-        in_scale, in_bias, out_scale, out_bias: a number or one a channel.
+        in_scale, in_bias, out_scale, out_bias: a number or one per channel.
         dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
         axes: "chw" or "hw", see `recombine`.
         with_clean: also give x without the mixing, as training with both views takes it.
         backend: "auto" or one of BACKENDS.
         threads: of the native backend; None takes every processor that this process may run on.
         intermediates: "float16" halves what the cupy backend's fused kernels (squares of 64 to 256, 3 channels) move
-            between them, for an error of about 0.1 grey levels on natural images; values beyond 65504 overflow.
+            between them, for an error of about 0.1 gray levels on natural images; values beyond 65504 overflow.
             Refused elsewhere.
 
     Returns:
@@ -135,6 +135,7 @@ def pair(
     """
     _check_images(images)
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    check_choice("with_clean", with_clean, (True, False))
     if dtype == "bfloat16" and arrays.library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
     _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
@@ -145,7 +146,7 @@ def pair(
     partner = _checked_partner(partner, len(images))
     _check_coin(mix)
     if chosen != "cupy" or not arrays.on_device(mix):
-        mix = bool(mix)  # synchronises where it is on a device
+        mix = bool(mix)  # synchronizes where it is on a device
     with arrays.on_the_stream_of(images, chosen):
         task = PairTask(
             images=arrays.as_input(images, chosen),

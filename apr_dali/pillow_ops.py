@@ -1,6 +1,6 @@
 """The nine operations of APR-S on uint8 arrays, bit for bit as Pillow computes them: the definition of truth.
 
-Each operation is either a table of 256 entries a channel (autocontrast, equalize, posterize, solarize) or one
+Each operation is either a table of 256 entries per channel (autocontrast, equalize, posterize, solarize) or one
 affine warp with bilinear interpolation (rotate, shear, translate). Images are uint8 (H, W, C), 0..255. A slow,
 readable twin of every fast implementation.
 """
@@ -66,7 +66,7 @@ def affine(image: Image, matrix: NDArray[np.float64]) -> Image:
     """Pillow's affine transform with bilinear interpolation, black outside (its Geometry.c).
 
     Output pixel (x, y) shows the input at matrix · (x + ½, y + ½, 1) - ½. All in float64; the result is
-    truncated to uint8. Neighbours outside are those at the border: the bottom row counts twice.
+    truncated to uint8. Neighbors outside are those at the border: the bottom row counts twice.
     """
     height, width = image.shape[:2]
     a, b, c, d, e, f = (float(value) for value in matrix)

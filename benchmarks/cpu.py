@@ -65,7 +65,7 @@ _WINDOW = 0.1
 
 
 def in_turns(rows: dict[str, Row], batch: int, rounds: int) -> dict[str, float]:
-    """The median over the rounds of each row in milliseconds an image.
+    """The median over the rounds of each row in milliseconds per image.
 
     In its turn a row runs once to find its memory and its caches again, as in a pipeline, where it runs batch after
     batch; then it counts for `_WINDOW` seconds.
@@ -83,7 +83,7 @@ def in_turns(rows: dict[str, Row], batch: int, rounds: int) -> dict[str, float]:
 
 
 def draw_cost(batch: int) -> float:
-    """Microseconds an image to draw the parameters of APR-S for a batch."""
+    """Microseconds per image to draw the parameters of APR-S for a batch."""
     generator = np.random.default_rng(0)
     rows = {"draw": lambda: [SingleDraws.sample(batch, 224, 224, generator) for _ in range(20)]}
     return in_turns(rows, 20 * batch, 25)["draw"] * 1e3
@@ -144,7 +144,7 @@ def library_rows(planes: np.ndarray, threads: int) -> dict[str, Row]:
 
 
 class Workers:
-    """Processes that hold a part of the batch each and work through it when told to."""
+    """Processes that hold a part of the batch each and work through it on request."""
 
     def __init__(self, images: np.ndarray, draws: SingleDraws, count: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -214,9 +214,9 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     about = result["machine"]
     lines = [f"{about['processor']}, {about['threads']} threads, native is {about['level']}, torch {about['torch']}"]
-    lines.append(f"Drawing APR-S at batch 256: {result['draws_us_per_image']:.2f} µs an image")
+    lines.append(f"Drawing APR-S at batch 256: {result['draws_us_per_image']:.2f} µs per image")
     for title, rows in result["ms_per_image"].items():
-        lines += ["", f"{title:<40}{'ms an image':>14}{'× published':>14}"]
+        lines += ["", f"{title:<40}{'ms per image':>14}{'× published':>14}"]
         for name, ms in rows.items():
             lines.append(f"  {name:<38}{ms:>14.4f}{rows[REFERENCE] / ms:>14.1f}")
     return "\n".join(lines)

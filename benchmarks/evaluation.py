@@ -100,7 +100,9 @@ def main() -> None:
         grown = peak_mib() - before
     decoding, own, whole = (1000 * statistics.median(column) / count for column in zip(*rounds, strict=True))
     ratio = statistics.median(w / (d + f) for d, f, w in rounds)
-    print(f"{count} images, batch {BATCH}, {args.model}, torch threads {torch.get_num_threads()}, medians, ms an image")
+    print(
+        f"{count} images, batch {BATCH}, {args.model}, torch threads {torch.get_num_threads()}, medians, ms per image"
+    )
     print(f"decoding {decoding:.2f}, forward pass {own:.2f}, evaluation {whole:.2f}")
     print(f"evaluation / (decoding + forward pass): {ratio:.3f}")
     print(f"peak memory after a pass over four times as many images: {grown:+.1f} MiB of {before:.0f}")

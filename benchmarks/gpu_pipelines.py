@@ -44,7 +44,7 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
     from apr_dali.pipelines import operators
-    from apr_dali.pipelines.graph import normalise, pair_scales
+    from apr_dali.pipelines.graph import normalize, pair_scales
 
     given = levels(batch, size)
 
@@ -55,7 +55,7 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
             images = operators.apr_single(images)
         if uses_pair(aug):
             return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16")
-        return normalise(images, IMAGENET, "float16")
+        return normalize(images, IMAGENET, "float16")
 
     for (output,) in DALIGenericIterator(graph(), ["images"]):
         yield output["images"].flatten(0, -4)

@@ -91,7 +91,7 @@ def soak(seconds: float) -> tuple[dict[str, int], dict[str, int], list[tuple[flo
                 images += one_round(folder, len(readings))
                 readings.append((time.monotonic() - start, megabytes()))
                 bar.update(min(round(readings[-1][0]), bar.total) - bar.n)
-        time.sleep(1)  # threads end a moment after they were told to
+        time.sleep(1)  # threads end a moment after the request
         return before, held(), readings, images
 
 

@@ -189,8 +189,8 @@ def _corruption(result: Mapping[str, Any]) -> Section:
         for name, row in result["errors"].items()
     )
     notes = {
-        "generated": "Made by apr-dali make-c: a generated set. Its elastic transform and frost differ from "
-        "ImageNet-C's, so none of its numbers is comparable with a published mCE.",
+        "generated": "Made by apr-dali make-c: a generated set. Its corruptions are ImageNet-C's, given the "
+        "draws; the published set has other draws, so that its numbers differ by chance.",
         "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
         "cifar-10-c": "Published files; errors are not normalised.",
         "cifar-100-c": "Published files; errors are not normalised.",

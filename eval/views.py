@@ -1,4 +1,4 @@
-"""How a network wants its images: one description, from whoever trained it, that every command follows and prints."""
+"""How a network wants its images: one description, from its training, that every command follows and prints."""
 
 from __future__ import annotations
 

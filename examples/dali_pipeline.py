@@ -16,7 +16,7 @@ from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIt
 from apr_dali.data.sample import write_sample
 from apr_dali.pipelines.operators import apr_pair, apr_single
 
-NORMALISE = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "output_layout": "CHW"}
+NORMALIZE = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "output_layout": "CHW"}
 
 
 @pipeline_def(enable_conditionals=True)
@@ -29,7 +29,7 @@ def pipeline(folder: str, size: int, views: str = "mixed", sometimes: bool = Fal
         images = apr_single(images)  # uint8 HWC, all of one size
     elif fn.random.coin_flip(dtype=types.BOOL):
         images = apr_single(images)
-    images = fn.crop_mirror_normalize(images, **NORMALISE, mirror=fn.random.coin_flip())
+    images = fn.crop_mirror_normalize(images, **NORMALIZE, mirror=fn.random.coin_flip())
     images = apr_pair(images, views=views)  # float CHW, all of one size
     return images, labels
 

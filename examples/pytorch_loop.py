@@ -1,7 +1,7 @@
 """Any PyTorch loop with APR: ImageNetLoader and the loss for two views.
 
 python examples/pytorch_loop.py --data /path/imagenet
-python examples/pytorch_loop.py --views mixed        # one view an image: the loop's own loss as it was
+python examples/pytorch_loop.py --views mixed        # one view per image: the loop's own loss as it was
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     export AWS_ENDPOINT_URL=http://127.0.0.1:9000        # for a server that is not Amazon's
     python examples/webdataset_s3.py s3://bucket/imagenet/train --indices /path/indices
 
-The folder of indices is small and local: one NAME.idx a tar, made with `wds2idx`, and classes.txt.
+The folder of indices is small and local: one NAME.idx per tar, made with `wds2idx`, and classes.txt.
 """
 
 from __future__ import annotations

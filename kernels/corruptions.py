@@ -1,7 +1,7 @@
 """ImageNet-C's corruptions on batches: the check of what is given, and the choice of the code that runs.
 
 "numpy" is the definition of truth, one image after another on one thread. "native" is C++ on as many threads as asked,
-at most one grey level from it.
+at most one gray level from it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def corrupt(
     name: str,
     severity: int,
     draws: CorruptionDraws,
+    *,
     backend: str = "auto",
     threads: int | None = None,
 ) -> Any:
     """Images under one corruption of ImageNet-C, computed on the CPU.
 
     Args:
-        images: uint8 (N, H, W, 3), 0..255, at least 32 pixels a side: a NumPy array, a torch tensor or a CuPy array.
+        images: uint8 (N, H, W, 3), 0..255, at least 32 pixels per side: a NumPy array, a torch tensor or a CuPy array.
         name: one of `apr_dali.corruptions.NAMES`.
         severity: 1 to 5.
         draws: of this corruption and severity for N images of this size; see `CorruptionDraws`.
@@ -91,7 +92,7 @@ def _one_by_one(
 
 
 def _checked(images: Any) -> Images:
-    expected = "images must be an array, a NumPy one or a tensor, of uint8 (N, H, W, 3), at least 32 pixels a side"
+    expected = "images must be an array, a NumPy one or a tensor, of uint8 (N, H, W, 3), at least 32 pixels per side"
     try:
         arrays.library_of(images)
     except TypeError as error:

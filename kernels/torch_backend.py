@@ -202,7 +202,7 @@ def _equalize_tables(levels: Tensor, identity: Tensor) -> Tensor:
 
 
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """`pillow_ops.affine` of uint8 (N, H, W, C), one row (6,) of float64 coefficients an image."""
+    """`pillow_ops.affine` of uint8 (N, H, W, C), one row (6,) of float64 coefficients per image."""
     n, height, width, channels = images.shape
     a, b, c, d, e, f = (matrix[:, k, None, None] for k in range(6))
     x = torch.arange(width, dtype=torch.float64, device=images.device) + 0.5

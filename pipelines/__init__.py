@@ -1,1 +1,1 @@
-"""Pipelines of NVIDIA DALI: the only room that knows it."""
+"""Pipelines of NVIDIA DALI: loaders, graphs, and APR's operators in them."""

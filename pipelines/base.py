@@ -24,7 +24,7 @@ from apr_dali.kernels.dispatch import BACKENDS
 from apr_dali.recipes import AprRecipe
 from apr_dali.runtime import cpus
 
-# DALI's maintainers advise 3 to 5 threads a GPU: the GPU decodes, the threads only parse.
+# DALI's maintainers advise 3 to 5 threads per GPU: the GPU decodes, the threads only parse.
 _THREADS_PER_GPU = 4
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

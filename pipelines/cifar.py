@@ -1,8 +1,8 @@
-"""The CIFAR graphs: small images from memory, augmented and normalised, in the order of the published code.
+"""The CIFAR graphs: small images from memory, augmented and normalized, in the order of the published code.
 
-Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalise (cutout last). The
+Training: APR-S, random crop from the image with a border, flip, APR-P on images in 0..1, normalize (cutout last). The
 paper's section 5.1 has flip and crop before any augmentation.
-Evaluation: normalise. The order of the images is a pure function of (seed, epoch), so DALI's checkpoints, which count
+Evaluation: normalize. The order of the images is a pure function of (seed, epoch), so DALI's checkpoints, which count
 the batches that were asked for, restore a run exactly.
 """
 
@@ -26,7 +26,7 @@ from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
-from apr_dali.pipelines.graph import draws_seed, normalise, pair_scales, stored
+from apr_dali.pipelines.graph import draws_seed, normalize, pair_scales, stored
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 
 BORDER = 4
@@ -160,7 +160,7 @@ def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image or (V, C, H, W), the clean view first; and its number (1,).
+    """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first; and its number (1,).
 
     size: (H, W). With graph.amplitude_labels the numbers are (2,): the image's and its mixed view's amplitude's.
     """
@@ -168,14 +168,14 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
     if graph.aug in _ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
         images, numbers = read(source, graph, frames + "HWC")
-        return normalise(images, recipe, graph.dtype, layout=frames + "CHW"), numbers
+        return normalize(images, recipe, graph.dtype, layout=frames + "CHW"), numbers
     images, numbers = read(source, graph, "HWC")
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
-        images = normalise(images, recipe, graph.dtype, mirror)
+        images = normalize(images, recipe, graph.dtype, mirror)
         return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair()
@@ -196,9 +196,9 @@ def train_pipeline(source: Batches, graph: Graph, size: tuple[int, int]) -> tupl
 
 @pipeline_def(enable_checkpointing=True)
 def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) an image, in the order of the set, and its number (1,)."""
+    """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,)."""
     images, numbers = read(source, graph, "HWC")
-    return normalise(images, graph.recipe, graph.dtype), numbers
+    return normalize(images, graph.recipe, graph.dtype), numbers
 
 
 def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
@@ -240,7 +240,7 @@ def crop(images: DataNode, fill: int, size: tuple[int, int]) -> DataNode:
 
 
 def _cutout(images: DataNode, size: tuple[int, int]) -> DataNode:
-    """Normalised images with a square round a random pixel set to 0, the mean; what lies outside is cut off."""
+    """Normalized images with a square round a random pixel set to 0, the mean; what lies outside is cut off."""
     rows, columns = (fn.random.uniform(values=[float(n) for n in range(side)]) for side in size)
     return fn.erase(
         images,

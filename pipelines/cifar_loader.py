@@ -24,18 +24,18 @@ class CifarLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, H, W) in `dtype`, normalised; V = `views`: 2 with APR-P (clean, mixed), 3 with AugMix (the
+    - images: (V·B, 3, H, W) in `dtype`, normalized; V = `views`: 2 with APR-P (clean, mixed), 3 with AugMix (the
       image as it is, and mixed twice), else 1. The views of an image stand side by side.
     - targets: int64 (V·B,), or with `amplitude_labels` (V·B, 2): the label of the phase and of the amplitude.
 
     Args:
         data: the images, of one size; see `apr_dali.data.arrays.load_set`.
-        batch_size: images a batch on this rank, before further views.
+        batch_size: images per batch on this rank, before further views.
         aug: one of none, apr-p, apr-s, apr-sp, cutout, autoaugment, augmix; training only. Of mixup and cutmix the
             pipeline gives what they mix, as for none: see `apr_dali.training.losses`.
         train: random crops, flips and augmentation in shuffled order, or the images as they are, in their order.
         flip: mirror half of the training images; not for digits, which then mean something else.
-        fill: grey level of the 4 pixels round a training image from which crops are taken.
+        fill: gray level of the 4 pixels round a training image from which crops are taken.
         single_probability: share of the images that APR-S changes.
         amplitude_labels: give the label of the image that each view has its amplitude from; APR-P only.
 

@@ -14,7 +14,7 @@ STREAM_STRIDE = 15_485_863
 
 
 def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
-    """The scale and bias with which `apr_pair` normalises uint8 images before (ImageNet) or after (CIFAR) mixing."""
+    """The scale and bias with which `apr_pair` normalizes uint8 images before (ImageNet) or after (CIFAR) mixing."""
     scale = tuple(1 / std for std in recipe.std)
     bias = tuple(-mean / std for mean, std in zip(recipe.mean, recipe.std, strict=True))
     if recipe.pair_after_normalise:
@@ -27,8 +27,8 @@ def stored(dtype: str) -> str:
     return "float16" if dtype == "float16" else "float32"
 
 
-def normalise(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
-    """uint8 HWC images in 0..255 as normalised ones in `layout`, mirrored where `mirror` is 1."""
+def normalize(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
+    """uint8 HWC images in 0..255 as normalized ones in `layout`, mirrored where `mirror` is 1."""
     return fn.crop_mirror_normalize(
         images,
         mirror=mirror,

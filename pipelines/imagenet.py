@@ -1,7 +1,7 @@
-"""The ImageNet graphs: JPEGs in, augmented and normalised batches out, in the order of the published code.
+"""The ImageNet graphs: JPEGs in, augmented and normalized batches out, in the order of the published code.
 
-Training: random crop (decoded by itself where the decoder can), resize, APR-S, flip, normalise, APR-P.
-Evaluation: resize of the shorter side, centre crop, normalise. The geometry is torchvision's to the pixel.
+Training: random crop (decoded by itself where the decoder can), resize, APR-S, flip, normalize, APR-P.
+Evaluation: resize of the shorter side, center crop, normalize. The geometry is torchvision's to the pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.encoded import checked, longest_side
-from apr_dali.pipelines.graph import STREAM_STRIDE, draws_seed, normalise, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, draws_seed, normalize, pair_scales, stored
 from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
@@ -120,7 +120,7 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
-    """Training batches: (C, H, W) an image, or (2, C, H, W), the clean view first, for both views; and what `read`
+    """Training batches: (C, H, W) per image, or (2, C, H, W), the clean view first, for both views; and what `read`
     says of each.
 
     order_seed: None takes the images in the order of the set.
@@ -138,7 +138,7 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
         )
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        return normalise(images, recipe, graph.dtype, mirror), labels
+        return normalize(images, recipe, graph.dtype, mirror), labels
     images = operators.apr_pair(
         fn.flip(images, horizontal=mirror),
         recipe.pair_probability,
@@ -154,7 +154,7 @@ def train_pipeline(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int
 
 @pipeline_def(enable_checkpointing=True)
 def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) an image, in the order of the set, and what `read` says of each."""
+    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each."""
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
     encoded = checked(encoded)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
@@ -168,10 +168,10 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
         if graph.scaling.geometry == "border" or graph.scaling.over_crop < 1:
             border = graph.scaling.border(graph.recipe.mean)[: graph.in_chans]
             padding = {"out_of_bounds_policy": "pad", "fill_values": list(border)}
-    corner = fn.stack(_centre(height - graph.image_size), _centre(width - graph.image_size))
+    corner = fn.stack(_center(height - graph.image_size), _center(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
-    return normalise(in_color(images, graph), graph.recipe, graph.dtype), labels
+    return normalize(in_color(images, graph), graph.recipe, graph.dtype), labels
 
 
 def in_color(images: DataNode, graph: Graph) -> DataNode:
@@ -192,8 +192,8 @@ def _resized(height: DataNode, width: DataNode, shorter: DataNode, scaling: Scal
     return height * side // shorter, width * side // shorter
 
 
-def _centre(margin: DataNode) -> DataNode:
-    """margin / 2 rounded half to even, where torchvision's centre crop begins; half the padding, if it is negative."""
+def _center(margin: DataNode) -> DataNode:
+    """margin / 2 rounded half to even, where torchvision's center crop begins; half the padding, if it is negative."""
     inside, outside = math.max(margin, 0), math.max(0 - margin, 0)
     half = inside // 2
     odd_margin, odd_half = inside - 2 * half, half - 2 * (half // 2)
@@ -206,7 +206,7 @@ def _decoder(graph: Graph) -> dict[str, Any]:
         "output_type": types.GRAY if graph.in_chans == 1 else types.RGB,
         # As torchvision's folder loader, which does not look at the EXIF orientation either.
         "adjust_orientation": False,
-        # The GPU's plain upsampling of the colour planes differs visibly from every CPU decoder's.
+        # The GPU's plain upsampling of the color planes differs visibly from every CPU decoder's.
         "jpeg_fancy_upsampling": True,
     }
     if graph.device == "gpu":

@@ -34,7 +34,7 @@ def weights_for(sampler: Sampler, train: bool, data: ImageSet | TarSet | ArraySe
 
 
 def checksum(weights: NDArray[np.float64] | None) -> int | None:
-    """By which weights are told from others in a state."""
+    """What distinguishes weights from others in a state."""
     return None if weights is None else zlib.crc32(weights.tobytes())
 
 

@@ -72,13 +72,13 @@ def apr_pair(
     intermediates: str = "float32",
     draws: tuple[DataNode, DataNode] | None = None,
 ) -> DataNode:
-    """APR-P in a DALI graph: one coin and one permutation a batch; see `apr_dali.pair`.
+    """APR-P in a DALI graph: one coin and one permutation per batch; see `apr_dali.pair`.
 
     Args:
         images: uint8 HWC or float CHW, all of one size.
         p: share of batches that are mixed, 0..1.
         dtype: float32 or float16; DALI has no bfloat16.
-        views: "both" gives (2, C, H, W) an image, the clean view first; "mixed" gives (C, H, W).
+        views: "both" gives (2, C, H, W) per image, the clean view first; "mixed" gives (C, H, W).
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
 
     The other arguments are those of `apr_dali.pair`.
@@ -130,7 +130,7 @@ def corrupt(
         images: on the CPU; they may go to a GPU after it.
         name, severity, parameter_set: see `apr_dali.CorruptionDraws.sample`.
         seed: the draws of an image depend on it, on the image's number, the name and the severity.
-        numbers: int32 or int64 (1,) an image, on the CPU, from 0 on: whatever tells the images apart, so that each has
+        numbers: int32 or int64 (1,) per image, on the CPU, from 0 on: whatever tells the images apart, so that each has
             the same draws in every batch and epoch. None: DALI draws them, by the pipeline's seed.
     """
     find(name, severity, parameter_set)
@@ -155,7 +155,7 @@ def corrupt(
 def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:
     """Number of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
 
-    numbers: int32 (1,) an image, on the CPU. draws, p: those that `apr_pair` was given.
+    numbers: int32 (1,) per image, on the CPU. draws, p: those that `apr_pair` was given.
     """
     partner, coin = draws
     # As in _pair_batch, the first image's coin is the batch's.
@@ -173,7 +173,7 @@ def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws
         return SingleDraws.from_uniform(uniform, height, width)
     if dispatch.choose(backend, "cuda") == "cupy":
         return cupy_backend.decode(uniform, height, width)
-    return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronises
+    return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronizes
 
 
 def _pair_batch(images: Any, draws: Any, p: float, **options: Any) -> Any:

@@ -74,7 +74,7 @@ def test_rotation_is_by_whole_degrees_up_to_8(many):
     np.testing.assert_allclose(degrees, np.round(degrees), atol=1e-9)
 
 
-def test_rotation_keeps_the_centre():
+def test_rotation_keeps_the_center():
     a, b, c, d, e, f = rotation(np.array(7), height=50, width=80)
     np.testing.assert_allclose([a * 40 + b * 25 + c, d * 40 + e * 25 + f], [40, 25], atol=1e-9)
 

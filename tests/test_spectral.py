@@ -8,7 +8,7 @@ from apr_dali import spectral
 
 
 def dft(image: np.ndarray) -> np.ndarray:
-    """The three-dimensional DFT from its definition, one matrix an axis."""
+    """The three-dimensional DFT from its definition, one matrix per axis."""
     for axis, n in enumerate(image.shape):
         k = np.arange(n)
         matrix = np.exp(-2j * np.pi * np.outer(k, k) / n)
@@ -59,11 +59,11 @@ def test_result_has_the_amplitude_of_one_and_the_phase_of_the_other(crops):
     np.testing.assert_allclose(turn[large], 1, atol=1e-6)
 
 
-def test_grey_image_has_exact_zeros_and_the_phase_there_is_zero(crops):
-    grey = np.repeat(crops(1, 8, 8)[0][..., :1], 3, axis=-1).transpose(2, 0, 1) / 255.0
-    full = spectral.spectrum(grey)
+def test_gray_image_has_exact_zeros_and_the_phase_there_is_zero(crops):
+    gray = np.repeat(crops(1, 8, 8)[0][..., :1], 3, axis=-1).transpose(2, 0, 1) / 255.0
+    full = spectral.spectrum(gray)
     assert (full[1:] == 0).all()
-    assert (spectral.phase(grey)[1:] == 0).all()
+    assert (spectral.phase(gray)[1:] == 0).all()
     assert (full[0] != 0).any()
 
 

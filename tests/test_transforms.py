@@ -250,7 +250,7 @@ def test_single_opens_pictures_of_any_mode_as_the_loaders_do():
     (lambda: Corrupt("fog", 0), "1 to 5, got 0"),
     (lambda: Corrupt("fog", 1, backend="cuda"), "backend must be .*got 'cuda'"),
     (lambda: Corrupt("fog", 1)(FLOATS), r"Corrupt takes PIL images or uint8 tensors .* got torch.float32"),
-    (lambda: Corrupt("fog", 1)(FLOATS.byte()), "at least 32 pixels a side, got 8 × 8"),
+    (lambda: Corrupt("fog", 1)(FLOATS.byte()), "at least 32 pixels per side, got 8 × 8"),
     (lambda: AprPair()([FLOATS], torch.arange(1)), "batch of floating images .* got list"),
     (lambda: AprPair()(tv_tensors.Video(FLOATS), torch.arange(2)), "batch of floating images .* got Video"),
     (lambda: AprPair(p="0.5"), r"p must be in 0\.\.1, got '0\.5'"),

@@ -1,1 +1,1 @@
-"""What augmentations cost: images a second, time and memory of loaders, measured side by side."""
+"""What augmentations cost: images per second, time and memory of loaders, measured side by side."""

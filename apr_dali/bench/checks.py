@@ -24,9 +24,9 @@ _FEW = 4
 _PAIR_TOLERANCE = 1e-4
 """Relative to the largest value: float32 transforms of 150,000 values, twice."""
 _LEVELS = 1
-"""Grey levels of APR-S: a float32 transform beside a border of rounding."""
+"""Gray levels of APR-S: a float32 transform beside a border of rounding."""
 _LEVEL_ERROR = 0.02
-"""Grey levels: float32 normalisation of 0..255, there and back."""
+"""Gray levels: float32 normalization of 0..255, there and back."""
 
 
 class WrongOutputError(InputError):
@@ -64,7 +64,7 @@ def check_batch(row: Row, images: Tensor, targets: Tensor, classes: int) -> None
 
 
 def _check_levels(row: Row, images: Tensor) -> None:
-    """Before normalisation the images were grey levels, but for those that APR-P or MixUp made of several."""
+    """Before normalization the images were gray levels, but for those that APR-P or MixUp made of several."""
     recipe = recipe_of(row)
     mean, std = (torch.tensor(value, device=images.device).view(3, 1, 1) for value in (recipe.mean, recipe.std))
     if row.method in ("apr-p", "apr-sp"):
@@ -72,24 +72,24 @@ def _check_levels(row: Row, images: Tensor) -> None:
     levels = 255 * (images * std + mean)
     low, high = float(levels.min()), float(levels.max())
     if low < -_LEVEL_ERROR or high > 255 + _LEVEL_ERROR:
-        raise WrongOutputError(f"{row.name}: grey levels must be in 0..255, got {low:.2f} to {high:.2f}")
+        raise WrongOutputError(f"{row.name}: gray levels must be in 0..255, got {low:.2f} to {high:.2f}")
     if row.aug != "mixup" and float((levels - levels.round()).abs().max()) > _LEVEL_ERROR:
-        raise WrongOutputError(f"{row.name}: normalised images must come from whole grey levels, and do not")
+        raise WrongOutputError(f"{row.name}: normalized images must come from whole gray levels, and do not")
     if float(levels.std(0).mean()) < 1:
         raise WrongOutputError(f"{row.name}: the images of a batch are all alike")
 
 
 def check_pair(name: str, clean: NDArray[np.float64], mixed: NDArray[np.float64], recipe: AprRecipe) -> None:
-    """Raise WrongOutputError unless `mixed` is `clean` with its amplitudes permuted, normalised (N, 3, H, W) both.
+    """Raise WrongOutputError unless `mixed` is `clean` with its amplitudes permuted, normalized (N, 3, H, W) both.
 
     Whose amplitude an image has is read from its own, so that nothing needs to be known of the draws. A few images
-    are looked at, those with the most colour: in grey ones most of the spectrum over channels is 0, and has no phase.
+    are looked at, those with the most color: in gray ones most of the spectrum over channels is 0, and has no phase.
     """
     if not recipe.pair_after_normalise:
         mean, std = (np.array(value).reshape(3, 1, 1) for value in (recipe.mean, recipe.std))
         clean, mixed = clean * std + mean, mixed * std + mean
-    colour = np.abs(clean - clean.mean(1, keepdims=True)).mean((1, 2, 3))
-    chosen = np.argsort(colour)[-_FEW:]
+    color = np.abs(clean - clean.mean(1, keepdims=True)).mean((1, 2, 3))
+    chosen = np.argsort(color)[-_FEW:]
     amplitudes = np.stack([spectral.amplitude(image)[:, :8, :8] for image in clean])
     partners = []
     for n in chosen:
@@ -111,10 +111,10 @@ def check_single(name: str, before: NDArray[np.uint8], draws: SingleDraws, after
     if after.shape != expected.shape or after.dtype != np.uint8:
         raise WrongOutputError(f"{name}: APR-S must give uint8 {expected.shape}, got {after.dtype} {after.shape}")
     apart = np.abs(after.astype(int) - expected)
-    # Values wrap around: 255 and 0 are neighbours.
+    # Values wrap around: 255 and 0 are neighbors.
     worst = int(np.minimum(apart, 256 - apart).max(initial=0))
     if worst > _LEVELS:
-        raise WrongOutputError(f"{name}: APR-S differs from the reference by {worst} grey levels")
+        raise WrongOutputError(f"{name}: APR-S differs from the reference by {worst} gray levels")
 
 
 def run_single(row: Row, images: NDArray[np.uint8]) -> tuple[SingleDraws, NDArray[np.uint8]]:

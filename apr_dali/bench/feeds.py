@@ -37,7 +37,7 @@ _ENDLESS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Feed:
-    """Batches without end: images float32 (views·B, 3, S, S), normalised, and targets, int64 (views·B,) or soft."""
+    """Batches without end: images float32 (views·B, 3, S, S), normalized, and targets, int64 (views·B,) or soft."""
 
     batches: Iterator[Batch]
     views: int
@@ -252,11 +252,11 @@ class PublishedSingle:
 
 
 class Finish:
-    """uint8 (B, 3, S, S) or (B, V, 3, S, S) to the normalised float32 batch, paired or mixed if the row is so."""
+    """uint8 (B, 3, S, S) or (B, V, 3, S, S) to the normalized float32 batch, paired or mixed if the row is so."""
 
     def __init__(self, row: Row, classes: int) -> None:
         recipe = recipe_of(row)
-        self._normalise = v2.Normalize(recipe.mean, recipe.std)
+        self._normalize = v2.Normalize(recipe.mean, recipe.std)
         self._first = recipe.pair_after_normalise
         self._change: Callable[[Tensor, Tensor], Batch] | None = None
         if row.method in ("apr-p", "apr-sp"):
@@ -270,10 +270,10 @@ class Finish:
             images = images.flatten(0, 1)
         images = v2.functional.to_dtype(images, torch.float32, scale=True)
         if self._first:
-            images = self._normalise(images)
+            images = self._normalize(images)
         if self._change is not None:
             images, targets = self._change(images, targets)
-        return (images if self._first else self._normalise(images)), targets
+        return (images if self._first else self._normalize(images)), targets
 
 
 def published_pair(images: Tensor, targets: Tensor) -> Batch:
@@ -297,7 +297,7 @@ class OnDevice:
 
     def __init__(self, row: Row, finish: Finish, device: torch.device) -> None:
         self._finish, self._device = finish, device
-        # APR-S takes a batch and draws for each image; torchvision's draw once a call.
+        # APR-S takes a batch and draws for each image; torchvision's draw once per call.
         self._whole = AprSingle(seed=0) if row.aug in ("apr-s", "apr-sp") else None
         self._each = image_operation(row.aug) if row.aug in (*POLICIES, "augmix") else None
 

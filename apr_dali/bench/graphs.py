@@ -15,7 +15,7 @@ from nvidia.dali.pipeline import Pipeline
 from apr_dali.data.folders import ImageSet
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar, imagenet, operators
-from apr_dali.pipelines.graph import normalise
+from apr_dali.pipelines.graph import normalize
 from apr_dali.recipes import AprRecipe
 
 STAGES = ("read", "decode", "resize")
@@ -46,7 +46,7 @@ def policy_pipeline(source: ImageSet, graph: imagenet.Graph, policy: str) -> tup
     encoded, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
     images = imagenet.random_crop(encoded, graph)
     images = POLICIES[policy](imagenet.resize(images, (graph.image_size, graph.image_size)))
-    return normalise(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
 
 
 @pipeline_def(enable_checkpointing=True, enable_conditionals=True)
@@ -56,7 +56,7 @@ def small_policy_pipeline(
     """The CIFAR training graph with one of POLICIES in the place of APR."""
     images, labels = cifar.read(source, graph, "HWC")
     images = POLICIES[policy](cifar.crop(images, graph.fill, size))
-    return normalise(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
 
 
 @pipeline_def
@@ -78,7 +78,7 @@ def run_single(
 
 
 def options(batch_size: int, threads: int, device_id: int | None) -> dict[str, Any]:
-    """What every pipeline is told here; the queue is the loaders'."""
+    """What every pipeline of this module has in common; the queue is the loaders'."""
     return {
         "batch_size": batch_size,
         "num_threads": threads,

@@ -25,7 +25,7 @@ from apr_dali.pipelines import imagenet
 from apr_dali.recipes import HW_DECODER_LOAD
 
 Measurement = dict[str, float]
-"""images_per_s; cpu_ms an image, of all threads and workers; peak_mib of host memory; gpu_mib in use, with a GPU."""
+"""images_per_s; cpu_ms per image, of all threads and workers; peak_mib of host memory; gpu_mib in use, with a GPU."""
 _WARM_UP = 3
 
 Thing = TypeVar("Thing")
@@ -87,7 +87,7 @@ def timed(advance: Callable[[], int], seconds: float, turn: int = 1, on_gpu: boo
 def _now(on_gpu: bool) -> tuple[float, float]:
     """Wall clock and CPU time in seconds."""
     if on_gpu:
-        torch.cuda.synchronize()  # synchronises
+        torch.cuda.synchronize()  # synchronizes
     return time.perf_counter(), cpu_seconds()
 
 
@@ -100,7 +100,7 @@ def in_turns(turns: Iterable[Thing], measure: Callable[[Thing], Measurement]) ->
 
 
 def summary(rounds: Sequence[Measurement]) -> dict[str, float]:
-    """Medians over the rounds, ms an image, and `spread`: half the range of images/s as a share of their median."""
+    """Medians over the rounds, ms per image, and `spread`: half the range of images/s as a share of their median."""
     found = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     rates = [one["images_per_s"] for one in rounds]
     return found | {
@@ -139,8 +139,8 @@ def records(found: Mapping[Row, Sequence[Measurement]], settings: Settings) -> l
     return made
 
 
-STAGES = (*graphs.STAGES, "normalise", "operator", "copy")
-"""In their order. normalise flips too; operator is APR, or nothing for none; copy is
+STAGES = (*graphs.STAGES, "normalize", "operator", "copy")
+"""In their order. normalize flips too; operator is APR, or nothing for none; copy is
 into torch's tensors on a GPU, and no more than handing them over on the CPU."""
 
 

@@ -69,7 +69,7 @@ def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ..
         pipe.send(("result", function(*given)))
     except InputError as error:
         pipe.send(("InputError", str(error)))
-    except Exception:  # noqa: BLE001 - told to the process that waits for the answer
+    except Exception:  # noqa: BLE001 - passed to the process that waits for the answer
         pipe.send(("error", traceback.format_exc()))
 
 

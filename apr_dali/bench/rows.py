@@ -35,7 +35,7 @@ QUICK = (
 )
 """What `--quick` measures."""
 
-# Enough to be worth a call, small enough for the slowest row to give some batches a second.
+# Enough to be worth a call, small enough for the slowest row to give some batches per second.
 _BATCH = {"cpu": {224: 32, 32: 128}, "gpu": {224: 256, 32: 1024}}
 
 
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def batch_size(self) -> int:
-        """Images a batch, before further views."""
+        """Images per batch, before further views."""
         return _BATCH["gpu" if self.on_gpu else "cpu"][self.size]
 
     @property

@@ -17,7 +17,7 @@ _UNITS = {"ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    """Training to feed. step: seconds of one on every GPU. batch: images a GPU and step. cores: at hand, if known."""
+    """Training to feed. step: seconds of one on every GPU. batch: images per GPU and step. cores: at hand, if known."""
 
     gpus: int
     step: float
@@ -26,7 +26,7 @@ class Plan:
 
     @property
     def need(self) -> float:
-        """Images a second, all GPUs together."""
+        """Images per second, all GPUs together."""
         return self.gpus * self.batch / self.step
 
 
@@ -72,7 +72,7 @@ def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = 
     per_gpu = plan.batch / plan.step
     said = [
         f"{plan.gpus} GPU{'s' if plan.gpus > 1 else ''}, {plan.batch} images each every {1000 * plan.step:g} ms, need "
-        f"{plan.need:,.0f} images/s, {per_gpu:,.0f} a GPU."
+        f"{plan.need:,.0f} images/s, {per_gpu:,.0f} per GPU."
     ]
     for record in chosen:
         said.append(_on_gpu(plan, record) if "gpu_mib" in record else _on_cpu(plan, record))
@@ -83,7 +83,7 @@ def answer(plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = 
 def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
     cores = cores_needed(plan, record)
     text = f"{record['name']} costs {record['cpu_ms']:.3g} ms of a core an image: {_cores(math.ceil(cores))}"
-    text += f", {cores / plan.gpus:.3g} a GPU"
+    text += f", {cores / plan.gpus:.3g} per GPU"
     if plan.cores is None:
         return f"{text}."
     rate = 1000 * plan.cores / record["cpu_ms"]
@@ -92,13 +92,13 @@ def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
     fed = int(plan.gpus * rate / plan.need)
     return (
         f"{text}; {_cores(plan.cores)} can do {rate:,.0f} images/s, which feeds {fed} of the GPUs, or all of them at "
-        f"{1000 * plan.gpus * plan.batch / rate:.0f} ms a step."
+        f"{1000 * plan.gpus * plan.batch / rate:.0f} ms per step."
     )
 
 
 def _on_gpu(plan: Plan, record: dict[str, Any]) -> str:
     share = gpu_share(plan, record)
-    beside = f"and {cores_needed(plan, record) / plan.gpus:.3g} cores a GPU"
+    beside = f"and {cores_needed(plan, record) / plan.gpus:.3g} cores per GPU"
     if share > 1:
         return (
             f"{record['name']} makes {record['images_per_s']:,.0f} images/s with a whole GPU, {1 / share:.0%} of what "

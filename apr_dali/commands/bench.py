@@ -33,7 +33,7 @@ augmentation or a size by itself, and * for anything:
   apr-dali bench --only 'dali-cpu/apr-*' dali-cpu/none
   apr-dali bench --profile                   where the time of the DALI pipeline with APR-SP goes
   apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
-                                             the cores that keep 8 GPUs fed, batch images each a step
+                                             the cores that keep 8 GPUs fed, batch images per GPU and step
 """
 _ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
 # What --simulate measures where no rows are named.
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
     patterns = args.only or (_FOR_PLAN if plan is not None else QUICK if args.quick else ())
-    select(patterns, gpu=True)  # a row that nowhere exists is told at once
+    select(patterns, gpu=True)  # a row that does not exist anywhere is reported at once
     from apr_dali.bench import checks, measure, report
     from apr_dali.bench.images import prepare
 

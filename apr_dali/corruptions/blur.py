@@ -47,7 +47,7 @@ def _gaussian(image: Image, draws: Draws, sigma: Parameters) -> Image:  # noqa: 
 # Defocus: a disk whose edge is softened.
 
 
-def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray[np.float32]:
+def _rounded(terms: Sequence[tuple[NDArray[np.float32], float]]) -> NDArray[np.float32]:
     """Σ values · weight in float32, each rounded by itself."""
     total = terms[0][0] * terms[0][1]
     for values, weight in terms[1:]:
@@ -55,12 +55,12 @@ def _rounded(terms: Sequence[tuple[NDArray[np.float32], np.float32]]) -> NDArray
     return total
 
 
-def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], np.float32]]:
+def _taps(image: NDArray[np.float32], weights: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], float]]:
     """Each row with its weight, and the sums of the rows at either side with theirs; the border is mirrored."""
     size, count = len(weights) - 1, len(image)
     padded = np.pad(image, ((size, size), (0, 0)), mode="reflect")
     pairs = [padded[size - k : size - k + count] + padded[size + k : size + k + count] for k in range(1, size + 1)]
-    return list(zip([image, *pairs], weights, strict=True))
+    return list(zip([image, *pairs], weights.tolist(), strict=True))
 
 
 def disk(radius: float, softness: float) -> NDArray[np.float32]:
@@ -92,8 +92,8 @@ def _defocus_constants(parameters: Parameters, height: int, width: int) -> Const
     return [disk(*parameters).astype(np.float64)]
 
 
-# Glass: pixels take the places of their neighbours. The reference's swap of two views of one array copies the second
-# pixel over the first and swaps nothing: each pixel, from the last to the first, becomes what its neighbour is by then.
+# Glass: pixels take the places of their neighbors. The reference's swap of two views of one array copies the second
+# pixel over the first and swaps nothing: each pixel, from the last to the first, becomes what its neighbor is by then.
 
 
 def _inner(height: int, width: int, reach: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def _origins(shifts: NDArray[Any], height: int, width: int, reach: int) -> NDArr
     inner = source.reshape(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     # The last pixel is drawn for first.
     inner += (shifts[..., 1] * width + shifts[..., 0])[::-1, ::-1]
-    # A neighbour that was changed before shows what it had become: follow it to where that came from.
+    # A neighbor that was changed before shows what it had become: follow it to where that came from.
     origin = source.copy()
     moving = np.flatnonzero(source > np.arange(len(source)))
     while len(moving):

@@ -49,7 +49,7 @@ class CorruptionDraws:
         if self.seed is not None:
             check_whole("seed", self.seed, 0, 2**64 - 1)
         if min(self.height, self.width) < LEAST_SIDE:
-            raise InputError(f"images must have at least 32 pixels a side, got {self.height} × {self.width}")
+            raise InputError(f"images must have at least 32 pixels per side, got {self.height} × {self.width}")
 
     @classmethod
     def sample(
@@ -83,7 +83,7 @@ class CorruptionDraws:
         seed: int,
         parameter_set: str = "imagenet",
     ) -> CorruptionDraws:
-        """Draws for the images of these numbers, from 0 on and in any order: those that `sample` gives them."""
+        """Draws for the images of these numbers, int (N,), from 0 on in any order: those that `sample` gives them."""
         array = np.asarray(numbers)
         if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
             shown = np.array2string(array, threshold=5)

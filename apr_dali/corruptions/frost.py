@@ -7,7 +7,7 @@ sixth one, which the reference never draws.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from apr_dali.corruptions.resize import bilinear
 from apr_dali.errors import InputError, install_command
 
 PHOTOGRAPHS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+_KEPT = 16  # results for images of different sizes: each may take megabytes
 
 
 @cache
@@ -38,7 +39,7 @@ def photograph(index: int, scale: float) -> Image:
     return scaled
 
 
-@cache
+@lru_cache(_KEPT)
 def covering(index: int, scale: float, height: int, width: int) -> Image:
     """A photograph that is larger than the image along both sides, so that there is more than one place to crop.
 
@@ -71,7 +72,7 @@ def _apply(image: Image, draws: Draws, parameters: Parameters) -> Image:
     return np.clip(of_image * image + of_frost * frost, 0, 255).astype(np.uint8)
 
 
-@cache
+@lru_cache(_KEPT)
 def _packed(scale: float, height: int, width: int) -> list[NDArray[np.float64]]:
     """Size and bytes of each photograph, eight bytes in the place of one number."""
     out = []

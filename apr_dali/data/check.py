@@ -36,13 +36,13 @@ class Checked:
         The "files" of tars are the names of the samples that have a label.
     bad: the images that cannot be decoded, in the order of the splits' files; before them the samples of tars that
         lack an image or a label.
-    unlabelled: how many such samples each split has.
+    unlabeled: how many such samples each split has.
     """
 
     root: str
     splits: tuple[tuple[str, ImageSet], ...]
     bad: tuple[Bad, ...]
-    unlabelled: tuple[int, ...]
+    unlabeled: tuple[int, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Checked:
             columns += [good, count_per_class(images) - good]
             titles += [name or "images", "bad"]
         rows = [(name, counts) for name, *counts in zip(self.classes, *columns, strict=True)]
-        lacking = [count for number in self.unlabelled for count in (0, number)]
+        lacking = [count for number in self.unlabeled for count in (0, number)]
         if any(lacking):
             rows.append(("no image or label", lacking))
         rows.append(("total", [column.sum() + more for column, more in zip(columns, lacking, strict=True)]))
@@ -88,20 +88,20 @@ def check_tree(
                 "train with --on-error skip"
             )
     check_components(components, any(isinstance(images, TarSet) for images in opened), [root])
-    labelled = [_labelled(images) for images in opened]
-    bad = [fault for _, faults in labelled for fault in faults]
+    labeled = [_labeled(images) for images in opened]
+    bad = [fault for _, faults in labeled for fault in faults]
     files: list[str | Part] = []
     for images in opened:
         files += images.files if isinstance(images, ImageSet) else images.parts()
     return Checked(
         root,
-        tuple((name, images) for name, (images, _) in zip(names or [""], labelled, strict=True)),
+        tuple((name, images) for name, (images, _) in zip(names or [""], labeled, strict=True)),
         (*bad, *full_check(files, processes)),
-        tuple(len(faults) for _, faults in labelled),
+        tuple(len(faults) for _, faults in labeled),
     )
 
 
-def _labelled(images: ImageSet | TarSet) -> tuple[ImageSet, list[Bad]]:
+def _labeled(images: ImageSet | TarSet) -> tuple[ImageSet, list[Bad]]:
     """The images that have a label, and what is wrong with the others."""
     if isinstance(images, ImageSet):
         return images, []
@@ -164,7 +164,7 @@ def quick_check(files: Files, threads: int) -> list[Bad]:
     """(path, reason) of the files that cannot be images, in the order of `files`; decodes nothing.
 
     files: paths, or parts of tars. Finds what is missing, empty, of no format that DALI decodes, a JPEG or PNG cut off
-    before its end marker, or a file that DALI would take for another picture than its header says. The format is told
+    before its end marker, or a file that DALI would take for another picture than its header says. The format is known
     by the content: ImageNet has a PNG named .JPEG, and decoders do not mind.
     """
     with ThreadPoolExecutor(threads) as pool:

@@ -20,7 +20,7 @@ from apr_dali.errors import InputError
 SEVERITIES = 5
 _CLEAN = {"original", "clean", "natural"}  # what copies of CIFAR-C call the images before any corruption
 MARKER = ".apr_dali_make_c.json"
-"""In a tree that `apr-dali make-c` has written."""
+"""In what `apr-dali make-c` has written."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,12 @@ class CorruptionArrays:
 
     images: for each corruption uint8 (5·N, 32, 32, 3), 0..255, memory-mapped, severity 1 first.
     labels: int64 (N,), the same for each severity.
+    generated: whether `apr-dali make-c` wrote it.
     """
 
     images: dict[str, NDArray[np.uint8]]
     labels: NDArray[np.int64]
+    generated: bool
 
     def severity(self, name: str, number: int) -> NDArray[np.uint8]:
         """The images of one corruption and severity, 1 to 5: uint8 (N, 32, 32, 3), memory-mapped."""
@@ -104,12 +106,14 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
     beside them are left out with a warning.
 
     Raises:
-        InputError: for an array of another shape or type, labels that do not go with it or are not all of 0..classes-1.
+        InputError: for an array of another shape or type, labels that do not go with it or are not all of 0..classes-1,
+        or for what `apr-dali make-c` has not finished.
     """
     root = Path(root)
     label_file = root / "labels.npy"
     if not label_file.is_file():
         raise InputError(f"{root} has no labels.npy: expected CIFAR-C's <corruption>.npy and labels.npy")
+    generated = _is_generated(str(root))
     images = {path.stem: _load(path) for path in sorted(root.glob("*.npy")) if path != label_file}
     for name in sorted(_CLEAN & set(images)):
         warnings.warn(f"left out {root / name}.npy: clean images are no corruption", stacklevel=2)
@@ -124,7 +128,7 @@ def open_corruption_arrays(root: str | Path, classes: int) -> CorruptionArrays:
                 f"{root / name}.npy: expected uint8 {expected}, as many as labels, got {_described(array)}; "
                 "where it is no corruption, put it elsewhere"
             )
-    return CorruptionArrays(images, labels)
+    return CorruptionArrays(images, labels, generated)
 
 
 def _labels(file: Path, classes: int) -> NDArray[np.int64]:
@@ -179,6 +183,6 @@ def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> Non
     with Image.open(first) as image:
         if min(image.size) < image_size:
             raise InputError(
-                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} a side, "
+                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} per side, "
                 "as corrupted images are cut but not resized; give a smaller --image-size"
             )

@@ -135,4 +135,6 @@ def _check(path: str | Path, listing: FileList) -> None:
     if len(set(listing.classes)) != len(listing.classes):
         raise InputError(f"{path}: a class is named twice in the header; {again}")
     if not os.path.isdir(listing.root):
-        raise InputError(f"{path}: its root {listing.root} is not there; if the data moved, mend the '# root: ' line")
+        raise InputError(
+            f"{path}: its root {listing.root} is not there; if the data moved, correct the '# root: ' line"
+        )

@@ -1,4 +1,4 @@
-"""Checksums by which one set of images is told from another, without reading files."""
+"""Checksums that distinguish one set of images from another, without reading files."""
 
 from __future__ import annotations
 

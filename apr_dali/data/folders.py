@@ -49,7 +49,7 @@ class ImageSet:
         return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
 
     def only(self, numbers: NDArray[np.int64]) -> ImageSet:
-        """The images of these numbers, in their order."""
+        """The images of these numbers, int64 (K,), in their order."""
         return ImageSet(tuple(self.files[number] for number in numbers), self.labels[numbers], self.classes)
 
     def tiffs(self) -> list[str]:
@@ -310,7 +310,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         raise InputError(
-            f"{entry.path} is a link that cannot be followed ({error.strerror}): mend or remove it"
+            f"{entry.path} is a link that cannot be followed ({error.strerror}): repair or remove it"
         ) from error
 
 

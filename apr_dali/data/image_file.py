@@ -17,7 +17,7 @@ from PIL import Image
 from apr_dali.errors import InputError
 from apr_dali.recipes import Scaling
 
-# Pillow opens 16 grey bits of these as 32.
+# Pillow opens 16 gray bits of these as 32.
 _SIXTEEN_BITS_AS_32 = ("PNG", "PPM")
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # of TIFF
 TURNED = "TIFF that says it lies on its side or mirrored, which some decoders follow and some do not: save it upright"
@@ -46,7 +46,7 @@ def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as RGB, 0..255; transparency is left out, as ever in this field.
 
-    16 grey bits v become round(v / 257), floating-point levels v in 0..1 round(255·v), as DALI has it.
+    16 gray bits v become round(v / 257), floating-point levels v in 0..1 round(255·v), as DALI has it.
 
     Raises:
         InputError: for levels of no known range: 32-bit integers, floating-point ones outside 0..1, and CMYK of a JPEG
@@ -55,7 +55,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if no_ink_known(image):
         raise InputError(NO_INK)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_32):
-        return _grey(np.asarray(image) / _greatest(image))
+        return _gray(np.asarray(image) / _greatest(image))
     if image.mode == "I":
         raise InputError("32-bit integer levels have no known range: save the image with 8 or 16 bits")
     if image.mode == "F":
@@ -65,7 +65,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 f"floating-point levels must be in 0..1, got {levels.min():g}..{levels.max():g}: save the image with "
                 "8 or 16 bits"
             )
-        return _grey(levels.astype(np.float64))
+        return _gray(levels.astype(np.float64))
     try:
         return image.convert("RGB")
     except ValueError as error:
@@ -83,7 +83,7 @@ def _greatest(image: Image.Image) -> int:
     return int(2 ** bits[0] - 1)
 
 
-def _grey(shares: np.ndarray) -> Image.Image:
+def _gray(shares: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(255 * shares).astype(np.uint8)).convert("RGB")
 
 

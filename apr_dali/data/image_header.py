@@ -27,7 +27,7 @@ _PREMULTIPLIED = 1  # of _EXTRA
 _SAMPLES_OF = {0: 1, 1: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, 6: 3}
 """Samples a pixel of each kind of colors that DALI knows; 0 and 1 are gray, 6 is YCbCr."""
 _BITS_OF = {_PALETTE: (4, 8), _CMYK: (8,)}
-"""Bits a sample, where not all of 1, 8, 12 and 16 will do."""
+"""Bits per sample, where not all of 1, 8, 12 and 16 will do."""
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000)
 _REMEDY = "save the image with 8 or 16 bits"
 
@@ -79,7 +79,7 @@ def _why_no_bmp(header: bytes) -> str | None:
         return None  # broken, or of an age that had 24 bits and palettes alone
     bits, compression = struct.unpack_from("<HI", header, 28)
     if bits == 16 or (compression == _BITFIELDS and struct.unpack_from("<3I", header, 54) != _MASKS):
-        return f"BMP of {bits} bits a pixel in an order that DALI does not follow: save it as PNG"
+        return f"BMP of {bits} bits per pixel in an order that DALI does not follow: save it as PNG"
     return None
 
 
@@ -123,9 +123,9 @@ def _why_no_colors(tags: ImageFileDirectory_v2, bits: int) -> str | None:
     if colors not in _SAMPLES_OF:
         return f"TIFF of colors of the kind {colors}: DALI decodes gray, RGB, palettes, CMYK and YCbCr; save it as RGB"
     if samples < _SAMPLES_OF[colors] or (samples > _SAMPLES_OF[colors] and colors != _RGB) or _PREMULTIPLIED in extra:
-        return f"TIFF of {samples} samples a pixel, of which DALI mixes transparency into the colors: save it as RGB"
+        return f"TIFF of {samples} samples per pixel, of which DALI mixes transparency into the colors: save it as RGB"
     if bits not in _BITS_OF.get(colors, (1, 8, 12, 16)):
-        return f"TIFF of {bits} bits a sample, which DALI does not decode: save it as RGB with 8 bits"
+        return f"TIFF of {bits} bits per sample, which DALI does not decode: save it as RGB with 8 bits"
     if compression not in _COMPRESSIONS:
         return f"TIFF of the compression {compression}, which DALI does not decode: save it with another"
     return None

@@ -1,6 +1,6 @@
-"""Writing a set like ImageNet-C: the corruptions of the `imagecorruptions` package on images of one's own.
+"""Writing a set like ImageNet-C, or CIFAR-C's arrays, from images of one's own.
 
-Against the published set, 13 of the 15 corruptions agree within 2 grey levels; elastic_transform and frost differ.
+The corruptions are those of `apr_dali.corrupt`: the published ones, with draws of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,28 +20,39 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws, find
+from apr_dali.data.arrays import open_small
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import open_files
 from apr_dali.data.image_file import open_image
-from apr_dali.errors import InputError, install_command
+from apr_dali.errors import InputError
+from apr_dali.kernels.corruptions import corrupt
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.pool import process_map
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
-_SEEDED = ("impulse_noise", "glass_blur")
-"""These draw from a seed of their own, the others from NumPy's global generator."""
 _SMALLEST = 32
 _NAMED = 5  # pairs that an error lists
+_MOST_CLASSES = 256  # that labels of a byte tell apart
+_TOGETHER = 16  # images that a process decodes before it corrupts them, so that a corruption is prepared for all
 
 
 @dataclass(frozen=True)
 class _Job:
-    root: str
     target: str
     corruptions: tuple[str, ...]
     image_size: int
     seed: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some of the images: the number of the first, their files, and their names below each severity's folder."""
+
+    first: int
+    files: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def make_c(
@@ -53,68 +65,140 @@ def make_c(
 ) -> Path:
     """Write `target/<corruption>/<1-5>/<class>/<name>.JPEG` for every image of `source`; return `target`'s path.
 
-    Each image is resized (shorter side 8/7 of `image_size`) and centre-cropped first. What is there already is kept:
-    a stopped call goes on with the same arguments. The same seed gives the same files, in any number of processes.
+    Each image is resized (shorter side 8/7 of `image_size`) and center-cropped first, and written as in ImageNet-C:
+    quality 85, 4:2:0, with Huffman tables of its own. What is there already is kept: a stopped call goes on with the
+    same arguments. The same seed gives the same files, in any number of processes: the draws of the k-th image are
+    those of `CorruptionDraws.sample(..., first=k)`. Where two images of a class differ in their extension alone, each
+    keeps its own before .JPEG.
 
     Args:
-        source: a folder of class folders. corruptions: names, None for the 15 of ImageNet-C. image_size: pixels, at
-        least 32.
+        source: a folder of class folders. corruptions: some of `apr_dali.corruptions.NAMES`, None for the 15 of
+        ImageNet-C. image_size: pixels, at least 32.
 
     Raises:
         InputError: for an unknown corruption, a folder that holds something else, two images that would have one name,
         or a broken image, by its path.
     """
-    names = _known(corruptions)
+    chosen = _known(corruptions)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
     if os.path.isfile(source):
         raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
     found = open_files(source, "make-c")
-    _check_names(os.path.abspath(source), found.files)
+    names = _names(os.path.abspath(source), found.files)
+    _check_needs(chosen, image_size, "imagenet")
     target = Path(target).absolute()
-    settings = {"corruptions": names, "image_size": image_size, "seed": seed, "quality": QUALITY}
+    settings = {
+        "corruptions": list(chosen),
+        "image_size": image_size,
+        "seed": seed,
+        "quality": QUALITY,
+        "images": _fingerprint(names),
+    }
     _begin(target, settings)
-    job = _Job(os.path.abspath(source), str(target), tuple(names), image_size, seed)
+    job = _Job(str(target), chosen, image_size, seed)
+    batches = [
+        _Batch(first, tuple(found.files[first : first + _TOGETHER]), tuple(names[first : first + _TOGETHER]))
+        for first in range(0, len(found), _TOGETHER)
+    ]
     bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
     with bar, process_map(processes, "corrupting") as mapped:
-        for problem in mapped(partial(_corrupt_image, job), found.files):
+        for batch, problem in zip(batches, mapped(partial(_corrupt_batch, job), batches), strict=True):
             if problem is not None:
                 raise InputError(problem)
-            bar.update()
+            bar.update(len(batch.files))
     _mark(target, settings, finished=True)
     return target
 
 
-def _known(corruptions: Sequence[str] | None) -> list[str]:
-    try:
-        from imagecorruptions import get_corruption_names
-    except ImportError as error:
-        raise InputError(f"make-c needs imagecorruptions-imaug: {install_command('eval')}") from error
-    every = get_corruption_names("all")
-    unknown = [name for name in corruptions or () if name not in every]
+def make_cifar_c(
+    source: str | Path,
+    target: str | Path,
+    corruptions: Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> Path:
+    """Write CIFAR-C's arrays of test images: `target/<corruption>.npy` and `labels.npy`; return `target`'s path.
+
+    Each array is uint8 (5·N, 32, 32, 3), severity 1 first, with the severities of CIFAR-10-C; the labels are uint8
+    (5·N,). An array that is there already is kept: a stopped call goes on with the same arguments.
+
+    Args:
+        source: a CIFAR archive or the folder that it is in, or what else `open_small` takes.
+        corruptions, seed: as for `make_c`. threads: that corrupt; they change nothing in the result.
+
+    Raises:
+        InputError: for an unknown corruption, or a set that cannot be read or has more than 256 classes.
+    """
+    chosen = _known(corruptions)
+    found = open_small(source)
+    if len(found.classes) > _MOST_CLASSES:
+        raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
+    _check_needs(chosen, _SMALLEST, "cifar")
+    target = Path(target).absolute()
+    content = zlib.crc32(found.images.tobytes())
+    settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
+    _begin(target, settings)
+    write_whole(target / "labels.npy", _npy(np.tile(found.labels.astype(np.uint8), SEVERITIES)))
+    for name in tqdm(chosen, desc="make-c", unit=" arrays", disable=None):
+        path = target / f"{name}.npy"
+        if not path.exists():
+            write_whole(path, _npy(np.concatenate(list(_severities(found.images, name, seed, threads)))))
+    _mark(target, settings, finished=True)
+    return target
+
+
+def _severities(images: np.ndarray, name: str, seed: int, threads: int) -> Iterator[np.ndarray]:
+    for severity in range(1, SEVERITIES + 1):
+        draws = CorruptionDraws.sample(name, severity, len(images), _SMALLEST, _SMALLEST, seed, parameter_set="cifar")
+        yield corrupt(images, name, severity, draws, threads=threads)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:
+    unknown = [name for name in corruptions or () if name not in NAMES]
     if unknown:
-        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(every)}")
-    return list(corruptions or get_corruption_names("common"))
+        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(NAMES)}")
+    return tuple(corruptions or CORRUPTIONS)
 
 
-def _name(root: str, file: str) -> Path:
-    """What the corrupted versions of `file` are called below the folder of each severity."""
-    return Path(file).relative_to(root).with_suffix(".JPEG")
+def _check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
+    """Raise InputError where something that a corruption takes from elsewhere is missing."""
+    for name in corruptions:
+        record, parameters = find(name, 1, parameter_set)
+        record.constants(parameters, side, side)
 
 
-def _check_names(root: str, files: Sequence[str]) -> None:
-    """Raise InputError if two files would be written as one."""
-    first: dict[Path, str] = {}
+def _names(root: str, files: Sequence[str]) -> list[str]:
+    """What the corrupted versions of each file are called below a severity's folder; InputError for a name twice."""
+    places = [Path(file).relative_to(root) for file in files]
+    alike = Counter(place.with_suffix("") for place in places)
+    names = [
+        str(place.with_suffix(".JPEG") if alike[place.with_suffix("")] == 1 else place.with_name(f"{place.name}.JPEG"))
+        for place in places
+    ]
+    first: dict[str, str] = {}
     pairs = []
-    for file in files:
-        other = first.setdefault(_name(root, file), file)
-        if other != file:
-            pairs.append(f"{os.path.relpath(other, root)} and {os.path.relpath(file, root)}")
+    for name, place in zip(names, map(str, places), strict=True):
+        other = first.setdefault(name, place)
+        if other != place:
+            pairs.append(f"{other} and {place}")
     if pairs:
         raise InputError(
-            f"{root} has {len(pairs)} images that differ from another in their extension alone, and all would be "
-            f"written as .JPEG: {'; '.join(pairs[:_NAMED])}{' …' if len(pairs) > _NAMED else ''}; rename them"
+            f"{root} has images that would be written as one: "
+            f"{'; '.join(pairs[:_NAMED])}{' …' if len(pairs) > _NAMED else ''}; rename them"
         )
+    return names
+
+
+def _fingerprint(names: Sequence[str]) -> list[int]:
+    """Of the images and their order, on which the draws depend."""
+    return [len(names), zlib.crc32("\n".join(names).encode("utf-8", "surrogateescape"))]
 
 
 def _begin(target: Path, settings: dict[str, Any]) -> None:
@@ -135,42 +219,40 @@ def _mark(target: Path, settings: dict[str, Any], finished: bool) -> None:
     write_whole(target / MARKER, json.dumps({"settings": settings, "finished": finished}).encode())
 
 
-def _corrupt_image(job: _Job, file: str) -> str | None:
-    """Write what is missing of one image's corruptions; the reason why that cannot be done, or None."""
-    name = _name(job.root, file)
-    waiting = [
-        (corruption, severity, path)
+def _corrupt_batch(job: _Job, batch: _Batch) -> str | None:
+    """Write what is missing of some images' corruptions; the reason why that cannot be done, or None."""
+    waiting = {
+        (corruption, severity): missing
         for corruption in job.corruptions
         for severity in range(1, SEVERITIES + 1)
-        if not (path := Path(job.target, corruption, str(severity), name)).exists()
-    ]
+        if (missing := _missing(Path(job.target, corruption, str(severity)), batch.names))
+    }
     if not waiting:
         return None
     try:
-        pixels = _crop(file, job.image_size)
+        images = np.stack([_crop(file, job.image_size) for file in batch.files])
     except InputError as error:
         return f"{error}: remove it"
-    for corruption, severity, path in waiting:
-        # By name, so that neither the order of the images nor the number of processes matters.
-        draw = zlib.crc32(f"{job.seed}/{corruption}/{severity}/{name.as_posix()}".encode())
-        encoded = io.BytesIO()
-        Image.fromarray(corrupted(pixels, corruption, severity, draw)).save(encoded, "JPEG", quality=QUALITY)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, encoded.getvalue())
+    for (corruption, severity), missing in waiting.items():
+        size = job.image_size
+        draws = CorruptionDraws.sample(corruption, severity, len(images), size, size, job.seed, batch.first)
+        made = corrupt(images, corruption, severity, draws, threads=1)
+        for number, path in missing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, _jpeg(made[number]))
     return None
 
 
-def corrupted(pixels: np.ndarray, corruption: str, severity: int, seed: int) -> np.ndarray:
-    """One corruption of an image: uint8 (H, W, 3) to the same, 0..255, at least 32 pixels a side."""
-    from imagecorruptions import corrupt
+def _missing(folder: Path, names: Sequence[str]) -> list[tuple[int, Path]]:
+    """Those of the files that are not there, with their numbers."""
+    paths = [folder / name for name in names]
+    return [(number, path) for number, path in enumerate(paths) if not path.exists()]
 
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        own = {"seed": seed} if corruption in _SEEDED else {}
-        return corrupt(pixels, severity=severity, corruption_name=corruption, **own)
-    finally:
-        np.random.set_state(before)
+
+def _jpeg(image: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY, optimize=True)
+    return encoded.getvalue()
 
 
 def _crop(file: str, size: int) -> np.ndarray:

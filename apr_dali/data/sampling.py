@@ -11,13 +11,13 @@ from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import SAMPLERS
 
 Sampler = str | Mapping[str, float] | Sequence[float] | NDArray[np.float64]
-"""One of SAMPLERS, or weights: by the name of the class, that of each of its images, or one an image."""
+"""One of SAMPLERS, or weights: by the name of the class, that of each of its images, or one per image."""
 
 _NAMED = 5
 
 
 def weights_of(sampler: Sampler, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64] | None:
-    """The weight of each image (N,); None where each is to come once an epoch.
+    """The weight of each image (N,); None where each is to come once per epoch.
 
     labels: (N,), indices into `classes`. Raises InputError for weights that are not of these images.
     """

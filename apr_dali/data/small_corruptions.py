@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from apr_dali.errors import InputError, install_command
+from apr_dali.corruptions import fog
+from apr_dali.corruptions.parameters import TABLES
 
 Images = NDArray[np.uint8]
 
@@ -46,27 +47,13 @@ def _jpeg(image: Image.Image, quality: float) -> Image.Image:
     return Image.open(buffer)
 
 
-_FOG_OF_32 = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))
-_FOG_OF_224 = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))
-"""Thickness and decay of the severities 1 to 5, as CIFAR-10-C and ImageNet-C have them."""
-
-
 def _fog(images: Images, severity: float) -> Images:
     """ImageNet-C's fog, or CIFAR-10-C's up to 64 pixels: another cloud before each image."""
-    try:
-        from imagecorruptions.corruptions import next_power_of_2, plasma_fractal
-    except ImportError as error:
-        raise InputError(f"fog needs imagecorruptions-imaug: {install_command('eval')}") from error
     height, width = images.shape[1:3]
-    thickness, decay = (_FOG_OF_32 if max(height, width) <= 64 else _FOG_OF_224)[int(severity) - 1]
-    side = next_power_of_2(max(height, width))
-    before = np.random.get_state()
-    try:
-        # It draws from NumPy's global generator.
-        np.random.seed(0)
-        clouds = np.stack([plasma_fractal(side, decay)[:height, :width, None] for _ in images])
-    finally:
-        np.random.set_state(before)
+    thickness, decay = TABLES["cifar" if max(height, width) <= 64 else "imagenet"]["fog"][int(severity) - 1]
+    random = np.random.RandomState(0)
+    points = fog.side(height, width) ** 2 - 1
+    clouds = np.stack([fog.cloud(random.random(points), decay)[:height, :width, None] for _ in images])
     light = images / 255
     brightest = light.max((1, 2, 3), keepdims=True)
     foggy = (light + thickness * clouds) * brightest / (brightest + thickness)

@@ -1,6 +1,6 @@
-"""What DALI's reader is told of tar files, and which sample its words are about.
+"""What DALI's reader gets for tar files, and which sample its errors are about.
 
-Each tar gets an index with nothing but an image and a label a line, as IMAGE and LABEL. The paths in it are the
+Each tar gets an index with nothing but one image and one label per line, as IMAGE and LABEL. The paths in it are the
 numbers of the samples in `TarSet.names`, which DALI repeats with each sample and in its errors: `17`, and `s17` where
 that one stands in for a broken sample.
 """

@@ -22,7 +22,7 @@ from apr_dali.models.gray import make_gray
 TIMM, CIFAR = "timm/", "cifar/"
 PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
 """Where timm finds networks that are in no list: a repository of Hugging Face's hub, a folder."""
-# These two return extra heads in training mode unless told not to, and a loss takes one.
+# These two return extra heads in training mode unless they are asked not to, and a loss takes one.
 _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},

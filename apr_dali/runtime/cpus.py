@@ -29,7 +29,7 @@ def share() -> int:
 
 @cache
 def quota(process: Path = Path("/proc/self")) -> float | None:
-    """CPUs that the cgroups of a process allow it, in CPU seconds a second; None without a limit."""
+    """CPUs that the cgroups of a process allow it, in CPU seconds per second; None without a limit."""
     try:
         groups = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
         # One blank between two fields, of which the source may be empty.

@@ -14,7 +14,7 @@ from apr_dali.runtime.distributed import rank_of_environment
 from apr_dali.runtime.interrupts import Interrupted
 
 BAD_INPUT = 2
-# torchrun kills the other processes as soon as one ends. Whoever is not the main process waits this long in
+# torchrun kills the other processes as soon as one ends. A process that is not the main one waits this long in
 # seconds: an error that all share is then printed once, by the main process, and one of its own still comes out.
 _WAIT = 15.0
 

@@ -21,8 +21,8 @@ def choose(model: nn.Module, image_size: int, in_chans: int, device: torch.devic
 
     Threads meet at the end of each layer and spin there until all have come. Where layers are short and somebody else
     needs a core, they spin for most of the time. The choice follows from the network and the machine alone: other
-    numbers of threads round otherwise. Every entry point that computes with a network on the CPU calls this; whoever
-    sets OMP_NUM_THREADS is followed, see `use`.
+    numbers of threads round otherwise. Every entry point that computes with a network on the CPU calls this.
+    OMP_NUM_THREADS, where it is set, is followed, see `use`.
     """
     if device.type == "cpu" and _VARIABLE not in os.environ:
         use(1 if operations(model, image_size, in_chans) < SMALL else cpus.share())

@@ -19,9 +19,9 @@ from apr_dali.training.options import GROUPS, flag
 
 Options = TypeVar("Options")
 _OF_A_START = ("data", "train", "val", "download", "check", "compile")
-"""Beside those of the machine and of the run folder: what each start of a run is told anew."""
+"""Beside those of the machine and of the run folder: what each start of a run is given anew."""
 _OF_THE_BEGINNING = ("recipe", "weights")
-"""What a run cannot be told later: it has been followed already."""
+"""What cannot be changed later in a run: it has been followed already."""
 
 
 class _Parser(argparse.ArgumentParser):

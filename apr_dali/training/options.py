@@ -78,7 +78,7 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a training run can be told, whatever its data set: each option's type, default, help and range.
+    """What a training run can be asked for, whatever its data set: each option's type, default, help and range.
 
     The command line is made from these fields, see `command_line`. Defaults are the published ImageNet
     recipe; a subclass for another data set redeclares the fields in which it differs.
@@ -98,7 +98,7 @@ class TrainingOptions:
     in_chans: int = option("network", 3, "channels of the images: 1 is for networks of gray images", choices=CHANNELS)
 
     sampler: str = option(
-        "data", "shuffle", "each training image once an epoch, or drawn so that classes come alike", choices=SAMPLERS
+        "data", "shuffle", "each training image once per epoch, or drawn so that classes come alike", choices=SAMPLERS
     )
 
     aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
@@ -275,7 +275,7 @@ class CifarOptions(TrainingOptions):
         metavar="amplitude=BAND,phase=BAND",
     )
     radii: tuple[float, ...] = option(
-        "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles a pixel", low=0
+        "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles per pixel", low=0
     )
 
     epochs: int = option("optimization", 200, "passes over the training images", low=1)
@@ -327,7 +327,7 @@ class CifarOptions(TrainingOptions):
         if self.spectrum:
             BandFilter.parse(self.spectrum, self.radii)
         if self.in_chans == 1 and (self.spectrum or self.adversarial != "none"):
-            raise InputError("--in-chans 1 does not go with --spectrum nor --adversarial, which work on colour images")
+            raise InputError("--in-chans 1 does not go with --spectrum nor --adversarial, which work on color images")
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self._refuse(flag(name), name, attacked, "--adversarial fgsm or n-fgsm")

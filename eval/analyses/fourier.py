@@ -20,13 +20,13 @@ from apr_dali.errors import InputError
 from apr_dali.eval.state import State
 
 Frequency = tuple[int, int]
-"""(k_y, k_x) in cycles an image."""
+"""(k_y, k_x) in cycles per image."""
 
 
 def basis(height: int, width: int, ky: int, kx: int) -> NDArray[np.float64]:
     """The real Fourier basis image cos(2π(k_y·y/H + k_x·x/W)) over its L2 norm: (H, W), norm 1.
 
-    ky, kx: cycles an image, whole numbers; (−k_y, −k_x), and what differs by H or W, is the same image.
+    ky, kx: cycles per image, whole numbers; (−k_y, −k_x), and what differs by H or W, is the same image.
     """
     y, x = np.arange(height)[:, None], np.arange(width)
     # Whole turns off before the cosine: it then is as exact for high frequencies as for low ones.
@@ -56,7 +56,7 @@ class HeatMap:
     def radial(self, rings: int) -> list[tuple[float, float, float]]:
         """(from, to, mean error) over `rings` rings of one width about the zero frequency, which is in none.
 
-        In cycles an image; from < |k| <= to; the corners beyond the greatest k_x belong to the last ring.
+        In cycles per image; from < |k| <= to; the corners beyond the greatest k_x belong to the last ring.
         """
         radius = np.hypot(self.ky[:, None], self.kx)
         edges = np.linspace(0, max(1, abs(self.kx).max()), rings + 1)
@@ -93,17 +93,17 @@ def heatmap(
     batch_size: int = 128,
     state: State | None = None,
 ) -> HeatMap:
-    """The Fourier heat map of a network: error and loss on clamp(x + r·ε·U, 0, 1), normalised, for each basis image U.
+    """The Fourier heat map of a network: error and loss on clamp(x + r·ε·U, 0, 1), normalized, for each basis image U.
 
     r is −1 or 1, drawn for each channel, image and basis image from `seed` alone. Frequencies that share a basis image
     are computed once. Several basis images go through the network at once where the images do not fill a batch.
 
     Args:
-        model: maps normalised images to logits (N, classes); evaluated in eval mode and left in the mode it was in.
+        model: maps normalized images to logits (N, classes); evaluated in eval mode and left in the mode it was in.
         batches: (images, targets): images float (N, C, H, W) in 0..1, targets int64 (N,). All are held on `device`.
         epsilon: the L2 norm of the noise in each channel; the published 4.0 for 32×32 and 15.7 for 224×224 pixels.
         size: S, frequencies a side of the map; at most the image's.
-        mean, std: of the normalisation, one a channel.
+        mean, std: of the normalization, one per channel.
         amp: autocast to this type, None for none.
         batch_size: images of a pass.
         state: keeps the frequencies that are done; None keeps nothing.
@@ -145,7 +145,7 @@ def _score_all(score: _Scorer, pairs: list[Frequency], state: State) -> None:
     with tqdm(total=len(todo), unit=" frequencies", disable=None) as bar:
         for start in range(0, len(todo), at_once):
             chunk = todo[start : start + at_once]
-            sums = score.sums(chunk).tolist()  # synchronises
+            sums = score.sums(chunk).tolist()  # synchronizes
             state.put_all({_key(pair): value for pair, value in zip(chunk, sums, strict=True)})
             bar.update(len(chunk))
 

@@ -14,7 +14,7 @@ from apr_dali.eval.analyses.templates import NAMES, Contrasts
 from apr_dali.eval.pictures import fitted, png_of
 from apr_dali.runtime.figures import new_figure
 
-# Both are told apart by everyone: one rises in lightness, the other has orange and purple about white.
+# Everyone can distinguish both: one rises in lightness, the other has orange and purple about white.
 _RISING, _ABOUT_ZERO = "viridis", "PuOr"
 _LOSS = 7.0  # nats, the end of the scale: guessing among 1,000 classes has 6.9
 _PANEL = 2.6  # inches

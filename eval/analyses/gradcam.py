@@ -132,7 +132,7 @@ def _shapes(model: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> l
 def _mapped(shape: tuple[int, ...], tokens: _Tokens | None) -> Callable[[Tensor], Tensor] | None:
     """What makes a map of an output of this shape; None where that is none.
 
-    Images are squares and so are their maps, by which channels that come last are told from those that come first.
+    Images are squares and so are their maps, which distinguishes channels that come last from those that come first.
     """
     if len(shape) == 4 and shape[2] == shape[3] > 1:
         # Behind the patches, squares are attention between tokens.

@@ -105,9 +105,9 @@ def probabilities(
     training = model.training
     model.eval()
     images = images.to(device)
-    centre, spread = (images.new_tensor(value).view(-1, 1, 1) for value in (mean, std))
+    center, spread = (images.new_tensor(value).view(-1, 1, 1) for value in (mean, std))
     with torch.autocast(images.device.type, amp or torch.bfloat16, enabled=amp is not None):
-        logits = model((images - centre) / spread)
+        logits = model((images - center) / spread)
     model.train(training)
     check_finite(logits)
     return logits.float().softmax(1)

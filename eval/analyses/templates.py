@@ -11,7 +11,7 @@ NAMES = ("R+", "R−", "I+", "I−")
 
 
 def templates(height: int, width: int, ky: int, kx: int) -> NDArray[np.float64]:
-    """The four templates of the frequency (k_y, k_x) in cycles an image: (4, H, W) in 0..1, in the order of NAMES.
+    """The four templates of the frequency (k_y, k_x) in cycles per image: (4, H, W) in 0..1, in the order of NAMES.
 
     F(k) = Σ x·e^{−iθ}, θ = 2π(k_y·y/H + k_x·x/W): the positive and the negative part of cos θ make the real part, those
     of −sin θ the imaginary part. Each template is 0 where its partner is not. The paper's θ is −θ here, its images are
@@ -58,6 +58,6 @@ class Contrasts:
 
 
 def contrasts(image: NDArray[np.floating], ky: int, kx: int) -> Contrasts:
-    """The four contrasts of a grey image (H, W) at the frequency (k_y, k_x) in cycles an image."""
+    """The four contrasts of a gray image (H, W) at the frequency (k_y, k_x) in cycles per image."""
     found = templates(image.shape[0], image.shape[1], ky, kx)
     return Contrasts(*(float(value) for value in (found * image).sum((1, 2))))

@@ -200,9 +200,9 @@ def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
     # The published ones have as many images of each class, and labels of their own classes.
     kind = _CIFAR.get(session.network.kind, "own")
     of_each = CELLS.get(kind, 0) // classes
-    if not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
+    if arrays.generated or not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
         kind = "own"
-    return sources, kind, _NAMES.get(kind) or _own_name(data)
+    return sources, kind, _NAMES.get(kind) or _own_name(data, arrays.generated)
 
 
 def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
@@ -218,7 +218,7 @@ def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
     kind = "generated" if found.generated else "imagenet-c"
     if count == CELLS[kind] and is_imagenet(classes):
         return sources, kind, _NAMES[kind]
-    return sources, "own", _own_name(data) + (", made by apr-dali make-c" if found.generated else "")
+    return sources, "own", _own_name(data, found.generated)
 
 
 def _same_count(data: str, cells: list[Source]) -> int:
@@ -235,5 +235,5 @@ def _same_count(data: str, cells: list[Source]) -> int:
     return usual
 
 
-def _own_name(data: str) -> str:
-    return f"own set {os.path.basename(os.path.abspath(data))}"
+def _own_name(data: str, generated: bool) -> str:
+    return f"own set {os.path.basename(os.path.abspath(data))}{', made by apr-dali make-c' if generated else ''}"

@@ -81,7 +81,7 @@ void with_sink(const PairTask& task, const Run& run) {
     }
 }
 
-// How pixels reach the passes and leave them; resolved once a call for the formats that it asks for.
+// How pixels reach the passes and leave them; resolved once per call for the formats that it asks for.
 using Port = std::function<void(Passes<float>&, int image)>;
 struct Ports {
     Port forward, inverse, copy;

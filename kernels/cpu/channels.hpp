@@ -31,7 +31,7 @@ struct Separate {
     APR_INLINE void inverse(Vector<T>*) const {}
 };
 
-// Three channels: with t = g + b they become r + t and (r - t/2, √3/2·(b - g)), which is exactly (0, 0) for grey.
+// Three channels: with t = g + b they become r + t and (r - t/2, √3/2·(b - g)), which is exactly (0, 0) for gray.
 template <class T>
 struct OverRgb {
     static constexpr int kChannels = 3;

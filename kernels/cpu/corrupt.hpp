@@ -24,7 +24,7 @@ struct Extent {
     std::size_t bytes() const { return 3 * pixels(); }
 };
 
-// One corruption at one severity for images of one size. It is made once a call, and several threads run it.
+// One corruption at one severity for images of one size. It is made once per call, and several threads run it.
 class Corruption {
    public:
     virtual ~Corruption() = default;

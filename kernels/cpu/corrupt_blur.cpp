@@ -89,7 +89,7 @@ class DefocusBlur final : public Corruption {
     std::vector<Place> places_;
 };
 
-// Every pixel from the last to the first takes its neighbour's place, in the image itself as in the reference.
+// Every pixel from the last to the first takes its neighbor's place, in the image itself as in the reference.
 class GlassBlur final : public Corruption {
    public:
     GlassBlur(Extent extent, int reach, int times, const Numbers& weights)

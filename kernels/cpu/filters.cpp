@@ -3,13 +3,13 @@
 namespace apr {
 namespace {
 
-// out[i] = centre[i]·w[0] + Σ (before[k][i] + after[k][i])·w[k], the farthest first.
-void symmetric(const double* centre, const double* const* before, const double* const* after, const double* weights,
+// out[i] = center[i]·w[0] + Σ (before[k][i] + after[k][i])·w[k], the farthest first.
+void symmetric(const double* center, const double* const* before, const double* const* after, const double* weights,
                int reach, int count, double* out) {
     constexpr int vectors = kFilterSpan<double> / kLanes<double>;
     for (int i = 0; i < count; i += kFilterSpan<double>) {
         Vector<double> sum[vectors];
-        for (int v = 0; v < vectors; ++v) sum[v] = load(centre + i + v * kLanes<double>) * weights[0];
+        for (int v = 0; v < vectors; ++v) sum[v] = load(center + i + v * kLanes<double>) * weights[0];
         for (int k = reach; k > 0; --k) {
             for (int v = 0; v < vectors; ++v) {
                 const int at = i + v * kLanes<double>;

@@ -9,7 +9,7 @@
 
 namespace apr {
 
-// Pixels that are handled at a time: two vectors a channel.
+// Pixels that are handled at a time: two vectors per channel.
 inline constexpr std::size_t kTogether = kLanes<float>;
 
 struct Levels {

@@ -26,7 +26,7 @@ class _Block(np.ndarray):
 
 
 class Pool:
-    """Arrays of uninitialised memory; that of the last `kept` arrays which nobody holds any more is used again."""
+    """Arrays of uninitialized memory; that of the last `kept` arrays which nobody holds any more is used again."""
 
     def __init__(self, kept: int = _KEPT) -> None:
         # Its methods are atomic: arrays die on any thread.

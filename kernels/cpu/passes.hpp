@@ -1,6 +1,6 @@
 // The passes over one image: columns forward, rows forward and back around the recombination, columns back.
 //
-// Columns go first: then a vector holds neighbouring pixels, and only the rows need a transposition. Spectra are never
+// Columns go first: then a vector holds neighboring pixels, and only the rows need a transposition. Spectra are never
 // kept: a new image's bins are multiplied by the amplitudes of the image before it, of which one real number a bin
 // stays in `amplitudes_`, and leave their own there for the next.
 #pragma once
@@ -217,12 +217,12 @@ class Passes {
         const int height = layout_.shape.height;
         const int* place = layout_.over_columns.plan().place.data();
         const int count = std::min(kSpan<T>, layout_.shape.width - x);
-        const int colours = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
+        const int colors = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
         for (int y = 0; y < height; ++y) {
             Vector<T> local[2 * Channels::kChannels + 1];
             Vector<T>* v = Channels::kChannels > 0 ? local : values_.get();
             source.read(y, x, count, v);
-            apply(scaling, colours, v);
+            apply(scaling, colors, v);
             channels.forward(v);
             Complex<T>* z = columns_.get() + place[y];
             for (int plane = 0; plane < channels.real_planes(); ++plane, v += 2, z += height) *z = {v[0], v[1]};
@@ -238,7 +238,7 @@ class Passes {
         const int height = layout_.shape.height;
         const int* place = layout_.over_columns.plan().place.data();
         const int count = std::min(kSpan<T>, layout_.shape.width - x);
-        const int colours = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
+        const int colors = Channels::kChannels > 0 ? Channels::kChannels : layout_.shape.channels;
         for (int y = 0; y < height; ++y) {
             Vector<T> local[2 * Channels::kChannels + 1];
             Vector<T>* const v = Channels::kChannels > 0 ? local : values_.get();
@@ -255,7 +255,7 @@ class Passes {
                 part[3] = z[height].im;
             }
             channels.inverse(v);
-            apply(scaling, colours, v);
+            apply(scaling, colors, v);
             sink.write(y, x, count, v);
         }
     }

@@ -1,4 +1,4 @@
-// Pixels in and out: kSpan neighbouring pixels of a row, two vectors a channel, from and to the formats of images,
+// Pixels in and out: kSpan neighboring pixels of a row, two vectors per channel, from and to the formats of images,
 // and the transform over the channels.
 //
 // The columns of a large image lie far apart, where the processor does not foresee the next access: each access asks
@@ -17,7 +17,7 @@ namespace apr {
 template <class T>
 inline constexpr int kSpan = 2 * kLanes<T>;
 
-// Memory on the boundary of a vector that is not initialised.
+// Memory on the boundary of a vector that is not initialized.
 template <class Item>
 class Buffer {
    public:
@@ -190,7 +190,7 @@ struct PlanesSink {
     }
 };
 
-// Grey levels, see spectral.to_levels.
+// Gray levels, see spectral.to_levels.
 struct Wrapped {
     APR_INLINE Ints operator()(Floats value) const { return __builtin_convertvector(value, Ints) & 255; }
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the native operators with the address and the undefined-behaviour sanitizer, installs them in a folder of
+# Builds the native operators with the address and the undefined-behavior sanitizer, installs them in a folder of
 # their own and runs their tests against them. Usage: kernels/cpu/sanitize.sh [python]
 set -euo pipefail
 # Not by way of its links: a virtual environment is known by its place.

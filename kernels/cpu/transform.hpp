@@ -170,7 +170,7 @@ inline void run_pass(Complex<T>* z, int legs, int inner, int blocks, Factor<T> f
     }
 }
 
-// The last pass forward and the first back, which have no factors and whose legs are neighbours, in one: `change` gets
+// The last pass forward and the first back, which have no factors and whose legs are neighbors, in one: `change` gets
 // each bin between the two, the first of them at position `first`, and nothing of the spectrum is stored and read again.
 template <int R, bool There, bool Back, class T, class Change>
 APR_INLINE void run_turn(Complex<T>* z, int first, int blocks, const Change& change) {

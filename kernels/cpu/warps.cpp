@@ -28,15 +28,15 @@ struct Block {
     std::uint8_t* to;
     int count;
     std::int32_t pixel[kBlock];  // the one above and to the left, counted through the image
-    Doubles dx[2], dy[2];        // how far beyond its centre
+    Doubles dx[2], dy[2];        // how far beyond its center
     Ints inside;                 // -1, or 0 where the source is outside
 };
 
 // `Across` and `Down` say along which axes a source may lie between two pixels; along another one source and result
 // have the same coordinate, the fraction is 0, and the interpolation changes nothing.
 //
-// Where Pillow takes a pixel of the edge for its neighbour, outside, too, interpolation changes nothing either: here
-// the source is moved to the centre of that pixel, with a fraction of 0, and any neighbour does.
+// Where Pillow takes a pixel of the edge for its neighbor, outside, too, interpolation changes nothing either: here
+// the source is moved to the center of that pixel, with a fraction of 0, and any neighbor does.
 template <bool Across, bool Down>
 class Warp {
    public:
@@ -66,7 +66,7 @@ class Warp {
     }
 
    private:
-    // Not before the first centre nor beyond the last, and a number.
+    // Not before the first center nor beyond the last, and a number.
     APR_INLINE static Doubles within(Doubles source, int size) {
         const double last = size - 1;
         const Doubles positive = source > 0.0 ? source : Doubles{};

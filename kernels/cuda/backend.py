@@ -4,8 +4,8 @@ Everything runs on CuPy's current stream of the current device and nothing waits
 kept for each (device, stream, shape, dtype), a bounded number of them. Arguments are checked in `apr_dali.functional`;
 draws that are on the device already are taken on trust, except that a partner out of range gives NaN.
 
-Results lie in CuPy's memory pool, which gives memory out again in the order of one stream: whoever uses a result on
-another stream must keep it until that stream is done (torch's `record_stream` does not reach it).
+Results lie in CuPy's memory pool, which gives memory out again in the order of one stream: a caller that uses a result
+on another stream must keep it until that stream is done (torch's `record_stream` does not reach it).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ rows_forward(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twid
     put_rows(bins, space, part, y, lane, InStrips<Packed>{spectra + strip_offset(slot, 0)});
 }
 
-// The transform of a column of a strip. Its neighbours' points are between its own.
+// The transform of a column of a strip. Its neighbors' points are between its own.
 INLINE void forward_column(const Packed* column, float2* space, const float2* twiddles, int lane, Bins& bins) {
     // Not the caller's: what threads without points had from before would stay in registers for nothing.
     Points x;

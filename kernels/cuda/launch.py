@@ -35,7 +35,7 @@ _ELEMENT_THREADS = 256
 
 
 class Launch(NamedTuple):
-    """Blocks, threads a block, bytes of dynamic shared memory a block."""
+    """Blocks, threads per block, bytes of dynamic shared memory per block."""
 
     grid: int
     block: int
@@ -94,7 +94,7 @@ def whole_definitions(size: int, across_channels: bool) -> dict[str, int]:
 
 
 def rows(size: int, images: int) -> Launch:
-    """Of rows_forward and rows_back: eight rows of an image a block."""
+    """Of rows_forward and rows_back: eight rows of one image per block."""
     teams = 3 * _ROWS // 2
     return Launch(images * size // _ROWS, teams * team(size), _COMPLEX * teams * pitch(size))
 
@@ -111,7 +111,7 @@ def columns(size: int, images: int, across_channels: bool) -> Launch:
 
 
 def whole(size: int, images: int, across_channels: bool) -> Launch:
-    """Of whole_images: a pair of images a block."""
+    """Of whole_images: a pair of images per block."""
     half = size // 2 + 1
     threads = -(-(half + size if across_channels else 3 * half) * team(size) // _WARP) * _WARP
     teams = threads // team(size) + 3 * size // 2
@@ -119,13 +119,13 @@ def whole(size: int, images: int, across_channels: bool) -> Launch:
 
 
 def elements(planes: int, items: int) -> tuple[Launch, int]:
-    """Of the kernels around cuFFT: a thread for each of `items` of each plane; also the blocks a plane."""
+    """Of the kernels around cuFFT: a thread for each of `items` of each plane; also the blocks per plane."""
     parts = -(-items // _ELEMENT_THREADS)
     return Launch(planes * parts, _ELEMENT_THREADS), parts
 
 
 def operate(images: int, pixels: int) -> Launch:
-    """Of operate: an image a block."""
+    """Of operate: one image per block."""
     return Launch(images, min(512, -(-pixels // _WARP) * _WARP), WORKSPACE)
 
 

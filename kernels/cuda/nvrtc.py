@@ -69,7 +69,7 @@ def whole(size: int, across_channels: bool = True) -> Program:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a kernel takes: registers a thread, bytes a thread of stack and of spilled registers."""
+    """What a kernel takes: registers per thread, bytes of stack and of spilled registers per thread."""
 
     registers: int
     stack: int

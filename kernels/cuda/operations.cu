@@ -86,14 +86,14 @@ INLINE void look_up(const Level* __restrict__ in, Level* __restrict__ out, int p
 
 INLINE int clamped(int value, int size) { return min(max(value, 0), size - 1); }
 
-// What a pixel of a warped image is made of: bilinear, black outside. Neighbours outside are those at the border: the
+// What a pixel of a warped image is made of: bilinear, black outside. Neighbors outside are those at the border: the
 // bottom row counts twice.
-struct Neighbours {
+struct Neighbors {
     int upper[2][3], lower[2][3];
     double dx, dy;
 
     // Of pixel (column, row), which may be beyond the image: what is read is not.
-    INLINE Neighbours(const Level* in, int column, int row, const double* m, int height, int width) {
+    INLINE Neighbors(const Level* in, int column, int row, const double* m, int height, int width) {
         const double x = column + 0.5, y = row + 0.5;
         const double source_x = m[0] * x + m[1] * y + m[2], source_y = m[3] * x + m[4] * y + m[5];
         const bool inside = source_x >= 0 && source_x < width && source_y >= 0 && source_y < height;
@@ -131,9 +131,9 @@ INLINE void warp(const Level* in, Level* out, const double* m, int height, int w
     // Two pixels at a time: the second one's levels are on their way while the first is calculated.
     for (int p = threadIdx.x; p < height * width; p += 2 * blockDim.x) {
         const int q = p + blockDim.x;
-        const Neighbours first(in, column, row, m, height, width);
+        const Neighbors first(in, column, row, m, height, width);
         advance();
-        const Neighbours second(in, column, row, m, height, width);
+        const Neighbors second(in, column, row, m, height, width);
         advance();
         first.write(out + 3 * p);
         if (q < height * width) second.write(out + 3 * q);

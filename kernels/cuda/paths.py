@@ -38,7 +38,7 @@ def constant(
 class Job:
     """A recombination of `n` results, with the arguments that the kernels of every path have in common.
 
-    shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one a result;
+    shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one per result;
     None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
     is written too. half: whether spectra are kept as float16 between the fused kernels.
     """

@@ -47,7 +47,7 @@ INLINE void write_pixel(void* out, int kind, size_t index, float value) {
     }
 }
 
-// Where results go: `views` planes sets an image, of `kind`, after scale and bias (2, channels).
+// Where results go: `views` sets of planes per image, of `kind`, after scale and bias (2, channels).
 struct Out {
     void* data;  // null: nowhere
     int kind, views;

@@ -2,7 +2,7 @@
 #pragma once
 #include "complex.cuh"
 
-// The DFT over (r, g, b), in place. With t = g + b as r + t and r - t/2 ± ..., so that grey (r = g = b) gives zeros
+// The DFT over (r, g, b), in place. With t = g + b as r + t and r - t/2 ± ..., so that gray (r = g = b) gives zeros
 // that are exact. Sign -1 is forward, +1 the inverse without its factor 1/3.
 template <int Sign, typename C> INLINE void transform_channels(C* bin) {
     const C t = sum(bin[1], bin[2]);

@@ -10,7 +10,7 @@
 #include "pixels.cuh"
 #include "transform.cuh"
 
-// Columns of a half spectrum; those from one half to the next, HALF, are up to whoever includes this.
+// Columns of a half spectrum; those from one half to the next, HALF, are up to the file that includes this.
 #define COLUMNS (SIZE / 2 + 1)
 #if ACROSS
 #define COLUMNS_IN_ALL (HALF + SIZE)

@@ -247,7 +247,7 @@ template <typename Point> INLINE void take_points(Points& x, int lane, Point poi
     });
 }
 
-// The points in their order, in a room that the whole team has read what it needs of.
+// The points in their order, in memory of which the whole team has read what it needs.
 INLINE void put_points(const Points& x, float2* space, int lane) {
     for_own<SECOND>(lane, [&](int round, int j) {
 #pragma unroll

@@ -36,7 +36,7 @@ INLINE void rows_to_columns(const In& in, int slot, float2* spaces, const float2
     put_rows(bins, spaces + team * PITCH, part, y, lane, InColumns{columns});
 }
 
-// The transform of the team's column, which lies in the room that it then takes.
+// The transform of the team's column, which lies in the memory that it then takes.
 INLINE void forward_column(float2* column, const float2* twiddles, int lane, Bins& bins) {
     Points x;
     take_points(x, lane, [&](int at) { return column[at]; });

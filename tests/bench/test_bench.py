@@ -189,9 +189,9 @@ class TestSimulate:
     def test_too_few_cores(self):
         text = simulate.answer(simulate.Plan(8, 0.1, 250, cores=30), [record("dali-cpu/none/224", 500, 4.0)])
         # 20,000 images/s of 4 ms are 80 cores; 30 make 7,500, which is 3 times 2,500, or a step of 8·250/7500 s.
-        assert "need 20,000 images/s, 2,500 a GPU" in text
-        assert "80 cores, 10 a GPU" in text
-        assert "30 cores can do 7,500 images/s, which feeds 3 of the GPUs, or all of them at 267 ms a step" in text
+        assert "need 20,000 images/s, 2,500 per GPU" in text
+        assert "80 cores, 10 per GPU" in text
+        assert "30 cores can do 7,500 images/s, which feeds 3 of the GPUs, or all of them at 267 ms per step" in text
 
     def test_enough_cores(self):
         text = simulate.answer(simulate.Plan(8, 0.1, 250, cores=160), [record("dali-cpu/none/224", 500, 4.0)])
@@ -201,7 +201,7 @@ class TestSimulate:
         fine = record("dali-gpu/none/224", 10_000, 0.2, gpu_mib=1.0)
         slow = record("dali-gpu/apr-sp/224", 2_000, 0.4, gpu_mib=1.0)
         text = simulate.answer(simulate.Plan(8, 0.1, 250), [fine, slow])
-        assert "dali-gpu/none/224 takes at most 25.0% of each GPU and 0.5 cores a GPU" in text
+        assert "dali-gpu/none/224 takes at most 25.0% of each GPU and 0.5 cores per GPU" in text
         assert "2,000 images/s with a whole GPU, 80% of what the step takes: it cannot feed it" in text
 
     def test_which_rows_it_answers_for(self):
@@ -277,8 +277,8 @@ def lines_threads(result: dict) -> str:
     return f"{count} worker{'s' if count > 1 else ''}"
 
 
-def normalised(images: np.ndarray, recipe=CIFAR) -> torch.Tensor:
-    """uint8 (N, H, W, 3) as float32 (N, 3, H, W), normalised."""
+def normalized(images: np.ndarray, recipe=CIFAR) -> torch.Tensor:
+    """uint8 (N, H, W, 3) as float32 (N, 3, H, W), normalized."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (recipe.mean, recipe.std))
     return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
 
@@ -286,7 +286,7 @@ def normalised(images: np.ndarray, recipe=CIFAR) -> torch.Tensor:
 class TestCheckBatch:
     @pytest.fixture
     def batch(self, crops) -> tuple[torch.Tensor, torch.Tensor]:
-        return normalised(crops(SMALL.batch_size, 32, 32)), torch.arange(SMALL.batch_size) % 2
+        return normalized(crops(SMALL.batch_size, 32, 32)), torch.arange(SMALL.batch_size) % 2
 
     def test_a_right_batch_passes(self, batch):
         checks.check_batch(SMALL, *batch, classes=2)
@@ -299,8 +299,8 @@ class TestCheckBatch:
             (lambda x, y: (x, y.float()), "targets must be int64"),
             (lambda x, y: (x, y + 1), r"targets must be in 0\.\.1"),
             (lambda x, y: (x * torch.where(torch.arange(32) == 5, torch.nan, 1.0), y), "not finite"),
-            (lambda x, y: (x * 1.1, y), "grey levels must be in"),
-            (lambda x, y: (x * 0.99, y), "whole grey levels"),
+            (lambda x, y: (x * 1.1, y), "gray levels must be in"),
+            (lambda x, y: (x * 0.99, y), "whole gray levels"),
             (lambda x, y: (x[:1].expand_as(x), y), "all alike"),
         ],
     )
@@ -321,7 +321,7 @@ class TestCheckBatch:
 @pytest.mark.parametrize("recipe", [IMAGENET, CIFAR], ids=["imagenet", "cifar"])
 class TestCheckPair:
     def views(self, crops, recipe) -> tuple[np.ndarray, np.ndarray]:
-        clean = normalised(crops(8, 32, 32), recipe).double().numpy()
+        clean = normalized(crops(8, 32, 32), recipe).double().numpy()
         partner = np.roll(np.arange(8), 3)
         if recipe.pair_after_normalise:
             return clean, spectral.recombine(clean, clean[partner])
@@ -349,14 +349,14 @@ class TestCheckPair:
 
 
 class TestCheckSingle:
-    def test_neighbours_pass_and_others_are_refused(self, crops):
+    def test_neighbors_pass_and_others_are_refused(self, crops):
         images, draws = crops(8, 32, 32), SingleDraws.sample(8, 32, 32, seed=2)
         right = pillow_ops.single(images, draws)
         checks.check_single("row", images, draws, right)
-        checks.check_single("row", images, draws, right + np.uint8(1))  # 255 + 1 is 0, its neighbour
-        with pytest.raises(checks.WrongOutputError, match="by 2 grey levels"):
+        checks.check_single("row", images, draws, right + np.uint8(1))  # 255 + 1 is 0, its neighbor
+        with pytest.raises(checks.WrongOutputError, match="by 2 gray levels"):
             checks.check_single("row", images, draws, right + np.uint8(2))
-        with pytest.raises(checks.WrongOutputError, match="grey levels"):
+        with pytest.raises(checks.WrongOutputError, match="gray levels"):
             checks.check_single("row", images, SingleDraws.sample(8, 32, 32, seed=3), right)
 
     @pytest.mark.parametrize("way", ["dali-cpu", "dataloader", "published"])
@@ -372,7 +372,7 @@ class TestCheckSingle:
 def test_a_wrong_pipeline_is_refused(monkeypatch, crops):
     def swapped(row: Row, *_: object) -> feeds.Feed:
         # The views the wrong way round: the mixed one first.
-        clean = normalised(crops(row.batch_size, 32, 32))
+        clean = normalized(crops(row.batch_size, 32, 32))
         mixed = torch.from_numpy(spectral.recombine(clean[:8].double(), clean[:8].double().roll(1, 0))).float()
         views = torch.stack([clean, torch.cat([mixed, clean[8:]])], 1).flip(1).flatten(0, 1)
         return feeds.Feed(iter([(views, torch.zeros(len(views), dtype=torch.int64))]), 2, 2, 1)
@@ -422,7 +422,7 @@ def test_what_torch_does_on_the_gpu_is_right_on_the_cpu(aug, monkeypatch, crops)
     change = feeds.OnDevice(row, finish, torch.device("cpu"))
     got, targets = change(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.arange(8) % 2)
     checks.check_batch(row, got, targets, classes=2)
-    clean = normalised(images)
+    clean = normalized(images)
     if row.method in ("apr-p", "apr-sp"):
         views = got.double().numpy().reshape(8, 2, 3, 32, 32)
         checks.check_pair(row.name, views[:, 0], views[:, 1], CIFAR)
@@ -519,7 +519,7 @@ def test_the_profile_from_end_to_end(tmp_path, capsys):
     result = json.loads((tmp_path / "profile.json").read_text())
     assert result["row"] == "dali-cpu/none/224"
     parts = {part["stage"]: part for part in result["parts"]}
-    assert list(parts) == ["read", "decode", "resize", "normalise", "copy", "wait", "whole"]
+    assert list(parts) == ["read", "decode", "resize", "normalize", "copy", "wait", "whole"]
     # Decoding is dear, reading from memory is not: the graph was cut where it should be.
     assert parts["decode"]["cpu_ms"] > parts["read"]["cpu_ms"]
     assert "By difference" in capsys.readouterr().out

@@ -227,7 +227,7 @@ def test_what_nobody_foresaw_costs_one_evaluation(evaluate, root, tmp_path, monk
     assert dict(report["failed"])["autoattack"] == "ZeroDivisionError: a bug"
     assert report["evaluations"]["clean"]["top1"] == pytest.approx(1 - error_of(root / "val"))
     assert "ZeroDivisionError: a bug" in (tmp_path / "out" / "report.html").read_text()
-    assert "in breaks" in capsys.readouterr().err, "the traceback is for whoever mends it"
+    assert "in breaks" in capsys.readouterr().err, "the traceback is for those who repair it"
 
 
 def test_all_of_nothing(evaluate, tmp_path, capsys):

@@ -568,6 +568,10 @@ def test_cifar_c_has_cifars_classes_and_full_cells(evaluate, tmp_path, monkeypat
     np.save(tmp_path / "set" / "fog.npy", np.full((5 * len(labels), 32, 32, 3), 40, np.uint8))
     _, record = evaluate("corruption", "--data", tmp_path / "set", model=model)
     assert (record["result"]["kind"], record["result"]["images"]) == (kind, len(labels))
+    # Those of make-c have as many images, and other draws than the published ones.
+    (tmp_path / "set" / MARKER).write_text('{"finished": true}')
+    _, record = evaluate("corruption", "--data", tmp_path / "set", model=model)
+    assert (record["result"]["kind"], record["result"]["name"]) == ("own", "own set set, made by apr-dali make-c")
 
 
 def test_only_imagenets_classes_are_imagenets():

@@ -183,7 +183,7 @@ def test_all_are_there():
         ({"severity": 6}, "got 6"),
         ({"severity": 2.5}, "got 2.5"),
         ({"severity": True}, "got True"),
-        ({"height": 31}, "at least 32 pixels a side, got 31 × 40"),
+        ({"height": 31}, "at least 32 pixels per side, got 31 × 40"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"seed": 2**64}, "seed must be at most 18446744073709551615"),
         ({"seed": 0.5}, "seed must be a whole number"),

@@ -182,7 +182,7 @@ def test_digits_are_split_once_and_for_all():
     train, val = (arrays.load_set("digits", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (1442, 355)
     assert train.images.shape[1:] == (32, 32, 3)
-    assert (train.images == train.images[..., :1]).all(), "grey"
+    assert (train.images == train.images[..., :1]).all(), "gray"
     assert (train.images.min(), train.images.max()) == (0, 255)
     together = np.concatenate([train.images, val.images]).reshape(1797, -1)
     assert len(np.unique(together, axis=0)) == 1797, "no image in both"

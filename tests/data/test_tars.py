@@ -1,4 +1,4 @@
-"""Tar files as people have them: members in any order, indices missing or stale, damage, several images a sample."""
+"""Tar files as people have them: members in any order, indices missing or stale, damage, several images per sample."""
 
 from __future__ import annotations
 

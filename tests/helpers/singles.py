@@ -36,7 +36,7 @@ def various(rng: np.random.Generator, crops, count: int, height: int, width: int
 
 
 def levels_apart(got: np.ndarray, expected: np.ndarray, overflow: str) -> np.ndarray:
-    """Grey levels between two uint8 arrays; values that wrap around have 255 and 0 for neighbours."""
+    """Gray levels between two uint8 arrays; values that wrap around have 255 and 0 for neighbors."""
     apart = np.abs(got.astype(int) - expected)
     return np.minimum(apart, 256 - apart) if overflow == "wrap" else apart
 

@@ -14,31 +14,31 @@ RECOMBINE_FLOAT64 = 1e-10
 """Half against full spectrum in float64 on natural images, relative to the largest value."""
 
 HALF_INTERMEDIATES = 4e-3
-"""Relative to the largest value: spectra of rows rounded to 11 bits, twice. On natural images a grey level is off by
+"""Relative to the largest value: spectra of rows rounded to 11 bits, twice. On natural images a gray level is off by
 0.1 in the root mean square and was by 0.6 at the most."""
 
 HALF_PRECISION = {"float16": 1e-3, "bfloat16": 8e-3}
-"""Relative rounding of the result's type: 2^-11 and 2^-8, with room for a neighbouring float32 value."""
+"""Relative rounding of the result's type: 2^-11 and 2^-8, with room for a neighboring float32 value."""
 
 LEVELS = 1
-"""Grey levels by which APR-S may differ: a float32 transform next to a rounding (or truncation) border."""
+"""Gray levels by which APR-S may differ: a float32 transform next to a rounding (or truncation) border."""
 
 LEVELS_SHARE_CLAMP = 1e-3
 """Share of values that may differ by LEVELS with overflow="clamp": only those within 1e-4 of a half."""
 
 RESIZE_LEVELS = 2
-"""Grey levels between DALI's and Pillow's antialiased resize: DALI interpolates in float, Pillow in fixed point and
+"""Gray levels between DALI's and Pillow's antialiased resize: DALI interpolates in float, Pillow in fixed point and
 rounds to uint8 between the two passes."""
 
 LEVELS_OF_12_BITS = 1
-"""Grey levels of a 12-bit TIFF between DALI, which goes by way of 16 bits, and one division."""
+"""Gray levels of a 12-bit TIFF between DALI, which goes by way of 16 bits, and one division."""
 
 JPEG_MEAN_LEVELS = 1.0
-"""Mean difference in grey levels between two JPEG decoders' colour upsampling after resizing."""
+"""Mean difference in gray levels between two JPEG decoders' color upsampling after resizing."""
 
 
 BF16_LOSS = 3e-2
-"""Relative: the loss of a network in bfloat16 on images that were normalised in bfloat16 or in float32."""
+"""Relative: the loss of a network in bfloat16 on images that were normalized in bfloat16 or in float32."""
 
 
 def relative(got: object, expected: np.ndarray) -> float:

@@ -37,10 +37,10 @@ def test_other_numbers_of_channels(channels):
 
 @pytest.mark.parametrize("axes", spectral.AXES)
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (32, 32)], ids=str)
-def test_grey_images_keep_their_exact_zeros(size, axes, crops):
-    grey, colour = crops(2, *size, seed=2)
-    grey = np.repeat(grey[..., :1], 3, axis=-1)
-    for first, second in ((grey, colour), (colour, grey)):
+def test_gray_images_keep_their_exact_zeros(size, axes, crops):
+    gray, color = crops(2, *size, seed=2)
+    gray = np.repeat(gray[..., :1], 3, axis=-1)
+    for first, second in ((gray, color), (color, gray)):
         planes = [x[None].transpose(0, 3, 1, 2).astype(np.float32) / 255 for x in (first, second)]
         got = apr_dali.recombine(*planes, axes=axes, backend="torch")
         assert relative(got, spectral.recombine(*planes, axes)) < tolerances.RECOMBINE_FLOAT32

@@ -76,7 +76,7 @@ def test_a_step_in_channels_last_and_bfloat16(name):
 
 
 @pytest.mark.parametrize("name", CIFAR_MODELS)
-def test_64_images_are_learnt_by_heart(name):
+def test_64_images_are_learned_by_heart(name):
     """On images of 8×8 (allconv: 12×12), which are quicker and as hard to learn when they are noise."""
     torch.manual_seed(0)
     model = create_model(f"cifar/{name}", 4)

@@ -165,7 +165,7 @@ def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, told):
     torch.save(content, "w.pt")
     with pytest.raises(InputError, match=told) as error:
         read_weights(Path("w.pt"))
-    assert "weights_only" not in str(error.value), "nobody is told how to run it"
+    assert "weights_only" not in str(error.value), "the error does not say how to run it"
     assert not Path("evil").exists()
 
 

@@ -21,7 +21,7 @@ MEAN, STD = (np.reshape(v, (3, 1, 1)) for v in (recipes.CIFAR.mean, recipes.CIFA
 
 
 def flat_set(count: int = COUNT) -> ArraySet:
-    """Images of one grey level each, which tells which one it is: the middle is in every crop."""
+    """Images of one gray level each, which tells which one it is: the middle is in every crop."""
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     images[:] = (np.arange(count) * 13 % 256)[:, None, None, None]
     return ArraySet(images, np.arange(count) % 2, ("even", "odd"))
@@ -34,11 +34,11 @@ def natural(crops) -> ArraySet:
 
 
 def levels(images: torch.Tensor) -> np.ndarray:
-    """Normalised (N, 3, H, W) as grey levels 0..255."""
+    """Normalized (N, 3, H, W) as gray levels 0..255."""
     return (images.double().numpy() * STD + MEAN) * 255
 
 
-def normalised(images: np.ndarray) -> np.ndarray:
+def normalized(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, 3) as the network sees it, (N, 3, H, W)."""
     return (np.moveaxis(images, -1, 1) / 255 - MEAN) / STD
 
@@ -156,7 +156,7 @@ def which_crop(crop: np.ndarray, image: np.ndarray, fill: int = 128) -> tuple:
 
 
 def whole(images: torch.Tensor) -> np.ndarray:
-    """Normalised images that hold whole grey levels as uint8 (N, H, W, 3)."""
+    """Normalized images that hold whole gray levels as uint8 (N, H, W, 3)."""
     found = levels(images)
     assert np.abs(found - found.round()).max() < 1e-3
     return np.moveaxis(found.round().astype(np.uint8), 1, -1)
@@ -183,9 +183,9 @@ def test_without_flips_nothing_is_mirrored(natural):
         assert not any(which_crop(*both)[2] for both in zip(whole(images), order, strict=True))
 
 
-def test_evaluation_is_the_normalised_image(natural):
+def test_evaluation_is_the_normalized_image(natural):
     images, targets = next(iter(CifarLoader(natural, 24, train=False, threads=1)))
-    np.testing.assert_allclose(images.numpy(), normalised(natural.images), atol=1e-5)
+    np.testing.assert_allclose(images.numpy(), normalized(natural.images), atol=1e-5)
     assert targets.tolist() == natural.labels.tolist()
 
 
@@ -234,7 +234,7 @@ def test_single_on_a_share_of_the_images(natural, calls):
     assert 0.15 < np.mean(changed) < 0.4
 
 
-def test_pair_mixes_crops_in_0_to_1_and_normalises_then(natural, calls):
+def test_pair_mixes_crops_in_0_to_1_and_normalizes_then(natural, calls):
     loader = CifarLoader(natural, 24, "apr-p", seed=2, threads=1, amplitude_labels=True)
     mixed = 0
     for number in range(8):
@@ -247,7 +247,7 @@ def test_pair_mixes_crops_in_0_to_1_and_normalises_then(natural, calls):
             clean = (unit - MEAN) / STD
             other = apr_dali.recombine(unit, unit[partner], backend="reference") if mix else unit
             np.testing.assert_allclose(images[::2].numpy(), clean, atol=1e-5)
-            # Of an image with next to nothing at many frequencies, grey ones, the phases there are rounding.
+            # Of an image with next to nothing at many frequencies, gray ones, the phases there are rounding.
             apart = np.abs(images[1::2].numpy() - (other - MEAN) / STD).max((1, 2, 3))
             assert (apart < 1e-4).sum() >= 22
             labels = natural.labels[chosen.ravel()]

@@ -73,7 +73,7 @@ def tiff(dtype: type) -> bytes:
         (IMAGES["JPEG"][:100], "truncated: no end marker"),
         (IMAGES["JPEG"][:20] + bytes(600) + IMAGES["JPEG"][-2:], "broken header"),
         (IMAGES["PNG"][:20], "truncated: no end marker"),
-        (changed("BMP", 28, b"\xab\x60"), "broken header"),  # 24747 bits a pixel
+        (changed("BMP", 28, b"\xab\x60"), "broken header"),  # 24747 bits per pixel
         (changed("PNG", 16, (2**31 - 1).to_bytes(4, "big")), "its header says 2147483647×48 pixels"),
         (changed("PNG", 16, (40_000).to_bytes(4, "big") * 2), "its header says 40000×40000 pixels"),
         (changed("BMP", 18, bytes(4)), "its header says 0×48 pixels"),

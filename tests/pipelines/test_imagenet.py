@@ -24,7 +24,7 @@ SIZE = 64
 
 
 def levels(images: torch.Tensor) -> np.ndarray:
-    """Normalised (N, 3, H, W) as grey levels 0..255."""
+    """Normalized (N, 3, H, W) as gray levels 0..255."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (recipes.IMAGENET.mean, recipes.IMAGENET.std))
     return ((images * std + mean) * 255).numpy()
 
@@ -287,7 +287,7 @@ def test_single_in_the_graph_is_the_operator_outside(crops, calls):
         np.testing.assert_array_equal(given, images)
         assert options["overflow"] == "clamp"
         np.testing.assert_array_equal(out, apr_dali.single(images, draws, overflow="clamp"))
-    assert len({draws.operation.tobytes() for _, draws, _ in calls}) == len(calls)  # fresh draws a batch
+    assert len({draws.operation.tobytes() for _, draws, _ in calls}) == len(calls)  # fresh draws per batch
     assert len(np.unique(np.concatenate([draws.operation for _, draws, _ in calls]))) > 4
 
 
@@ -340,7 +340,7 @@ def test_clean_view_is_the_image_without_apr(tmp_path, photos):
 
 
 def test_published_order_on_imagenet_and_cifar():
-    # Normalise, then mix, against mix, then normalise.
+    # Normalize, then mix, against mix, then normalize.
     mean, std = np.array(recipes.IMAGENET.mean), np.array(recipes.IMAGENET.std)
     scales = pair_scales(recipes.IMAGENET)
     np.testing.assert_allclose(np.array(scales["in_scale"]) * 255 * std, 1)

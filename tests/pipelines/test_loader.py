@@ -21,7 +21,7 @@ SETTINGS = {"image_size": 16, "threads": 1}
 
 
 def flat_jpeg(index: int) -> bytes:
-    """An image of one grey level that tells which one it is, whatever is cropped from it."""
+    """An image of one gray level that tells which one it is, whatever is cropped from it."""
     buffer = io.BytesIO()
     Image.new("RGB", (40 + index, 60 - index), (index * 13,) * 3).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
@@ -63,7 +63,7 @@ def source(request):
 
 
 def which(images: torch.Tensor) -> list[int]:
-    """The indices of flat images, from their normalised red level."""
+    """The indices of flat images, from their normalized red level."""
     levels = (images[:, 0].float().mean(dim=(1, 2)) * 0.229 + 0.485) * 255
     return (levels / 13).round().int().tolist()
 

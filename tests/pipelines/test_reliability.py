@@ -30,7 +30,7 @@ def held() -> tuple[int, int]:
 
 
 def assert_given_back(before: tuple[int, int]) -> None:
-    # Threads end a moment after they were told to.
+    # Threads end a moment after the request.
     end = time.monotonic() + PATIENCE
     while any(now > then for now, then in zip(held(), before, strict=True)):
         assert time.monotonic() < end, f"threads, files: {before} before, {held()} now"

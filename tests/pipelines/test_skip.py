@@ -26,7 +26,7 @@ def name(index: int) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Images of one grey level each, which tells them apart however they are cropped."""
+    """Images of one gray level each, which tells them apart however they are cropped."""
     root = tmp_path_factory.mktemp("whole")
     for index in range(COUNT):
         (root / f"class{index % 2}").mkdir(exist_ok=True)

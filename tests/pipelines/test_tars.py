@@ -23,7 +23,7 @@ SETTINGS = {"image_size": 16, "threads": 1, "seed": 3}
 
 
 def jpeg(index: int) -> bytes:
-    """One grey level, which tells it apart however it is cropped."""
+    """One gray level, which tells it apart however it is cropped."""
     buffer = io.BytesIO()
     Image.new("RGB", (40 + index, 60 - index), (index * 12,) * 3).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
@@ -31,7 +31,7 @@ def jpeg(index: int) -> bytes:
 
 def members_of(index: int) -> dict[str, bytes]:
     """As ShardWriter writes them: in the order of the alphabet."""
-    return {"cls": str(index % 2).encode(), "jpg": jpeg(index), "json": b'{"label": 7}', "txt": b"grey"}
+    return {"cls": str(index % 2).encode(), "jpg": jpeg(index), "json": b'{"label": 7}', "txt": b"gray"}
 
 
 def without(index: int, component: str) -> dict[str, bytes]:

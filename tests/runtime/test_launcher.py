@@ -1,4 +1,4 @@
-"""Processes that srun or mpirun started find each other as torchrun's do, or are told how."""
+"""Processes that srun or mpirun started find each other as torchrun's do, or the error says how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the instructions of PTX calculate, on NumPy arrays: a value a thread."""
+"""What the instructions of PTX calculate, on NumPy arrays: one value per thread."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _instruction(line: str) -> Instruction:
 
 
 class Memory:
-    """The device's memory: pieces that are `put` in, each with room around it that is nobody's."""
+    """The device's memory: pieces that are `put` in, each with space around it that belongs to none."""
 
     base = 1 << 20
 
@@ -175,7 +175,7 @@ def launch(kernel: Kernel, shape: Launch, args: Sequence[np.generic], memory: Me
 
 
 class _Blocks:
-    """Some blocks of a launch. Every register is an array, a value a thread."""
+    """Some blocks of a launch. Every register is an array, one value per thread."""
 
     def __init__(self, kernel: Kernel, shape: Launch, blocks: Array, memory: Memory, trace: Trace) -> None:
         assert shape.block % WARP == 0, "blocks are of whole warps here"

@@ -102,7 +102,7 @@ def test_passes_over_the_banks(stride, passes):
 def test_sectors_of_global_memory(stride, sectors, filled):
     given, out = np.zeros(32 * 8, np.float32), np.zeros(64, np.float32)
     trace = run(f"b[i] = a[threadIdx.x * {stride}];", given, out, block=32)
-    # What is written are four sectors a warp.
+    # What is written are four sectors per warp.
     assert (trace.sectors.sum(), trace.filled.sum()) == (2 * (sectors + 4), 2 * (filled + 4))
 
 

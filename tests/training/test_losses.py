@@ -132,7 +132,7 @@ def in_0_to_1(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def attacked():
-    """A network, normalised images with many values at the ends of the range, and their classes."""
+    """A network, normalized images with many values at the ends of the range, and their classes."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     images = torch.rand(16, 3, 8, 8).mul(1.4).sub(0.2).clamp(0, 1)

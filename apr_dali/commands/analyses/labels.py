@@ -59,7 +59,7 @@ def _weight(text: str) -> float:
 class Sets:
     """What each network is tested on.
 
-    clean: the test images. cells: of them corrupted, a corruption and severity each, or none; called `corrupted`.
+    clean: the test images. cells: of them corrupted, one per corruption and severity, or none; called `corrupted`.
     inside: the clean images again, by a name that scores are kept under. others: sets that the network does not know.
     """
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import apr_dali
 from apr_dali.cli import main
 from apr_dali.commands.analyses import gradcam as command
 from apr_dali.data.small_corruptions import SHOWN
@@ -268,18 +269,21 @@ def test_bad_input(networks, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-def test_fog_is_the_published_one(crops):
-    from apr_dali.data.make_c import corrupted
+def fogged(image, severity):
+    random = np.random.RandomState(0)
+    draws = apr_dali.CorruptionDraws.from_reference("fog", severity, *image.shape[:2], random)
+    return apr_dali.corrupt(image[None], "fog", severity, draws)[0]
 
+
+def test_fog_is_the_published_one(crops):
     images = crops(2, 96, 80)
     function, severities = SHOWN["fog"]
     before = np.random.get_state()[1].copy()
     for severity in severities:
         foggy = function(images, severity)
         # The first cloud of a seed; the second image has another one.
-        expected = corrupted(images[0], "fog", int(severity), 0)
+        expected, same_cloud = (fogged(image, int(severity)) for image in images)
         assert np.abs(foggy[0].astype(int) - expected).max() <= 1
-        same_cloud = corrupted(images[1], "fog", int(severity), 0)
         assert np.abs(foggy[1].astype(int) - same_cloud).max() > 10
     assert np.array_equal(np.random.get_state()[1], before), "whoever else draws from it is not disturbed"
     small = crops(2, 32, 32)

@@ -62,9 +62,9 @@ def test_repeated_runs_are_bit_equal(size, crops):
 
 
 @pytest.mark.parametrize("size", [(9, 14), (32, 32), (224, 224)], ids=str)
-def test_grey_and_black_images_keep_their_exact_zeros(size, crops):
-    grey, colour = crops(2, *size, seed=2)
-    images = np.stack([np.repeat(grey[..., :1], 3, axis=-1), colour, np.zeros_like(grey)])
+def test_gray_and_black_images_keep_their_exact_zeros(size, crops):
+    gray, color = crops(2, *size, seed=2)
+    images = np.stack([np.repeat(gray[..., :1], 3, axis=-1), color, np.zeros_like(gray)])
     for partner in ([1, 0, 1], [2, 2, 0]):
         got = apr_dali.pair(torch.from_numpy(images).cuda(), partner, in_scale=1 / 255, backend="cupy")
         expected = spectral.pair(images, np.array(partner), True, 1 / 255)

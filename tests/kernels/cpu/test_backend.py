@@ -75,10 +75,10 @@ def test_other_numbers_of_channels(channels, axes):
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("axes", spectral.AXES)
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (11, 5), (32, 32)], ids=str)
-def test_grey_images_keep_their_exact_zeros(size, axes, crops):
-    grey, colour = crops(2, *size, seed=2)
-    grey = np.repeat(grey[..., :1], 3, axis=-1)
-    for first, second in ((grey, colour), (colour, grey)):
+def test_gray_images_keep_their_exact_zeros(size, axes, crops):
+    gray, color = crops(2, *size, seed=2)
+    gray = np.repeat(gray[..., :1], 3, axis=-1)
+    for first, second in ((gray, color), (color, gray)):
         given = [planes(x[None]) / 255 for x in (first, second)]
         got = apr_dali.recombine(*given, axes=axes, backend="native")
         assert relative(got, spectral.recombine(*given, axes)) < tolerances.RECOMBINE_FLOAT32

@@ -152,7 +152,7 @@ def test_half_intermediates_are_near_and_take_half_the_memory(axes, size, host, 
     expected = spectral.pair(images, partner, True, axes=axes)
     error = relative(got[:, 1], expected)
     assert tolerances.RECOMBINE_FLOAT32 < error < tolerances.HALF_INTERMEDIATES
-    assert np.sqrt(((got[:, 1] - expected) ** 2).mean()) < 0.2  # of a grey level
+    assert np.sqrt(((got[:, 1] - expected) ** 2).mean()) < 0.2  # of a gray level
     np.testing.assert_array_equal(got[:, 0], images.transpose(0, 3, 1, 2))  # no spectrum lies between
     for partner in ([1, 3, -1], [1, 2, 0]):
         lost = np.isnan(pair(images, partner, intermediates="float16", axes=axes)).all(axis=(1, 2, 3))
@@ -160,11 +160,11 @@ def test_half_intermediates_are_near_and_take_half_the_memory(axes, size, host, 
 
 
 @pytest.mark.usefixtures("host")
-def test_half_intermediates_keep_the_exact_zeros_of_grey_images(crops):
-    grey, colour = crops(2, 64, 64, seed=2)
-    grey = np.repeat(grey[..., :1], 3, axis=-1)
-    got = pair(np.stack([grey, colour]), [1, 0], intermediates="float16")
-    expected = spectral.pair(np.stack([grey, colour]), [1, 0], True, 1 / 255)
+def test_half_intermediates_keep_the_exact_zeros_of_gray_images(crops):
+    gray, color = crops(2, 64, 64, seed=2)
+    gray = np.repeat(gray[..., :1], 3, axis=-1)
+    got = pair(np.stack([gray, color]), [1, 0], intermediates="float16")
+    expected = spectral.pair(np.stack([gray, color]), [1, 0], True, 1 / 255)
     assert relative(got, expected) < tolerances.HALF_INTERMEDIATES
 
 
@@ -203,10 +203,10 @@ def test_half_precision_is_the_result_rounded(path, crops):
 
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("path", ["whole", "fused", "even"])
-def test_grey_and_black_images_keep_their_exact_zeros(path, crops):
-    grey, colour = crops(2, *PATHS[path], seed=2)
-    grey = np.repeat(grey[..., :1], 3, axis=-1)
-    images = np.stack([grey, colour, np.zeros_like(grey)])
+def test_gray_and_black_images_keep_their_exact_zeros(path, crops):
+    gray, color = crops(2, *PATHS[path], seed=2)
+    gray = np.repeat(gray[..., :1], 3, axis=-1)
+    images = np.stack([gray, color, np.zeros_like(gray)])
     for partner in ([1, 0, 1], [2, 2, 0]):
         got, expected = pair(images, partner), spectral.pair(images, partner, True, 1 / 255)
         assert relative(got, expected) < tolerances.RECOMBINE_FLOAT32
