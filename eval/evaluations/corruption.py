@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apr_dali.data.arrays import is_digits, load_set
+from apr_dali.data.arrays import SIDE, is_digits, load_set
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
@@ -190,7 +190,13 @@ def _is_arrays(data: str) -> bool:
 
 def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
     """The cells, their kind and their name."""
-    classes = len(session.network.classes)
+    network = session.network
+    if not network.takes_small:
+        raise InputError(
+            f"{data} has images of {SIDE}×{SIDE}, and {network.name} takes {network.image_size}×{network.image_size}: "
+            "give ImageNet-C's folders, or a network for small images"
+        )
+    classes = len(network.classes)
     arrays = open_corruption_arrays(data, classes)
     sources = [
         session.feeding.array(f"{name}/{severity}", arrays.severity(name, severity), arrays.labels)
