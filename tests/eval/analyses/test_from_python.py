@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from helpers.eval_sets import Brightness
 
 from apr_dali import cli
@@ -37,10 +38,16 @@ def test_an_analysis_gives_what_the_command_writes(digits_checkpoints, tmp_path,
 def test_a_second_module_is_left_as_it_was(digits_checkpoints):
     first, second = (load_model(path) for path in digits_checkpoints)
     second.model.train()
+    gradient = torch.ones(10)
+    second.model.head.bias.grad = gradient
     seen = {"image_size": 32, "classes": first.classes, "mean": first.mean, "std": first.std}
     found = analyze_heatmap(first.model, compare=second.model, size=1, limit=2, **seen, **QUICK)
     assert second.model.training
     assert len(found.maps) == 2
+    analyze_gradcam(second.model, limit=2, **seen, **QUICK)
+    assert second.model.head.bias.grad is gradient
+    assert torch.equal(gradient, torch.ones(10))
+    assert all(value.grad is None for name, value in second.model.named_parameters() if name != "head.bias")
     with pytest.raises(InputError, match="needs the classes of the first in their order"):
         analyze_heatmap(first.model, compare=Brightness(), size=1, **{**seen, "classes": None}, **QUICK)
 
