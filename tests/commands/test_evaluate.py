@@ -593,7 +593,7 @@ def test_only_imagenets_classes_are_imagenets():
 def test_images_smaller_than_the_crop_are_named(evaluate, corrupted, capsys):
     status, _ = evaluate("corruption", "--data", corrupted[0], model=network(64))
     assert status == 2
-    assert "60×60 pixels: expected at least 64 a side" in capsys.readouterr().err
+    assert "60×60 pixels: expected at least 64 per side" in capsys.readouterr().err
 
 
 # ---- what networks can get wrong -------------------------------------------------------------------------------------
