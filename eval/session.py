@@ -80,7 +80,7 @@ class Session:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
 
-    def labelled(self, data: str, name: str = "clean") -> Source:
+    def labeled(self, data: str, name: str = "clean") -> Source:
         """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
         if self.takes_small(data):
             return self.feeding.small(name, data)
