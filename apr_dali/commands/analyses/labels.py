@@ -142,10 +142,10 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
     others = checked_sets(given)
     cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
     return Sets(
-        session.labelled(data),
+        session.labeled(data),
         cells,
         name,
-        session.labelled(data, "in-distribution"),
+        session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )
 
