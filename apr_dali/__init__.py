@@ -18,33 +18,49 @@ if not os.path.isdir(os.path.join(_HERE, "kernels")):
 
 if TYPE_CHECKING:
     from apr_dali.corruptions import CorruptionDraws as CorruptionDraws
+    from apr_dali.data.tars import TarSet as TarSet
     from apr_dali.draws import PairDraws as PairDraws
     from apr_dali.draws import SingleDraws as SingleDraws
     from apr_dali.functional import pair as pair
     from apr_dali.functional import recombine as recombine
     from apr_dali.functional import single as single
     from apr_dali.kernels.corruptions import corrupt as corrupt
+    from apr_dali.models.registry import create_model as create_model
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
+    from apr_dali.transforms import AprPair as AprPair
+    from apr_dali.transforms import AprSingle as AprSingle
+    from apr_dali.transforms import Corrupt as Corrupt
 
 _HOME = {
+    "AprPair": "apr_dali.transforms",
+    "AprSingle": "apr_dali.transforms",
     "CifarLoader": "apr_dali.pipelines.cifar_loader",
+    "Corrupt": "apr_dali.transforms",
     "CorruptionDraws": "apr_dali.corruptions",
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
     "SingleDraws": "apr_dali.draws",
+    "TarSet": "apr_dali.data.tars",
     "corrupt": "apr_dali.kernels.corruptions",
+    "create_model": "apr_dali.models.registry",
     "pair": "apr_dali.functional",
     "recombine": "apr_dali.functional",
     "single": "apr_dali.functional",
 }
 __all__ = [
+    "AprPair",
+    "AprSingle",
+    "CifarLoader",
+    "Corrupt",
     "CorruptionDraws",
     "ImageNetLoader",
     "PairDraws",
     "SingleDraws",
+    "TarSet",
     "__version__",
     "corrupt",
+    "create_model",
     "pair",
     "recombine",
     "single",

@@ -50,7 +50,7 @@ def rotation_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def rotation(degrees: NDArray[np.integer], height: int, width: int) -> NDArray[np.float64]:
-    """The affine coefficients (..., 6) with which Pillow rotates an image by whole degrees about its centre."""
+    """The affine coefficients, float64 (N, 6), with which Pillow rotates an image by whole degrees, int (N,)."""
     cos, sin = (table[np.asarray(degrees) % 360] for table in rotation_tables())
     x, y = width / 2, height / 2
     shift_x = cos * -x + sin * -y + x
@@ -112,7 +112,7 @@ class SingleDraws:
 
     @classmethod
     def from_uniform(cls, uniform: NDArray[np.floating], height: int, width: int) -> SingleDraws:
-        """Decode uniform numbers in [0, 1), shape (N, 8), columns as UNIFORMS_PER_IMAGE says.
+        """Decode uniform numbers in [0, 1), floating (N, 8), columns as UNIFORMS_PER_IMAGE says.
 
         The distributions are the published ones (AugMix's `op(image, 3)`): level l ~ U(0.1, 3); posterize to
         4 - ⌊0.4 l⌋ bits, rotate by ±⌊3 l⌋ degrees, solarize at 256 - ⌊25.6 l⌋, shear by ±0.03 l, translate by
@@ -199,7 +199,7 @@ class PairDraws:
 
 
 def check_partner(partner: NDArray[np.integer], batch: int) -> None:
-    """Raise unless `partner` holds `batch` whole numbers in 0..batch-1."""
+    """Raise unless `partner`, integers (N,), holds N = `batch` numbers in 0..N-1."""
     if partner.dtype.kind not in "iu":
         raise TypeError(f"partner must hold integers, got dtype {partner.dtype}")
     if partner.shape != (batch,):

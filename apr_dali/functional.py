@@ -135,6 +135,7 @@ def pair(
     """
     _check_images(images)
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    check_choice("with_clean", with_clean, (True, False))
     if dtype == "bfloat16" and arrays.library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
     _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)

@@ -25,7 +25,7 @@ OVERFLOWS = ("wrap", "clamp")
 
 
 def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:
-    """The full complex DFT of real images (..., C, H, W), of the same shape.
+    """The full complex DFT of real images (..., C, H, W): complex128, of the same shape.
 
     The transform over three channels is written out, with t = g + b, as (r + t, r - t/2 ± i·√3/2·(b - g)):
     on a grey image (r = g = b) its second and third component are then exactly 0, as they are in the real
@@ -47,19 +47,19 @@ def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:
 
 
 def amplitude(images: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
-    """The amplitude spectrum |F(x)| of images (..., C, H, W), zero frequency first; same shape, >= 0."""
+    """The amplitude spectrum |F(x)| of real images (..., C, H, W), zero frequency first: float64 like them, >= 0."""
     return np.abs(spectrum(images, axes))
 
 
 def phase(images: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
-    """The phase spectrum ∠F(x) of images (..., C, H, W) in radians, -π..π; 0 where F(x) = 0."""
+    """The phase spectrum ∠F(x) of real images (..., C, H, W): float64 like them, -π..π in radians; 0 where F(x) = 0."""
     full = spectrum(images, axes)
     # angle(-0.0) is π: where nothing is, the phase is 0 whatever the sign of that nothing.
     return np.where(full == 0, 0.0, np.angle(full))
 
 
 def compose(amplitudes: ArrayLike, phases: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
-    """The real image whose spectrum is amplitudes·exp(i·phases): the inverse of (amplitude, phase)."""
+    """The real image whose spectrum is amplitudes·exp(i·phases), float (..., C, H, W): the inverse of both."""
     check_choice("axes", axes, AXES)
     full = np.asarray(amplitudes) * np.exp(1j * np.asarray(phases))
     over = (-3, -2, -1) if axes == "chw" else (-2, -1)
@@ -67,7 +67,8 @@ def compose(amplitudes: ArrayLike, phases: ArrayLike, axes: str = "chw") -> NDAr
 
 
 def recombine(phase_of: ArrayLike, amplitude_of: ArrayLike, axes: str = "chw") -> NDArray[np.float64]:
-    """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))), the paper's Eq. 5: same shape, float64, not clipped."""
+    """iDFT(|F(amplitude_of)|·exp(i·∠F(phase_of))), the paper's Eq. 5, of real images (..., C, H, W): float64 of that
+    shape, not clipped."""
     first, second = np.shape(phase_of), np.shape(amplitude_of)
     if first != second:
         raise ValueError(f"phase_of and amplitude_of must have one shape, got {first} and {second}")
@@ -91,7 +92,7 @@ def pair(
     out_bias: ArrayLike = 0.0,
     axes: str = "chw",
 ) -> NDArray[np.float64]:
-    """APR-P of a batch in float64; the arguments are those of `apr_dali.pair`."""
+    """APR-P of a batch, uint8 (N, H, W, C) or float (N, C, H, W), as float64 (N, C, H, W); see `apr_dali.pair`."""
 
     def per_channel(value: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(value, dtype=np.float64).reshape(-1, 1, 1)
@@ -103,7 +104,7 @@ def pair(
 
 
 def to_levels(values: NDArray[np.floating], overflow: str) -> NDArray[np.uint8]:
-    """Real grey values as uint8.
+    """Real grey values of any shape, say (..., C, H, W), as uint8.
 
     ``"wrap"`` is what the published code does: truncate towards zero, then modulo 256, so that 256.3 becomes 0
     and -1.2 becomes 255. ``"clamp"`` rounds to the nearest (ties to even) and clips to 0..255.

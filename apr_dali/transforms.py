@@ -63,6 +63,7 @@ class _OfLevels(v2.Transform):
         self._draws = _Seeded(seed)
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Raise InputError for a sample without an image, and for one with images that would pass through."""
         images = [inpt for inpt in flat_inputs if isinstance(inpt, (Image.Image, tv_tensors.Image))]
         plain = list(filter(_is_plain_tensor, flat_inputs))
         # Without an image the first plain tensor is one, as for all of torchvision's transforms.
@@ -77,9 +78,11 @@ class _OfLevels(v2.Transform):
             )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
+        """A seed for the images of one sample."""
         return {"seed": int(self._draws.generator().integers(2**63))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """An image, or a uint8 tensor (..., 3, H, W), changed; anything else as it is."""
         if isinstance(inpt, Image.Image):
             self._check_pixels(inpt.height, inpt.width)
             return Image.fromarray(self._of_batch(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
@@ -171,7 +174,7 @@ class Corrupt(_OfLevels):
         draws = CorruptionDraws.sample(
             self.name, self.severity, batch, height, width, seed, parameter_set=self.parameter_set
         )
-        return corruptions.corrupt(images, self.name, self.severity, draws, self.backend)
+        return corruptions.corrupt(images, self.name, self.severity, draws, backend=self.backend)
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.severity}, parameter_set={self.parameter_set}, seed={self.seed}"
@@ -226,6 +229,7 @@ class AprPair(torch.nn.Module):
         self._draws = _Seeded(seed)
 
     def forward(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
+        """The batch in its views: floating images (V·B, C, H, W) and labels (V·B, ...), V 2, or 1 for one view."""
         self._check(images, labels)
         if isinstance(images, tv_tensors.Image):
             mixed, labels = self(images.as_subclass(Tensor), labels)

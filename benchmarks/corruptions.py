@@ -116,7 +116,7 @@ def from_truth(name: str, severity: int) -> tuple[float, float]:
 
 def once(name: str, severity: int, images: np.ndarray, backend: str, first: int = 0) -> np.ndarray:
     draws = apr_dali.CorruptionDraws.sample(name, severity, len(images), SIDE, SIDE, seed=0, first=first)
-    return apr_dali.corrupt(images, name, severity, draws, backend, threads=1 if backend == "native" else None)
+    return apr_dali.corrupt(images, name, severity, draws, backend=backend, threads=1 if backend == "native" else None)
 
 
 def speeds(names: tuple[str, ...], count: int) -> dict[str, dict[str, list[float]]]:

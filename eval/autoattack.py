@@ -37,6 +37,7 @@ class Normalised(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """The model's logits of floating images (N, C, H, W) in 0..1."""
         return self.model((images - self.mean) / self.std)
 
 
@@ -148,6 +149,8 @@ def attack_batch(
     model: nn.Module, images: Tensor, targets: Tensor, attack: Attack, seed: int
 ) -> tuple[dict[str, int], Tensor]:
     """How many of a batch are right: `clean`, and after each attack; and the adversarial images, like `images`.
+
+    images: floating (N, C, H, W), 0..1. targets: integers (N,).
 
     As AutoAttack does, an attack is run on the images that all attacks before it left right.
 

@@ -96,6 +96,9 @@ def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """The area under the response rate accuracy curve, 0..1: accuracy on the most confident images, mean over how many.
 
     Of equally confident images it takes the mean over their orders.
+
+    Args:
+        probabilities, labels: as for `ece`.
     """
     confidence, correct = confidences(probabilities, labels)
     _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
@@ -108,7 +111,7 @@ def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:
 class Reliability:
     """A reliability diagram: for each of B bins of equal width over 0..1, arrays (B,).
 
-    count: images in it. confidence, accuracy: their means, 0..1; nan in an empty bin.
+    count: images in it, int64. confidence, accuracy: their means, float64, 0..1; nan in an empty bin.
     """
 
     count: NDArray[np.int64]

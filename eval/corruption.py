@@ -144,6 +144,7 @@ class CorruptionTable:
         return found
 
     def as_json(self) -> dict[str, Any]:
+        """The table and what follows from it, as JSON has it."""
         return {
             "errors": {name: list(row) for name, row in self.errors.items()},
             "averaged": list(self.averaged),

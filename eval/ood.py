@@ -18,18 +18,18 @@ RECALL = 0.95
 
 
 def max_softmax(logits: Tensor) -> Tensor:
-    """The greatest softmax probability, (N,) from logits (N, classes): the score of the APR paper's Table 2."""
+    """The greatest softmax probability, float64 (N,), of logits (N, classes): the score of the APR paper's Table 2."""
     # In float64: float32 rounds every confident image to 1, and ties say nothing.
     return logits.double().softmax(1).amax(1)
 
 
 def max_logit(logits: Tensor) -> Tensor:
-    """The greatest logit, (N,) from logits (N, classes): the score that the paper's released code computes."""
+    """The greatest logit, float64 (N,), of logits (N, classes): the score that the paper's released code computes."""
     return logits.double().amax(1)
 
 
 def energy(logits: Tensor) -> Tensor:
-    """The negative free energy logsumexp(logits), (N,) (Liu et al., 2020, temperature 1)."""
+    """The negative free energy logsumexp(logits), float64 (N,) (Liu et al., 2020, temperature 1)."""
     return logits.double().logsumexp(1)
 
 

@@ -31,6 +31,7 @@ def corrupt(
     name: str,
     severity: int,
     draws: CorruptionDraws,
+    *,
     backend: str = "auto",
     threads: int | None = None,
 ) -> Any:

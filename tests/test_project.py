@@ -83,6 +83,13 @@ def test_public_names_are_there():
         _ = apr_dali.double
 
 
+def test_nothing_of_torchvision_is_used_that_it_calls_private():
+    private = re.compile(r"\b(v2|tv_tensors|torchvision)(\.\w+)*\._[a-z]|_transformed_types|_needs_transform_list")
+    sources = [path for folder in ("apr_dali", *AT_THE_ROOT, "examples") for path in (ROOT / folder).rglob("*.py")]
+    assert [f"{path.relative_to(ROOT)}" for path in sources if private.search(path.read_text())] == []
+    assert private.search("v2._utils.is_pure_tensor(x)")
+
+
 # ---- what is installed: built by a compiler that compiles nothing, as only the lists of files are asked ----
 
 COMPILER = """\

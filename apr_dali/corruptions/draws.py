@@ -83,7 +83,7 @@ class CorruptionDraws:
         seed: int,
         parameter_set: str = "imagenet",
     ) -> CorruptionDraws:
-        """Draws for the images of these numbers, from 0 on and in any order: those that `sample` gives them."""
+        """Draws for the images of these numbers, int (N,), from 0 on in any order: those that `sample` gives them."""
         array = np.asarray(numbers)
         if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
             shown = np.array2string(array, threshold=5)

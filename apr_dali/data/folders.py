@@ -49,7 +49,7 @@ class ImageSet:
         return [(file, NOT_UTF8) for file in self.files if not is_utf8(file)]
 
     def only(self, numbers: NDArray[np.int64]) -> ImageSet:
-        """The images of these numbers, in their order."""
+        """The images of these numbers, int64 (K,), in their order."""
         return ImageSet(tuple(self.files[number] for number in numbers), self.labels[numbers], self.classes)
 
     def tiffs(self) -> list[str]:

@@ -49,6 +49,7 @@ class Subject:
     val: Box
 
     def part(self, split: str) -> Box:
+        """The part of the photograph that gives the images of "train" or "val"."""
         return self.train if split == "train" else self.val
 
 

@@ -78,7 +78,7 @@ class Samples:
     tiffs: frozenset[int] = frozenset()
 
     def only(self, numbers: NDArray[np.int64]) -> Samples:
-        """Those of these numbers, in that order."""
+        """Those of these numbers, int64 (K,), in that order."""
         keys = tuple(self.keys[number] for number in numbers)
         faults = {new: self.faults[old] for new, old in enumerate(numbers.tolist()) if old in self.faults}
         tiffs = frozenset(new for new, old in enumerate(numbers.tolist()) if old in self.tiffs)
@@ -165,7 +165,7 @@ class TarSet:
         return replace(self, left_out=frozenset(broken))._with_samples(self.samples)
 
     def only(self, numbers: NDArray[np.int64]) -> TarSet:
-        """The samples of these numbers, in the set's order."""
+        """The samples of these numbers, int64 (K,), in the set's order."""
         wanted = np.zeros(len(self), bool)
         wanted[numbers] = True
         parts = np.split(wanted, np.cumsum(self.counts)[:-1])

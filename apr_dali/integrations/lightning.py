@@ -189,6 +189,7 @@ class RankLoader:
         return {"ranks": _of_all(self.loader.state_dict(), self.loader.shard[1]), "over": self._over()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` of as many processes was taken."""
         self.loader.load_state_dict(_own(state["ranks"], *self.loader.shard))
         if state.get("over"):
             self.loader.leave_epoch()

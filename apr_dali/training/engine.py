@@ -49,8 +49,11 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Any: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
 
 
 def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: float = 0.0) -> Tensor:
@@ -124,7 +127,7 @@ class Trainer:
         return view_loss(network(images), targets, views, self.options.label_smoothing)
 
     def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
-        """One update of the weights; returns the loss, a scalar on the device.
+        """One update of the weights by floating images (V·B, C, H, W) with targets; returns the loss, a tensor ().
 
         Where the loss or a gradient is not finite on any process, and such steps are to be skipped, the network stays
         as it was and the position counts them.
@@ -308,7 +311,8 @@ class Trainer:
 class ClosableLoader(Loader, Protocol):
     """A loader that holds threads and memory until it is closed."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free them."""
 
 
 Kind = TypeVar("Kind", bound=ClosableLoader)

@@ -117,13 +117,13 @@ def test_however_the_batch_is_cut(name, backend, crops, request):
         if not has_native(name):
             pytest.skip("has no native operator")
     images = crops(4, 47, 36)
-    whole = apr_dali.corrupt(images, name, 2, sampled(name, 2, images), backend)
+    whole = apr_dali.corrupt(images, name, 2, sampled(name, 2, images), backend=backend)
     for threads in (1, 2, 3) if backend == "native" else (None,):
-        again = apr_dali.corrupt(images, name, 2, sampled(name, 2, images), backend, threads)
+        again = apr_dali.corrupt(images, name, 2, sampled(name, 2, images), backend=backend, threads=threads)
         np.testing.assert_array_equal(again, whole)
     for first, last in ((0, 1), (1, 4)):
         some = images[first:last]
-        part = apr_dali.corrupt(some, name, 2, sampled(name, 2, some, first=first), backend)
+        part = apr_dali.corrupt(some, name, 2, sampled(name, 2, some, first=first), backend=backend)
         np.testing.assert_array_equal(part, whole[first:last])
 
 
@@ -154,8 +154,8 @@ def test_the_input_stays_and_may_lie_anyhow(name, backend, crops, request):
     mirrored = images[:, :, ::-1]  # negative strides
     mirrored.flags.writeable = False
     before = mirrored.copy()
-    expected = apr_dali.corrupt(before, name, 3, draws, backend)
-    np.testing.assert_array_equal(apr_dali.corrupt(mirrored, name, 3, draws, backend), expected)
+    expected = apr_dali.corrupt(before, name, 3, draws, backend=backend)
+    np.testing.assert_array_equal(apr_dali.corrupt(mirrored, name, 3, draws, backend=backend), expected)
     np.testing.assert_array_equal(mirrored, before)
     assert expected.flags.writeable
     assert not np.shares_memory(expected, before)

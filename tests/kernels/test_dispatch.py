@@ -103,6 +103,7 @@ DRAWS = SingleDraws.sample(2, 8, 8, 0)
     (lambda: apr_dali.pair(U8, [0, 1], dtype="float64"), ValueError, "float32, float16, bfloat16"),
     (lambda: apr_dali.pair(U8, [0, 1], dtype="bfloat16"), ValueError, "needs torch"),
     (lambda: apr_dali.pair(U8, [0, 1], axes="hwc"), ValueError, "chw, hw"),
+    (lambda: apr_dali.pair(U8, [0, 1], with_clean="mixed"), InputError, "with_clean must be one of True"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="half"), ValueError, "float32, float16"),
     (lambda: apr_dali.pair(U8, [0, 1], intermediates="float16", backend="torch"), ValueError, "got the torch backend"),
     (lambda: apr_dali.pair(U8, [0, 1], in_scale=(1, 2)), ValueError, "one number or 3"),

@@ -1,8 +1,11 @@
 """How the CUDA kernels are launched, by size."""
 
+import re
+
 import pytest
 
-from apr_dali.kernels.cuda import launch
+from apr_dali.draws import OPERATIONS
+from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.launch import Launch
 
 
@@ -15,6 +18,21 @@ def test_launches_of_the_sizes_that_matter():
     assert launch.elements(6, 1000) == (Launch(24, 256), 4)
     assert [launch.operate(3, pixels).block for pixels in (1, 32, 33, 1024, 50176)] == [32, 32, 64, 512, 512]
     assert [launch.decode(n).grid for n in (1, 128, 129)] == [1, 1, 2]
+
+
+def test_kernels_are_compiled_with_the_numbers_that_they_are_launched_by():
+    for size in launch.FUSED_SIZES:
+        for across in (True, False):
+            given = dict(nvrtc.fused(size, across).defines)
+            assert given["FIRST"] * given["SECOND"] == size
+            assert given["ROW_THREADS"] == launch.rows(size, 5).block
+            assert given["COLUMN_THREADS"] == launch.columns(size, 5, across).block
+            assert launch.columns(size, 5, across).grid == 5 * given["STRIPS"]
+            assert launch.rows(size, 5).grid * given["ROWS"] == 5 * size
+            assert launch.rows(size, 5).shared == 8 * given["PITCH"] * given["ROW_THREADS"] // given["TEAM"]
+    given = dict(nvrtc.whole(32).defines)
+    assert given["THREADS"] == launch.whole(32, 5, True).block
+    assert dict(nvrtc.OPERATIONS.defines) == {"WORKSPACE": launch.operate(5, 100).shared}
 
 
 @pytest.mark.parametrize("across", [True, False])
@@ -52,3 +70,21 @@ def test_every_column_and_every_point_has_its_place(size, across):
 )
 def test_the_path_of_a_shape(shape, expected):
     assert launch.path(*shape) == expected
+
+
+def enumerated(file: str, kind: str) -> list[str]:
+    """The names of a C++ enumeration, without the k, in small letters."""
+    (names,) = re.findall(rf"enum (?:class )?{kind} {{(.*?)}}", (nvrtc.SOURCES.parent / file).read_text(), re.DOTALL)
+    return [name.strip().removeprefix("k").lower() for name in names.split(",") if name.strip()]
+
+
+def test_what_goes_to_kernels_as_a_number_has_it_there_too():
+    operations = [name.replace("_", "") for name in OPERATIONS]
+    assert enumerated("cuda/operations.cu", "Operation") == operations
+    assert enumerated("cpu/operations.hpp", "Operation") == operations
+    outputs = enumerated("cuda/pixels.cuh", "OutKind")
+    assert {name: number for number, name in enumerate(outputs)} == {
+        {"wrap": "wrapped", "clamp": "clamped"}.get(name, name): number for name, number in paths._OUT_KINDS.items()
+    }
+    inputs = enumerated("cuda/pixels.cuh", "InKind")
+    assert [inputs[number] for number in (paths._LEVELS_IN, paths._FLOATS_IN)] == ["levelsin", "floatin"]
