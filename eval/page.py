@@ -6,6 +6,9 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+
+from apr_dali.runtime.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,9 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def write_pages(folder: Path, name: str, title: str, parts: Sequence[Section]) -> None:
+    """Write the page as NAME.html and as NAME.md into `folder`."""
+    write_whole(folder / f"{name}.html", html(title, parts).encode())
+    write_whole(folder / f"{name}.md", markdown(title, parts).encode())

@@ -1,10 +1,17 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and the folders that they go to."""
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.errors import InputError
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
@@ -24,6 +31,23 @@ def write_whole(path: str | Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The array as a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def make_output(output: str | Path) -> Path:
+    """The folder `output`, made if it is not there; InputError where it cannot be."""
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
+    return path
 
 
 def _umask() -> int:

@@ -29,8 +29,6 @@ from PIL import Image
 from torch import nn
 
 from apr_dali import cli
-from apr_dali.commands import corruption as commands
-from apr_dali.commands import ood
 from apr_dali.data.arrays import ArraySet, load_set, open_images, open_small
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
 from apr_dali.data.kinds import CLASSES as CIFAR
@@ -41,6 +39,8 @@ from apr_dali.eval import calibration, passes, session
 from apr_dali.eval import corruption as corruptions
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.evaluations import corruption as commands
+from apr_dali.eval.evaluations import ood
 from apr_dali.eval.ood import ood_metrics
 from apr_dali.eval.state import State
 from apr_dali.runtime.distributed import Group
@@ -822,7 +822,7 @@ def test_a_small_network_of_scaled_images_scales_them_out_of_distribution_too(ev
 
 
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
-    from apr_dali.commands import ood
+    from apr_dali.eval.evaluations import ood
 
     write_levels(tmp_path / "val", random_levels(1))
     write_levels(tmp_path / "far", {"a": [84] * 4})

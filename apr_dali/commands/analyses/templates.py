@@ -35,8 +35,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from apr_dali.eval.analyses.frequency_pictures import templates_picture
     from apr_dali.eval.analyses.templates import NAMES, contrasts, templates
-    from apr_dali.eval.session import make_output, write_record
+    from apr_dali.eval.session import write_record
     from apr_dali.runtime.distributed import start
+    from apr_dali.runtime.files import make_output
 
     image = _grey(args.image)
     ky, kx = args.frequency

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apr_dali.commands.arguments import positive, seed
+from apr_dali.commands.arguments import named_paths, positive, seed
 from apr_dali.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--data", metavar="DIR", help="clean images: a folder, or SVHN or CIFAR (default: digits)")
     parser.add_argument(
-        "--corrupted", nargs="+", metavar="NAME=DIR", help="corrupted ones (default: made of the clean ones)"
+        "--corrupted", nargs="+", metavar="NAME=PATH", help="corrupted ones (default: made of the clean ones)"
     )
-    parser.add_argument("--ood", nargs="+", metavar="NAME=DIR", help="others (default: the built-in photographs)")
+    parser.add_argument("--ood", nargs="+", metavar="NAME=PATH", help="others (default: the built-in photographs)")
     parser.add_argument(
         "--size", type=positive, default=_DIGIT_SIZE, metavar="N", help="the middle N×N pixels, unscaled (%(default)s)"
     )
@@ -37,8 +37,10 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from apr_dali.eval.analyses import separability
-    from apr_dali.eval.session import make_output, table, write_record
+    from apr_dali.eval.session import write_record
     from apr_dali.runtime.distributed import start
+    from apr_dali.runtime.files import make_output
+    from apr_dali.runtime.text_table import table
 
     sets = _sets(args)
     for name, images in sets.items():
@@ -72,9 +74,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _sets(args: argparse.Namespace) -> dict[str, Images]:
     """Name → uint8 (N, size, size, 3); the clean ones first."""
-    from apr_dali.commands.analyses.common import evenly
     from apr_dali.data.arrays import load_set
     from apr_dali.data.sample import tiles
+    from apr_dali.data.sampling import evenly
     from apr_dali.data.small_corruptions import CORRUPTIONS
 
     if args.data is None and args.size != _DIGIT_SIZE:
@@ -87,23 +89,12 @@ def _sets(args: argparse.Namespace) -> dict[str, Images]:
     sets = {_CLEAN: clean}
     if args.corrupted is None:
         sets |= {name: CORRUPTIONS[name][0](clean, CORRUPTIONS[name][1][1]) for name in _SHOWN}
-    given = _named([*(args.corrupted or ()), *(args.ood or ())], {*sets, _TILES})
+    given = named_paths("--corrupted", args.corrupted or (), {*sets, _TILES})
+    given |= named_paths("--ood", args.ood or (), {*sets, *given, _TILES})
     sets |= {name: _read(path, args.size, args.limit) for name, path in given.items()}
     if args.ood is None:
         sets[_TILES] = tiles(args.size, args.limit)
     return sets
-
-
-def _named(given: list[str], taken: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise InputError(f"expected NAME=DIR, such as noise=/sets/noise, got {text!r}")
-        if name in found or name in taken:
-            raise InputError(f"{text}: another set is called {name}; give each a name of its own")
-        found[name] = path
-    return found
 
 
 def _read(path: str, size: int, limit: int) -> Images:
@@ -112,15 +103,19 @@ def _read(path: str, size: int, limit: int) -> Images:
 
     import numpy as np
 
-    from apr_dali.commands.analyses.common import evenly
-    from apr_dali.data.arrays import SIDE, open_images
+    from apr_dali.data.arrays import is_small_set, open_images
     from apr_dali.data.folders import images_below
     from apr_dali.data.image_file import open_image
+    from apr_dali.data.sampling import evenly
 
-    files = images_below(path) if os.path.isdir(path) else []
-    if not files and size == SIDE:
+    if is_small_set(path):
         images, _ = open_images(path)
-        return images[evenly(len(images), limit)]
+        chosen = images[evenly(len(images), limit)]
+        if size > chosen.shape[1]:
+            raise InputError(f"{path} has images of {chosen.shape[1]}×{chosen.shape[2]} pixels, --size is {size}")
+        start = (chosen.shape[1] - size) // 2
+        return chosen[:, start : start + size, start : start + size]
+    files = images_below(path) if os.path.isdir(path) else []
     if not files:
         raise InputError(f"{path} holds no image")
     found = []

@@ -1,16 +1,16 @@
-"""`apr-dali eval ood`: how well a network's scores tell other sets from its own."""
+"""How well a network's scores tell other sets from its own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from apr_dali.commands.clean import labelled
 from apr_dali.data.arrays import DIGITS, SIDE, open_images
 from apr_dali.data.folders import EXTENSIONS, ImageSet, images_below, listing
 from apr_dali.data.sample import tiles
@@ -20,9 +20,14 @@ from apr_dali.eval.datasets import select
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
 from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress, together
 from apr_dali.eval.pictures import score_picture
-from apr_dali.eval.session import Session, table
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.eval.state import State
 from apr_dali.runtime.distributed import on_main
+from apr_dali.runtime.text_table import table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PHOTOGRAPHS = "photographs"
 _TILES = 400  # of them
@@ -36,39 +41,94 @@ PUBLISHED_IMAGES = {
     IN_200: 10_000,
 }
 """How many each published set has, by its name in lower case."""
+TAKEN = ("in-distribution", "mean")
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
 
 
-def ood(session: Session, data: str, sets: list[str], imagenet_o: bool) -> tuple[dict[str, Any], str]:
-    """Score `data` and each NAME=PATH of `sets`: the record and its text."""
-    paths = parse_sets(sets)
-    session = session.of_several([data, *paths.values()])
+@dataclass(frozen=True)
+class Ood(Result):
+    """How well scores tell the images of `data` from those of other sets.
+
+    set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
+    notes: of sets that are called as published ones and are not. scores: by score, by set and their `mean`, METRICS,
+    0..1. imagenet_o: whether of ImageNet-O's 200 classes alone.
+    """
+
+    data: str
+    set: str
+    sets: dict[str, str]
+    images: int
+    set_images: dict[str, int]
+    notes: list[str]
+    scores: dict[str, dict[str, dict[str, float]]]
+    imagenet_o: bool = False
+
+    @property
+    def evaluation(self) -> str:
+        return "imagenet-o" if self.imagenet_o else "ood"
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("data", "set", "sets", "images", "set_images", "notes", "scores")}
+
+    def text(self) -> str:
+        texts = []
+        for score, sets in self.scores.items():
+            rows = [(name, *(f"{100 * row[key]:.2f}" for key in METRICS)) for name, row in sets.items()]
+            texts.append(table((f"{score}, percent", *METRICS), rows))
+        return "\n\n".join(texts + ["\n".join(self.notes)] * bool(self.notes))
+
+
+def evaluate_ood(
+    model: Subject,
+    data: str | Path,
+    *,
+    ood: Mapping[str, str | Path],
+    imagenet_o: bool = False,
+    **options: Unpack[Options],
+) -> Ood:
+    """AUROC and its like of telling other sets from the network's own, for each of SCORES.
+
+    Args:
+        model, options: as for `evaluate_clean`.
+        data: in-distribution images.
+        ood: by name, sets that the network does not know: folders; for a network of 32×32 images SVHN's .mat file,
+            CIFAR's folder, and the words digits and photographs.
+        imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
+
+    Raises:
+        InputError: for a set or a network that does not fit.
+    """
+    sets = checked_sets(ood)
+    if not sets:
+        raise InputError("ood names no set: expected at least one that the network does not know")
+    with session_of(model, options) as session:
+        return _measure(session, str(data), sets, imagenet_o)
+
+
+def _measure(session: Session, data: str, sets: dict[str, str], imagenet_o: bool) -> Ood:
+    session = session.of_several([data, *sets.values()])
     model: nn.Module = session.model
-    name = "imagenet-o" if imagenet_o else "ood"
     if imagenet_o:
         model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
     inside = _in_source(session, data, imagenet_o)
-    sources = [inside, *(out_source(session, *item) for item in paths.items())]
+    sources = [inside, *(out_source(session, *item) for item in sets.items())]
     session.check(inside, model, len(IMAGENET_O) if imagenet_o else None)
-    state = session.state(name, classes=IMAGENET_O if imagenet_o else None)
+    state = session.state("imagenet-o" if imagenet_o else "ood", classes=IMAGENET_O if imagenet_o else None)
     own, *others = scored(session, model, sources, state)
-    outside = dict(zip(paths, others, strict=True))
-    table_of = {score: {key: _row(score, own, outside[key]) for key in paths} for score in SCORES}
-    for rows in table_of.values():
-        rows["mean"] = {key: float(np.mean([row[key] for row in rows.values()])) for key in METRICS}
-    counts = {key: source.images for key, source in zip(paths, sources[1:], strict=True)}
-    result = {
-        "data": data,
-        "set": together(sources),
-        "sets": paths,
-        "images": len(own["right"]),
-        "set_images": counts,
-        "notes": _unlike_published({**({IN_200: inside.images} if imagenet_o else {}), **counts}),
-        "scores": table_of,
-    }
+    outside = dict(zip(sets, others, strict=True))
+    counts = {key: source.images for key, source in zip(sets, sources[1:], strict=True)}
+    notes = _unlike_published({**({IN_200: inside.images} if imagenet_o else {}), **counts})
+    scores = {score: _rows(score, own, outside) for score in SCORES}
+    result = Ood(data, together(sources), sets, len(own["right"]), counts, notes, scores, imagenet_o)
     shown = next(iter(SCORES))
-    picture = score_picture(np.array(own[shown]), {key: np.array(outside[key][shown]) for key in paths}, shown)
-    return session.finish(name, result, {"scores": picture}, state), ood_text(result)
+    picture = score_picture(np.array(own[shown]), {key: np.array(outside[key][shown]) for key in sets}, shown)
+    return result.finished(session, {"scores": picture}, state)
+
+
+def _rows(score: str, own: dict[str, Any], outside: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The metrics of each set, and their `mean`."""
+    rows = {key: _row(score, own, found) for key, found in outside.items()}
+    return {**rows, "mean": {key: float(np.mean([row[key] for row in rows.values()])) for key in METRICS}}
 
 
 def _unlike_published(counts: dict[str, int]) -> list[str]:
@@ -100,26 +160,14 @@ def _of_logits(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], 
 _FUNCTIONS = {**{name: _of_logits(score) for name, score in SCORES.items()}, "right": is_right}
 
 
-def parse_sets(sets: list[str]) -> dict[str, str]:
-    """The paths of `NAME=PATH` by name; InputError for a bad one, or one that is not there."""
-    found: dict[str, str] = {}
-    for item in sets:
-        name, equals, path = item.partition("=")
-        if not (equals and name and path) or name in found or name in ("in-distribution", "mean"):
-            raise InputError(f"--ood expects NAME=PATH, each name once, got {item!r}")
-        if not os.path.exists(path) and path not in (DIGITS, PHOTOGRAPHS):
-            raise InputError(f"--ood {item}: {path} is not there")
-        found[name] = path
-    return found
-
-
-def ood_text(result: dict[str, Any]) -> str:
-    """One table a score, in percent, and what is to know of the sets."""
-    texts = []
-    for score, sets in result["scores"].items():
-        rows = [(name, *(f"{100 * row[key]:.2f}" for key in METRICS)) for name, row in sets.items()]
-        texts.append(table((f"{score}, percent", *METRICS), rows))
-    return "\n\n".join(texts + ["\n".join(result["notes"])] * bool(result["notes"]))
+def checked_sets(sets: Mapping[str, str | Path]) -> dict[str, str]:
+    """The places of sets by name; InputError for a name that results have already, or a place that is not there."""
+    for name, path in sets.items():
+        if name in TAKEN:
+            raise InputError(f"a set cannot be called {name}: results have that name; give {path} another")
+        if not os.path.exists(path) and str(path) not in (DIGITS, PHOTOGRAPHS):
+            raise InputError(f"{name}={path}: {path} is not there")
+    return {name: str(path) for name, path in sets.items()}
 
 
 def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[str, float]:
@@ -131,7 +179,7 @@ def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[st
 
 def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
     if not imagenet_o:
-        return labelled(session, data, "in-distribution")
+        return session.labelled(data, "in-distribution")
     listing = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))
     return session.feeding.folder("in-distribution", str(listing), classes=IMAGENET_O)
 
@@ -152,8 +200,8 @@ def _list_classes(data: str, path: Path) -> Path:
 def out_source(session: Session, name: str, path: str) -> Source:
     """The images of a set that the network does not know, whose labels mean nothing."""
     if path == PHOTOGRAPHS and not os.path.exists(path):
-        if session.network.image_size != SIDE:
-            raise InputError(f"--ood {name}={path}: its tiles of {SIDE}×{SIDE} pixels are for networks of small images")
+        if not session.network.takes_small:
+            raise InputError(f"{name}={path}: its tiles of {SIDE}×{SIDE} pixels are for networks of small images")
         images = tiles(SIDE, _TILES)
         return session.feeding.array(name, images, np.zeros(len(images), np.int64))
     if session.takes_small(path):

@@ -1,26 +1,34 @@
-"""`apr-dali eval corruption`: error by corruption and severity on ImageNet-C's folders, CIFAR-C's arrays or digits."""
+"""Error by corruption and severity on ImageNet-C's folders, CIFAR-C's arrays or digits."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apr_dali.commands.clean import labelled
 from apr_dali.data.arrays import is_digits, load_set
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
+from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
 from apr_dali.eval.datasets import numbered, outputs_by_name
 from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.report import averaged_text
-from apr_dali.eval.session import Session, table
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime.distributed import on_main
+from apr_dali.runtime.text_table import table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _NAMES = {
     "imagenet-c": "ImageNet-C",
@@ -32,20 +40,67 @@ _NAMES = {
 _CIFAR = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
 
 
-def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str, Any], str]:
-    """Measure every corruption below `data`, and the images of `clean`: the record and its text."""
+@dataclass(frozen=True)
+class Corruption(Result):
+    """Errors under the corruptions of `data`.
+
+    set: 16 hex digits of what the images are. name: the set's, in words. classes: of the network. table: the errors,
+    and what follows from them. labels: what was assumed of labels without names; None where they have names.
+    """
+
+    data: str
+    set: str
+    name: str
+    classes: int
+    table: CorruptionTable
+    labels: str | None = None
+
+    evaluation = "corruption"
+
+    @property
+    def mean_error(self) -> float:
+        """Over the corruptions `table.averaged`, 0..1."""
+        return float(self.table.summary()["mean_error"])
+
+    @property
+    def mce(self) -> float | None:
+        """The mean corruption error of ImageNet-C in percent; None for other sets, or where corruptions are missing."""
+        return self.table.summary().get("mce")
+
+    def as_json(self) -> dict[str, Any]:
+        about = {"data": self.data, "set": self.set, "name": self.name, "classes": self.classes}
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return {**about, **self.table.as_json(), **labels}
+
+    def text(self) -> str:
+        return _text(self.as_json())
+
+
+def evaluate_corruption(
+    model: Subject, data: str | Path, *, clean: str | Path | None = None, **options: Unpack[Options]
+) -> Corruption:
+    """The error under every corruption and severity of a set.
+
+    Args:
+        model, options: as for `evaluate_clean`.
+        data: ImageNet-C's folders, CIFAR-C's .npy files, or the word digits for digits that are corrupted now.
+        clean: the clean images, for the relative mCE; None to leave them out.
+
+    Raises:
+        InputError: for a set that is not whole, or a network that does not fit it.
+    """
+    with session_of(model, options) as session:
+        return _measure(session, str(data), None if clean is None else str(clean))
+
+
+def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = corruption_cells(session, data)
-    sources = [*cells, labelled(session, clean)] if clean is not None else cells
+    sources = [*cells, session.labelled(clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
-    names = list(dict.fromkeys(source.name.partition("/")[0] for source in cells))
-    # The order of the paper's tables, then the others by name.
-    names.sort(key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
-    errors = {
-        name: tuple(1 - results[cell.name].top1 for cell in cells if cell.name.startswith(f"{name}/")) for name in names
-    }
+    errors = _errors(cells, results)
     of_clean = results["clean"] if clean is not None else None
     found = CorruptionTable(
         errors,
@@ -54,15 +109,23 @@ def corruption(session: Session, data: str, clean: str | None) -> tuple[dict[str
         kind,
         of_clean.images if of_clean else 0,
     )
-    about = {"data": data, "set": together(sources), "name": name, "classes": len(session.network.classes)}
-    result = {**about, **found.as_json()}
-    if _is_arrays(data):
-        result["labels"] = numbered(session.network.classes, "labels.npy has no names: its label")
+    classes = session.network.classes
+    labels = numbered(classes, "labels.npy has no names: its label") if _is_arrays(data) else None
     picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
-    return session.finish("corruption", result, {"errors": picture}, state), corruption_text(result)
+    result = Corruption(data, together(sources), name, len(classes), found, labels)
+    return result.finished(session, {"errors": picture}, state)
 
 
-def corruption_text(result: dict[str, Any]) -> str:
+def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str, tuple[float, ...]]:
+    """The errors by severity, in the order of the paper's tables, then the others by name."""
+    names = list(dict.fromkeys(cell.name.partition("/")[0] for cell in cells))
+    names.sort(key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
+    return {
+        name: tuple(1 - results[cell.name].top1 for cell in cells if cell.name.startswith(f"{name}/")) for name in names
+    }
+
+
+def _text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
     normalised = result.get("ce", result.get("generated_ce"))
     rows = [
@@ -79,10 +142,10 @@ def corruption_text(result: dict[str, Any]) -> str:
         ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalised else [])), rows
     )
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
-    return f"{about}\n{text}\n" + "\n".join(summary_lines(result))
+    return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
 
-def summary_lines(result: dict[str, Any]) -> list[str]:
+def _summary_lines(result: dict[str, Any]) -> list[str]:
     """The means of a corruption result, a line each, and what is missing for the others."""
     lines = [f"mean error over {averaged_text(result)}: {100 * result['mean_error']:.2f} %"]
     if result["clean_error"] is not None:
