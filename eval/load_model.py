@@ -41,7 +41,7 @@ class Network:
     """A network and what it was trained on.
 
     name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
-    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    mean, std: of the normalization for images in 0..1. image_size: pixels per side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
@@ -104,7 +104,7 @@ class Network:
 
     @property
     def recipe(self) -> AprRecipe:
-        """The normalisation as loaders take it."""
+        """The normalization as loaders take it."""
         return AprRecipe(0.0, True, self.mean, self.std)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
@@ -138,7 +138,7 @@ def load_model(
             `FILE.py:FUNCTION`, which makes one. A name or a function may be followed by `:WEIGHTS`.
         weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
             or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
-        image_size: pixels a side instead of what it was trained at.
+        image_size: pixels per side instead of what it was trained at.
         classes: names of its classes, or what `read_names` takes, where the weights do not say them.
 
     Raises:
@@ -379,7 +379,7 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
 
 
 def _recipe(options: dict[str, Any]) -> AprRecipe:
-    """The normalisation that a trainer with these options used: the CIFAR trainer's alone name a data set."""
+    """The normalization that a trainer with these options used: the CIFAR trainer's alone name a data set."""
     if "dataset" not in options:
         return IMAGENET
     return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL

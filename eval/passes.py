@@ -147,7 +147,7 @@ def collect(
             logits = model(images.to(device, non_blocking=True))
         for name, function in every.items():
             found = function(logits.float(), targets.to(device, non_blocking=True))
-            values[name].append(found.cpu().numpy())  # synchronises
+            values[name].append(found.cpu().numpy())  # synchronizes
     model.train(training)
     gathered = _gathered({name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()})
     sound = gathered.pop(_SOUND)

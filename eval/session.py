@@ -80,7 +80,7 @@ class Session:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
 
-    def labelled(self, data: str, name: str = "clean") -> Source:
+    def labeled(self, data: str, name: str = "clean") -> Source:
         """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
         if self.takes_small(data):
             return self.feeding.small(name, data)
@@ -224,7 +224,7 @@ class Options(TypedDict, total=False):
     weights, classes, image_size: as for `load_model`. mean, std, crop_pct, interpolation: as for `seen_as`.
     output: the folder for results and pictures, and for what is finished, from which the same call goes on; None
         writes nothing.
-    batch_size: images a process, 128. device: "auto", "cpu", "cuda", "cuda:1", … or a torch.device; auto.
+    batch_size: images per process, 128. device: "auto", "cpu", "cuda", "cuda:1", … or a torch.device; auto.
     amp: one of AMP_MODES; None for what the network was trained with. threads: of the data pipeline; None to choose.
     tar_image, tar_label: which members of a tar's samples are image and label, see `Components`.
     """

@@ -206,10 +206,10 @@ def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.
 def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
     """How alike two maps (N, H, W) are, image by image: Pearson's correlation, −1..1; nan where one is constant."""
     flat = [maps.reshape(len(maps), -1).astype(np.float64) for maps in (first, second)]
-    centred = [maps - maps.mean(1, keepdims=True) for maps in flat]
-    norms = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
+    centered = [maps - maps.mean(1, keepdims=True) for maps in flat]
+    norms = np.linalg.norm(centered[0], axis=1) * np.linalg.norm(centered[1], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (centred[0] * centred[1]).sum(1) / norms
+        return (centered[0] * centered[1]).sum(1) / norms
 
 
 Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
@@ -219,7 +219,7 @@ Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
 def gradcam_picture(
     panels: Sequence[Panel], words: Callable[[int], str], targets: NDArray[np.int64], note: str = ""
 ) -> bytes:
-    """A line an image; for clean and corrupted, the image and each network's map over it, with its prediction.
+    """One line per image; for clean and corrupted, the image and each network's map over it, with its prediction.
 
     words: the name of a class. targets: int64 (N,), the classes that the maps are of. note: what these are where they
     are not the true labels; where they are, predictions have a ✓ or a ✗.

@@ -68,7 +68,7 @@ def evaluate_calibration(model: Subject, data: str | Path, **options: Unpack[Opt
 
 
 def _measure(session: Session, data: str) -> Calibration:
-    source = session.labelled(data)
+    source = session.labeled(data)
     session.check(source)
     with progress([source]) as bar, source.open() as batches:
         found = collect(

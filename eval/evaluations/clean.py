@@ -48,7 +48,7 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
         InputError: for images or a network that do not fit.
     """
     with session_of(model, options) as session:
-        source = session.labelled(str(data))
+        source = session.labeled(str(data))
         session.check(source)
         state = session.state("clean")
         found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]

@@ -96,7 +96,7 @@ def evaluate_corruption(
 def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = corruption_cells(session, data)
-    sources = [*cells, session.labelled(clean)] if clean is not None else cells
+    sources = [*cells, session.labeled(clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
