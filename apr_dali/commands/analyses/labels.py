@@ -142,10 +142,10 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
     others = checked_sets(given)
     cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
     return Sets(
-        session.labelled(data),
+        session.labeled(data),
         cells,
         name,
-        session.labelled(data, "in-distribution"),
+        session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )
 
@@ -153,7 +153,7 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
 def _measure_all(
     session: Session, options: CifarOptions, weights: list[float], recipe: str, trained: ArraySet, sets: Sets
 ) -> tuple[list[dict[str, Any]], list[State]]:
-    """A row a weight, and the states that they are kept in."""
+    """One row per weight, and the states that they are kept in."""
     from dataclasses import replace
 
     from tqdm import tqdm

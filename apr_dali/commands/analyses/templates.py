@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(2, 3),
         metavar=("KY", "KX"),
-        help="down and across, in cycles an image (default: 2 3)",
+        help="down and across, in cycles per image (default: 2 3)",
     )
     parser.add_argument("--output", default="runs/analyze-templates", metavar="DIR", help="(default: %(default)s)")
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.runtime.distributed import start
     from apr_dali.runtime.files import make_output
 
-    image = _grey(args.image)
+    image = _gray(args.image)
     ky, kx = args.frequency
     for name, value, side in (("KY", ky, image.shape[0]), ("KX", kx, image.shape[1])):
         if abs(value) > side // 2:
@@ -54,18 +54,18 @@ def run(args: argparse.Namespace) -> None:
         write_record(group, output, "templates", settings, result, {"contrasts": picture})
     for name, value in zip(NAMES, asdict(found).values(), strict=True):
         print(f"{name}  {value:10.3f}")
-    print(f"amplitude {found.amplitude:.3f}, phase {found.phase:.4f} rad at k = ({ky}, {kx}) cycles an image")
+    print(f"amplitude {found.amplitude:.3f}, phase {found.phase:.4f} rad at k = ({ky}, {kx}) cycles per image")
     print(f"written: {Path(output) / 'templates.json'}, templates-contrasts.png")
 
 
-def _grey(path: str | None) -> NDArray[np.float64]:
-    """The grey levels of an image file, or of a photograph, (H, W) in 0..1."""
+def _gray(path: str | None) -> NDArray[np.float64]:
+    """The gray levels of an image file, or of a photograph, (H, W) in 0..1."""
     import numpy as np
     from PIL import Image
 
     from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
-    from apr_dali.training.plots import centre_crop
+    from apr_dali.training.plots import center_crop
 
-    color = Image.fromarray(centre_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
+    color = Image.fromarray(center_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
     return np.asarray(color.convert("L"), np.float64) / 255
