@@ -44,7 +44,7 @@ def small(phase_weight: float = 1.0) -> torch.nn.Module:
     (CifarOptions(aug="apr-p", adversarial="fgsm"), recipes.CIFAR_ADVERSARIAL, 32),
     (ImageNetOptions(data="sample", image_size=48), recipes.IMAGENET, 48),
 ], ids=["cifar", "adversarial", "imagenet"])  # fmt: skip
-def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recipe, size):
+def test_a_checkpoint_brings_its_trainers_normalization(tmp_path, options, recipe, size):
     network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small()))
     assert (network.mean, network.std, network.image_size) == (recipe.mean, recipe.std, size)
     assert network.classes == tuple(CLASSES)
@@ -94,7 +94,7 @@ def test_evaluation_and_analyses_see_what_validation_saw(tmp_path, photos, size)
     path = saved(tmp_path / "run", "cifar/wrn-16-1", options, small())
     given = [path, "--device", "cpu", "--output", str(tmp_path / "out")]
     with common.open_subject(arguments.parse_args(given)) as session:
-        with session.labelled(str(tmp_path / "data" / "val")).open() as batches:
+        with session.labeled(str(tmp_path / "data" / "val")).open() as batches:
             images, labels = next(iter(batches))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipes.CIFAR.mean, recipes.CIFAR.std))
         seen = ((images * std + mean) * 255).permute(0, 2, 3, 1).numpy()

@@ -58,8 +58,8 @@ def test_the_operations_named_are_those_that_were_recombined(images, seed):
 def test_spectra_give_back_the_luminance(images):
     row = rows(images, NAMES, seed=0)[0]
     amplitude, phase = np.fft.ifftshift(10**row.amplitude - 1), np.fft.ifftshift(row.phase)
-    grey = np.fft.ifft2(amplitude * np.exp(1j * phase))
-    assert np.allclose(grey, np.asarray(Image.fromarray(images[0]).convert("L")), atol=1e-6)
+    gray = np.fft.ifft2(amplitude * np.exp(1j * phase))
+    assert np.allclose(gray, np.asarray(Image.fromarray(images[0]).convert("L")), atol=1e-6)
 
 
 def test_wrapped_counts_what_the_modes_differ_in(images):

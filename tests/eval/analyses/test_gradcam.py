@@ -285,7 +285,7 @@ def test_fog_is_the_published_one(crops):
         expected, same_cloud = (fogged(image, int(severity)) for image in images)
         assert np.abs(foggy[0].astype(int) - expected).max() <= 1
         assert np.abs(foggy[1].astype(int) - same_cloud).max() > 10
-    assert np.array_equal(np.random.get_state()[1], before), "whoever else draws from it is not disturbed"
+    assert np.array_equal(np.random.get_state()[1], before), "others that draw from it are not disturbed"
     small = crops(2, 32, 32)
     assert [function(small, severity).astype(float).std() for severity in severities] == sorted(
         (function(small, severity).astype(float).std() for severity in severities), reverse=True

@@ -26,11 +26,11 @@ class Reads(nn.Module):
         self.what = what
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        grey = (images * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)).mean(1)
+        gray = (images * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)).mean(1)
         if self.what == "amplitude":
-            return torch.fft.fft2(grey).abs()[:, 0, 1:5]
+            return torch.fft.fft2(gray).abs()[:, 0, 1:5]
         # Which of four places is the brightest: that of the shift.
-        return grey[:, ::4, ::4].flatten(1)[:, :4]
+        return gray[:, ::4, ::4].flatten(1)[:, :4]
 
 
 def shifted_waves(count: int) -> tuple[torch.Tensor, list[int], list[int]]:
@@ -78,7 +78,7 @@ def test_partners_are_others(count):
         partners(1, 0)
 
 
-def test_probabilities_are_of_normalised_images():
+def test_probabilities_are_of_normalized_images():
     images = torch.rand(3, 3, 4, 4)
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)).train()
     mean, std = (np.array(value).reshape(3, 1, 1) for value in (MEAN, STD))
@@ -143,12 +143,12 @@ def analyze(tmp_path, capsys):
 
 
 def test_templates_command(analyze, tmp_path, photos):
-    grey = photos[0][:40, :30, 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    status, told, errors = analyze("templates", "--image", tmp_path / "grey.png", "--frequency", 3, -4)
+    gray = photos[0][:40, :30, 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    status, told, errors = analyze("templates", "--image", tmp_path / "gray.png", "--frequency", 3, -4)
     assert status == 0, errors
     result = json.loads((tmp_path / "out" / "templates.json").read_text())["result"]
-    expected = np.fft.fft2(grey / 255)[3, -4]
+    expected = np.fft.fft2(gray / 255)[3, -4]
     assert result["amplitude"] == pytest.approx(abs(expected))
     assert result["phase"] == pytest.approx(np.angle(expected))
     assert f"phase {np.angle(expected):.4f} rad at k = (3, -4)" in told
