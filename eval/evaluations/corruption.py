@@ -111,7 +111,7 @@ def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     )
     classes = session.network.classes
     labels = numbered(classes, "labels.npy has no names: its label") if _is_arrays(data) else None
-    picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
+    picture = corruption_picture(errors, f"{name}, {found.images:,} images per cell")
     result = Corruption(data, together(sources), name, len(classes), found, labels)
     return result.finished(session, {"errors": picture}, state)
 
@@ -127,21 +127,21 @@ def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str
 
 def _text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
-    normalised = result.get("ce", result.get("generated_ce"))
+    normalized = result.get("ce", result.get("generated_ce"))
     rows = [
         (
             name,
             *(f"{100 * error:.1f}" for error in row),
             f"{100 * sum(row) / len(row):.1f}",
-            *([f"{normalised[name]:.1f}" if name in normalised else "–"] if normalised else []),
+            *([f"{normalized[name]:.1f}" if name in normalized else "–"] if normalized else []),
         )
         for name, row in result["errors"].items()
     ]
     severities = len(next(iter(result["errors"].values())))
     text = table(
-        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalised else [])), rows
+        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalized else [])), rows
     )
-    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell"
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
 
@@ -153,7 +153,7 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),
-        ("generated_mce", "generated set: AlexNet-normalised error, not comparable with published mCE,"),
+        ("generated_mce", "generated set: AlexNet-normalized error, not comparable with published mCE,"),
         ("generated_relative_mce", "generated set: relative, not comparable with published relative mCE,"),
     ):
         if key in result:

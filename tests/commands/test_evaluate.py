@@ -922,8 +922,8 @@ def test_labels_of_small_images_go_by_name(evaluate, tmp_path, classes, levels, 
         (("0", "1", "2"), "has 3 classes (0, 1, 2), the network 3 (dark, gray, light): labels go by name, and 3 of"),
         (("train/dark", "val/dark"), "are none of the network's; give {set}/val"),
         (
-            ("dark", "gray"),
-            "has 2 classes (dark, gray), the network 3 (dark, gray, light): labels go by name, and 1 of",
+            ("dark", "grey"),
+            "has 2 classes (dark, grey), the network 3 (dark, gray, light): labels go by name, and 1 of",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def heat_map(error: float, loss: float) -> HeatMap:
 def test_heat_maps_have_one_scale_and_say_what_they_are_of():
     for maps in ({"a": heat_map(0.1, 0.2)}, {"a": heat_map(0.1, 0.2), "b": heat_map(0.9, 8.0)}):
         figure = heatmap_picture(maps)
-        assert figure.get_suptitle() == "noise of L2 norm ε = 4 a channel, 1,234 images"
+        assert figure.get_suptitle() == "noise of L2 norm ε = 4 per channel, 1,234 images"
         note = heatmap_picture(maps, "no true labels: errors against the answers").get_suptitle()
         assert note.splitlines()[0] == figure.get_suptitle()
         assert " ".join(note.splitlines()[1:]) == "no true labels: errors against the answers"
