@@ -37,7 +37,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"max-softmax": max_softmax, "ma
 
 
 def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
-    """The area under the ROC curve, 0..1: how often an own image has the higher score; arguments as for `ood_metrics`."""
+    """The area under the ROC curve, 0..1: how often an own image has the higher score; as for `ood_metrics`."""
     return ood_metrics(in_scores, out_scores)["auroc"]
 
 
