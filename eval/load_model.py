@@ -97,7 +97,7 @@ class Network:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What people should know before its numbers, in lines."""
         classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
         return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
@@ -182,8 +182,8 @@ def seen_as(
     for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
         if values is not None and not all(low < value < math.inf for value in values):
             raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
-    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
-    given = [f"--{name}" for name, value in told.items() if value is not None]
+    options = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
     found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
     if found == network:
         return network

@@ -61,8 +61,8 @@ class Source:
 
 def together(sources: Sequence[Source]) -> str:
     """16 hex digits of what all `sources` are, by which two reports tell whether they are of the same images."""
-    told = repr([(source.name, source.contents) for source in sources])
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    described = repr([(source.name, source.contents) for source in sources])
+    return hashlib.sha256(described.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 class ClassSlice(nn.Module):

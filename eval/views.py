@@ -75,9 +75,9 @@ def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any
     """
     from timm.data import resolve_data_config
 
-    told = {key: value for key, value in (options or {}).items() if value}
+    followed = {key: value for key, value in (options or {}).items() if value}
     # A published network may be tested at another size than it was trained at; a run of one's own is at its size.
-    resolved = resolve_data_config(told, pretrained_cfg=config, use_test_size=not told)
+    resolved = resolve_data_config(followed, pretrained_cfg=config, use_test_size=not followed)
     channels, height, width = resolved["input_size"]
     if channels != 3 or height != width:
         raise InputError(f"the network takes images of {channels}×{height}×{width}: expected 3 channels, and squares")
@@ -85,7 +85,7 @@ def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any
     # To the pixel: timm rounds down.
     over_crop = floor(size / resolved["crop_pct"]) / size
     scaling = Scaling(over_crop, resolved["interpolation"], resolved["crop_mode"])
-    origin = "timm's configuration" + f", with the file's {', '.join(told)}" * bool(told)
+    origin = "timm's configuration" + f", with the file's {', '.join(followed)}" * bool(followed)
     return View(three(resolved["mean"]), three(resolved["std"]), size, scaling, origin)
 
 

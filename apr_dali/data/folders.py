@@ -129,8 +129,8 @@ def check_names(classes: Sequence[str]) -> None:
 def check_components(components: Components, tars: bool, where: Sequence[str | Path]) -> None:
     """Raise InputError for components where there are no tars. tars: whether there are any in `where`."""
     if components != DEFAULT and not tars:
-        told = _some([str(path) for path in where])
-        raise InputError(f"components (--tar-image, --tar-label) have no effect on {told}: no tars of samples there")
+        places = _some([str(path) for path in where])
+        raise InputError(f"components (--tar-image, --tar-label) have no effect on {places}: no tars of samples there")
 
 
 def holds_tars(folder: str | Path) -> bool:
@@ -322,10 +322,10 @@ def _leads_back(link: str) -> bool:
 def _check_class_folders(folder: str, names: Sequence[str], directories: Sequence[str]) -> None:
     if not directories:
         compressed = [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))]
-        told = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
+        reason = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
         raise InputError(
             f"{folder} has "
-            + (told if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
+            + (reason if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
             + f"; expected {folder}/CLASS/IMAGE"
         )
     if set(directories) <= {*SPLITS, "test"}:
@@ -376,9 +376,9 @@ def _check_classes(
     if have == want or (allow_missing and have < want):
         return
     differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
-    told = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
+    listed = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
     remedy = allow if have < want else ""
-    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told}){remedy}")
+    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({listed}){remedy}")
 
 
 def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:

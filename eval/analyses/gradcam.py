@@ -238,8 +238,8 @@ def gradcam_picture(
                 axes.imshow(images[row].mean(2), cmap="gray", vmin=0, vmax=255)
                 axes.imshow(found.maps[row], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
                 mark = "" if note else "✓ " if found.answers[row] == targets[row] else "✗ "
-                told = f"{mark}{words(found.answers[row])} {found.confidence[row]:.0%}"
-                axes.set_xlabel(fitted(told, _INCHES - 0.1, 7), fontsize=7)
+                caption = f"{mark}{words(found.answers[row])} {found.confidence[row]:.0%}"
+                axes.set_xlabel(fitted(caption, _INCHES - 0.1, 7), fontsize=7)
             grid[0, column + offset].set_title(fitted(f"{name}, {title}", _INCHES - 0.1, 9), fontsize=9)
         column += 1 + len(seen)
     for axes in grid.ravel():

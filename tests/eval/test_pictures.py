@@ -43,9 +43,9 @@ def test_the_mixes_of_a_swap_say_what_they_are():
     image = np.zeros((4, 4, 3))
     named = Panel(f"phase of {PATH}\namplitude of {PATH}", image, "American Staffordshire terrier", 0.5)
     (axes,) = swap_picture([[named]]).axes
-    told = " ".join(axes.get_title().split())
-    assert told.startswith("phase of ")
-    assert " amplitude of " in told
+    message = " ".join(axes.get_title().split())
+    assert message.startswith("phase of ")
+    assert " amplitude of " in message
     assert axes.get_xlabel().replace("\n", " ") == "→ American Staffordshire terrier (50%)"
 
 

@@ -112,7 +112,7 @@ def open_other(session: Session, model: str | None, classes: str | None = None) 
     if model is None:
         return None
     other = other_network(session, model, classes)
-    print(other.network.told())
+    print(other.network.description())
     return other
 
 
