@@ -297,6 +297,7 @@ def open_session(
             on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
         network = seen_as(load_model(model, weights, image_size, classes), mean, std, crop_pct, interpolation)
         folder = stack.enter_context(_folder(group, output))
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch_threads.choose(network.model, network.image_size, 3, group.device)
         placed = network.model.to(group.device)
         components = Components(tar_image, tar_label or Components.label)
@@ -335,21 +336,23 @@ def _on(group: Group, number: int) -> Group:
 
 @contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Give a caller's module back in its modes and on its device, and torch its number of threads."""
+    """Give a caller's module back in its modes, with its gradients and on its device."""
     modes = {module: module.training for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    wanted = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
     device = next((parameter.device for parameter in model.parameters()), None)
-    threads = torch.get_num_threads()
+    # What an attack or Grad-CAM leaves there must not be added to the caller's.
+    for parameter in wanted:
+        parameter.grad = None
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for parameter, grad in wanted.items():
-            parameter.requires_grad_(grad)
         if device is not None:
             model.to(device)
-        torch.set_num_threads(threads)
+        for parameter, (needed, grad) in wanted.items():
+            parameter.requires_grad_(needed)
+            parameter.grad = grad
 
 
 @contextmanager

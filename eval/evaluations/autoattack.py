@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.autoattack import Attack, Normalized, Robustness, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
 from apr_dali.eval.load_model import Network
+from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -151,3 +152,21 @@ def _keeper(session: Session, folder: Path) -> Any:
         write_whole(path, npy_bytes(images.cpu().numpy()))
 
     return keep
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    budget = f"{result['norm']} {255 * result['epsilon']:.3g}/255"
+    name = f"right under {result['version']} attack, {budget}, {result['images']:,} images"
+    return {name: percent(result["robust"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = (("no attack", percent(result["clean"])), *((k, percent(v)) for k, v in result["after"].items()))
+    budget = f"{result['norm']}, epsilon {255 * result['epsilon']:.3g}/255"
+    note = f"{result['version']}: {budget}, {result['images']} images, seed {result['seed']}."
+    return Section("Adversarial attacks", (note,), (Table(("right after", "share"), tuple(rows)),))

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apr_dali.data.arrays import is_digits, load_set
+from apr_dali.data.arrays import SIDE, is_digits, load_set
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
-from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
+from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable, averaged_text
 from apr_dali.eval.datasets import numbered, outputs_by_name
+from apr_dali.eval.page import Section, Table, percent, spaced, tenths
 from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
-from apr_dali.eval.report import averaged_text
+from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime.distributed import on_main
@@ -190,7 +191,13 @@ def _is_arrays(data: str) -> bool:
 
 def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
     """The cells, their kind and their name."""
-    classes = len(session.network.classes)
+    network = session.network
+    if not network.takes_small:
+        raise InputError(
+            f"{data} has images of {SIDE}×{SIDE}, and {network.name} takes {network.image_size}×{network.image_size}: "
+            "give ImageNet-C's folders, or a network for small images"
+        )
+    classes = len(network.classes)
     arrays = open_corruption_arrays(data, classes)
     sources = [
         session.feeding.array(f"{name}/{severity}", arrays.severity(name, severity), arrays.labels)
@@ -237,3 +244,64 @@ def _same_count(data: str, cells: list[Source]) -> int:
 
 def _own_name(data: str, generated: bool) -> str:
     return f"own set {os.path.basename(os.path.abspath(data))}{', made by apr-dali make-c' if generated else ''}"
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+_CORRUPTION_KEYS = {
+    "mce": "mCE",
+    "relative_mce": "relative mCE",
+    "generated_mce": "generated set: AlexNet-normalised error (not mCE of ImageNet-C)",
+    "generated_relative_mce": "generated set: relative error (not relative mCE of ImageNet-C)",
+}
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
+    found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
+    # mCE and its like are in percent already.
+    found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
+    return found
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = tuple(
+        (spaced(name), *(f"{100 * error:.1f}" for error in row), f"{100 * sum(row) / len(row):.1f}")
+        for name, row in result["errors"].items()
+    )
+    notes = {
+        "generated": "Made by apr-dali make-c: a generated set. Its corruptions are ImageNet-C's, given the "
+        "draws; the published set has other draws, so that its numbers differ by chance.",
+        "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
+        "cifar-10-c": "Published files; errors are not normalised.",
+        "cifar-100-c": "Published files; errors are not normalised.",
+        "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
+        "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
+    }
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
+    mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
+    severities = len(next(iter(result["errors"].values())))
+    titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
+    return Section(
+        "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
+    )
+
+
+def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Corruption errors, beside published ones where they are ImageNet-C's."""
+    own = result.get("ce", result.get("generated_ce"))
+    if own is None:
+        return ()
+    beside = [entry for entry in PUBLISHED if entry.ce] if "ce" in result else []
+    rows = [
+        (spaced(name), f"{own[name]:.1f}", *(str(entry.ce[CORRUPTIONS.index(name)]) for entry in beside))
+        for name in CORRUPTIONS
+        if name in own
+    ]
+    if "mce" in result:
+        rows.append(("mCE", f"{result['mce']:.1f}", *(tenths(entry.imagenet_c) for entry in beside)))
+    name = "CE, AlexNet = 100" if beside else "AlexNet-normalised error, not CE of ImageNet-C"
+    return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)

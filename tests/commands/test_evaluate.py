@@ -416,6 +416,12 @@ def test_corruption_arrays(evaluate, tmp_path):
     assert (record["result"]["kind"], record["result"]["name"]) == ("own", "own set cifar")
 
 
+def test_corruption_arrays_are_for_networks_of_their_size(evaluate, tmp_path, capsys):
+    write_arrays(tmp_path / "cifar")
+    assert evaluate("corruption", "--data", tmp_path / "cifar", model=network(40)) == (2, None)
+    assert "cifar has images of 32×32, and brightness takes 40×40" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_the_images_of_an_array(world):
     """Each image once, to the last one, whatever the number of processes."""

@@ -12,12 +12,13 @@ from helpers.tar_files import folder_of
 from PIL import Image
 
 from apr_dali import ImageNetLoader
-from apr_dali.commands.analyses import gallery, templates, tsne
+from apr_dali.commands.analyses import gallery, templates
 from apr_dali.data import arrays, make_c
 from apr_dali.data.check import quick_check
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image, to_rgb
 from apr_dali.errors import InputError
+from apr_dali.eval.evaluations import tsne
 from apr_dali.eval.evaluations.swap import open_pair
 from apr_dali.recipes import IMAGENET
 from apr_dali.training import datasets as training_images
