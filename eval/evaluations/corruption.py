@@ -252,14 +252,14 @@ def _own_name(data: str, generated: bool) -> str:
 _CORRUPTION_KEYS = {
     "mce": "mCE",
     "relative_mce": "relative mCE",
-    "generated_mce": "generated set: AlexNet-normalised error (not mCE of ImageNet-C)",
+    "generated_mce": "generated set: AlexNet-normalized error (not mCE of ImageNet-C)",
     "generated_relative_mce": "generated set: relative error (not relative mCE of ImageNet-C)",
 }
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
+    counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
     found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
@@ -275,13 +275,13 @@ def section(result: Mapping[str, Any]) -> Section:
     notes = {
         "generated": "Made by apr-dali make-c: a generated set. Its corruptions are ImageNet-C's, given the "
         "draws; the published set has other draws, so that its numbers differ by chance.",
-        "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
-        "cifar-10-c": "Published files; errors are not normalised.",
-        "cifar-100-c": "Published files; errors are not normalised.",
+        "imagenet-c": "ImageNet-C's images, center crop without resizing.",
+        "cifar-10-c": "Published files; errors are not normalized.",
+        "cifar-100-c": "Published files; errors are not normalized.",
         "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
-    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
     severities = len(next(iter(result["errors"].values())))
     titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
@@ -303,5 +303,5 @@ def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     ]
     if "mce" in result:
         rows.append(("mCE", f"{result['mce']:.1f}", *(tenths(entry.imagenet_c) for entry in beside)))
-    name = "CE, AlexNet = 100" if beside else "AlexNet-normalised error, not CE of ImageNet-C"
+    name = "CE, AlexNet = 100" if beside else "AlexNet-normalized error, not CE of ImageNet-C"
     return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)
