@@ -156,7 +156,7 @@ def tell_left_out(group: Group, *loaders: ImageNetLoader) -> None:
 def draw_samples(output: Path, part: datasets.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
     chosen = datasets.some_images(part, _SHOWN)
-    crops = np.stack([plots.centre_crop(image, options.image_size) for image, _ in chosen])
+    crops = np.stack([plots.center_crop(image, options.image_size) for image, _ in chosen])
     if options.in_chans == 1:
         crops = gray_levels(crops)
     plots.draw_samples(output / plots.SAMPLES, crops, [name for _, name in chosen], options, recipe(options))
