@@ -156,6 +156,21 @@ class CorruptionTable:
         }
 
 
+def averaged_text(result: Mapping[str, Any]) -> str:
+    """Which corruptions the mean error of a corruption result is over, in words."""
+    own, of = result["averaged"], len(CORRUPTIONS)
+    if result.get("kind") == "digits":
+        return f"{len(own)} corruptions made here"
+    if not set(own) <= set(CORRUPTIONS):
+        return f"{', '.join(own)} (none of the benchmark's {of})"
+    if len(own) == of:
+        return f"all {of} corruptions"
+    missing = [name for name in CORRUPTIONS if name not in own]
+    if len(missing) < len(own):
+        return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
+    return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
 def _checked(
     errors: Mapping[str, Sequence[float]], names: Sequence[str] = CORRUPTIONS, severities: int = len(SEVERITIES)
 ) -> Mapping[str, Sequence[float]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.eval.calibration import Reliability
+from apr_dali.runtime.figures import new_figure
 
 _DPI = 120
 ERRORS = "plasma_r"
@@ -86,14 +87,6 @@ def fitted(text: str, inches: float, points: float) -> str:
     """`text` on as many lines as it takes to be no wider than `inches` in letters of that size; nothing is cut off."""
     width = max(1, int(72 * inches / (_EM * points)))
     return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches."""
-    # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def png_of(figure: Any) -> bytes:

@@ -24,6 +24,7 @@ from small_runs import CLEAN, mean_corrupted
 from small_sweep import Errors, measure, parse
 
 from apr_dali.runtime.exit_status import run
+from apr_dali.runtime.figures import new_figure
 
 PROPORTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PLAIN = "plain"
@@ -65,9 +66,7 @@ def table(found: Errors) -> str:
 
 def plot(found: Errors, title: str, path: Path) -> None:
     """Left, error over the proportion of low-frequency filters; right, of the modulated layer; plain as a line."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2, sharey=True)
     methods = [name for name in found if name.startswith("modulated")]
     for corrupted, colour, marker in ((False, "#0072b2", "o"), (True, "#d55e00", "s")):

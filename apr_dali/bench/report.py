@@ -9,6 +9,7 @@ from typing import Any
 
 from apr_dali.bench.measure import Part
 from apr_dali.bench.rows import APR, LEFT_OUT, PUBLISHED, SIZES, WAYS
+from apr_dali.runtime.figures import new_figure
 
 _WIDTH = 80
 _DPI = 120
@@ -118,7 +119,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     ways = [way for way in WAYS if any(way == group[0] for group in groups)]
     sizes = [size for size in SIZES if any(size == group[1] for group in groups)]
     longest = {way: max(len(group) for (w, _), group in groups.items() if w == way) for way in ways}
-    figure = _figure(5.6 * len(sizes), 1.1 + sum(0.26 * longest[way] + 0.55 for way in ways))
+    figure = new_figure(5.6 * len(sizes), 1.1 + sum(0.26 * longest[way] + 0.55 for way in ways))
     grid = figure.subplots(len(ways), len(sizes), squeeze=False, height_ratios=[longest[way] + 1.5 for way in ways])
     for row, way in enumerate(ways):
         for column, size in enumerate(sizes):
@@ -174,10 +175,3 @@ def _groups(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
 
 def _aug(record: Record) -> str:
     return str(record["name"].split("/")[1])
-
-
-def _figure(width: float, height: float) -> Any:
-    # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 
+from apr_dali.errors import InputError
 from apr_dali.recipes import FILTERS
 from apr_dali.runtime import cpus
 
@@ -33,6 +35,19 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= _SEEDS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_SEEDS - 1}, got {text!r}")
     return int(text)
+
+
+def named_paths(option: str, given: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """The paths of `NAME=PATH`, … by name; InputError for another form, a name given twice or one of `taken`."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"{option} expects NAME=PATH, each name once, got {text!r}")
+        if name in found or name in taken:
+            raise InputError(f"{option} expects NAME=PATH, each name once, got {text!r}: another set is called {name}")
+        found[name] = path
+    return found
 
 
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:

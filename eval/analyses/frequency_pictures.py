@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from apr_dali.eval.analyses.fourier import HeatMap
 from apr_dali.eval.analyses.templates import NAMES, Contrasts
-from apr_dali.eval.pictures import fitted, new_figure, png_of
+from apr_dali.eval.pictures import fitted, png_of
+from apr_dali.runtime.figures import new_figure
 
 # Everyone can distinguish both: one rises in lightness, the other has orange and purple about white.
 _RISING, _ABOUT_ZERO = "viridis", "PuOr"

@@ -15,7 +15,7 @@ import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.eval.page import Section, html
-from apr_dali.eval.pictures import new_figure
+from apr_dali.runtime.figures import new_figure
 
 Pixels = NDArray[np.uint8]
 

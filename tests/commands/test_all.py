@@ -10,11 +10,11 @@ import pytest
 from helpers.eval_sets import Brightness, Ten, error_of, network, random_levels, write_corruptions, write_levels
 
 from apr_dali import cli
-from apr_dali.commands import distribution_shift, ood
 from apr_dali.data.kinds import CLASSES as CIFAR
 from apr_dali.eval import session
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_O, IMAGENET_R
 from apr_dali.eval.corruption import CORRUPTIONS
+from apr_dali.eval.evaluations import distribution_shift, ood
 from apr_dali.eval.page import Section, Table, html, markdown
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.report import compared, sections, summary
@@ -220,10 +220,10 @@ def test_sets_without_their_clean_images_are_not_run(evaluate, root, tmp_path):
 
 
 def test_what_nobody_foresaw_costs_one_evaluation(evaluate, root, tmp_path, monkeypatch, capsys):
-    def breaks(*_):
+    def breaks(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("apr_dali.commands.all.autoattack", breaks)
+    monkeypatch.setattr("apr_dali.eval.suite.evaluate_autoattack", breaks)
     assert evaluate("all", "--data-root", root, "--attack", 3) in (0, 1)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert dict(report["failed"])["autoattack"] == "ZeroDivisionError: a bug"

@@ -29,8 +29,6 @@ from PIL import Image
 from torch import nn
 
 from apr_dali import cli
-from apr_dali.commands import corruption as commands
-from apr_dali.commands import ood
 from apr_dali.data.arrays import ArraySet, load_set, open_images, open_small
 from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
 from apr_dali.data.kinds import CLASSES as CIFAR
@@ -41,6 +39,8 @@ from apr_dali.eval import calibration, passes, session
 from apr_dali.eval import corruption as corruptions
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.evaluations import corruption as commands
+from apr_dali.eval.evaluations import ood
 from apr_dali.eval.ood import ood_metrics
 from apr_dali.eval.state import State
 from apr_dali.runtime.distributed import Group
@@ -418,6 +418,12 @@ def test_corruption_arrays(evaluate, tmp_path):
     assert (record["result"]["kind"], record["result"]["name"]) == ("own", "own set cifar")
 
 
+def test_corruption_arrays_are_for_networks_of_their_size(evaluate, tmp_path, capsys):
+    write_arrays(tmp_path / "cifar")
+    assert evaluate("corruption", "--data", tmp_path / "cifar", model=network(40)) == (2, None)
+    assert "cifar has images of 32×32, and brightness takes 40×40" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_the_images_of_an_array(world):
     """Each image once, to the last one, whatever the number of processes."""
@@ -589,7 +595,7 @@ def test_only_imagenets_classes_are_imagenets():
 def test_images_smaller_than_the_crop_are_named(evaluate, corrupted, capsys):
     status, _ = evaluate("corruption", "--data", corrupted[0], model=network(64))
     assert status == 2
-    assert "60×60 pixels: expected at least 64 a side" in capsys.readouterr().err
+    assert "60×60 pixels: expected at least 64 per side" in capsys.readouterr().err
 
 
 # ---- what networks can get wrong -------------------------------------------------------------------------------------
@@ -824,7 +830,7 @@ def test_a_small_network_of_scaled_images_scales_them_out_of_distribution_too(ev
 
 
 def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
-    from apr_dali.commands import ood
+    from apr_dali.eval.evaluations import ood
 
     write_levels(tmp_path / "val", random_levels(1))
     write_levels(tmp_path / "far", {"a": [84] * 4})

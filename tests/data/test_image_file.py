@@ -12,12 +12,14 @@ from helpers.tar_files import folder_of
 from PIL import Image
 
 from apr_dali import ImageNetLoader
-from apr_dali.commands.analyses import gallery, swap, templates, tsne
+from apr_dali.commands.analyses import gallery, templates
 from apr_dali.data import arrays, make_c
 from apr_dali.data.check import quick_check
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image, to_rgb
 from apr_dali.errors import InputError
+from apr_dali.eval.evaluations import tsne
+from apr_dali.eval.evaluations.swap import open_pair
 from apr_dali.recipes import IMAGENET
 from apr_dali.training import datasets as training_images
 
@@ -198,7 +200,7 @@ def test_everything_that_opens_images_scales_them(grey):
     found = {
         "train_cifar": arrays.load_set("folder", "train", grey, SIDE).images[0],
         "small sets": arrays.open_images(grey / "train")[0][0],
-        "swap": swap._open_two([path, path])[1],
+        "swap": open_pair([path, path], None)[1],
         "tsne": tsne._read(str(grey / "train"), SIDE, 1)[0],
         "samples.png": np.asarray(training_images.some_images(training_images.open_set(grey / "train"), 1)[0][0]),
         "templates": np.stack([255 * templates._grey(path)] * 3, axis=-1),

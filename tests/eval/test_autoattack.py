@@ -13,11 +13,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from apr_dali import cli
-from apr_dali.commands.autoattack import in_unit_range
 from apr_dali.data.arrays import load_set, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval import autoattack, session
 from apr_dali.eval.autoattack import Attack, Normalised, attack_batch, check_attackable, robust_accuracy
+from apr_dali.eval.evaluations.autoattack import in_unit_range
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.state import State
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from apr_dali import cli, recipes
 from apr_dali.commands.analyses import common
-from apr_dali.commands.clean import labelled
 from apr_dali.data.arrays import load_set
 from apr_dali.errors import InputError
+from apr_dali.eval.analyses.samples import load_samples
 from apr_dali.eval.class_names import read_names
 from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
@@ -94,15 +94,13 @@ def test_evaluation_and_analyses_see_what_validation_saw(tmp_path, photos, size)
     path = saved(tmp_path / "run", "cifar/wrn-16-1", options, small())
     given = [path, "--device", "cpu", "--output", str(tmp_path / "out")]
     with common.open_subject(arguments.parse_args(given)) as session:
-        with labelled(session, str(tmp_path / "data" / "val")).open() as batches:
+        with session.labeled(str(tmp_path / "data" / "val")).open() as batches:
             images, labels = next(iter(batches))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipes.CIFAR.mean, recipes.CIFAR.std))
         seen = ((images * std + mean) * 255).permute(0, 2, 3, 1).numpy()
         assert np.array_equal(np.rint(seen), trained_on.images)
         assert labels.tolist() == trained_on.labels.tolist()
-        assert np.array_equal(
-            common.load_samples(session, str(tmp_path / "data" / "val"), 10).images, trained_on.images
-        )
+        assert np.array_equal(load_samples(session, str(tmp_path / "data" / "val"), 10).images, trained_on.images)
         assert f"both sides scaled to {size} (bilinear)" in session.settings()["seen"]
 
 

@@ -28,8 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write gallery.html, gallery.png and gallery.json."""
     from apr_dali.eval.analyses.gallery import gallery_page, gallery_picture, rows
-    from apr_dali.eval.session import make_output
-    from apr_dali.runtime.files import write_whole
+    from apr_dali.runtime.files import make_output, write_whole
     from apr_dali.runtime.json_text import json_text
 
     images, names = _photographs(args.images, args.size)

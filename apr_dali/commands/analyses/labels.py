@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.commands.analyses.common import add_training, training_options
+from apr_dali.commands.arguments import named_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +75,10 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.data.arrays import load_set
     from apr_dali.errors import InputError
     from apr_dali.eval.analyses.frequency_pictures import labels_picture
-    from apr_dali.eval.session import kept_text, make_output, table, write_record
+    from apr_dali.eval.session import kept_text, write_record
     from apr_dali.runtime.distributed import start
+    from apr_dali.runtime.files import make_output
+    from apr_dali.runtime.text_table import table
     from apr_dali.training.options import CifarOptions
 
     options = CifarOptions(**training_options(args), data=args.data, aug="apr-p")
@@ -128,21 +131,21 @@ def _session(options: CifarOptions, trained: ArraySet, group: Group, output: Pat
 
 
 def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> Sets:
-    from apr_dali.commands.clean import labelled
-    from apr_dali.commands.corruption import corruption_cells
-    from apr_dali.commands.ood import PHOTOGRAPHS, out_source, parse_sets
     from apr_dali.data.arrays import DIGITS
+    from apr_dali.eval.evaluations.corruption import corruption_cells
+    from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, TAKEN, checked_sets, out_source
 
     digits = options.dataset == DIGITS
     data = DIGITS if digits else f"{options.data}/val" if options.dataset == "folder" else options.data
     corrupted = args.corrupted or (DIGITS if digits else None)
-    others = parse_sets(args.ood or ([f"{PHOTOGRAPHS}={PHOTOGRAPHS}"] if digits else []))
+    given = named_paths("--ood", args.ood, TAKEN) if args.ood else {PHOTOGRAPHS: PHOTOGRAPHS} if digits else {}
+    others = checked_sets(given)
     cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
     return Sets(
-        labelled(session, data),
+        session.labeled(data),
         cells,
         name,
-        labelled(session, data, "in-distribution"),
+        session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )
 
@@ -194,7 +197,7 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
 
 def _measured(session: Session, sets: Sets, state: State) -> dict[str, Any]:
     """Of one network: errors, 0..1, and by score the AUROC of each set that it does not know."""
-    from apr_dali.commands.ood import scored
+    from apr_dali.eval.evaluations.ood import scored
     from apr_dali.eval.ood import SCORES, ood_metrics
     from apr_dali.eval.passes import evaluate_each
 

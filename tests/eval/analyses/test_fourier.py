@@ -16,6 +16,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval import session as commands_session
 from apr_dali.eval.analyses import fourier
 from apr_dali.eval.analyses.fourier import basis, heatmap, same_basis
+from apr_dali.eval.analyses.samples import load_samples
 from apr_dali.eval.state import State
 
 SIDE, EPSILON, MEAN, STD = 8, 1.5, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -205,7 +206,7 @@ def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     assert ours.shape == (3, 3)
     assert not np.array_equal(ours, theirs)
     with common.open_subject(cli.build_parser(given).parse_args(given)) as session:
-        samples = common.load_samples(session, None, 8)
+        samples = load_samples(session, None, 8)
         images = torch.from_numpy(samples.images).permute(0, 3, 1, 2).contiguous() / 255
         found = heatmap(
             session.model,

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import nn
 
 from apr_dali import cli, spectral
-from apr_dali.commands.analyses.common import evenly
 from apr_dali.data.arrays import load_set
+from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 from apr_dali.eval.analyses.swap import Followed, count_followed, follow, partners, probabilities
 from apr_dali.eval.analyses.templates import contrasts, templates
