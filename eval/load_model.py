@@ -39,7 +39,7 @@ class Network:
     """A network and what it was trained on.
 
     name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
-    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    mean, std: of the normalization for images in 0..1. image_size: pixels per side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
@@ -95,14 +95,14 @@ class Network:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What people should know before its numbers, in lines."""
         classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
         return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
 
     @property
     def recipe(self) -> AprRecipe:
-        """The normalisation as loaders take it."""
+        """The normalization as loaders take it."""
         return AprRecipe(0.0, True, self.mean, self.std)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
@@ -136,7 +136,7 @@ def load_model(
             `FILE.py:FUNCTION`, which makes one. A name or a function may be followed by `:WEIGHTS`.
         weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
             or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
-        image_size: pixels a side instead of what it was trained at.
+        image_size: pixels per side instead of what it was trained at.
         classes: names of its classes, or what `read_names` takes, where the weights do not say them.
 
     Raises:
@@ -180,8 +180,8 @@ def seen_as(
     for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
         if values is not None and not all(low < value < math.inf for value in values):
             raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
-    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
-    given = [f"--{name}" for name, value in told.items() if value is not None]
+    options = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
     found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
     if found == network:
         return network

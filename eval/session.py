@@ -100,8 +100,8 @@ class Session:
         Sets of images are no options: their parts are kept under `Source.key`.
         """
         # These may have the path of the checkpoint: what was moved is still the same.
-        told = ("network", "seen_from", "classes_from")
-        network = {key: value for key, value in self.settings().items() if key not in told}
+        printed = ("network", "seen_from", "classes_from")
+        network = {key: value for key, value in self.settings().items() if key not in printed}
         return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
 
     @cached_property
@@ -162,14 +162,14 @@ def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any
 
 def built_like(model: nn.Module, classes: Sequence[str]) -> str:
     """16 hex digits of what a network does with its weights: its modules with their settings, its classes."""
-    told = [f"{model} {list(classes)}"]
+    parts = [f"{model} {list(classes)}"]
     for name, module in model.named_modules():
         for key, value in sorted(vars(module).items()):
             plain = isinstance(value, (bool, int, float, str, tuple))
             if plain and key != "training" and not key.startswith("_"):
-                told.append(f"{name}.{key} {value!r}")
+                parts.append(f"{name}.{key} {value!r}")
     # Where an object lies in memory is no setting.
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told)).encode()).hexdigest()[:16]
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(parts)).encode()).hexdigest()[:16]
 
 
 def write_record(

@@ -65,7 +65,7 @@ class Part(NamedTuple):
 class Samples:
     """The samples of a tar, in its order.
 
-    keys: one a sample.
+    keys: one per sample.
     images, labels: int64 (N, 2), where in the tar each begins and how many bytes it has; -1 where there is none.
     faults: the number of each sample that lacks one of them, and what it has instead.
     tiffs: the numbers of those whose image is a TIFF by its name.

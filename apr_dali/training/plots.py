@@ -134,7 +134,7 @@ def _describe(draws: SingleDraws, n: int) -> str:
     return f"phase: {phase}\namplitude: {amplitude}" if draws.mix[n] else phase
 
 
-def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def center_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The middle of an RGB image: uint8 (size, size, 3), its shorter side scaled to 8/7 of `size`."""
     scale = size * 8 / 7 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
-from apr_dali.eval.autoattack import Attack, Normalised, Robustness, check_attackable, robust_accuracy
+from apr_dali.eval.autoattack import Attack, Normalized, Robustness, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.page import Section, Table, percent
@@ -99,7 +99,7 @@ def _measure(session: Session, data: str, attack: Attack, limit: int | None, kee
     # Whatever it was trained with: rounding to 16 bits is as large as some attacks, and hides gradients.
     session = replace(session, feeding=replace(session.feeding, amp="none"))
     network, group = session.network, session.group
-    model = Normalised(session.model, network.mean, network.std).to(group.device).eval()
+    model = Normalized(session.model, network.mean, network.std).to(group.device).eval()
     # The images alone need gradients: without the weights' a step costs a third less.
     model.requires_grad_(False)
     source = _source(session, data, limit)
@@ -131,7 +131,7 @@ def _source(session: Session, data: str, limit: int | None) -> Source:
 
 
 def in_unit_range(network: Network, device: torch.device, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in 0..1 on `device`, from batches normalised for `network`."""
+    """Batches in 0..1 on `device`, from batches normalized for `network`."""
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (network.mean, network.std))
     for images, targets in batches:
         # Rounding may lead out of the range by its last digit.

@@ -112,7 +112,7 @@ def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     )
     classes = session.network.classes
     labels = numbered(classes, "labels.npy has no names: its label") if _is_arrays(data) else None
-    picture = corruption_picture(errors, f"{name}, {found.images:,} images a cell")
+    picture = corruption_picture(errors, f"{name}, {found.images:,} images per cell")
     result = Corruption(data, together(sources), name, len(classes), found, labels)
     return result.finished(session, {"errors": picture}, state)
 
@@ -128,21 +128,21 @@ def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str
 
 def _text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
-    normalised = result.get("ce", result.get("generated_ce"))
+    normalized = result.get("ce", result.get("generated_ce"))
     rows = [
         (
             name,
             *(f"{100 * error:.1f}" for error in row),
             f"{100 * sum(row) / len(row):.1f}",
-            *([f"{normalised[name]:.1f}" if name in normalised else "–"] if normalised else []),
+            *([f"{normalized[name]:.1f}" if name in normalized else "–"] if normalized else []),
         )
         for name, row in result["errors"].items()
     ]
     severities = len(next(iter(result["errors"].values())))
     text = table(
-        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalised else [])), rows
+        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalized else [])), rows
     )
-    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell"
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
 
@@ -154,7 +154,7 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),
-        ("generated_mce", "generated set: AlexNet-normalised error, not comparable with published mCE,"),
+        ("generated_mce", "generated set: AlexNet-normalized error, not comparable with published mCE,"),
         ("generated_relative_mce", "generated set: relative, not comparable with published relative mCE,"),
     ):
         if key in result:
@@ -252,14 +252,14 @@ def _own_name(data: str, generated: bool) -> str:
 _CORRUPTION_KEYS = {
     "mce": "mCE",
     "relative_mce": "relative mCE",
-    "generated_mce": "generated set: AlexNet-normalised error (not mCE of ImageNet-C)",
+    "generated_mce": "generated set: AlexNet-normalized error (not mCE of ImageNet-C)",
     "generated_relative_mce": "generated set: relative error (not relative mCE of ImageNet-C)",
 }
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
+    counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
     found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
@@ -275,13 +275,13 @@ def section(result: Mapping[str, Any]) -> Section:
     notes = {
         "generated": "Made by apr-dali make-c: a generated set. Its corruptions are ImageNet-C's, given the "
         "draws; the published set has other draws, so that its numbers differ by chance.",
-        "imagenet-c": "ImageNet-C's images, centre crop without resizing.",
-        "cifar-10-c": "Published files; errors are not normalised.",
-        "cifar-100-c": "Published files; errors are not normalised.",
+        "imagenet-c": "ImageNet-C's images, center crop without resizing.",
+        "cifar-10-c": "Published files; errors are not normalized.",
+        "cifar-100-c": "Published files; errors are not normalized.",
         "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
-    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
     severities = len(next(iter(result["errors"].values())))
     titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
@@ -303,5 +303,5 @@ def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     ]
     if "mce" in result:
         rows.append(("mCE", f"{result['mce']:.1f}", *(tenths(entry.imagenet_c) for entry in beside)))
-    name = "CE, AlexNet = 100" if beside else "AlexNet-normalised error, not CE of ImageNet-C"
+    name = "CE, AlexNet = 100" if beside else "AlexNet-normalized error, not CE of ImageNet-C"
     return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)

@@ -210,10 +210,10 @@ def out_source(session: Session, name: str, path: str) -> Source:
         return session.feeding.array(name, images, labels * 0)
     # It needs no class folders.
     flat = os.path.isdir(path) and any(file.lower().endswith(EXTENSIONS) for file in listing(path)[0])
-    return session.feeding.folder(name, _unlabelled(path) if flat else path)
+    return session.feeding.folder(name, _unlabeled(path) if flat else path)
 
 
-def _unlabelled(path: str) -> ImageSet:
+def _unlabeled(path: str) -> ImageSet:
     """All images below a folder, of one class."""
     files = tuple(images_below(os.path.abspath(path)))
     return ImageSet(files, np.zeros(len(files), np.int64), ("image",))

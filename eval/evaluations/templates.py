@@ -16,7 +16,7 @@ from apr_dali.eval.result import Result
 
 @dataclass(frozen=True)
 class Templates(Result):
-    """The four contrasts of an image at `frequency`, (k_y, k_x) in cycles an image; the DFT's value follows."""
+    """The four contrasts of an image at `frequency`, (k_y, k_x) in cycles per image; the DFT's value follows."""
 
     frequency: tuple[int, int]
     contrasts: Contrasts
@@ -31,7 +31,7 @@ class Templates(Result):
     def text(self) -> str:
         found, (ky, kx) = self.contrasts, self.frequency
         lines = [f"{name}  {value:10.3f}" for name, value in zip(NAMES, asdict(found).values(), strict=True)]
-        at = f"k = ({ky}, {kx}) cycles an image"
+        at = f"k = ({ky}, {kx}) cycles per image"
         return "\n".join([*lines, f"amplitude {found.amplitude:.3f}, phase {found.phase:.4f} rad at {at}"])
 
 
@@ -40,7 +40,7 @@ def analyze_templates(image: NDArray[np.floating], *, frequency: tuple[int, int]
 
     Args:
         image: gray levels, (H, W) in 0..1.
-        frequency: (k_y, k_x), down and across, in cycles an image.
+        frequency: (k_y, k_x), down and across, in cycles per image.
 
     Returns:
         A result whose picture is `contrasts`; it is in no file.

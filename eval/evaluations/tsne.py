@@ -68,7 +68,7 @@ def analyze_tsne(
         ood: others by name; None for the built-in photographs.
         size: the middle size × size pixels are looked at, not scaled.
         limit: images of a set.
-        cut: in cycles a pixel. seed: of folds and t-SNE.
+        cut: in cycles per pixel. seed: of folds and t-SNE.
 
     Returns:
         A result whose picture is `map`; it is in no file.

@@ -308,7 +308,7 @@ def test_generated_sets_have_no_plain_mce(lite0, photos, tmp_path, monkeypatch, 
     shown = capsys.readouterr().out
     assert "ImageNet-C" not in shown
     assert "mCE" not in shown
-    assert "own set c, made by apr-dali make-c: 2 classes, 2 images a cell" in shown
+    assert "own set c, made by apr-dali make-c: 2 classes, 2 images per cell" in shown
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def small(phase_weight: float = 1.0) -> torch.nn.Module:
     (CifarOptions(aug="apr-p", adversarial="fgsm"), recipes.CIFAR_ADVERSARIAL, 32),
     (ImageNetOptions(data="sample", image_size=48), recipes.IMAGENET, 48),
 ], ids=["cifar", "adversarial", "imagenet"])  # fmt: skip
-def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recipe, size):
+def test_a_checkpoint_brings_its_trainers_normalization(tmp_path, options, recipe, size):
     network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small()))
     assert (network.mean, network.std, network.image_size) == (recipe.mean, recipe.std, size)
     assert network.classes == tuple(CLASSES)
@@ -176,7 +176,7 @@ def test_timms_checkpoint_needs_no_name(tmp_path):
     assert network.classes == tuple("0123456")
     assert "--classes" in network.classes_from
     assert "(its part state_dict_ema.module)" in network.name
-    assert "timm's configuration, with the file's img_size, mean, crop_pct" in network.told()
+    assert "timm's configuration, with the file's img_size, mean, crop_pct" in network.description()
     same = load_model(f"timm/test_resnet:{path}:state_dict", classes=str(class_folders(tmp_path / "train", "gfedcba")))
     assert same.fingerprint == network.fingerprint
     assert same.classes == tuple("abcdefg")
@@ -228,7 +228,7 @@ def test_a_normalization_in_the_file_is_followed(tmp_path):
     torch.save({"model": state | layer}, tmp_path / "w.pt")
     network = load_model(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
     assert (network.mean, network.std) == ((0.5,) * 3, (1.0,) * 3)
-    assert "normalization from the file" in network.told()
+    assert "normalization from the file" in network.description()
 
 
 def test_networks_of_a_folder(tmp_path):

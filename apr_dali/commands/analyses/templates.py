@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(2, 3),
         metavar=("KY", "KX"),
-        help="down and across, in cycles an image (default: 2 3)",
+        help="down and across, in cycles per image (default: 2 3)",
     )
     parser.add_argument("--output", default="runs/analyze-templates", metavar="DIR", help="(default: %(default)s)")
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.runtime.distributed import start
     from apr_dali.runtime.files import make_output
 
-    image = _grey(args.image)
+    image = _gray(args.image)
     result = analyze_templates(image, frequency=tuple(args.frequency))
     settings = {"image": args.image or _PHOTOGRAPH, "size": list(image.shape), "frequency": list(args.frequency)}
     output = make_output(args.output)
@@ -44,14 +44,14 @@ def run(args: argparse.Namespace) -> None:
     print(f"written: {output / 'templates.json'}, templates-contrasts.png")
 
 
-def _grey(path: str | None) -> NDArray[np.float64]:
-    """The grey levels of an image file, or of a photograph, (H, W) in 0..1."""
+def _gray(path: str | None) -> NDArray[np.float64]:
+    """The gray levels of an image file, or of a photograph, (H, W) in 0..1."""
     import numpy as np
     from PIL import Image
 
     from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
-    from apr_dali.training.plots import centre_crop
+    from apr_dali.training.plots import center_crop
 
-    color = Image.fromarray(centre_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
+    color = Image.fromarray(center_crop(photograph(_PHOTOGRAPH), _SIZE)) if path is None else open_image(path)
     return np.asarray(color.convert("L"), np.float64) / 255

@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--size", type=positive, default=_DIGIT_SIZE, metavar="N", help="the middle N×N pixels, unscaled (%(default)s)"
     )
     parser.add_argument("--limit", type=positive, default=200, metavar="N", help="images of a set (%(default)s)")
-    parser.add_argument("--cut", type=float, default=0.25, metavar="F", help="in cycles a pixel (%(default)s)")
+    parser.add_argument("--cut", type=float, default=0.25, metavar="F", help="in cycles per pixel (%(default)s)")
     parser.add_argument("--seed", type=seed, default=0, help="of folds and t-SNE (%(default)s)")
     parser.add_argument("--output", default="runs/analyze-tsne", metavar="DIR", help="(default: %(default)s)")
 

@@ -169,10 +169,10 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
         write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
     if spooled:
         _spool(source, units, state, watch)
-    images = sum(len(unit.items) for unit in units)
-    with tqdm(total=images, desc="writing", unit=" images", unit_scale=True, disable=None) as bar:
-        bar.update(images - sum(len(unit.items) for unit in waiting))
-        bar.unpause()
+    images, left = (sum(len(unit.items) for unit in some) for some in (units, waiting))
+    with tqdm(
+        total=images, initial=images - left, desc="writing", unit=" images", unit_scale=True, disable=None
+    ) as bar:
         for made in mapped(write_unit, [plan] * len(waiting), waiting):
             journal.record(state, made)
             if spooled:

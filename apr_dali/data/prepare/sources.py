@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from apr_dali.errors import InputError
 
 _CALLED = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
 """What splits are called, in names of folders and files."""
+_OFFICIAL = re.compile(r"\.tar$|(?:^|/)ILSVRC2012_val_\d+")
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", ".")
 _EXPECTED = (
     f"expected {archives.TRAIN} and {archives.VAL} with the devkit, Kaggle's ILSVRC/Data/CLS-LOC, parquet files, "
@@ -62,12 +64,12 @@ def _kinds(path: Path) -> Iterable[tuple[str, bool]]:
     parquets, tars = _files(path, ".parquet"), _files(path, ".tar")
     cifar = cifar_at(path)
     kaggle = path.is_dir() and _kaggle_folder(path) is not None
-    yield "ILSVRC2012's archives", bool(official) or (path.is_file() and bool(tars) and _holds_tars(path))
+    yield "ILSVRC2012's archives", bool(official) or _is_official(path)
     yield "parquet files", bool(parquets)
     yield "CIFAR's archives", bool(cifar)
     yield "Kaggle's folders", kaggle
     others = official or parquets or cifar or kaggle
-    yield "WebDataset's tars", bool(tars) and not others and not (path.is_file() and _holds_tars(path))
+    yield "WebDataset's tars", bool(tars) and not (others or _is_official(path))
     yield "class folders", path.is_dir() and not (others or tars) and bool(_split_folders(path))
 
 
@@ -94,7 +96,7 @@ def _open(kind: str, path: Path, val_labels: str | Path | None, components: Comp
 
 def _archives(path: Path, val_labels: str | Path | None, mapped: Any) -> Source:
     if path.is_file():
-        is_train = path.name == archives.TRAIN or (path.name != archives.VAL and _holds_tars(path))
+        is_train = path.name == archives.TRAIN or _first(path).endswith(".tar")
         train, val = (path, None) if is_train else (None, path)
     else:
         train, val = ((path / name if (path / name).is_file() else None) for name in (archives.TRAIN, archives.VAL))
@@ -196,13 +198,15 @@ def _split_of(word: str) -> str:
     return next((split for split, names in _CALLED.items() if word in names), "")
 
 
-def _holds_tars(path: Path) -> bool:
-    """Whether a tar's first file is a tar."""
-    import tarfile
+def _is_official(path: Path) -> bool:
+    """Whether a tar of any name is one of ILSVRC2012's, by its first file."""
+    return path.is_file() and bool(_OFFICIAL.search(_first(path)))
 
+
+def _first(path: Path) -> str:
+    """The name of a tar's first file; empty where it cannot be read, which is said when it has to be."""
     try:
         with tarfile.open(path, "r:") as archive:
-            first = next((member for member in archive if member.isreg()), None)
+            return next((member.name for member in archive if member.isreg()), "")
     except (tarfile.TarError, OSError):
-        return False
-    return first is not None and first.name.endswith(".tar")
+        return ""

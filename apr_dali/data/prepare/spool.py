@@ -38,6 +38,8 @@ def located(path: Path, items: Sequence[Item]) -> list[Item]:
 
     Raises InputError where it is damaged, as by a machine that went down.
     """
+    if not path.exists():
+        raise _damaged(path)
     places: dict[str, tuple[int, int]] = {}
     end = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -64,4 +66,4 @@ def cut(path: Path, size: int) -> None:
 
 
 def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is damaged, as by a machine that went down: remove the target and begin anew")
+    return InputError(f"{path} is damaged or lost, as by a machine that went down: remove the target and begin anew")

@@ -99,7 +99,7 @@ def _kaggle(path: Path) -> Truth:
 
 
 def _list(path: Path) -> Truth:
-    """A class a line, in the images' order, or an image and its class a line, as in the commands of valprep.sh."""
+    """One class per line in the order of the images, or an image and its class, as in the commands of valprep.sh."""
     named: dict[str, str] = {}
     ordered: list[str] = []
     lines = [line for line in _text(path).splitlines() if line.strip()]

@@ -61,7 +61,7 @@ def test_half_an_image_is_cut_off(bucket):
 
 def test_damage_is_noticed(bucket):
     path, length = bucket
-    with pytest.raises(InputError, match="is damaged, as by a machine that went down"):
+    with pytest.raises(InputError, match="is damaged or lost, as by a machine that went down"):
         spool.cut(path, length + 1)
     with pytest.raises(InputError, match="is damaged"):
         spool.located(path, ITEMS)
@@ -70,3 +70,6 @@ def test_damage_is_noticed(bucket):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(InputError, match="is damaged"):
             spool.located(path, ITEMS[:2])
+    path.unlink()
+    with pytest.raises(InputError, match="is damaged or lost"):
+        spool.located(path, ITEMS[:2])

@@ -104,6 +104,9 @@ def test_the_devkit_numbers_classes_its_own_way(tmp_path, packed):
     archives.devkit(tmp_path, packed=packed)
     assert labels(tmp_path) == RIGHT
     assert labels(tmp_path / "ILSVRC2012_img_val.tar") == RIGHT
+    # By its content, whatever it is called.
+    (tmp_path / "ILSVRC2012_img_val.tar").rename(tmp_path / "val.tar")
+    assert labels(tmp_path / "val.tar") == RIGHT
 
 
 LISTS = {

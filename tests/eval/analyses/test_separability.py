@@ -66,8 +66,8 @@ def test_the_map_is_seeded_and_keeps_clusters():
     features = np.concatenate([rng.normal(size=(15, 6)), rng.normal(size=(15, 6)) + 30])
     first, again = (embed(features, seed=3) for _ in range(2))
     assert np.array_equal(first, again)
-    centres = first[:15].mean(0), first[15:].mean(0)
-    nearest = np.linalg.norm(first[:, None] - centres, axis=2).argmin(1)
+    centers = first[:15].mean(0), first[15:].mean(0)
+    nearest = np.linalg.norm(first[:, None] - centers, axis=2).argmin(1)
     assert nearest.tolist() == [0] * 15 + [1] * 15
 
 
