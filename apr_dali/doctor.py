@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from apr_dali import __version__
-from apr_dali.errors import install_command
+from apr_dali.errors import first_line, install_command
 from apr_dali.kernels.dispatch import BACKENDS, Availability, availability
 from apr_dali.runtime import cpus
 
@@ -129,9 +129,9 @@ def gather() -> Facts:
         except ModuleNotFoundError as error:
             # The package itself is not installed, unless it is another module that it wants.
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                broken[title] = _words(error)
+                broken[title] = first_line(error)
         except Exception as error:  # noqa: BLE001 - a broken library can raise anything as it loads
-            broken[title] = _words(error)
+            broken[title] = first_line(error)
     return Facts(
         python=platform.python_version(),
         cpus=cpus.usable(),
@@ -299,15 +299,11 @@ def _load(module: str) -> Any:
         return importlib.import_module(module)
 
 
-def _words(error: Exception) -> str:
-    return f"{error}".strip().partition("\n")[0] or type(error).__name__
-
-
 def _backend(name: str) -> Availability:
     try:
         return availability(name)
     except Exception as error:  # noqa: BLE001 - see gather
-        return Availability(False, _words(error))
+        return Availability(False, first_line(error))
 
 
 def _torch_gpu() -> Availability:
@@ -315,7 +311,7 @@ def _torch_gpu() -> Availability:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
-    reason = "; ".join(_words(Exception(warning.message)) for warning in caught)
+    reason = "; ".join(first_line(Exception(warning.message)) for warning in caught)
     if not available and not reason:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         reason = f"torch.cuda.is_available() is False, CUDA_VISIBLE_DEVICES is {visible!r}"
@@ -333,7 +329,7 @@ def _pipeline() -> Availability:
         pipeline.build()
         value = float(pipeline.run()[0].at(0)[0])
     except Exception as error:  # noqa: BLE001 - see gather
-        return Availability(False, _words(error))
+        return Availability(False, first_line(error))
     return Availability(value == 3, "" if value == 3 else f"expected 3 from the trial pipeline, got {value}")
 
 

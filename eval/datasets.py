@@ -78,13 +78,11 @@ class Feeding:
         count, known = on_main(self.group, lambda: _count_and_identity(open_images()))
 
         def open_loader() -> AbstractContextManager[Batches]:
-            device = self.group.device
             return ImageNetLoader(
                 open_images(),
                 self.batch_size,
                 train=False,
-                device="gpu" if device.type == "cuda" else "cpu",
-                device_id=device.index or 0,
+                device=self.group.device,
                 shard=(self.group.rank, self.group.world),
                 dtype=LOADER_TYPES[self.amp],
                 image_size=self.network.image_size,

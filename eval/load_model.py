@@ -15,20 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.bands import RADII
 from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
-from apr_dali.models.banded import SEEING, behind
-from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
-from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
-from apr_dali.models.gray import GRAY, SeesGray
-from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.build import build, describe, options_of
+from apr_dali.models.filter_bands import export_plain
+from apr_dali.models.gray import SeesGray
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
-from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of
 from apr_dali.runtime import checkpoint
 
 _FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
@@ -337,27 +335,16 @@ def _outputs(name: str, model: nn.Module, size: int) -> int:
 
 
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
-    classes, architecture = tuple(state["classes"]), state["architecture"]
-    plain, options = architecture.partition(SEEING)[0], state["options"]
-    single = plain.removesuffix(TWO_HEADS)
-    base = single.removesuffix(MODULATED)
-    in_chans = 1 if base.endswith(GRAY) else 3
-    made = create_model(base.removesuffix(GRAY), len(classes), in_chans)
-    if single.endswith(MODULATED):
-        modulate_first(made)
-    if plain.endswith(TWO_HEADS):
-        assert isinstance(made, SmallClassifier), architecture
-        made = TwoHeads(made, options["phase_weight"])
-    recipe = _recipe(options)
-    made = behind(made, options.get("spectrum", ""), tuple(options.get("radii", RADII)), recipe)
+    classes, options = tuple(state["classes"]), options_of(state)
+    made, recipe = build(options, len(classes)), recipe_of(options)
     made.load_state_dict(state["model"])
     export_plain(made)
-    if in_chans == 1:
+    if options.get("in_chans", 3) == 1:
         # Whatever reads images for it gives three channels.
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", SIDE)
-    name = f"{architecture} of {path}"
+    name = f"{describe(options)} of {path}"
     if image_size is not None:
         _outputs(name, made, size)
     whole = options.get("dataset") == "folder"
@@ -371,18 +358,10 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         _fingerprint(made),
         WHOLE if whole else STANDARD,
         scaled_whole=whole,
-        # The CIFAR trainer's options alone name a data set.
-        from_folders="dataset" not in options,
+        from_folders=not is_of_cifar(options),
         amp=options.get("amp", "none"),
         trained_on=options.get("dataset", ""),
     )
-
-
-def _recipe(options: dict[str, Any]) -> AprRecipe:
-    """The normalization that a trainer with these options used: the CIFAR trainer's alone name a data set."""
-    if "dataset" not in options:
-        return IMAGENET
-    return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
 
 
 def _fingerprint(model: nn.Module) -> str:

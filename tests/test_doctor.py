@@ -236,6 +236,7 @@ def test_two_gpus_are_both_named():
 
 
 class TestGather:
+    @pytest.mark.slow
     def test_this_environment_can_train(self):
         facts = doctor.gather()
         assert facts.versions["NumPy"] == np.__version__

@@ -126,8 +126,7 @@ class AprDataModule(LightningDataModule):
         return ImageNetLoader(
             self._images(part),
             self._batch_size,
-            device="gpu" if device.type == "cuda" else "cpu",
-            device_id=device.index or 0,
+            device=device,
             shard=(trainer.global_rank, trainer.world_size),
             **options,
             **given,

@@ -19,6 +19,8 @@ from apr_dali.eval.page import Section, Table, html, markdown
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.report import compared, sections, summary
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def evaluate(monkeypatch, tmp_path):

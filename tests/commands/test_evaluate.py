@@ -89,6 +89,7 @@ def test_tars_are_read_as_the_trainer_reads_them(evaluate, tmp_path, capsys):
         assert f"have no effect on {tmp_path / 'val'}: no tars of samples there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_components_are_of_those_sets_that_have_tars(evaluate, corrupted, tmp_path, capsys):
     write_levels(tmp_path / "val", random_levels(1))
     write_levels(tmp_path / "near", {"a": list(range(60, 110, 5))})
@@ -364,6 +365,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     root, _ = corrupted
     # Twelve images for one set, seven for the other: shards and batches of unlike sizes.

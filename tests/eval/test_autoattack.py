@@ -230,6 +230,7 @@ def small(tmp_path_factory):
     return made, folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("version", ["standard", "apgd-dlr", "apgd-t"])
 def test_the_command_on_digits_against_the_package_itself(small, version, monkeypatch, tmp_path):

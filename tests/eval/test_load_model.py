@@ -19,7 +19,7 @@ from apr_dali.eval.class_names import read_names
 from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
 from apr_dali.models import create_model
-from apr_dali.models.cifar import TWO_HEADS, TwoHeads
+from apr_dali.models.cifar import TwoHeads
 from apr_dali.runtime import checkpoint
 from apr_dali.training.options import CifarOptions, ImageNetOptions
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_brings_its_trainers_normalization(tmp_path, options, recip
 
 def test_two_heads_answer_together(tmp_path):
     options = CifarOptions(aug="apr-p", phase_weight=0.75)
-    network = load_model(saved(tmp_path, "cifar/wrn-16-1" + TWO_HEADS, options, small(0.75)))
+    network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small(0.75)))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small(0.75).eval()(images))
     assert not torch.equal(network.model(images), small().eval()(images))

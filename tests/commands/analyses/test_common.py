@@ -40,6 +40,7 @@ def brightness(tmp_path):
         yield Session(made, made.model, group, Feeding(made, group, 5, "none", 1), tmp_path)
 
 
+@pytest.mark.slow
 def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(small_network, "SMALL", replace(small_network.SMALL, epochs=1))
     with common.open_subject(parsed("--output", str(tmp_path))) as first:

@@ -191,6 +191,7 @@ def test_what_cannot_be_is_refused(network, samples, changed, told):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     first, second = digits_checkpoints
     given = ["analyze", "heatmap", first, "--compare", second, "--device", "cpu", "--output", str(tmp_path / "out")]
