@@ -111,7 +111,7 @@ def validation_loader(options: ImageNetOptions, group: Group, part: datasets.Ima
 def draw_samples(output: Path, part: datasets.Images, options: ImageNetOptions) -> None:
     """samples.png: what the recipe makes of a few training photographs."""
     chosen = datasets.some_images(part, plots.SHOWN)
-    crops = np.stack([plots.centre_crop(image, options.image_size) for image, _ in chosen])
+    crops = np.stack([plots.center_crop(image, options.image_size) for image, _ in chosen])
     plots.draw_samples(output / plots.SAMPLES, crops, [name for _, name in chosen], options, recipe_of(vars(options)))
 
 

@@ -195,9 +195,9 @@ def _too_old(facts: Facts) -> list[Problem]:
     old = {name: age for name, age in facts.ages.items() if Version(age.installed) < Version(age.oldest)}
     if not old:
         return []
-    told = ", ".join(f"{name} {age.installed} (at least {age.oldest})" for name, age in old.items())
+    listed = ", ".join(f"{name} {age.installed} (at least {age.oldest})" for name, age in old.items())
     extras = [f"cuda{stack_for(facts)}", *sorted({age.extra for age in old.values() if age.extra == "eval"})]
-    return [Problem(f"too old: {told}", (install_command(",".join(extras)),))]
+    return [Problem(f"too old: {listed}", (install_command(",".join(extras)),))]
 
 
 def _not_running(facts: Facts) -> list[Problem]:
@@ -224,8 +224,8 @@ def _mixed(facts: Facts) -> list[Problem]:
             found.append(Problem(f"several builds of {title} are installed: {', '.join(several)}", commands))
     majors = cuda_of(facts)
     if len(set(majors.values())) > 1:
-        told = ", ".join(f"{title} for CUDA {major}" for title, major in majors.items())
-        found.append(Problem(f"mixed CUDA stack: {told}. They load each other's libraries and fail", _install(facts)))
+        listed = ", ".join(f"{title} for CUDA {major}" for title, major in majors.items())
+        found.append(Problem(f"mixed CUDA stack: {listed}. They load each other's libraries and fail", _install(facts)))
     return found
 
 
@@ -308,10 +308,10 @@ def _backend(name: str) -> Availability:
 
 def _torch_gpu() -> Availability:
     torch = importlib.import_module("torch")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
-    reason = "; ".join(first_line(Exception(warning.message)) for warning in told)
+    reason = "; ".join(first_line(Exception(warning.message)) for warning in caught)
     if not available and not reason:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         reason = f"torch.cuda.is_available() is False, CUDA_VISIBLE_DEVICES is {visible!r}"

@@ -199,7 +199,7 @@ def _is_image(value: Any) -> bool:
 class AprPair(torch.nn.Module):
     """APR-P of a batch: each image keeps its phase and takes the amplitude of another one.
 
-    Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
+    Takes floating images (B, C, H, W), normalized as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
     views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
     image side by side. The published loss is the sum of the two views' mean losses, 2 times the mean over all rows; it is
     the same number where a batch that is left unmixed comes once, (B, C, H, W) and (B, ...). views="mixed" gives one

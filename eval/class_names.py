@@ -19,18 +19,20 @@ _SYNSET = re.compile(r"(n\d{8})[\s,:].*")
 
 
 def names_of(
-    outputs: int, given: str | None, facts: Mapping[str, Any], config: Any = None
+    outputs: int, given: str | Path | Sequence[str] | None, facts: Mapping[str, Any], config: Any = None
 ) -> tuple[tuple[str, ...], str]:
     """The names of a network's classes in the order of its outputs, and where they are from, in words.
 
-    outputs: how many there are. given: what `--classes` names. facts: what is beside the network's weights in their
-    file. config: timm's configuration of the network. Raises InputError where `given` names another number of classes.
+    outputs: how many there are. given: the names, or what `--classes` names. facts: what is beside the network's
+    weights in their file. config: timm's configuration of the network. Raises InputError where `given` names another
+    number of classes.
     """
     if given is not None:
         names = read_names(given)
         if len(names) != outputs:
-            raise InputError(f"--classes {given} names {len(names)} classes, the network has {outputs}")
-        return names, given
+            source = f"--classes {given} names" if isinstance(given, (str, Path)) else "classes has the names of"
+            raise InputError(f"{source} {len(names)} classes, the network has {outputs}")
+        return names, str(given) if isinstance(given, (str, Path)) else "as given"
     for kept, origin in ((facts, "the file"), (config or {}, "timm's configuration")):
         for key in _KEPT_AS:
             names = _listed(kept.get(key))
@@ -43,18 +45,24 @@ def names_of(
     return tuple(map(str, range(outputs))), "unknown, so their numbers; --classes gives them names"
 
 
-def read_names(given: str) -> tuple[str, ...]:
-    """The names of classes in their order: a folder's class folders, sorted; a text file's lines; a JSON file's list,
-    or its table of names to numbers, or of numbers to names."""
+def read_names(given: str | Path | Sequence[str]) -> tuple[str, ...]:
+    """The names of classes in their order: those of a list, or a folder's class folders, sorted; a text file's lines;
+    a JSON file's list, or its table of names to numbers, or of numbers to names."""
+    if not isinstance(given, (str, Path)):
+        return _different(tuple(given), "classes")
     path = Path(given)
     if path.is_dir():
-        names = tuple(listing(given)[1])
+        names = tuple(listing(str(given))[1])
     elif path.is_file():
         names = _of_json(path) if path.suffix == ".json" else _without_words(read_classes(path))
     else:
         raise InputError(f"--classes {given} is not there: expected a folder of class folders, or a file of names")
+    return _different(names, f"--classes {given}")
+
+
+def _different(names: tuple[str, ...], source: str) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
-        raise InputError(f"--classes {given} holds {len(names)} names, {len(set(names))} of them different")
+        raise InputError(f"{source} holds {len(names)} names, {len(set(names))} of them different")
     return names
 
 

@@ -47,7 +47,7 @@ ImageNet's validation images, which is not ImageNet-C."""
 KINDS = (*CELLS, "digits", "own")
 """A published set as a whole, the generated one, digits corrupted by `apr_dali.data.small_corruptions`, or any other
 set. The numbers of the last two compare with no published ones."""
-_NORMALISED = {"imagenet-c": "", "generated": "generated_"}
+_NORMALIZED = {"imagenet-c": "", "generated": "generated_"}
 
 
 def mce(errors: Mapping[str, Sequence[float]]) -> float:
@@ -84,7 +84,7 @@ def relative_mce(errors: Mapping[str, Sequence[float]], clean_error: float) -> f
 def mean_error(
     errors: Mapping[str, Sequence[float]], names: Iterable[str] = CORRUPTIONS, severities: int = len(SEVERITIES)
 ) -> float:
-    """The error rate over `names` and severities, not normalised, 0..1: what CIFAR-10-C's tables give."""
+    """The error rate over `names` and severities, not normalized, 0..1: what CIFAR-10-C's tables give."""
     names = tuple(names)
     rows = _checked(errors, names, severities)
     return _mean(_mean(rows[name]) for name in names)
@@ -112,7 +112,7 @@ class CorruptionTable:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
         if self.images != CELLS.get(self.kind, self.images):
-            raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images a cell, got {self.images:,}: call it own")
+            raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images per cell, got {self.images:,}: call it own")
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -133,9 +133,9 @@ class CorruptionTable:
         """
         severities = len(next(iter(self.errors.values()))) if self.kind == "digits" else len(SEVERITIES)
         found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, severities)}
-        if self.kind not in _NORMALISED:
+        if self.kind not in _NORMALIZED:
             return found
-        prefix = _NORMALISED[self.kind]
+        prefix = _NORMALIZED[self.kind]
         found[prefix + "ce"] = corruption_errors(self.errors)
         if set(CORRUPTIONS) <= set(self.errors):
             found[prefix + "mce"] = mce(self.errors)
@@ -154,6 +154,21 @@ class CorruptionTable:
             "kind": self.kind,
             **self.summary(),
         }
+
+
+def averaged_text(result: Mapping[str, Any]) -> str:
+    """Which corruptions the mean error of a corruption result is over, in words."""
+    own, of = result["averaged"], len(CORRUPTIONS)
+    if result.get("kind") == "digits":
+        return f"{len(own)} corruptions made here"
+    if not set(own) <= set(CORRUPTIONS):
+        return f"{', '.join(own)} (none of the benchmark's {of})"
+    if len(own) == of:
+        return f"all {of} corruptions"
+    missing = [name for name in CORRUPTIONS if name not in own]
+    if len(missing) < len(own):
+        return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
+    return f"{len(own)} of {of} corruptions ({', '.join(own)})"
 
 
 def _checked(

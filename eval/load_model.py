@@ -1,4 +1,4 @@
-"""The network that a command evaluates: a checkpoint of ours, a named one, or what a function of a file makes."""
+"""The network to evaluate: a module, a checkpoint of ours, a named one, or what a function of a file makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import nn
 from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.errors import InputError, first_line
-from apr_dali.eval.class_names import imagenet_classes, names_of, read_names
+from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.build import build, describe, options_of
 from apr_dali.models.filter_bands import export_plain
@@ -39,7 +39,7 @@ class Network:
     """A network and what it was trained on.
 
     name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
-    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    mean, std: of the normalization for images in 0..1. image_size: pixels per side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
@@ -66,22 +66,26 @@ class Network:
 
     @property
     def kind(self) -> str:
-        """The set of 32×32 images that its classes are of, "cifar10", "cifar100" or "digits", and "" for all others.
+        """The published set that its classes are of: "imagenet", "cifar10", "cifar100" or "digits"; "" for all others.
 
-        Its checkpoint says so, or the names of its classes, or, where these have none, their number.
+        Its checkpoint says so, or the names of its classes, or, where these have none and it takes images of 32×32,
+        their number.
         """
-        if self.image_size != SIDE:
-            return ""
         if self.trained_on not in ("", "folder"):
             return self.trained_on
-        if unnamed(self.classes) and not self.trained_on:
+        if unnamed(self.classes) and not self.trained_on and self.takes_small:
             return {len(names): kind for kind, names in CLASSES.items()}.get(len(self.classes), "")
-        return kind_of(self.classes)
+        return "imagenet" if is_imagenet(self.classes) else kind_of(self.classes)
+
+    @property
+    def takes_small(self) -> bool:
+        """Whether it takes the published sets of small images, CIFAR's and their like, as they are."""
+        return self.image_size == SIDE
 
     @property
     def takes_as_they_are(self) -> bool:
         """Whether images must have its size already."""
-        return self.image_size == SIDE and not (self.scaled_whole or self.from_folders)
+        return self.takes_small and not (self.scaled_whole or self.from_folders)
 
     @property
     def seen(self) -> str:
@@ -91,14 +95,14 @@ class Network:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What people should know before its numbers, in lines."""
         classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
         return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
 
     @property
     def recipe(self) -> AprRecipe:
-        """The normalisation as loaders take it."""
+        """The normalization as loaders take it."""
         return AprRecipe(0.0, True, self.mean, self.std)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
@@ -113,23 +117,36 @@ class Network:
         return [position[name] for name in names]
 
 
+Classes = str | Path | Sequence[str] | None
+"""Names of classes in the order of the outputs, or the file or folder that has them."""
+
+
 def load_model(
-    model: str, weights: str | None = None, image_size: int | None = None, classes: str | None = None
+    model: str | Path | nn.Module,
+    weights: str | None = None,
+    image_size: int | None = None,
+    classes: Classes = None,
 ) -> Network:
-    """The network that a command line names.
+    """The network that a caller or a command line gives.
 
     Args:
-        model: a checkpoint file, of our trainers or of others that say which network it is of; the name of a
-            torchvision or timm model, whose published weights are then fetched; `FILE.py:FUNCTION`, which makes one.
-            A name or a function may be followed by `:WEIGHTS`.
+        model: a module that gives logits, which is put into eval mode; it is seen as timm's `pretrained_cfg` says where
+            it has one, else as published for ImageNet. Or a checkpoint file, of our trainers or of others that say
+            which network it is of; the name of a torchvision or timm model, whose published weights are then fetched;
+            `FILE.py:FUNCTION`, which makes one. A name or a function may be followed by `:WEIGHTS`.
         weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
             or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
-        image_size: pixels a side instead of what it was trained at.
-        classes: names of its classes, see `read_names`, where the weights do not say them.
+        image_size: pixels per side instead of what it was trained at.
+        classes: names of its classes, or what `read_names` takes, where the weights do not say them.
 
     Raises:
         InputError: if it cannot be found, read or fetched, or the weights do not fit the model.
     """
+    if isinstance(model, nn.Module):
+        if weights:
+            raise InputError(f"weights {weights} change nothing with a module, which has its own: load them into it")
+        return _from_module(type(model).__name__, model, "", image_size, classes)
+    model = str(model)
     if factory := _FACTORY.fullmatch(model):
         return _from_function(factory, _one(weights, factory["weights"]), image_size, classes)
     if model.endswith(".py"):
@@ -163,8 +180,8 @@ def seen_as(
     for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
         if values is not None and not all(low < value < math.inf for value in values):
             raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
-    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
-    given = [f"--{name}" for name, value in told.items() if value is not None]
+    options = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
     found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
     if found == network:
         return network
@@ -189,7 +206,7 @@ def _one(weights: str | None, own: str | None) -> str:
     return weights or own or ""
 
 
-def _from_file(model: str, image_size: int | None, classes: str | None) -> Network:
+def _from_file(model: str, image_size: int | None, classes: Classes) -> Network:
     path, entry = split_entry(model)
     if not entry and path.suffix != ".safetensors":
         try:
@@ -223,7 +240,7 @@ def _architecture(file: Weights) -> str:
         raise InputError(f"{file.source} is of {name!r} ({error}): give NAME:{file.source}") from error
 
 
-def _named(name: str, weights: str, image_size: int | None, classes: str | None) -> Network:
+def _named(name: str, weights: str, image_size: int | None, classes: Classes) -> Network:
     """A network by its name, with fetched weights or those of a file."""
     timms = name.startswith(TIMM)
     if weights and (split_entry(weights)[0].exists() or Path(weights).suffix in _FILES or timms):
@@ -245,10 +262,14 @@ def _named(name: str, weights: str, image_size: int | None, classes: str | None)
     return _finished(title, made, view, facts, classes, getattr(made, "pretrained_cfg", None))
 
 
-def _from_function(factory: re.Match[str], weights: str, image_size: int | None, classes: str | None) -> Network:
+def _from_function(factory: re.Match[str], weights: str, image_size: int | None, classes: Classes) -> Network:
     """What a function of somebody's file returns: a network, with timm's `pretrained_cfg` where it says its view."""
     given = f"{factory['file']}:{factory['function']}"
-    made = _call(Path(factory["file"]), factory["function"], given)
+    return _from_module(given, _call(Path(factory["file"]), factory["function"], given), weights, image_size, classes)
+
+
+def _from_module(given: str, made: nn.Module, weights: str, image_size: int | None, classes: Classes) -> Network:
+    """A network of somebody's own; `given`: its name."""
     config = getattr(made, "pretrained_cfg", None)
     view = replace(ASSUMED, size=image_size or ASSUMED.size) if config is None else view_of_timm(config, image_size)
     facts = {key: getattr(made, key) for key in ("classes", "class_names") if hasattr(made, key)}
@@ -287,9 +308,7 @@ def _call(path: Path, function: str, given: str) -> nn.Module:
     return made
 
 
-def _finished(
-    name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: str | None, config: Any
-) -> Network:
+def _finished(name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: Classes, config: Any) -> Network:
     """The network, once it has shown what it makes of an image."""
     names, classes_from = names_of(_outputs(name, model, view.size), classes, facts, config)
     return Network(

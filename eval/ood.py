@@ -36,6 +36,16 @@ def energy(logits: Tensor) -> Tensor:
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {"max-softmax": max_softmax, "max-logit": max_logit, "energy": energy}
 
 
+def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
+    """The area under the ROC curve, 0..1: how often an own image has the higher score; as for `ood_metrics`."""
+    return ood_metrics(in_scores, out_scores)["auroc"]
+
+
+def fpr95(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
+    """The share of other images that pass where 95 % of in-distribution ones do; as for `ood_metrics`."""
+    return ood_metrics(in_scores, out_scores)["fpr95"]
+
+
 def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:
     """How well scores tell in-distribution from out-of-distribution images. Equal scores count half, in O(n log n).
 

@@ -6,6 +6,9 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+
+from apr_dali.runtime.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,24 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def write_pages(folder: Path, name: str, title: str, parts: Sequence[Section]) -> None:
+    """Write the page as NAME.html and as NAME.md into `folder`."""
+    write_whole(folder / f"{name}.html", html(title, parts).encode())
+    write_whole(folder / f"{name}.md", markdown(title, parts).encode())
+
+
+def percent(share: float | None) -> str:
+    """A share in 0..1 as percent, – for None."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def spaced(name: str) -> str:
+    """A name in words."""
+    return name.replace("_", " ")
+
+
+def tenths(value: float | None) -> str:
+    """A number to one digit, – for None."""
+    return "–" if value is None else f"{value:.1f}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.eval.calibration import Reliability
+from apr_dali.runtime.figures import new_figure
 
 _DPI = 120
 ERRORS = "plasma_r"
@@ -19,7 +20,7 @@ _EM = 0.62  # the mean width of a letter, of its size: somewhat more than that o
 
 
 def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> bytes:
-    """Error rates, 0..1, as a colored table: a row a corruption, a column a severity, and the mean of each row."""
+    """Error rates, 0..1, as a colored table: one row per corruption, one column per severity, and their mean."""
     rows = np.array([[*row, np.mean(row)] for row in errors.values()]) * 100
     figure = new_figure(6.4, 1.2 + 0.3 * len(rows))
     axes = figure.subplots()
@@ -43,13 +44,13 @@ def reliability_picture(diagrams: Mapping[str, Reliability]) -> bytes:
     grid = figure.subplots(2, len(diagrams), squeeze=False, sharex=True, height_ratios=[3, 1])
     for column, (title, diagram) in enumerate(diagrams.items()):
         bins = len(diagram.count)
-        centres = (np.arange(bins) + 0.5) / bins
+        centers = (np.arange(bins) + 0.5) / bins
         upper, lower = grid[:, column]
-        upper.bar(centres, np.nan_to_num(diagram.accuracy), 1 / bins, edgecolor="white", label="accuracy")
+        upper.bar(centers, np.nan_to_num(diagram.accuracy), 1 / bins, edgecolor="white", label="accuracy")
         upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="as often right as it says")
         upper.plot(diagram.confidence, diagram.accuracy, "o", color="C3", markersize=3, label="mean confidence")
         upper.set(title=title, ylim=(0, 1), ylabel="accuracy" if column == 0 else "")
-        lower.bar(centres, diagram.count / diagram.count.sum(), 1 / bins, color="C7", edgecolor="white")
+        lower.bar(centers, diagram.count / diagram.count.sum(), 1 / bins, color="C7", edgecolor="white")
         lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share of images" if column == 0 else "")
     grid[0, 0].legend(fontsize=7, loc="upper left")
     return png_of(figure)
@@ -86,14 +87,6 @@ def fitted(text: str, inches: float, points: float) -> str:
     """`text` on as many lines as it takes to be no wider than `inches` in letters of that size; nothing is cut off."""
     width = max(1, int(72 * inches / (_EM * points)))
     return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches."""
-    # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def png_of(figure: Any) -> bytes:

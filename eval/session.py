@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -22,25 +23,25 @@ from torch import nn
 from apr_dali.data.arrays import SIDE, is_image_folder, is_small_set
 from apr_dali.data.folders import check_components, holds_tars
 from apr_dali.data.tars import DEFAULT, Components
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
-from apr_dali.eval.load_model import Network, load_model, seen_as
+from apr_dali.eval.load_model import Classes, Network, load_model, seen_as
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
 from apr_dali.runtime import torch_threads
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.environment import environment, versions
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.json_text import json_text
 from apr_dali.runtime.precision import AMP_TYPES
 
 
 @dataclass(frozen=True)
 class Session:
-    """A network in its place. model is `network.model` on the device of `group`; results go to `output`.
+    """A network in its place. model is `network.model` on the device of `group`; results go to the folder `output`.
 
-    file: that the weights were read from; None for those that were fetched by name.
+    file: that the weights were read from; None for those that were fetched by name. keeps: `output` is there after it.
     """
 
     network: Network
@@ -49,6 +50,7 @@ class Session:
     feeding: Feeding
     output: Path
     file: Path | None = None
+    keeps: bool = True
 
     @property
     def amp(self) -> torch.dtype | None:
@@ -67,16 +69,22 @@ class Session:
         Raises InputError for such a set that is no folder where the network takes images of another size.
         """
         network = self.network
-        if network.image_size != SIDE and is_small_set(data):
+        if not network.takes_small and is_small_set(data):
             raise InputError(
                 f"{data} is a set of {SIDE}×{SIDE} images, and {network.name} takes {network.image_size}×"
                 f"{network.image_size}: give a set for it, or these images as files in class folders, which are scaled"
             )
         scales = network.scaled_whole or network.from_folders
-        small = network.image_size == SIDE and not (scales and is_image_folder(data))
+        small = network.takes_small and not (scales and is_image_folder(data))
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
+
+    def labeled(self, data: str, name: str = "clean") -> Source:
+        """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
+        if self.takes_small(data):
+            return self.feeding.small(name, data)
+        return self.feeding.folder(name, data, classes=self.network.classes)
 
     def of_several(self, sets: Iterable[str]) -> Session:
         """The same session for several sets: components of tars are of those that have any; InputError if none has."""
@@ -92,8 +100,8 @@ class Session:
         Sets of images are no options: their parts are kept under `Source.key`.
         """
         # These may have the path of the checkpoint: what was moved is still the same.
-        told = ("network", "seen_from", "classes_from")
-        network = {key: value for key, value in self.settings().items() if key not in told}
+        printed = ("network", "seen_from", "classes_from")
+        network = {key: value for key, value in self.settings().items() if key not in printed}
         return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
 
     @cached_property
@@ -154,14 +162,14 @@ def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any
 
 def built_like(model: nn.Module, classes: Sequence[str]) -> str:
     """16 hex digits of what a network does with its weights: its modules with their settings, its classes."""
-    told = [f"{model} {list(classes)}"]
+    parts = [f"{model} {list(classes)}"]
     for name, module in model.named_modules():
         for key, value in sorted(vars(module).items()):
             plain = isinstance(value, (bool, int, float, str, tuple))
             if plain and key != "training" and not key.startswith("_"):
-                told.append(f"{name}.{key} {value!r}")
+                parts.append(f"{name}.{key} {value!r}")
     # Where an object lies in memory is no setting.
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told)).encode()).hexdigest()[:16]
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(parts)).encode()).hexdigest()[:16]
 
 
 def write_record(
@@ -187,13 +195,17 @@ def write_record(
         "result": result,
     }
 
+    text = json_text(record, indent=2) + "\n"
+
     def write() -> None:
         for title, png in pictures.items():
             write_whole(output / f"{name}-{title}.png", png)
-        write_whole(output / f"{name}.json", (json_text(record, indent=2) + "\n").encode())
+        write_whole(output / f"{name}.json", text.encode())
 
     on_main(group, write)
-    return record
+    # As the file says it: a tuple is a list there.
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def about_run(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
@@ -206,28 +218,159 @@ def about_run(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class Options(TypedDict, total=False):
+    """How a network is loaded, fed and where results go: the keywords of every evaluation, all of them optional.
+
+    weights, classes, image_size: as for `load_model`. mean, std, crop_pct, interpolation: as for `seen_as`.
+    output: the folder for results and pictures, and for what is finished, from which the same call goes on; None
+        writes nothing.
+    batch_size: images per process, 128. device: "auto", "cpu", "cuda", "cuda:1", … or a torch.device; auto.
+    amp: one of AMP_MODES; None for what the network was trained with. threads: of the data pipeline; None to choose.
+    tar_image, tar_label: which members of a tar's samples are image and label, see `Components`.
+    """
+
+    weights: str | None
+    classes: Classes
+    image_size: int | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    crop_pct: float | None
+    interpolation: str | None
+    output: str | Path | None
+    batch_size: int
+    device: str | torch.device
+    amp: str | None
+    threads: int | None
+    tar_image: str | None
+    tar_label: str | None
+
+
+Subject = str | Path | nn.Module | Session
+"""What is evaluated: a module; what `load_model` takes, a checkpoint or a name; or a session that is open already."""
+
+
 @contextmanager
-def open_session(args: argparse.Namespace) -> Iterator[Session]:
-    """The session that a command line asks for, on all processes."""
-    with start(args.device) as group:
-        if group.world > 1:
+def session_of(model: Subject, options: Options) -> Iterator[Session]:
+    """The session that `model` is, or one for it, which ends with the block.
+
+    Raises TypeError for `options` beside a session, which has its own.
+    """
+    if not isinstance(model, Session):
+        with open_session(model, **options) as session:
+            yield session
+    elif options:
+        raise TypeError(f"an open session has its own {', '.join(options)}: give them to open_session")
+    else:
+        yield model
+
+
+@contextmanager
+def open_session(
+    model: str | Path | nn.Module,
+    *,
+    weights: str | None = None,
+    classes: Classes = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+    output: str | Path | None = None,
+    batch_size: int = 128,
+    device: str | torch.device = "auto",
+    amp: str | None = None,
+    threads: int | None = None,
+    tar_image: str | None = None,
+    tar_label: str | None = None,
+) -> Iterator[Session]:
+    """A session with a network, on all processes; see `Options`.
+
+    A module is evaluated in eval mode on the session's device, and left in the mode and place that it was in.
+    """
+    _check_choices(batch_size, amp)
+    with ExitStack() as stack:
+        group = stack.enter_context(_started(device))
+        if isinstance(model, nn.Module):
+            stack.enter_context(left_as_it_was(model))
+        elif group.world > 1:
             # The first process fetches weights, the others then find them.
-            on_main(group, lambda: load_model(args.model, args.weights, args.image_size, args.classes).fingerprint)
-        network = load_model(args.model, args.weights, args.image_size, args.classes)
-        network = seen_as(network, args.mean, args.std, args.crop_pct, args.interpolation)
-        if group.main:
-            print(network.told())
-        output = on_main(group, lambda: make_output(args.output or default_output(args.model)))
+            on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
+        network = seen_as(load_model(model, weights, image_size, classes), mean, std, crop_pct, interpolation)
+        folder = stack.enter_context(_folder(group, output))
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch_threads.choose(network.model, network.image_size, 3, group.device)
-        model = network.model.to(group.device)
-        components = Components(getattr(args, "tar_image", None), getattr(args, "tar_label", None) or Components.label)
-        feeding = Feeding(network, group, args.batch_size, args.amp or network.amp, args.threads, components)
-        yield Session(network, model, group, feeding, output, _weights_file(args))
+        placed = network.model.to(group.device)
+        components = Components(tar_image, tar_label or Components.label)
+        feeding = Feeding(network, group, batch_size, amp or network.amp, threads, components)
+        file = None if isinstance(model, nn.Module) else _weights_file(str(weights or model))
+        yield Session(network, placed, group, feeding, folder, file, output is not None)
 
 
-def _weights_file(args: argparse.Namespace) -> Path | None:
-    named = Path(args.weights or args.model)
-    return named if named.is_file() else None
+def _check_choices(batch_size: int, amp: str | None) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be a whole number from 1 on, got {batch_size}")
+    if amp is not None:
+        check_choice("amp", amp, tuple(AMP_TYPES))
+
+
+@contextmanager
+def _started(device: str | torch.device) -> Iterator[Group]:
+    """The group on a device by any of its names; only a single process has a GPU by its number."""
+    name = {"cuda": "gpu"}.get(str(device), str(device))
+    number = re.fullmatch(r"cuda:(\d+)", name)
+    if number is None:
+        check_choice("device", name, ("auto", "cpu", "gpu"))
+    with start("gpu" if number else name) as group:
+        yield group if number is None else _on(group, int(number[1]))
+
+
+def _on(group: Group, number: int) -> Group:
+    """The group of a single process, on the GPU of that number."""
+    if group.world > 1:
+        raise InputError(f"each of {group.world} processes has its own GPU: give the device cuda, not cuda:{number}")
+    if number >= torch.cuda.device_count():
+        raise InputError(f"there is no cuda:{number}: torch finds {torch.cuda.device_count()} GPUs")
+    torch.cuda.set_device(number)
+    return replace(group, device=torch.device("cuda", number))
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Give a caller's module back in its modes, with its gradients and on its device."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
+    device = next((parameter.device for parameter in model.parameters()), None)
+    # What an attack or Grad-CAM leaves there must not be added to the caller's.
+    for parameter in wanted:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        if device is not None:
+            model.to(device)
+        for parameter, (needed, grad) in wanted.items():
+            parameter.requires_grad_(needed)
+            parameter.grad = grad
+
+
+@contextmanager
+def _folder(group: Group, output: str | Path | None) -> Iterator[Path]:
+    """The folder `output`, or one that goes again."""
+    if output is not None:
+        yield on_main(group, lambda: make_output(output))
+        return
+    temporary = on_main(group, lambda: tempfile.mkdtemp(prefix="apr_dali-"))
+    try:
+        yield Path(temporary)
+    finally:
+        if group.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _weights_file(named: str) -> Path | None:
+    return Path(named) if Path(named).is_file() else None
 
 
 def kept_text(record: Mapping[str, Any]) -> str:
@@ -243,23 +386,3 @@ def kept_text(record: Mapping[str, Any]) -> str:
 def default_output(model: str) -> str:
     """The folder for what is found out about `model`."""
     return f"runs/eval-{re.sub('[^A-Za-z0-9_.-]+', '-', model).strip('-.')}"
-
-
-def make_output(output: str) -> Path:
-    """The folder `output`, made if it is not there."""
-    path = Path(output)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
-    return path
-
-
-def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Lines of text: the first column to the left, the others to the right, each as wide as its widest entry."""
-    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
-    lines = []
-    for row in (titles, *rows):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -19,6 +19,7 @@ from small_runs import CLEAN, mean_corrupted
 from small_sweep import measure, parse
 
 from apr_dali.runtime.exit_status import run
+from apr_dali.runtime.figures import new_figure
 
 METHODS: dict[str, dict[str, Any]] = {
     "standard": {"aug": "none"},
@@ -59,9 +60,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     """A group of bars a corruption, a bar a method: mean over the seeds, and their standard deviation as a line."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = new_figure(11, 4)
     axes = figure.subplots()
     names = list(next(iter(found.values()))[0])
     groups = [CLEAN, "all corruptions", *names[1:]]

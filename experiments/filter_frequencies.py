@@ -24,6 +24,7 @@ from small_runs import CLEAN, mean_corrupted
 from small_sweep import Errors, measure, parse
 
 from apr_dali.runtime.exit_status import run
+from apr_dali.runtime.figures import new_figure
 
 PROPORTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PLAIN = "plain"
@@ -65,12 +66,10 @@ def table(found: Errors) -> str:
 
 def plot(found: Errors, title: str, path: Path) -> None:
     """Left, error over the proportion of low-frequency filters; right, of the modulated layer; plain as a line."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2, sharey=True)
     methods = [name for name in found if name.startswith("modulated")]
-    for corrupted, colour, marker in ((False, "#0072b2", "o"), (True, "#d55e00", "s")):
+    for corrupted, color, marker in ((False, "#0072b2", "o"), (True, "#d55e00", "s")):
         label = "corrupted" if corrupted else "clean"
         for axes, places, names in (
             (left, PROPORTIONS, [f"ρ = {proportion:g}" for proportion in PROPORTIONS]),
@@ -78,9 +77,9 @@ def plot(found: Errors, title: str, path: Path) -> None:
         ):
             mean, spread = zip(*(of(found[name], corrupted) for name in names), strict=True)
             line = "-" if axes is left else ""
-            axes.errorbar(places, mean, spread, fmt=marker + line, color=colour, capsize=3, label=label)
+            axes.errorbar(places, mean, spread, fmt=marker + line, color=color, capsize=3, label=label)
             plain, _ = of(found[PLAIN], corrupted)
-            axes.axhline(plain, color=colour, linestyle="--", linewidth=1, label=f"{label}, plain first layer")
+            axes.axhline(plain, color=color, linestyle="--", linewidth=1, label=f"{label}, plain first layer")
             axes.grid(alpha=0.3)
     left.set(xlabel="ρ, proportion of low-frequency filters", ylabel="error (%)", ylim=(0, None), xticks=PROPORTIONS)
     right.set(xlabel="modulated first layer, δ of its noise", xlim=(-0.5, len(methods) - 0.5))

@@ -53,11 +53,11 @@ class ImageNetLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). `loader.views` is 2 for training with APR-P,
+    - images: (V·B, 3, S, S) in `dtype`, normalized; targets: int64 (V·B,). `loader.views` is 2 for training with APR-P,
       else 1, and V with it: the clean and the mixed view of an image stand side by side. Where the coin leaves a batch
       unmixed, both would be the same, and it comes once, V = 1. The published loss, the sum of the views' mean losses,
       is `loader.views` times the mean over all rows in both cases. All ranks have the same coin at a step.
-    - Every image of the shard comes once an epoch; the last batch may be smaller, or is left out with `drop_last`.
+    - Every image of the shard comes once per epoch; the last batch may be smaller, or is left out with `drop_last`.
       In training all ranks have the same number of batches: if one shard is an image short of a batch of the
       others', it repeats its last image.
     - Each training epoch has another order, the same for the same seed.
@@ -92,7 +92,7 @@ class ImageNetLoader(EpochLoader):
     image in `loader.files`), on_break, backend.
 
     Raises:
-        InputError: for anything that a person can mend, before work starts; an image that cannot be decoded is
+        InputError: for anything that a person can correct, before work starts; an image that cannot be decoded is
             named by its path when its batch is reached.
     """
 

@@ -124,7 +124,7 @@ def level(request, monkeypatch) -> str:
 def pytest_terminal_summary(terminalreporter) -> None:
     """What tests have counted: it depends on the compiler, so it is told and not asserted."""
     counts = [
-        f"{report.nodeid}: {name}: {value:.6g}"
+        f"{report.nodeid}: {name}: {value}"
         for report in terminalreporter.getreports("passed")
         for name, value in report.user_properties
     ]

@@ -108,7 +108,7 @@ def test_nothing_has_the_phase_0():
     [
         ("amplitude=blue", RADII, "amplitude must be one of full, low, band, high, got 'blue'"),
         ("phase=low,phase=low", RADII, "each name once"),
-        ("colour=low", RADII, "given as amplitude=low,phase=full"),
+        ("color=low", RADII, "given as amplitude=low,phase=full"),
         ("phase=low,outside=2", RADII, "outside must be the phase 0 or 1, got '2'"),
         ("phase=full,outside=1", RADII, "outside=1 changes nothing with phase=full"),
         ("low", RADII, "given as amplitude=low,phase=full"),
@@ -277,6 +277,7 @@ def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys)
         cli.main(given)
 
 
+@pytest.mark.slow
 def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
     asked = []
 
@@ -300,6 +301,7 @@ def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
     assert (settings["recipe"], settings["outside"]) == ("paper", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_published", [False, True])
 @pytest.mark.parametrize("dataset", ["folder", "digits"])
 def test_flips_and_steps_of_the_learning_rate(dataset, as_published, tree, monkeypatch):

@@ -5,10 +5,14 @@ import re
 import shlex
 from dataclasses import fields
 
+import numpy as np
 import pytest
+import torch
+from helpers.eval_sets import Brightness, error_of, random_levels, write_corruptions, write_levels
 from helpers.project import ROOT
 
 import apr_dali
+import apr_dali.eval
 from apr_dali.cli import COMMANDS, build_parser
 from apr_dali.data.sample import write_sample
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions, flag
@@ -74,7 +78,7 @@ def test_the_quick_start_runs(tmp_path, monkeypatch):
     smaller = {
         "/path/imagenet/train": str(tmp_path / "sample/train"),
         "batch_size=256": "batch_size=8, image_size=64",
-        'device="gpu"': 'device="cpu"',
+        'device="cuda"': 'device="cpu"',
         ".cuda()": "",
         "resnet50": "resnet18",
     }
@@ -88,6 +92,31 @@ def test_the_quick_start_runs(tmp_path, monkeypatch):
     assert found["targets"].tolist() == found["targets"][::views].repeat_interleave(views).tolist()
     assert found["loss"].isfinite()
     assert found["model"].fc.out_features == 16
+
+
+def test_the_evaluation_from_python_runs(tmp_path):
+    sets = tmp_path / "sets"
+    write_levels(sets / "val", random_levels(1))
+    write_corruptions(sets / "imagenet-c", ("fog",))
+    write_levels(tmp_path / "near", {"a": [84, 90]})
+    torch.save(Brightness(), tmp_path / "mine.pt")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs/evaluation.md").read_text(), re.S))
+    for given, instead in {
+        "mine.pt": f"{tmp_path}/mine.pt",
+        "/path": str(tmp_path),
+        '"auto"': '"cpu"',
+        "**seen": "**seen, threads=1",
+    }.items():
+        assert given in code
+        code = code.replace(given, instead)
+    found: dict = {}
+    exec(code, found)
+    assert found["top1"] == pytest.approx(1 - error_of(sets / "val"))
+    assert found["error"] == pytest.approx(np.mean(found["numbers"]["evaluations"]["corruption"]["errors"]["fog"]))
+    assert 0 < found["auroc"] <= 1
+    assert found["ece"] > 0
+    described = re.findall(r"^\| `(evaluate_\w+)`", (ROOT / "docs/evaluation.md").read_text(), re.M)
+    assert sorted(described) == [name for name in apr_dali.eval.__all__ if name.startswith("evaluate_")]
 
 
 def test_citation_and_changelog_are_of_this_version():
@@ -121,6 +150,13 @@ def in_the_reference() -> list[str]:
 @pytest.mark.parametrize("name", sorted({*apr_dali.__all__, *apr_dali._HOME} - {"__version__"}))
 def test_public_names_are_described_in_the_reference(name):
     thing = getattr(apr_dali, name)
+    assert len(thing.__doc__) > 40
+    assert thing.__module__ in in_the_reference()
+
+
+@pytest.mark.parametrize("name", apr_dali.eval.__all__)
+def test_the_names_of_evaluation_are_described_in_the_reference(name):
+    thing = getattr(apr_dali.eval, name)
     assert len(thing.__doc__) > 40
     assert thing.__module__ in in_the_reference()
 

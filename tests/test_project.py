@@ -72,6 +72,15 @@ def test_links_are_relative(name):
     assert leads_to == f"../{name}"
 
 
+def test_only_commands_know_the_command_line():
+    places = [*(ROOT / "eval").rglob("*.py"), *(ROOT / "apr_dali").rglob("*.py")]
+    named = {str(path.relative_to(ROOT)) for path in places if re.search(r"\bargparse\b", path.read_text())}
+    known = ("apr_dali/commands/", "apr_dali/cli.py", "apr_dali/training/", "apr_dali/integrations/")
+    # What lies in the checkpoints of others.
+    known += ("apr_dali/models/weights_file.py",)
+    assert [name for name in sorted(named) if not name.startswith(known)] == []
+
+
 def test_importing_the_package_is_quick_and_light():
     code = (
         "import os, sys, numpy; before = set(sys.modules); import apr_dali; dir(apr_dali);"

@@ -15,12 +15,12 @@ from PIL import Image
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.sample import photograph
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import npy_bytes, write_whole
 
 _PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
 _CLASSES = ("even", "odd")
 _COUNT, _WIDTH, _HEIGHT = 256, 500, 375
-_QUALITY = 98  # about 80 kB a file; ImageNet's have 110
+_QUALITY = 98  # about 80 kB per file; ImageNet's have 110
 _SMALL_COUNT, _SMALL_SIDE = 16384, 32
 _EPOCH = 100_000
 
@@ -41,7 +41,7 @@ def prepare(output: Path, data: str | None) -> Places:
     """
     small = output / "images-32.npy"
     if not small.is_file():
-        write_whole(small, _npy(_small_images()))
+        write_whole(small, npy_bytes(_small_images()))
     if data is not None:
         photographs(data)
         return Places(data, str(small))
@@ -94,9 +94,3 @@ def _small_images() -> NDArray[np.uint8]:
         top, left = (int(rng.integers(side - _SMALL_SIDE + 1)) for side in photo.shape[:2])
         images[index] = photo[top : top + _SMALL_SIDE, left : left + _SMALL_SIDE]
     return images
-
-
-def _npy(images: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, images)
-    return buffer.getvalue()

@@ -9,11 +9,12 @@ from typing import Any
 
 from apr_dali.bench.measure import Part
 from apr_dali.bench.rows import APR, LEFT_OUT, PUBLISHED, SIZES, WAYS
+from apr_dali.runtime.figures import new_figure
 
 _WIDTH = 80
 _DPI = 120
 _BUSY = 0.1
-_COLOURS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
+_COLORS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
 
 Record = dict[str, Any]
 """One of `apr_dali.bench.measure.records`."""
@@ -118,7 +119,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     ways = [way for way in WAYS if any(way == group[0] for group in groups)]
     sizes = [size for size in SIZES if any(size == group[1] for group in groups)]
     longest = {way: max(len(group) for (w, _), group in groups.items() if w == way) for way in ways}
-    figure = _figure(5.6 * len(sizes), 1.1 + sum(0.26 * longest[way] + 0.55 for way in ways))
+    figure = new_figure(5.6 * len(sizes), 1.1 + sum(0.26 * longest[way] + 0.55 for way in ways))
     grid = figure.subplots(len(ways), len(sizes), squeeze=False, height_ratios=[longest[way] + 1.5 for way in ways])
     for row, way in enumerate(ways):
         for column, size in enumerate(sizes):
@@ -126,7 +127,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     machine = result["machine"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     figure.suptitle(
-        f"Images a second, and time over none\n{machine['cpu']}, {machine['cores']} cores{gpu}", fontsize=10
+        f"Images per second, and time over none\n{machine['cpu']}, {machine['cores']} cores{gpu}", fontsize=10
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
@@ -143,8 +144,8 @@ def _panel(axes: Any, group: Sequence[Record], title: str) -> None:
         [rate - min(rounds) for rate, rounds in zip(rates, every, strict=True)],
         [max(rounds) - rate for rate, rounds in zip(rates, every, strict=True)],
     ]
-    colours = [_COLOURS[_kind(_aug(record))] for record in group]
-    axes.barh(range(len(group)), rates, xerr=reach, color=colours, height=0.75, error_kw={"linewidth": 1})
+    colors = [_COLORS[_kind(_aug(record))] for record in group]
+    axes.barh(range(len(group)), rates, xerr=reach, color=colors, height=0.75, error_kw={"linewidth": 1})
     longest = max(max(rounds) for rounds in every)
     for place, (record, rounds) in enumerate(zip(group, every, strict=True)):
         text = f"{record['images_per_s']:,.0f}" + (f"  ({record['overhead']:+.0%})" if "overhead" in record else "")
@@ -174,10 +175,3 @@ def _groups(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
 
 def _aug(record: Record) -> str:
     return str(record["name"].split("/")[1])
-
-
-def _figure(width: float, height: float) -> Any:
-    # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 
+from apr_dali.errors import InputError
 from apr_dali.recipes import FILTERS
 from apr_dali.runtime import cpus
 
@@ -35,6 +37,19 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def named_paths(option: str, given: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """The paths of `NAME=PATH`, … by name; InputError for another form, a name given twice or one of `taken`."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"{option} expects NAME=PATH, each name once, got {text!r}")
+        if name in found or name in taken:
+            raise InputError(f"{option} expects NAME=PATH, each name once, got {text!r}: another set is called {name}")
+        found[name] = path
+    return found
+
+
 def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """The arguments of `open_session`. optional: MODEL may be left out, see `analyses.common`."""
     known = (
@@ -58,9 +73,9 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
     parser.add_argument("--interpolation", choices=FILTERS, help="that images are scaled with (default: MODEL's)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
-        "--batch-size", type=positive, default=128, metavar="N", help="a process (default: %(default)s)"
+        "--batch-size", type=positive, default=128, metavar="N", help="per process (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="data threads a process (default: chosen)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="data threads per process (default: chosen)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--amp", choices=("none", "bf16", "fp16"), help="(default: what it was trained with, or none)")
     if not optional:

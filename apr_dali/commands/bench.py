@@ -18,7 +18,7 @@ from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
 from apr_dali.recipes import HW_DECODER_LOAD
 from apr_dali.runtime import cpus
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.json_text import json_text
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--from is for --simulate: give both, or measure anew")
         _say(answer(plan, _load(args.source), args.only, args.repeat_unmixed))
         return 0
-    output = _make_output(args.output)
+    output = make_output(args.output)
     if args.profile is not None:
         _profile(args, output)
     else:
@@ -198,15 +198,6 @@ def _load(file: str) -> list[dict[str, Any]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"--from {file} is not a bench.json that this command wrote: {error}") from error
     return list(rows)
-
-
-def _make_output(output: str) -> Path:
-    path = Path(output)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
-    return path
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

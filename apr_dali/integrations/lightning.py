@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabelled
+from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabeled
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -27,7 +27,7 @@ _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predic
 class AprDataModule(LightningDataModule):
     """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
 
-    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, two rows an image, or one
+    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, two rows per image, or one
     in batches that are not mixed; 2 times the mean loss is the published one in both.
     `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
     on: (images, targets) as in validation. Labels mean the training set's classes in all of them. `predict` takes
@@ -38,7 +38,7 @@ class AprDataModule(LightningDataModule):
 
     Args:
         path: a folder with train/ and val/, of class folders or of tars with their indices, or a file list of both.
-        batch_size: images a batch and process, before the second view.
+        batch_size: images per batch and process, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp.
         views: "both" or "mixed", of training.
         classes: names in the order of the labels. None: those of `path`/train, which must then be there for
@@ -139,7 +139,7 @@ class AprDataModule(LightningDataModule):
         check_components(self._components, tars, [self._path])
         folders = _FOLDERS[part]
         there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
-        if part == "predict" and (images := open_unlabelled(self._path) or open_unlabelled(self._path / there)):
+        if part == "predict" and (images := open_unlabeled(self._path) or open_unlabeled(self._path / there)):
             return images
         if part == "train" or self._classes is None:
             trained = open_set(self._path, "train", self._classes, components=self._components, mixed=True)
@@ -214,7 +214,7 @@ def _own(states: list[Any], rank: int, world: int) -> Any:
 class AprPairCallback(Callback):
     """APR-P on the training batches of any data module, before the module's `training_step` sees them.
 
-    Batches are lists [images, labels] of normalised images (B, C, H, W), as PyTorch's default collate gives them, and
+    Batches are lists [images, labels] of normalized images (B, C, H, W), as PyTorch's default collate gives them, and
     are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:

@@ -1,12 +1,18 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and the folders that they go to."""
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.errors import InputError
 
 Content = bytes | Callable[[BinaryIO], object]
 """The bytes of a file, or what writes them to it."""
@@ -49,6 +55,23 @@ def _new_beside(target: Path) -> Path:
     # mkstemp makes the file for its owner alone; data sets are shared.
     temporary.chmod(0o666 & ~_umask())
     return temporary
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The array as a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def make_output(output: str | Path) -> Path:
+    """The folder `output`, made if it is not there; InputError where it cannot be."""
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}; give another --output") from error
+    return path
 
 
 def _umask() -> int:

@@ -16,6 +16,7 @@ from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 from apr_dali.runtime.checkpoint import write_of_run
+from apr_dali.runtime.figures import new_figure
 from apr_dali.training.options import CifarOptions, TrainingOptions
 
 CURVES, SAMPLES = "curves.png", "samples.png"
@@ -30,7 +31,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
     """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, `views` the loader's."""
     epochs = [row for row in rows if row["kind"] == "epoch"]
     steps = [row for row in rows if row["kind"] == "step"]
-    figure = _figure(13, 3.8)
+    figure = new_figure(13, 3.8)
     loss, accuracy, rate = figure.subplots(1, 3)
     x = [row["epoch"] for row in epochs]
     if epochs:
@@ -67,7 +68,7 @@ def draw_samples(
     if options.in_chans == 1:
         images = gray_levels(images)
     columns = sample_columns(images, options, recipe)
-    figure = _figure(_INCHES * len(columns) + 0.6, (_INCHES + 0.25) * len(images) + 0.9)
+    figure = new_figure(_INCHES * len(columns) + 0.6, (_INCHES + 0.25) * len(images) + 0.9)
     grid = figure.subplots(len(images), len(columns), squeeze=False)
     for column, (title, pictures, captions) in enumerate(columns):
         for row, axes in enumerate(grid[:, column]):
@@ -107,7 +108,7 @@ def sample_columns(
 
 
 def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDArray[np.uint8]:
-    """APR-P where the recipe has it, shown in grey levels: values outside 0..255, which the network sees, are cut."""
+    """APR-P where the recipe has it, shown in gray levels: values outside 0..255, which the network sees, are cut."""
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     if not recipe.pair_after_normalise:
         mean, std = np.zeros(3), np.ones(3)
@@ -133,17 +134,10 @@ def _describe(draws: SingleDraws, n: int) -> str:
     return f"phase: {phase}\namplitude: {amplitude}" if draws.mix[n] else phase
 
 
-def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def center_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The middle of an RGB image: uint8 (size, size, 3), its shorter side scaled to 8/7 of `size`."""
     scale = size * 8 / 7 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     scaled = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = ((side - size) // 2 for side in scaled.size)
     return np.asarray(scaled.crop((left, top, left + size, top + size)))
-
-
-def _figure(width: float, height: float) -> Any:
-    # A figure of its own, not pyplot's: no window system is asked, no state is left behind.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -1,7 +1,7 @@
 // Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, exchange of
 // the amplitude, columns back; rows and channels back.
 //
-// Spectra lie in strips of STRIP = 4 columns, (slots, STRIPS, SIZE, 4): a block of the column kernel reads one piece of
+// Spectra lie in strips of STRIP columns, (slots, STRIPS, SIZE, STRIP): a block of the column kernel reads one piece of
 // memory, and what rows write there are whole sectors of 32 bytes.
 #define HALF ((SIZE / 2 + STRIP) / STRIP * STRIP)
 #include "columns.cuh"

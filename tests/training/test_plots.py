@@ -62,10 +62,10 @@ def test_samples_show_any_name_of_a_class(tmp_path, crops, name):
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (300, 20)])
-def test_centre_crop(size):
+def test_center_crop(size):
     image = Image.new("RGB", size)
     image.putpixel((size[0] // 2, size[1] // 2), (255, 255, 255))
-    crop = plots.centre_crop(image, 24)
+    crop = plots.center_crop(image, 24)
     assert crop.shape == (24, 24, 3)
     assert crop.dtype == np.uint8
     assert crop[10:14, 10:14].max() > 60, "the middle of the photograph is in the middle"

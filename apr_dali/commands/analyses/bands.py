@@ -1,4 +1,4 @@
-"""`apr-dali analyze bands`: what is learnt from bands of amplitude and phase, the paper's section 3.1."""
+"""`apr-dali analyze bands`: what is learned from bands of amplitude and phase, the paper's section 3.1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=RADII,
         metavar=("LOW", "HIGH"),
-        help="where low and band, and band and high meet, in cycles a pixel (default: 0.125 0.25)",
+        help="where low and band, and band and high meet, in cycles per pixel (default: 0.125 0.25)",
     )
     parser.add_argument(
         "--outside",
@@ -43,8 +43,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from apr_dali.eval.session import make_output
     from apr_dali.runtime.distributed import start
+    from apr_dali.runtime.files import make_output
     from apr_dali.training.options import CifarOptions
 
     radii = tuple(args.radii)
@@ -136,7 +136,8 @@ def _written(
     from apr_dali.bands import banded
     from apr_dali.commands.analyses.common import photographs
     from apr_dali.eval.analyses.frequency_pictures import bands_picture
-    from apr_dali.eval.session import kept_text, table, write_record
+    from apr_dali.eval.session import kept_text, write_record
+    from apr_dali.runtime.text_table import table
 
     radii = cells[0].radii
     accuracies = {str(cell): state.get(str(cell)) for cell in cells}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.commands.analyses.common import add_training, training_options
+from apr_dali.commands.arguments import named_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +75,10 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.data.arrays import load_set
     from apr_dali.errors import InputError
     from apr_dali.eval.analyses.frequency_pictures import labels_picture
-    from apr_dali.eval.session import kept_text, make_output, table, write_record
+    from apr_dali.eval.session import kept_text, write_record
     from apr_dali.runtime.distributed import start
+    from apr_dali.runtime.files import make_output
+    from apr_dali.runtime.text_table import table
     from apr_dali.training.options import CifarOptions
 
     options = CifarOptions(**training_options(args), data=args.data, aug="apr-p")
@@ -128,21 +131,21 @@ def _session(options: CifarOptions, trained: ArraySet, group: Group, output: Pat
 
 
 def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> Sets:
-    from apr_dali.commands.clean import labelled
-    from apr_dali.commands.corruption import corruption_cells
-    from apr_dali.commands.ood import PHOTOGRAPHS, out_source, parse_sets
     from apr_dali.data.arrays import DIGITS
+    from apr_dali.eval.evaluations.corruption import corruption_cells
+    from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, TAKEN, checked_sets, out_source
 
     digits = options.dataset == DIGITS
     data = DIGITS if digits else f"{options.data}/val" if options.dataset == "folder" else options.data
     corrupted = args.corrupted or (DIGITS if digits else None)
-    others = parse_sets(args.ood or ([f"{PHOTOGRAPHS}={PHOTOGRAPHS}"] if digits else []))
+    given = named_paths("--ood", args.ood, TAKEN) if args.ood else {PHOTOGRAPHS: PHOTOGRAPHS} if digits else {}
+    others = checked_sets(given)
     cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
     return Sets(
-        labelled(session, data),
+        session.labeled(data),
         cells,
         name,
-        labelled(session, data, "in-distribution"),
+        session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )
 
@@ -150,7 +153,7 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
 def _measure_all(
     session: Session, options: CifarOptions, weights: list[float], recipe: str, trained: ArraySet, sets: Sets
 ) -> tuple[list[dict[str, Any]], list[State]]:
-    """A row a weight, and the states that they are kept in."""
+    """One row per weight, and the states that they are kept in."""
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -182,8 +185,8 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
     group = session.group
     asked = {name: value for name, value in asdict(options).items() if name not in ("threads", "data")}
     identity = identity_of_arrays(trained.images, trained.labels)
-    told = json.dumps([asked, recipe, identity, torch.__version__, group.device.type], sort_keys=True)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    about = json.dumps([asked, recipe, identity, torch.__version__, group.device.type], sort_keys=True)
+    digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     home = session.output / f"{options.model}-weight{options.phase_weight:g}-{digest}"
     path = home / checkpoint.LATEST
     if not path.is_file():
@@ -194,7 +197,7 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
 
 def _measured(session: Session, sets: Sets, state: State) -> dict[str, Any]:
     """Of one network: errors, 0..1, and by score the AUROC of each set that it does not know."""
-    from apr_dali.commands.ood import scored
+    from apr_dali.eval.evaluations.ood import scored
     from apr_dali.eval.ood import SCORES, ood_metrics
     from apr_dali.eval.passes import evaluate_each
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from apr_dali.commands.arguments import add_network, positive
+
+if TYPE_CHECKING:
+    from apr_dali.eval.result import Result
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +25,21 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write and print the results; 1 where a part failed."""
-    from apr_dali.commands.all import evaluate_all
-    from apr_dali.eval.session import open_session
+    from apr_dali.commands.network import open_network
+    from apr_dali.eval import benchmark
 
-    with open_session(args) as session:
-        record, text = evaluate_all(session, args.data_root, args.attack)
-        if session.group.main:
-            print(text)
+    with open_network(args) as session:
+        main = session.group.main
+
+        def show(result: Result) -> None:
+            if main:
+                print(f"\n{result.text()}{result.kept_text}", flush=True)
+
+        results = benchmark(session, args.data_root, attack=args.attack, each=show)
+        if main:
+            print(f"\nevaluations: {len(results)} done, {len(results.failed)} failed")
             print(f"written: {session.output / 'report.html'}")
-        failed = record["failed"]
-        if failed and session.group.main:
-            print("error: failed: " + "; ".join(f"{part}: {reason}" for part, reason in failed), file=sys.stderr)
-        return 1 if failed else 0
+            if results.failed:
+                failed = "; ".join(f"{part}: {reason}" for part, reason in results.failed.items())
+                print(f"error: failed: {failed}", file=sys.stderr)
+        return 1 if results.failed else 0

@@ -31,10 +31,9 @@ def _fraction(text: str) -> float:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.autoattack import autoattack
-    from apr_dali.eval.autoattack import Attack
+    from apr_dali.eval import evaluate_autoattack
 
     if args.amp not in (None, "none"):
         raise InputError(f"--amp {args.amp} does not go with autoattack: attacks need the gradients of float32")
-    attack = Attack(args.version, args.norm, args.epsilon, args.seed)
-    evaluate(args, lambda session: autoattack(session, args.data, attack, args.limit, args.keep))
+    options = {name: getattr(args, name) for name in ("version", "norm", "epsilon", "seed", "limit", "keep")}
+    evaluate(args, lambda session: evaluate_autoattack(session, args.data, **options))

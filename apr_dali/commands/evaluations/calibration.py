@@ -16,6 +16,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.clean import calibrate
+    from apr_dali.eval import evaluate_calibration
 
-    evaluate(args, lambda session: calibrate(session, args.data))
+    evaluate(args, lambda session: evaluate_calibration(session, args.data))

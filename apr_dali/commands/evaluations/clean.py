@@ -16,6 +16,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.clean import clean
+    from apr_dali.eval import evaluate_clean
 
-    evaluate(args, lambda session: clean(session, args.data))
+    evaluate(args, lambda session: evaluate_clean(session, args.data))

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from apr_dali.eval.result import Result
     from apr_dali.eval.session import Session
 
 
-def evaluate(args: argparse.Namespace, evaluation: Callable[[Session], tuple[dict[str, Any], str]]) -> None:
-    """Run `evaluation`, which gives the record that it has written and a text for people, and print the text."""
-    from apr_dali.eval.session import kept_text, open_session
+def evaluate(args: argparse.Namespace, evaluation: Callable[[Session], Result]) -> None:
+    """Run `evaluation` on the network of the command line, and print what it gives."""
+    from apr_dali.commands.network import open_network
 
-    with open_session(args) as session:
-        record, text = evaluation(session)
+    with open_network(args) as session:
+        result = evaluation(session)
         if session.group.main:
-            print(text + kept_text(record))
-            print(f"written: {session.output / record['evaluation']}.json")
+            print(result.text() + result.kept_text)
+            print(f"written: {session.output / result.evaluation}.json")

@@ -14,7 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the table."""
-    from apr_dali.commands.all import compare
+    from apr_dali.eval import compare
 
     print(compare(args.runs, args.output))
     print(f"written: {Path(args.output) / 'compare.html'}")

@@ -22,6 +22,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.corruption import corruption
+    from apr_dali.eval import evaluate_corruption
 
-    evaluate(args, lambda session: corruption(session, args.data, args.clean))
+    evaluate(args, lambda session: evaluate_corruption(session, args.data, clean=args.clean))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from apr_dali.commands.arguments import add_network
+from apr_dali.commands.arguments import add_network, named_paths
 from apr_dali.commands.evaluations.common import evaluate
 
 
@@ -27,6 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.ood import ood
+    from apr_dali.eval import evaluate_ood
+    from apr_dali.eval.evaluations.ood import TAKEN
 
-    evaluate(args, lambda session: ood(session, args.data, args.ood, args.imagenet_o))
+    sets = named_paths("--ood", args.ood, TAKEN)
+    evaluate(args, lambda session: evaluate_ood(session, args.data, ood=sets, imagenet_o=args.imagenet_o))

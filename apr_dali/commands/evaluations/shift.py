@@ -19,6 +19,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.commands.distribution_shift import shift
+    from apr_dali.eval import evaluate_shift
 
-    evaluate(args, lambda session: shift(session, args.set, args.data))
+    evaluate(args, lambda session: evaluate_shift(session, args.data, set=args.set))

@@ -17,6 +17,8 @@ from apr_dali.data.arrays import load_set
 from apr_dali.data.tars import Components
 from apr_dali.errors import InputError
 from apr_dali.eval import session as sessions
+from apr_dali.eval.analyses import samples as analysis_samples
+from apr_dali.eval.analyses.samples import answers, as_seen, in_words, load_samples, other_network
 from apr_dali.eval.datasets import Feeding
 from apr_dali.eval.session import Session
 from apr_dali.recipes import Scaling
@@ -46,8 +48,8 @@ def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
     assert "training wrn-16-1 on the digits for 1 epochs, about half" in capsys.readouterr().out
     weights = first.network.model.state_dict()
     with common.open_subject(parsed("--output", str(tmp_path))) as again:
-        samples = common.load_samples(again, None, 1000)
-        right = (common.answers(again, samples.images).argmax(1) == samples.labels).mean()
+        samples = load_samples(again, None, 1000)
+        right = (answers(again, samples.images).argmax(1) == samples.labels).mean()
     assert "training wrn" not in capsys.readouterr().out
     assert again.network.fingerprint == first.network.fingerprint
     # A tenth would be chance.
@@ -101,8 +103,8 @@ def test_a_step_may_be_followed_by_a_projection():
 
 
 def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
-    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]}, border=0)
-    samples = common.load_samples(brightness, str(tmp_path / "set"), 4)
+    write_levels(tmp_path / "set", {"dark": [30, 50], "gray": [128], "light": [220, 200, 210]}, border=0)
+    samples = load_samples(brightness, str(tmp_path / "set"), 4)
     assert samples.images.shape == (4, 40, 40, 3)
     assert (len(samples), samples.labels_of) == (4, "the set")
     # Of six: the first, the second, the fourth and the fifth.
@@ -110,35 +112,35 @@ def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
     np.testing.assert_array_equal(samples.labels, [0, 0, 2, 2])
     # The loader's resize blurs what the images are, not how bright they are.
     assert samples.images.astype(float).mean((1, 2, 3)) == pytest.approx([30, 50, 220, 200], abs=3)
-    answered = common.answers(brightness, samples.images).argmax(1)
+    answered = answers(brightness, samples.images).argmax(1)
     np.testing.assert_array_equal(answered, samples.labels)
 
 
 def test_images_of_tars_are_those_of_the_folder(brightness, tmp_path):
-    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]})
-    expected = common.load_samples(brightness, str(tmp_path / "set"), 4)
+    write_levels(tmp_path / "set", {"dark": [30, 50], "gray": [128], "light": [220, 200, 210]})
+    expected = load_samples(brightness, str(tmp_path / "set"), 4)
     tars = str(packed(tmp_path / "set"))
     with pytest.raises(InputError, match=r"several images: own\.png, other\.png; say which one to take \(--tar-image"):
-        common.load_samples(brightness, tars, 4)
+        load_samples(brightness, tars, 4)
     own = replace(brightness, feeding=replace(brightness.feeding, components=Components("own.png", "id")))
-    samples = common.load_samples(own, tars, 4)
+    samples = load_samples(own, tars, 4)
     np.testing.assert_array_equal(samples.images, expected.images)
     assert (samples.labels.tolist(), samples.names) == (expected.labels.tolist(), expected.names)
     for data, told in ((str(tmp_path / "set"), "no tars of samples there"), (None, "no effect without --data")):
         with pytest.raises(InputError, match=told):
-            common.load_samples(own, data, 4)
+            load_samples(own, data, 4)
 
 
 def test_foreign_classes_get_the_networks_own_answers(brightness, tmp_path):
     write_levels(tmp_path / "set", {"black": [LEVELS[0]], "white": [LEVELS[2], LEVELS[1]]})
-    samples = common.load_samples(brightness, str(tmp_path / "set"), 10)
+    samples = load_samples(brightness, str(tmp_path / "set"), 10)
     assert samples.labels_of == "the network's own answers on the clean images"
     assert samples.names == ("black", "white", "white")
     assert samples.labels.tolist() == [0, 2, 1]
 
 
 def test_without_a_folder_there_are_photographs(brightness):
-    samples = common.load_samples(brightness, None, 5)
+    samples = load_samples(brightness, None, 5)
     assert samples.names == ("astronaut", "brick", "cat", "coffee", "coins")
     images, names = common.photographs(40)
     np.testing.assert_array_equal(samples.images, images[:5])
@@ -151,18 +153,18 @@ def test_without_a_folder_there_are_photographs(brightness):
 def test_small_images_of_a_folder(brightness, tmp_path):
     small = network(size=32)
     session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
-    for folder, name, level in (("own", "grey", 215), ("own", "light", 40), ("other", "a", 215), ("other", "b", 40)):
+    for folder, name, level in (("own", "gray", 215), ("own", "light", 40), ("other", "a", 215), ("other", "b", 40)):
         (tmp_path / folder / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / folder / name / "0.png")
-    samples = common.load_samples(session, str(tmp_path / "own"), 10)
-    assert (samples.names, samples.labels_of) == (("grey", "light"), "the set")
+    samples = load_samples(session, str(tmp_path / "own"), 10)
+    assert (samples.names, samples.labels_of) == (("gray", "light"), "the set")
     assert samples.labels.tolist() == [1, 2], "not the places of the folders"
-    samples = common.load_samples(session, str(tmp_path / "other"), 10)
+    samples = load_samples(session, str(tmp_path / "other"), 10)
     assert (samples.names, samples.labels_of) == (("a", "b"), "the network's own answers on the clean images")
     assert samples.labels.tolist() == [2, 0]
     told = replace(session, feeding=replace(session.feeding, components=Components("jpg")))
     with pytest.raises(InputError, match=r"--tar-image and --tar-label have no effect on .*/own"):
-        common.load_samples(told, str(tmp_path / "own"), 10)
+        load_samples(told, str(tmp_path / "own"), 10)
 
 
 def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
@@ -172,7 +174,7 @@ def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
     session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
     images = np.full((32, 32, 3, 3), 40, np.uint8)
     savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.array([[10], [1], [2]])})
-    samples = common.load_samples(session, str(tmp_path / "test_32x32.mat"), 10)
+    samples = load_samples(session, str(tmp_path / "test_32x32.mat"), 10)
     assert samples.names == ("0", "1", "2")
     assert samples.labels_of == "the network's own answers on the clean images"
     assert samples.labels.tolist() == [0, 0, 0]
@@ -181,8 +183,8 @@ def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
 def test_another_network_gets_the_same_images(brightness, digits_checkpoints, monkeypatch):
     asked = []
     other = network(model=Brightness())
-    monkeypatch.setattr("apr_dali.eval.load_model.load_model", lambda *a, **k: asked.append((a, k)) or other)
-    found = common.other_network(brightness, digits_checkpoints[0])
+    monkeypatch.setattr(analysis_samples, "load_model", lambda *a, **k: asked.append((a, k)) or other)
+    found = other_network(brightness, digits_checkpoints[0])
     assert asked == [((digits_checkpoints[0],), {"image_size": 40, "classes": None})]
     assert found.model is other.model
     assert found.feeding.network is other
@@ -202,10 +204,10 @@ def test_photographs_and_folders_are_cut_as_evaluation_does(brightness, tmp_path
     for number, (height, width) in enumerate(shapes):
         (tmp_path / "set" / "dark").mkdir(parents=True, exist_ok=True)
         Image.fromarray(photos[1][:height, :width]).save(tmp_path / "set" / "dark" / f"{number}.png")
-    by_pillow = np.stack([common.as_seen(session, Image.fromarray(photos[1][:h, :w])) for h, w in shapes]).astype(int)
-    (tmp_path / "set" / "grey").mkdir()
-    Image.fromarray(photos[0]).save(tmp_path / "set" / "grey" / "0.png")
-    by_dali = common.load_samples(session, str(tmp_path / "set"), 4).images[:3]
+    by_pillow = np.stack([as_seen(session, Image.fromarray(photos[1][:h, :w])) for h, w in shapes]).astype(int)
+    (tmp_path / "set" / "gray").mkdir()
+    Image.fromarray(photos[0]).save(tmp_path / "set" / "gray" / "0.png")
+    by_dali = load_samples(session, str(tmp_path / "set"), 4).images[:3]
     assert np.abs(by_pillow - by_dali).mean() < tolerances.RESIZE_LEVELS / 4
     corner = by_pillow[0][0, 0].tolist()
     assert corner == {"center": [0, 0, 0], "squash": [0, 0, 0], "border": [128, 51, 178]}[geometry]
@@ -213,8 +215,8 @@ def test_photographs_and_folders_are_cut_as_evaluation_does(brightness, tmp_path
 
 def test_a_second_network_says_that_it_gets_the_firsts_images(brightness, monkeypatch, capsys):
     other = replace(network(model=Brightness()), scaling=Scaling(1.0, "bicubic"), seen_from="timm's configuration")
-    monkeypatch.setattr("apr_dali.eval.load_model.load_model", lambda *_, **__: other)
-    found = common.other_network(brightness, "other")
+    monkeypatch.setattr(analysis_samples, "load_model", lambda *_, **__: other)
+    found = common.open_other(brightness, "other")
     assert found.network.scaling == brightness.network.scaling
     told = capsys.readouterr().out
     assert "shorter side scaled to 46 (bilinear), middle 40×40, values in 0..1 less (0.5, 0.5, 0.5)" in told
@@ -225,10 +227,10 @@ def test_a_network_of_folders_at_32_pixels_scales_their_images(brightness, tmp_p
     (tmp_path / "set" / "dark").mkdir(parents=True)
     Image.new("RGB", (50, 60), (40, 40, 40)).save(tmp_path / "set" / "dark" / "0.png")
     session = seeing(brightness, image_size=32, from_folders=True)
-    assert common.load_samples(session, str(tmp_path / "set"), 10).images.shape == (1, 32, 32, 3)
+    assert load_samples(session, str(tmp_path / "set"), 10).images.shape == (1, 32, 32, 3)
     small = seeing(brightness, image_size=32)
     with pytest.raises(InputError, match="expected 32×32 pixels, got 50×60"):
-        common.load_samples(small, str(tmp_path / "set"), 10)
+        load_samples(small, str(tmp_path / "set"), 10)
     assert "images of" not in session.network.seen
     assert small.network.seen.startswith("of 32×32 as they are")
 
@@ -248,7 +250,7 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "words"), [("n02123159", "tiger cat"), ("dog", "dog"), ("7", "7"), ("n2", "n2")])
 def test_classes_in_words(name, words):
-    assert common.in_words(name) == words
+    assert in_words(name) == words
 
 
 @pytest.mark.parametrize(("analysis", "option"), [("heatmap", "--compare"), ("gradcam", "--other")])

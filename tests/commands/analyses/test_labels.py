@@ -51,6 +51,7 @@ def command(output: Path, *more: str) -> int:
     return cli.main([*given, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_accuracy_and_auroc_over_the_weight(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,157 @@
+"""Whether a network is as often right as it says, before and after its temperature is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from apr_dali.errors import InputError
+from apr_dali.eval import calibration
+from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.passes import collect, counted, progress, together
+from apr_dali.eval.pictures import reliability_picture
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Options, Session, Subject, session_of
+from apr_dali.runtime.text_table import table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# One image of so many is held out to tune the temperature on; the others show what it does.
+_HELD_OUT = 5
+
+
+@dataclass(frozen=True)
+class Calibration(Result):
+    """Calibration errors on the images of `data`, but for those that the temperature was tuned on.
+
+    set: 16 hex digits of what the images are. temperature: the best, 0.05 to 20. tuned_on: how many images.
+    rows: the measures of `apr_dali.eval.calibration` by their names, as it is and with the temperature.
+    """
+
+    data: str
+    set: str
+    temperature: float
+    tuned_on: int
+    rows: dict[str, dict[str, float | None]]
+
+    evaluation = "calibration"
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("data", "set", "temperature", "tuned_on", "rows")}
+
+    def text(self) -> str:
+        keys = ("accuracy", "confidence", "ece", "classwise_ece", "rms", "rms_as_published", "aurra")
+        rows = [(name, *(_percent(row[key]) for key in keys)) for name, row in self.rows.items()]
+        scores = [(name, *(f"{row[key]:.4f}" for key in ("nll", "brier"))) for name, row in self.rows.items()]
+        tables = f"{table(('percent', *keys), rows)}\n{table(('', 'nll', 'brier'), scores)}"
+        return f"{tables}\ntemperature tuned on {self.tuned_on} held-out images"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f}"
+
+
+def evaluate_calibration(model: Subject, data: str | Path, **options: Unpack[Options]) -> Calibration:
+    """Calibration errors before and after temperature scaling.
+
+    Args:
+        model, data, options: as for `evaluate_clean`. Every fifth image tunes the temperature and is not counted.
+
+    Raises:
+        InputError: for images or a network that do not fit, or fewer than two images.
+    """
+    with session_of(model, options) as session:
+        return _measure(session, str(data))
+
+
+def _measure(session: Session, data: str) -> Calibration:
+    source = session.labeled(data)
+    session.check(source)
+    with progress([source]) as bar, source.open() as batches:
+        found = collect(
+            session.model,
+            counted(batches, bar),
+            {"logits": lambda logits, _: logits, "labels": lambda _, targets: targets},
+            session.group.device,
+            session.amp,
+        )
+    logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
+    if len(labels) < 2:
+        raise InputError(
+            f"calibration needs two images or more, got {len(labels)} in {data}: "
+            f"one of {_HELD_OUT} tunes the temperature, the others show what it does"
+        )
+    held_out = torch.arange(len(labels)) % _HELD_OUT == 0
+    temperature = calibration.fit_temperature(logits[held_out], labels[held_out])
+    scaled = {
+        "as it is": logits[~held_out],
+        f"temperature {temperature:.2f}": logits[~held_out] / temperature,
+    }
+    rows = {name: _measures(values, labels[~held_out]) for name, values in scaled.items()}
+    diagrams = {
+        name: calibration.reliability(*calibration.confidences(values.softmax(1), labels[~held_out]))
+        for name, values in scaled.items()
+    }
+    result = Calibration(data, together([source]), temperature, int(held_out.sum()), rows)
+    return result.finished(session, {"reliability": reliability_picture(diagrams)})
+
+
+def _measures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
+    probabilities = logits.softmax(1)
+    confidence, correct = calibration.confidences(probabilities, labels)
+    many = len(labels) >= calibration.RMS_BIN_SIZE
+    return {
+        "images": len(labels),
+        "accuracy": float(correct.mean()),
+        "confidence": float(confidence.mean()),
+        "nll": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
+        "brier": calibration.brier(probabilities, labels),
+        "ece": calibration.ece(probabilities, labels),
+        "classwise_ece": calibration.classwise_ece(probabilities, labels),
+        "rms": calibration.rms(probabilities, labels) if many else None,
+        "rms_as_published": calibration.rms(probabilities, labels, as_published=True) if many else None,
+        "aurra": calibration.aurra(probabilities, labels),
+    }
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    before, after = result["rows"].values()
+    images = f"{before['images']:,} images"
+    return {f"ECE, {images}": percent(before["ece"]), f"ECE, temperature tuned, {images}": percent(after["ece"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    shares = {
+        "accuracy": "accuracy",
+        "confidence": "mean confidence",
+        "ece": "ECE, 15 bins",
+        "classwise_ece": "class-wise ECE, 15 bins",
+        "rms": "RMS, all bins of 100",
+        "rms_as_published": "RMS as published, last bin left out",
+        "aurra": "AURRA",
+    }
+    scores = {"nll": "negative log-likelihood, nats", "brier": "Brier score, 0 to 2"}
+    rows = result["rows"].values()
+    table = Table(
+        ("measure", *result["rows"]),
+        (
+            *((label, *(percent(row[key]) for row in rows)) for key, label in shares.items()),
+            *((label, *(f"{row[key]:.4f}" for row in rows)) for key, label in scores.items()),
+        ),
+    )
+    images = next(iter(rows))["images"]
+    note = (
+        f"Measured on {images:,} images; temperature {result['temperature']:.3f}, tuned on {result['tuned_on']:,} "
+        "others that are not counted here."
+    )
+    return Section("Calibration", (note,), (table,))

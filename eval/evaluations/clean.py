@@ -1,0 +1,77 @@
+"""Accuracy of a network on the images it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.passes import evaluate_each, together
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Options, Subject, session_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@dataclass(frozen=True)
+class Clean(Result):
+    """Accuracy on the images of `data`.
+
+    set: 16 hex digits of what the images are. images: how many. loss: mean cross-entropy. top1, top5: shares, 0..1.
+    """
+
+    data: str
+    set: str
+    images: int
+    loss: float
+    top1: float
+    top5: float
+
+    evaluation = "clean"
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("data", "set", "images", "loss", "top1", "top5")}
+
+    def text(self) -> str:
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.images} images"
+
+
+def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options]) -> Clean:
+    """Top-1 and top-5 on a folder of class folders, tars, or for a network of 32×32 images on a set of such.
+
+    Args:
+        model: a module, a checkpoint, a name, or an open session.
+        options: see `apr_dali.eval.session.Options`.
+
+    Raises:
+        InputError: for images or a network that do not fit.
+    """
+    with session_of(model, options) as session:
+        source = session.labeled(str(data))
+        session.check(source)
+        state = session.state("clean")
+        found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]
+        return Clean(str(data), together([source]), **asdict(found)).finished(session, {}, state)
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    return {f"clean error, {result['images']:,} images": percent(1 - result["top1"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = (
+        ("top-1", percent(result["top1"])),
+        ("top-5", percent(result["top5"])),
+        ("mean cross-entropy (NLL)", f"{result['loss']:.4f}"),
+        ("images", f"{result['images']:,}"),
+        ("data", str(result["data"])),
+    )
+    return Section("Clean images", tables=(Table(("measure", "value"), rows, words=True),))
