@@ -201,8 +201,8 @@ class AprPair(torch.nn.Module):
 
     Takes floating images (B, C, H, W), normalized as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
     views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
-    image side by side. The published loss is the sum of the two views' mean losses, 2 times the mean over all rows; it is
-    the same number where a batch that is left unmixed comes once, (B, C, H, W) and (B, ...). views="mixed" gives one
+    image side by side. The published loss is the sum of the two views' mean losses, 2 times the mean over all rows; it
+    is the same number where a batch that is left unmixed comes once, (B, C, H, W) and (B, ...). views="mixed" gives one
     view, and leaves labels of any kind as they are. Images that require their gradient are refused: there is none.
 
     Args:
@@ -277,7 +277,7 @@ class AprPair(torch.nn.Module):
         return replace(draws, mix=coin_of(self.coin_seed, *of_worker, self._batches) < self.p)
 
     def draws_state(self) -> str:
-        """Where the draws stand, as text: the generator of a `seed`, and a `coin_seed` with the number of batches so far.
+        """Where the draws stand, as text: the generator of a `seed`, a `coin_seed` with the number of batches so far.
 
         Empty where torch's generator gives all of them.
         """

@@ -30,7 +30,7 @@ class EpochLoader(ABC):
 
     A subclass says what the pipeline is. Its epoch must have ceil(ceil(num_images / world) / batch_size) batches, each
     filled by repetition; its first outputs are images (B, ...) or, with several views, (B, V, ...), V `views` or 1, and
-    integers (B, K): the numbers of the images, of which the first is the row's own, or (B, 2): its number and its label.
+    integers (B, K): the numbers of the images, of which the first is the row's own, or (B, 2): its number and label.
     """
 
     classes: tuple[str, ...]

@@ -78,8 +78,8 @@ class BatchOptions:
         with_index: give a third output, the number of each row's image in the set: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
-        repeat_unmixed: give a batch that APR-P's coin leaves unmixed in both views, 2·B rows, as the released code does,
-            instead of once, B rows. `loader.views` times the mean loss is the same number either way.
+        repeat_unmixed: give a batch that APR-P's coin leaves unmixed in both views, 2·B rows, as the released code
+            does, instead of once, B rows. `loader.views` times the mean loss is the same number either way.
 
     Raises:
         InputError: for a value that cannot be, or that would change nothing.
@@ -108,7 +108,9 @@ class BatchOptions:
         for name in ("train", "drop_last", "with_index", "repeat_unmixed"):
             check_flag(name, getattr(self, name))
         if self.repeat_unmixed and not uses_pair(self.aug):
-            raise InputError(f"repeat_unmixed has no effect with aug={self.aug!r}: only apr-p and apr-sp have two views")
+            raise InputError(
+                f"repeat_unmixed has no effect with aug={self.aug!r}: only apr-p and apr-sp have two views"
+            )
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
         check_choice("in_chans", self.in_chans, CHANNELS)

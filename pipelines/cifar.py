@@ -152,7 +152,8 @@ def train_pipeline(
     """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first, V = 1 where APR-P leaves the batch
     unmixed; and its number (1,).
 
-    size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed view's amplitude's.
+    size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed
+    view's amplitude's.
     """
     recipe = graph.recipe
     if graph.aug in _ON_ARRAYS:

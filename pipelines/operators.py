@@ -81,11 +81,11 @@ def apr_pair(
         images: uint8 HWC or float CHW, all of one size.
         p: share of batches that are mixed, 0..1.
         dtype: float32 or float16; DALI has no bfloat16.
-        views: "both" gives (2, C, H, W) per image, the clean view first, and (1, C, H, W) in a batch that the coin leaves
-            unmixed, whose views are one and the same; "mixed" gives (C, H, W).
+        views: "both" gives (2, C, H, W) per image, the clean view first, and (1, C, H, W) in a batch that the coin
+            leaves unmixed, whose views are one and the same; "mixed" gives (C, H, W).
         repeat_unmixed: give (2, C, H, W) in such a batch, too.
-        coin_seed: of the coin, the same on all ranks so that all mix at the same steps, whatever their batch size; None:
-            the coin follows the pipeline's seed.
+        coin_seed: of the coin, the same on all ranks so that all mix at the same steps, whatever their batch size;
+            None: the coin follows the pipeline's seed.
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
 
     The other arguments are those of `apr_dali.pair`.
@@ -133,8 +133,8 @@ def draw_pair(coin_seed: int | None = None) -> tuple[DataNode, DataNode]:
 class _Coins:
     """The coin of a batch as a function of the seed and the batch's number, which DALI's checkpoints hold.
 
-    DALI's own random operators draw for every sample: with other batch sizes, so in other numbers of processes, the first
-    sample's would be another.
+    DALI's own random operators draw for every sample: with other batch sizes, so in other numbers of processes, the
+    first sample's would be another.
     """
 
     def __init__(self, seed: int, batch_size: int) -> None:

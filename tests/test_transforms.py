@@ -96,6 +96,62 @@ def test_pair_keeps_soft_labels_and_dtype(crops):
         assert AprPair(seed=0, p=p)(images.double(), soft)[0].dtype == torch.float64
 
 
+def test_pair_gives_an_unmixed_batch_once(crops):
+    images = torch.from_numpy(crops(4, 8, 8)).permute(0, 3, 1, 2) / 255
+    labels = torch.arange(4)
+    once, repeated = AprPair(seed=5), AprPair(seed=5, repeat_unmixed=True)
+    rows = []
+    for _ in range(12):
+        (out, targets), (both, twice) = once(images, labels), repeated(images, labels)
+        rows.append(len(out))
+        assert len(both) == 8
+        assert twice.tolist() == labels.repeat_interleave(2).tolist()
+        if rows[-1] == 4:
+            assert torch.equal(out, both[::2])
+            assert torch.equal(both[::2], both[1::2])
+            assert torch.equal(targets, labels)
+        else:
+            assert torch.equal(out, both)
+            assert torch.equal(targets, twice)
+    assert set(rows) == {4, 8}
+
+
+def test_pair_has_one_coin_for_all_processes_and_goes_on_with_it(crops):
+    images = torch.from_numpy(crops(8, 8, 8)).permute(0, 3, 1, 2) / 255
+    labels = torch.arange(8)
+
+    def batches(pair: AprPair, count: int) -> list[torch.Tensor]:
+        return [pair(images, labels)[0] for _ in range(count)]
+
+    first, second = (batches(AprPair(seed=rank, coin_seed=7), 16) for rank in range(2))
+    assert [len(batch) for batch in first] == [len(batch) for batch in second]
+    assert {len(batch) for batch in first} == {8, 16}
+    mixed = [len(batch) == 16 for batch in first]
+    assert not any(torch.equal(a, b) for a, b, both in zip(first, second, mixed, strict=True) if both)
+    smaller = AprPair(seed=0, coin_seed=7)
+    assert [len(smaller(images[:2], labels[:2])[0]) == 4 for _ in first] == mixed
+    pair = AprPair(seed=0, coin_seed=7)
+    batches(pair, 5)
+    again = AprPair(seed=3, coin_seed=9)
+    again.load_draws_state(pair.draws_state())
+    assert all(map(torch.equal, batches(again, 11), first[5:]))
+    with pytest.raises(InputError, match="needs a pair with a coin_seed"):
+        AprPair(seed=0).load_draws_state(pair.draws_state())
+    with pytest.raises(InputError, match="needs a pair with no coin_seed"):
+        again.load_draws_state(AprPair(seed=0).draws_state())
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"repeat_unmixed": True, "views": "mixed"}, "repeat_unmixed has no effect with views='mixed'"),
+    ({"repeat_unmixed": "yes"}, "repeat_unmixed must be one of"),
+    ({"coin_seed": -1}, "coin_seed must be at least 0"),
+    ({"coin_seed": 0.5}, "coin_seed must be a whole number"),
+])  # fmt: skip
+def test_pair_refuses(options, message):
+    with pytest.raises(InputError, match=message):
+        AprPair(**options)
+
+
 def test_pair_mixes_the_share_of_batches_it_is_told(crops):
     images = torch.from_numpy(crops(3, 8, 8)).permute(0, 3, 1, 2).float()
     pair = AprPair(p=0.25, views="mixed", seed=0)

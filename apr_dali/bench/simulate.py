@@ -66,8 +66,8 @@ def _count(key: str, text: str) -> int:
 def rows_per_image(name: str, repeat_unmixed: bool = False) -> float:
     """Rows that a network sees of an image on average; `name` is a row's of the benchmark.
 
-    1 + p with APR-P, where p is the recipe's share of batches that are mixed, since an unmixed one comes once; 2 where it
-    is repeated, as the published code does; 3 with AugMix.
+    1 + p with APR-P, where p is the recipe's share of batches that are mixed, since an unmixed one comes once; 2 where
+    it is repeated, as the published code does; 3 with AugMix.
     """
     _, aug, size = name.split("/")
     method = aug.removeprefix(PUBLISHED)

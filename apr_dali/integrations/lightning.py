@@ -27,8 +27,8 @@ _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predic
 class AprDataModule(LightningDataModule):
     """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
 
-    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, two rows per image, or one
-    in batches that are not mixed; 2 times the mean loss is the published one in both.
+    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, two rows per image, and
+    one in batches that are not mixed; 2 times the mean loss is the published one in both.
     `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
     on: (images, targets) as in validation. Labels mean the training set's classes in all of them. `predict` takes
     `path`/predict first, and `path` itself where images lie in it; images without class folders have their numbers for

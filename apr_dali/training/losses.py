@@ -75,8 +75,8 @@ def two_head_loss(logits: Tensor, targets: Tensor, views: int, phase_weight: flo
     l is the published loss, so that the clean view counts too; there both labels are the image's own. Eq. 7 has the
     mixed view alone.
 
-    logits: (views·B, 2, classes), of the two heads. targets: int64 (views·B, 2), the labels of phase and amplitude. B in
-    place of views·B where a batch is not mixed and comes once.
+    logits: (views·B, 2, classes), of the two heads. targets: int64 (views·B, 2), the labels of phase and amplitude. B
+    in place of views·B where a batch is not mixed and comes once.
     """
     phase, amplitude = (view_loss(logits[:, n], targets[:, n], views, smoothing) for n in (0, 1))
     return phase_weight * phase + (1 - phase_weight) * amplitude

@@ -110,7 +110,9 @@ class TrainingOptions:
     )
     pair_probability: float = option("augmentation", 0.5, "APR-P: share of batches that are mixed", low=0, high=1)
     repeat_unmixed: bool = option(
-        "augmentation", False, "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss"
+        "augmentation",
+        False,
+        "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss",
     )
 
     epochs: int = option("optimization", 100, "passes over the training images", low=1)

@@ -42,8 +42,8 @@ BF16_LOSS = 3e-2
 
 
 ONCE_OR_TWICE = 1e-5
-"""Relative to the largest of a parameter: 20 steps on batches of B rows, or of 2·B where each comes twice. The sums are the
-same but for the order of their rounding, which in float32 would be of the order of small biases."""
+"""Relative to the largest of a parameter: 20 steps on batches of B rows, or of 2·B where each comes twice. The sums are
+the same but for the order of their rounding, which in float32 would be of the order of small biases."""
 
 
 def relative(got: object, expected: np.ndarray) -> float:

@@ -285,6 +285,38 @@ def test_lightning_processes_draw_differently_though_seeded_alike():
         assert not torch.equal(partners(0, seed), partners(1, seed))
 
 
+def test_lightning_data_module_can_repeat_unmixed_batches(sample):
+    from apr_dali.integrations.lightning import AprDataModule
+
+    for options, rows in (({}, {8, 16}), ({"repeat_unmixed": True}, {16})):
+        module = AprDataModule(sample, 8, "apr-p", image_size=16, threads=1, **options)
+        module.trainer = Probe()
+        assert {len(images) for images, _ in module.train_dataloader().loader} == rows
+        assert len(module.val_dataloader()) == 4
+        module.teardown("fit")
+
+
+def test_lightning_processes_have_one_coin():
+    from apr_dali.integrations.lightning import AprPairCallback
+
+    def rows(rank: int, **options) -> list[int]:
+        torch.manual_seed(rank)
+        # What the main process broadcasts.
+        strategy = types.SimpleNamespace(broadcast=lambda _: 11)
+        callback = AprPairCallback(**options)
+        callback.setup(types.SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy), None, "fit")
+        found = []
+        for _ in range(16):
+            batch = [torch.rand(2, 3, 4, 4), torch.arange(2)]
+            callback.on_train_batch_start(None, None, batch, 0)
+            found.append(len(batch[0]))
+        return found
+
+    assert rows(0) == rows(1)
+    assert set(rows(0)) == {2, 4}
+    assert set(rows(0, repeat_unmixed=True)) == {4}
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", [None, 3])
 def test_lightning_callback_goes_on_drawing_where_it_was(quiet, tmp_path, seed):

@@ -280,6 +280,22 @@ def test_timm_scripts_that_would_not_call_the_pair_are_refused(timm_data, timm_l
         timm_loader(collate_fn=lambda batch: batch)
 
 
+def test_timm_mixup_gives_unmixed_batches_once():
+    from apr_dali.integrations.timm import AprMixup
+
+    images, labels = torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 2, 1])
+    for repeat, rows in ((False, 4), (True, 8)):
+        out, soft = AprMixup(AprPair(p=0, repeat_unmixed=repeat), label_smoothing=0.0, num_classes=3)(images, labels)
+        assert len(out) == rows
+        assert soft.argmax(1).tolist() == labels.repeat_interleave(rows // 4).tolist()
+
+
+def test_timm_loader_can_repeat_unmixed_batches(timm_loader):
+    once, repeated = timm_loader()[1], timm_loader(repeat_unmixed=True)[1]
+    assert {len(images) for images, _ in once} == {8, 16}
+    assert {len(images) for images, _ in repeated} == {16}
+
+
 def test_timm_mixup_gives_soft_targets():
     from apr_dali.integrations.timm import AprMixup
 

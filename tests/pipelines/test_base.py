@@ -338,7 +338,9 @@ def test_the_number_of_each_image_comes_with_it(folder, aug):
             named = [int(Path(loader.files[number]).stem) for number in index]
             assert named[:: loader.batch_views] == numbers(images[:: loader.batch_views], loader)
             assert targets.tolist() == [number % 2 for number in named]
-            assert all(len(set(named[n : n + loader.batch_views])) == 1 for n in range(0, len(named), loader.batch_views))
+            assert all(
+                len(set(named[n : n + loader.batch_views])) == 1 for n in range(0, len(named), loader.batch_views)
+            )
 
 
 @pytest.mark.parametrize("options", [{}, {"aug": "apr-p", "amplitude_labels": True}, {"aug": "augmix"}])

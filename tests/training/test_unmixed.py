@@ -48,7 +48,9 @@ def trained(repeat: bool, given: options.CifarOptions, steps: int = 20) -> tuple
         small_set(), BATCH, given.aug, seed=1, threads=1, repeat_unmixed=repeat, amplitude_labels=amplitudes
     ) as loader:
         assert len(loader) == steps
-        seen = [(len(images), float(trainer.step(images.double(), targets, loader.views))) for images, targets in loader]
+        seen = [
+            (len(images), float(trainer.step(images.double(), targets, loader.views))) for images, targets in loader
+        ]
     return trainer, *map(list, zip(*seen, strict=True))
 
 
@@ -59,9 +61,7 @@ def test_twenty_steps_with_and_without_the_copies_come_to_the_same_weights(phase
     assert (set(rows), set(all_rows)) == ({BATCH, 2 * BATCH}, {2 * BATCH})
     np.testing.assert_allclose(found, expected, rtol=ONCE_OR_TWICE)
     start = dict(network(2 if phase_weight != 1 else 1).double().named_parameters())
-    for (name, weight), (_, other) in zip(
-        once.model.named_parameters(), twice.model.named_parameters(), strict=True
-    ):
+    for (name, weight), (_, other) in zip(once.model.named_parameters(), twice.model.named_parameters(), strict=True):
         assert (weight - other).abs().max() <= ONCE_OR_TWICE * other.abs().max(), name
         if not name.endswith("bias"):
             assert (weight - start[name]).abs().max() > 100 * ONCE_OR_TWICE * other.abs().max(), "it has learnt"
