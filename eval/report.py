@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from apr_dali.eval.corruption import CORRUPTIONS
+from apr_dali.eval.corruption import COMPUTED, CORRUPTIONS, SEVERITIES
 from apr_dali.eval.page import Section, Table
 from apr_dali.eval.published_numbers import CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
@@ -57,12 +57,21 @@ def _corruption_summary(result: Mapping[str, Any]) -> dict[str, str]:
     counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
-    found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
+    made = COMPUTED if "computed" in result else "generated set"
+    labels = {key: label.replace("generated set", made) for key, label in _CORRUPTION_KEYS.items()}
+    found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
     return found
 
 
 def averaged_text(result: Mapping[str, Any]) -> str:
-    """Which corruptions the mean error of a corruption result is over, in words."""
+    """Which corruptions, and severities if not all, the mean error of a corruption result is over, in words."""
+    severities = result.get("severities", SEVERITIES)  # reports of version 0.1.0 have all
+    if result.get("kind") == "digits" or tuple(severities) == SEVERITIES:
+        return _corruptions_text(result)
+    return f"{_corruptions_text(result)} at severity {', '.join(map(str, severities))}"
+
+
+def _corruptions_text(result: Mapping[str, Any]) -> str:
     own, of = result["averaged"], len(CORRUPTIONS)
     if result.get("kind") == "digits":
         return f"{len(own)} corruptions made here"
@@ -74,6 +83,14 @@ def averaged_text(result: Mapping[str, Any]) -> str:
     if len(missing) < len(own):
         return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
     return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
+def computed_text(result: Mapping[str, Any]) -> str:
+    """How the images of a corruption result were made on the fly, in words."""
+    made = result["computed"]
+    part = f"{result['images']:,} of {made['of_images']:,} images, " if result["images"] < made["of_images"] else ""
+    severities = "" if made["parameter_set"] == "imagenet" else f"severities of {made['parameter_set']}, "
+    return f"{COMPUTED} ({part}{made['geometry']}, {severities}{made['form']}, seed {made['seed']})"
 
 
 def _ood_summary(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
@@ -199,11 +216,14 @@ def _corruption(result: Mapping[str, Any]) -> Section:
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
-    severities = len(next(iter(result["errors"].values())))
-    titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
-    return Section(
-        "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
-    )
+    count = len(next(iter(result["errors"].values())))
+    titles = ("error in percent", *map(str, result.get("severities", range(1, count + 1))), "mean")
+    note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
+    return Section("Corruptions", (about, note, mean), _ce_tables(result), pictured=(Table(titles, rows),))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
