@@ -87,8 +87,8 @@ Found = dict[str, str]
 class Job:
     """An evaluation of a benchmark.
 
-    needs: sets that it runs on; `attack` where images are to be attacked, `others` where there are sets that the network
-    does not know, `on the fly` where clean images are to be corrupted for want of a corrupted set.
+    needs: sets that it runs on; `attack` where images are to be attacked, `others` where there are sets that the
+    network does not know, `on the fly` where clean images are to be corrupted for want of a corrupted set.
     """
 
     name: str
