@@ -57,8 +57,7 @@ def _corruption_summary(result: Mapping[str, Any]) -> dict[str, str]:
     counts = f"{result['classes']:,} classes, {result['images']:,} images a cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
-    made = COMPUTED if "computed" in result else "generated set"
-    labels = {key: label.replace("generated set", made) for key, label in _CORRUPTION_KEYS.items()}
+    labels = {key: label.replace("generated set", made_text(result)) for key, label in _CORRUPTION_KEYS.items()}
     found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
     return found
 
@@ -83,6 +82,11 @@ def _corruptions_text(result: Mapping[str, Any]) -> str:
     if len(missing) < len(own):
         return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
     return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
+def made_text(result: Mapping[str, Any]) -> str:
+    """What stands before numbers of a corruption result that are made as ImageNet-C's are, of other images."""
+    return COMPUTED if "computed" in result else "generated set"
 
 
 def computed_text(result: Mapping[str, Any]) -> str:

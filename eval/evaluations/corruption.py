@@ -17,11 +17,11 @@ from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
-from apr_dali.eval.corruption import CELLS, COMPUTED, CORRUPTIONS, SEVERITIES, CorruptionTable
+from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
 from apr_dali.eval.datasets import numbered, outputs_by_name
 from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
-from apr_dali.eval.report import averaged_text, computed_text
+from apr_dali.eval.report import averaged_text, computed_text, made_text
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime.distributed import on_main
@@ -165,7 +165,7 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
         lines.append(computed_text(result))
     if result["clean_error"] is not None:
         lines.append(f"clean error {100 * result['clean_error']:.2f} % on {result['clean_images']:,} images")
-    made = COMPUTED if "computed" in result else "generated set"
+    made = made_text(result)
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),

@@ -28,9 +28,11 @@ from apr_dali.eval import (
     open_session,
     passes,
 )
-from apr_dali.eval.corruption import COMPUTED
+from apr_dali.eval.corruption import COMPUTED, CorruptionTable
+from apr_dali.eval.evaluations import corruption_on_the_fly
+from apr_dali.eval.evaluations.corruption import Corruption
 from apr_dali.eval.on_the_fly import Computed, computed_cells, open_clean
-from apr_dali.eval.report import sections
+from apr_dali.eval.report import sections, summary
 
 SEEN = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "image_size": 40, "classes": CLASSES}
 QUICK = {"device": "cpu", "threads": 2, "batch_size": 5}
@@ -240,6 +242,35 @@ def test_two_processes_give_the_numbers_of_one(evaluate, val, tmp_path):
     two = json.loads((tmp_path / "two" / "corruption.json").read_text())
     assert two["processes"] == 2
     assert two["result"] == one["result"]
+
+
+def test_numbers_like_image_net_cs_are_not_called_so():
+    facts = {"seed": 0, "form": "JPEG", "parameter_set": "imagenet", "geometry": "the middle", "of_images": 50_000}
+    table = CorruptionTable(dict.fromkeys(CORRUPTIONS, (0.5,) * 5), 50_000, 0.25, "generated", 50_000)
+    result = Corruption("val", "0" * 16, f"val, {COMPUTED}", 1000, table, computed=facts)
+    assert f"{COMPUTED}: AlexNet-normalised error, not comparable with published mCE, " in result.text()
+    assert f"{COMPUTED}: relative, not comparable with published relative mCE, " in result.text()
+    shown = summary({"evaluations": {"corruption": result.as_json()}})
+    assert len(shown) == 3
+    assert all(COMPUTED in name for name in shown)
+    assert "generated set" not in result.text() + " ".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ({}, True),
+        ({"in_memory": True}, False),
+        ({"severities": (1, 2)}, False),
+        ({"images": 7}, False),
+    ],
+)
+def test_only_the_whole_validation_set_compares_with_alex_net(given, whole, monkeypatch):
+    monkeypatch.setattr(corruption_on_the_fly, "is_imagenet", lambda _: True)
+    monkeypatch.setitem(corruption_on_the_fly.CELLS, "generated", 12)
+    with open_session(Brightness(), **SEEN, **QUICK) as session:
+        found = corruption_on_the_fly._is_whole(session, Computed(**given), given.get("images", 12))
+    assert found == whole
 
 
 # ---- a benchmark -----------------------------------------------------------------------------------------------------
