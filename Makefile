@@ -1,5 +1,6 @@
 # make demo    install, train on the built-in sample and on digits, with and without APR    make lint    ruff and mypy
-# make test    install, run the whole test suite                      make bench   the benchmarks of this machine
+# make test    install, run the whole test suite      make test-fast    all but the slow tests: minutes
+# make bench   the benchmarks of this machine
 # make gpu-check    the GPU's tests and benchmarks      make sanitize    the native operators under sanitizers
 # make soak    ten minutes of loaders: memory, threads and files    make docs    the API reference, as docs/api/
 # CUDA=cuda13 takes the other stack: torch >= 2.11, for drivers from CUDA 13 on.
@@ -21,15 +22,15 @@ DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/de
 
 # What the API reference is made of: the names that people import.
 API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
-	pipelines.loader pipelines.cifar_loader pipelines.operators \
-	data.folders data.tars data.sample training.engine training.options models.registry integrations.timm integrations.lightning \
+	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.operators \
+	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
-	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap \
+	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
 
-.PHONY: demo test lint bench soak docs gpu-check sanitize clean
+.PHONY: demo test test-fast lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
@@ -61,6 +62,9 @@ demo: $(INSTALLED)
 test: $(TESTING)
 	@echo "== the test suite (about a quarter of an hour on two cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-fast: $(TESTING)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

@@ -17,94 +17,54 @@ samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoc
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from apr_dali.data.arrays import ArraySet, download, load_set
-from apr_dali.errors import InputError
-from apr_dali.eval.clean import evaluate
-from apr_dali.models import check_input, cifar_first, create_model, name_of_channels
-from apr_dali.models.banded import behind, name_behind
-from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
-from apr_dali.models.filter_bands import MODULATED, keep_proportion, modulate_first
-from apr_dali.pillow_ops import gray_levels
+from apr_dali.data.sampling import evenly
+from apr_dali.models.build import model_name
+from apr_dali.models.filter_bands import keep_proportion
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL, AprRecipe
-from apr_dali.runtime import checkpoint, torch_threads
-from apr_dali.runtime.decoration import decoration
-from apr_dali.runtime.distributed import Group, on_main, start
+from apr_dali.recipes import recipe_of
+from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
-from apr_dali.runtime.precision import LOADER_TYPES
-from apr_dali.training import losses, plots, run_dir
-from apr_dali.training.adversarial import Ball, CatastrophicOverfitting
-from apr_dali.training.command_line import parse
-from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, start_from_weights, validate
-from apr_dali.training.logger import Logger
+from apr_dali.training import adversarial, losses, plots, run_dir, script
+from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs, validate
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
-
-_SHOWN = 6  # images in samples.png
 
 
 def main() -> None:
-    options = parse(CifarOptions, __doc__ or "", recipes=CIFAR_RECIPES)
-    with start(options.device) as group:
-        if options.eval_only:
-            evaluate_only(options, group)
-        else:
-            train(options, group)
-
-
-# ---- training --------------------------------------------------------------------------------------------------------
+    script.main(CifarOptions, __doc__ or "", train, evaluate_only, CIFAR_RECIPES)
 
 
 def train(options: CifarOptions, group: Group) -> None:
     """The whole run. What can be wrong is looked at first, before the run folder is made."""
-    name = architecture(options)
-    output, source = on_main(group, lambda: run_dir.choose(options, name))
+    output, source = script.choose(options, group)
     trained, validated = open_parts(options, group)
-    state = checkpoint.load(source, name, trained.classes) if source else None
+    state = script.load(source, options, trained.classes) if source else None
     trainer = new_trainer(options, group, trained, fresh=state is None)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
 
     with loader, val_loader, run_dir.occupied(output, options, group, source):
-        logger = Logger(output, group.main, options.epochs, trainer.position)
-        if group.main:
-            with decoration(f"drawing {plots.SAMPLES}"):
-                draw_samples(output, trained, options)
-            counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
-            print(f"{name}: {counts}, in {output}")
-        watch = catastrophic_overfitting(trainer, validated, output, logger)
+        logger = script.begin(trainer, loader, val_loader, output, lambda: draw_samples(output, trained, options))
+        watch = adversarial.watch(trainer, validated, recipe_of(vars(options)), output, logger)
         with logger, Interrupts(announce=group.main) as interrupts:
             result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, watch)
             if watch is not None and watch.stopped:
                 result = validate(trainer, val_loader, output, interrupts)
-    if group.main:
-        print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
-        print(f"{trainer.images_per_second:.0f} training images/s")
+    script.end(trainer, output, result)
 
 
-def catastrophic_overfitting(
-    trainer: Trainer, validated: ArraySet, output: Path, logger: Logger
-) -> CatastrophicOverfitting | None:
-    """In adversarial training, what looks at the accuracy under attack after each epoch, on a batch of validation."""
-    options = trainer.options
-    assert isinstance(options, CifarOptions)
-    if options.adversarial == "none":
-        return None
-    used = recipe(options)
-    ball = Ball(options.epsilon, used.mean, used.std, trainer.group.device)
-    count = min(options.batch_size, len(validated))
-    part = ArraySet(validated.images[:count], validated.labels[:count], validated.classes)
-    with CifarLoader(part, count, train=False, recipe=used, threads=1) as loader:
-        images, targets = next(iter(loader))
-    stop = options.on_overfitting == "stop"
-    return CatastrophicOverfitting(trainer, images, targets, ball, output, logger, stop)
+def evaluate_only(options: CifarOptions, group: Group) -> None:
+    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
+    state = script.load(Path(options.eval_only), options)
+    fetch(options, group)
+    validated = validation_part(options, tuple(state["classes"]))
+    trainer = new_trainer(options, group, validated)
+    with validation_loader(options, group, validated) as loader:
+        script.validate_checkpoint(trainer, state, loader)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
@@ -135,44 +95,15 @@ def validation_part(options: CifarOptions, classes: tuple[str, ...]) -> ArraySet
     )
 
 
-def architecture(options: CifarOptions) -> str:
-    """The name that checkpoints keep."""
-    first = MODULATED if options.first_layer == "modulated" else ""
-    heads = TWO_HEADS if options.phase_weight != 1 else ""
-    name = name_of_channels(cifar_first(options.model), options.in_chans)
-    return name_behind(name + first + heads, options.spectrum, options.radii)
-
-
-def new_trainer(options: CifarOptions, group: Group, trained: ArraySet, fresh: bool = False) -> Trainer:
-    """The network with weights from the seed, once it has shown that it takes these images, and its loss.
-
-    fresh: whether training begins with it, so with --weights.
-    """
-    classes = len(trained.classes)
-    torch.manual_seed(options.seed)
-    model = create_model(cifar_first(options.model), classes, options.in_chans)
-    check_input(model, trained.images.shape[1], classes, options.in_chans)
-    torch_threads.choose(model, trained.images.shape[1], options.in_chans, group.device)
-    if fresh:
-        start_from_weights(model, cifar_first(options.model), classes, options, group)
-    if options.first_layer == "modulated":
-        modulate_first(model, options.modulation_noise, options.seed)
-    if options.phase_weight != 1:
-        if not isinstance(model, SmallClassifier):
-            raise InputError(f"--phase-weight needs one of the CIFAR networks, such as wrn-40-2, got {options.model}")
-        model = TwoHeads(model, options.phase_weight)
-    model = behind(model, options.spectrum, options.radii, recipe(options))
-    objective = losses.objective(options, model, classes, recipe(options), group.device)
-    trainer = Trainer(model, options, group, architecture(options), objective)
+def new_trainer(options: CifarOptions, group: Group, part: ArraySet, fresh: bool = False) -> Trainer:
+    """The network with weights from the seed, its loss and its optimizer. fresh: training begins with it."""
+    classes = len(part.classes)
+    model = script.new_network(options, classes, part.images.shape[1], group, fresh)
+    objective = losses.objective(options, model, classes, recipe_of(vars(options)), group.device)
+    trainer = Trainer(model, options, group, model_name(vars(options)), objective)
     if options.low_filters is not None:
         keep_proportion(trainer.model, trainer.optimizer, options.low_filters)
     return trainer
-
-
-def recipe(options: CifarOptions) -> AprRecipe:
-    """The published recipe with what the options change in it."""
-    published = CIFAR if options.adversarial == "none" else CIFAR_ADVERSARIAL
-    return replace(published, overflow=options.overflow, axes=options.axes, pair_probability=options.pair_probability)
 
 
 def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: int) -> CifarLoader:
@@ -182,6 +113,7 @@ def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: i
         aug=options.aug,
         seed=seed,
         drop_last=True,
+        recipe=recipe_of(vars(options)),
         # A mirrored digit is another digit, or none.
         flip=options.dataset != "digits",
         # The released adversarial training pads with black.
@@ -189,54 +121,21 @@ def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: i
         single_probability=options.single_probability,
         amplitude_labels=options.phase_weight != 1,
         sampler=options.sampler,
-        **common(options, group),
+        **script.loader_options(options, group),
     )
 
 
 def validation_loader(options: CifarOptions, group: Group, validated: ArraySet) -> CifarLoader:
     """Every validation image once, in any number of processes."""
-    return CifarLoader(validated, train=False, **common(options, group))
-
-
-def common(options: CifarOptions, group: Group) -> dict[str, Any]:
-    """What both loaders are told."""
-    return {
-        "batch_size": group.share(options.batch_size),
-        "device": "gpu" if group.device.type == "cuda" else "cpu",
-        "device_id": group.device.index or 0,
-        "shard": (group.rank, group.world),
-        "dtype": LOADER_TYPES[options.amp],
-        "memory_format": options.memory_format,
-        "threads": options.threads or None,
-        "recipe": recipe(options),
-        "in_chans": options.in_chans,
-    }
+    recipe = recipe_of(vars(options))
+    return CifarLoader(validated, train=False, recipe=recipe, **script.loader_options(options, group))
 
 
 def draw_samples(output: Path, trained: ArraySet, options: CifarOptions) -> None:
     """samples.png: what APR makes of a few training images."""
-    chosen = [n * len(trained) // _SHOWN for n in range(_SHOWN)]
+    chosen = evenly(len(trained), plots.SHOWN)
     names = [trained.classes[trained.labels[n]] for n in chosen]
-    shown = gray_levels(trained.images[chosen]) if options.in_chans == 1 else trained.images[chosen]
-    plots.draw_samples(output / plots.SAMPLES, shown, names, options, recipe(options))
-
-
-# ---- validation alone ------------------------------------------------------------------------------------------------
-
-
-def evaluate_only(options: CifarOptions, group: Group) -> None:
-    """Validate a checkpoint as its run did, whose options are the defaults here, and print the result."""
-    path = Path(options.eval_only)
-    state = checkpoint.load(path, architecture(options))
-    fetch(options, group)
-    validated = validation_part(options, tuple(state["classes"]))
-    checkpoint.check_classes(state, path, validated.classes)
-    trainer = new_trainer(options, group, validated)
-    trainer.load(state)
-    with validation_loader(options, group, validated) as loader:
-        result = evaluate(trainer.evaluated, loader, group.device, trainer.amp)
-    if group.main:
-        print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
+    plots.draw_samples(output / plots.SAMPLES, trained.images[chosen], names, options, recipe_of(vars(options)))
 
 
 if __name__ == "__main__":

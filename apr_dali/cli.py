@@ -92,6 +92,7 @@ ANALYSES = (
 COMMANDS: tuple[Command | Group, ...] = (
     Command("doctor", "say what is installed, what can run, and what to do about the rest", "doctor"),
     Command("sample", "write a small data set of real photographs, to try things with", "sample"),
+    Command("prepare", "turn archives, parquet files, tars or class folders into what the trainers read", "prepare"),
     Command("check-data", "decode every image of a data set and name the broken ones", "check_data"),
     Command(
         "make-c",

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from apr_dali import __version__
-from apr_dali.errors import install_command
+from apr_dali.errors import first_line, install_command
 from apr_dali.kernels.dispatch import BACKENDS, Availability, availability
 from apr_dali.runtime import cpus
 
@@ -129,9 +129,9 @@ def gather() -> Facts:
         except ModuleNotFoundError as error:
             # The package itself is not installed, unless it is another module that it wants.
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                broken[title] = _words(error)
+                broken[title] = first_line(error)
         except Exception as error:  # noqa: BLE001 - a broken library can raise anything as it loads
-            broken[title] = _words(error)
+            broken[title] = first_line(error)
     return Facts(
         python=platform.python_version(),
         cpus=cpus.usable(),
@@ -195,9 +195,9 @@ def _too_old(facts: Facts) -> list[Problem]:
     old = {name: age for name, age in facts.ages.items() if Version(age.installed) < Version(age.oldest)}
     if not old:
         return []
-    told = ", ".join(f"{name} {age.installed} (at least {age.oldest})" for name, age in old.items())
+    listed = ", ".join(f"{name} {age.installed} (at least {age.oldest})" for name, age in old.items())
     extras = [f"cuda{stack_for(facts)}", *sorted({age.extra for age in old.values() if age.extra == "eval"})]
-    return [Problem(f"too old: {told}", (install_command(",".join(extras)),))]
+    return [Problem(f"too old: {listed}", (install_command(",".join(extras)),))]
 
 
 def _not_running(facts: Facts) -> list[Problem]:
@@ -224,8 +224,8 @@ def _mixed(facts: Facts) -> list[Problem]:
             found.append(Problem(f"several builds of {title} are installed: {', '.join(several)}", commands))
     majors = cuda_of(facts)
     if len(set(majors.values())) > 1:
-        told = ", ".join(f"{title} for CUDA {major}" for title, major in majors.items())
-        found.append(Problem(f"mixed CUDA stack: {told}. They load each other's libraries and fail", _install(facts)))
+        listed = ", ".join(f"{title} for CUDA {major}" for title, major in majors.items())
+        found.append(Problem(f"mixed CUDA stack: {listed}. They load each other's libraries and fail", _install(facts)))
     return found
 
 
@@ -299,23 +299,19 @@ def _load(module: str) -> Any:
         return importlib.import_module(module)
 
 
-def _words(error: Exception) -> str:
-    return f"{error}".strip().partition("\n")[0] or type(error).__name__
-
-
 def _backend(name: str) -> Availability:
     try:
         return availability(name)
     except Exception as error:  # noqa: BLE001 - see gather
-        return Availability(False, _words(error))
+        return Availability(False, first_line(error))
 
 
 def _torch_gpu() -> Availability:
     torch = importlib.import_module("torch")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
-    reason = "; ".join(_words(Exception(warning.message)) for warning in told)
+    reason = "; ".join(first_line(Exception(warning.message)) for warning in caught)
     if not available and not reason:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         reason = f"torch.cuda.is_available() is False, CUDA_VISIBLE_DEVICES is {visible!r}"
@@ -333,7 +329,7 @@ def _pipeline() -> Availability:
         pipeline.build()
         value = float(pipeline.run()[0].at(0)[0])
     except Exception as error:  # noqa: BLE001 - see gather
-        return Availability(False, _words(error))
+        return Availability(False, first_line(error))
     return Availability(value == 3, "" if value == 3 else f"expected 3 from the trial pipeline, got {value}")
 
 

@@ -163,7 +163,7 @@ class PairDraws:
 
     partner: int64 (N,), the image that gives its amplitude to each image. A permutation as published, but any
         index in 0..N-1 is allowed.
-    mix: one coin a batch; False leaves the batch as it is.
+    mix: one coin per batch; False leaves the batch as it is.
     """
 
     partner: NDArray[np.int64]

@@ -12,6 +12,11 @@ class InputError(ValueError):
     """What was given cannot be used: a path, an option, a file. Commands print it and end with status 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of others says, in one line: its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def install_command(extra: str) -> str:
     """The command that installs this package with `extra`: from the clone that it runs from, else by its name."""
     clone = Path(__file__).resolve().parents[1]

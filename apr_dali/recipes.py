@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from apr_dali.errors import InputError, check_choice, check_share
 from apr_dali.spectral import AXES, OVERFLOWS
@@ -65,6 +66,20 @@ IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0
 CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
 # autoattacks/train_fgsm there: another deviation, and mixed after normalisation.
 CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
+
+
+def is_of_cifar(options: Mapping[str, Any]) -> bool:
+    """Whether a trainer's options are those of the CIFAR trainer, which alone name a data set."""
+    return "dataset" in options
+
+
+def recipe_of(options: Mapping[str, Any]) -> AprRecipe:
+    """The published recipe that a trainer follows, with what its options change in it."""
+    published = IMAGENET
+    if is_of_cifar(options):
+        published = CIFAR if options.get("adversarial", "none") == "none" else CIFAR_ADVERSARIAL
+    changed = {name: options[name] for name in ("overflow", "axes", "pair_probability") if name in options}
+    return replace(published, **changed)
 
 
 FILTERS = ("bilinear", "bicubic")

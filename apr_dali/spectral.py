@@ -28,7 +28,7 @@ def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:
     """The full complex DFT of real images (..., C, H, W): complex128, of the same shape.
 
     The transform over three channels is written out, with t = g + b, as (r + t, r - t/2 ± i·√3/2·(b - g)):
-    on a grey image (r = g = b) its second and third component are then exactly 0, as they are in the real
+    on a gray image (r = g = b) its second and third component are then exactly 0, as they are in the real
     numbers, and not rounding errors whose phase means nothing.
     """
     check_choice("axes", axes, AXES)
@@ -104,7 +104,7 @@ def pair(
 
 
 def to_levels(values: NDArray[np.floating], overflow: str) -> NDArray[np.uint8]:
-    """Real grey values of any shape, say (..., C, H, W), as uint8.
+    """Real gray values of any shape, say (..., C, H, W), as uint8.
 
     ``"wrap"`` is what the published code does: truncate towards zero, then modulo 256, so that 256.3 becomes 0
     and -1.2 becomes 255. ``"clamp"`` rounds to the nearest (ties to even) and clips to 0..255.

@@ -197,7 +197,7 @@ def _is_image(value: Any) -> bool:
 class AprPair(torch.nn.Module):
     """APR-P of a batch: each image keeps its phase and takes the amplitude of another one.
 
-    Takes floating images (B, C, H, W), normalised as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
+    Takes floating images (B, C, H, W), normalized as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
     views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
     image side by side (the published loss is the sum of the two views' mean losses); views="mixed" gives one, and
     leaves labels of any kind as they are. Images that require their gradient are refused: there is none.

@@ -61,7 +61,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=20, metavar="N", help="images a cell (20)")
+    parser.add_argument("--count", type=int, default=20, metavar="N", help="images per cell (20)")
     parser.add_argument("--only", nargs="*", choices=NAMES, metavar="NAME", help="these corruptions")
     parser.add_argument("--json", metavar="FILE", help="write what was measured to FILE too")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/corruptions.md")
@@ -78,7 +78,7 @@ def photographs() -> np.ndarray:
 
 
 def differences(names: tuple[str, ...]) -> dict[str, dict[str, Cells]]:
-    """For truth and native, each corruption and severity: the largest and the mean difference in grey levels."""
+    """For truth and native, each corruption and severity: the largest and the mean difference in gray levels."""
     out: dict[str, dict[str, Cells]] = {"truth": {}, "native": {}}
     for name in names:
         truth = [from_reference(name, severity) for severity in SEVERITIES]

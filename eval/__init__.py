@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from apr_dali.eval.evaluations.heatmap import analyze_heatmap as analyze_heatmap
     from apr_dali.eval.evaluations.ood import evaluate_ood as evaluate_ood
     from apr_dali.eval.evaluations.swap import analyze_swap as analyze_swap
+    from apr_dali.eval.evaluations.templates import analyze_templates as analyze_templates
+    from apr_dali.eval.evaluations.tsne import analyze_tsne as analyze_tsne
     from apr_dali.eval.ood import auroc as auroc
     from apr_dali.eval.ood import energy as energy
     from apr_dali.eval.ood import fpr95 as fpr95
@@ -63,6 +65,8 @@ _NAMES = {
     "evaluations.gradcam": ("analyze_gradcam",),
     "evaluations.heatmap": ("analyze_heatmap",),
     "evaluations.swap": ("analyze_swap",),
+    "evaluations.tsne": ("analyze_tsne",),
+    "evaluations.templates": ("analyze_templates",),
     "evaluations.ood": ("evaluate_ood",),
     "session": ("open_session",),
     "comparison": ("compare",),
@@ -78,6 +82,8 @@ __all__ = [
     "analyze_gradcam",
     "analyze_heatmap",
     "analyze_swap",
+    "analyze_templates",
+    "analyze_tsne",
     "auroc",
     "aurra",
     "benchmark",

@@ -25,8 +25,8 @@ ATTACKS = VERSIONS["plus"]
 _CLASSES_NEEDED = {"apgd-dlr": 3, "apgd-t": 4}
 
 
-class Normalised(nn.Module):
-    """A network with its normalisation in front: it takes images in 0..1, as attacks need them."""
+class Normalized(nn.Module):
+    """A network with its normalization in front: it takes images in 0..1, as attacks need them."""
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def check_attackable(model: nn.Module, images: Tensor, classes: int, attack: Att
         low, high = images.min().item(), images.max().item()
         raise InputError(
             f"attacks need images in 0..1, got {low:.3g}..{high:.3g}: "
-            "put the normalisation inside the model (Normalised)"
+            "put the normalization inside the model (Normalized)"
         )
     if model.training:
         raise InputError("the model must be in eval mode: call model.eval() first")

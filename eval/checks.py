@@ -39,7 +39,7 @@ def check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
 
 def check_finite(logits: Tensor, which: str = "") -> None:
     """Raise InputError if a row of `logits` (N, classes) is not finite. which: words before N in the message."""
-    broken = int((~logits.isfinite()).any(1).sum())  # synchronises
+    broken = int((~logits.isfinite()).any(1).sum())  # synchronizes
     if broken:
         raise not_finite(f"{broken} of {which}{len(logits)} images")
 

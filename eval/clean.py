@@ -64,7 +64,7 @@ def evaluate(
             logits = model(images.to(device, non_blocking=True))
         sums += _sums(logits.float(), targets.to(device, non_blocking=True))
     model.train(training)
-    sums = sums.cpu()  # synchronises
+    sums = sums.cpu()  # synchronizes
     if dist.is_initialized():
         dist.all_reduce(sums)
     count, loss, top1, top5 = sums.tolist()

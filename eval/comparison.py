@@ -23,7 +23,7 @@ def compare(given: Sequence[str | Path], output: str | Path) -> str:
     reports = [_read(path) for path in paths]
     names = [report["settings"]["network"] for report in reports]
     if len(set(names)) < len(names):
-        # Runs of one network are told apart by their folders.
+        # Runs of one network are distinguished by their folders.
         names = [f"{name} ({folder})" for name, folder in zip(names, _told_apart(paths), strict=True)]
     named = dict(zip(names, reports, strict=True))
     found = compared(named)

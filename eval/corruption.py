@@ -49,7 +49,7 @@ KINDS = (*CELLS, "digits", "own")
 set. The numbers of the last two compare with no published ones."""
 COMPUTED = "computed on the fly, exact to 1 level given the draws; the published set has other draws"
 """What is said of errors on images that `apr_dali.eval.on_the_fly` has made, wherever they are shown."""
-_NORMALISED = {"imagenet-c": "", "generated": "generated_"}
+_NORMALIZED = {"imagenet-c": "", "generated": "generated_"}
 
 
 def mce(errors: Mapping[str, Sequence[float]]) -> float:
@@ -86,7 +86,7 @@ def relative_mce(errors: Mapping[str, Sequence[float]], clean_error: float) -> f
 def mean_error(
     errors: Mapping[str, Sequence[float]], names: Iterable[str] = CORRUPTIONS, severities: int = len(SEVERITIES)
 ) -> float:
-    """The error rate over `names` and severities, not normalised, 0..1: what CIFAR-10-C's tables give."""
+    """The error rate over `names` and severities, not normalized, 0..1: what CIFAR-10-C's tables give."""
     names = tuple(names)
     rows = _checked(errors, names, severities)
     return _mean(_mean(rows[name]) for name in names)
@@ -118,7 +118,7 @@ class CorruptionTable:
         if self.kind in CELLS and self.severities != SEVERITIES:
             raise InputError(f"{self.kind} has the severities 1 to 5, got {list(self.severities)}: call it own")
         if self.images != CELLS.get(self.kind, self.images):
-            raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images a cell, got {self.images:,}: call it own")
+            raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images per cell, got {self.images:,}: call it own")
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -138,9 +138,9 @@ class CorruptionTable:
         mean nothing for CIFAR or other classes.
         """
         found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, len(self.severities))}
-        if self.kind not in _NORMALISED:
+        if self.kind not in _NORMALIZED:
             return found
-        prefix = _NORMALISED[self.kind]
+        prefix = _NORMALIZED[self.kind]
         found[prefix + "ce"] = corruption_errors(self.errors)
         if set(CORRUPTIONS) <= set(self.errors):
             found[prefix + "mce"] = mce(self.errors)
@@ -160,6 +160,41 @@ class CorruptionTable:
             "kind": self.kind,
             **self.summary(),
         }
+
+
+def averaged_text(result: Mapping[str, Any]) -> str:
+    """Which corruptions, and severities if not all, the mean error of a corruption result is over, in words."""
+    severities = result.get("severities", SEVERITIES)  # those of version 0.1.0 have all
+    if result.get("kind") == "digits" or tuple(severities) == SEVERITIES:
+        return _corruptions_text(result)
+    return f"{_corruptions_text(result)} at severity {', '.join(map(str, severities))}"
+
+
+def _corruptions_text(result: Mapping[str, Any]) -> str:
+    own, of = result["averaged"], len(CORRUPTIONS)
+    if result.get("kind") == "digits":
+        return f"{len(own)} corruptions made here"
+    if not set(own) <= set(CORRUPTIONS):
+        return f"{', '.join(own)} (none of the benchmark's {of})"
+    if len(own) == of:
+        return f"all {of} corruptions"
+    missing = [name for name in CORRUPTIONS if name not in own]
+    if len(missing) < len(own):
+        return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
+    return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
+def made_text(result: Mapping[str, Any]) -> str:
+    """What stands before numbers of a corruption result that are made as ImageNet-C's are, of other images."""
+    return COMPUTED if "computed" in result else "generated set"
+
+
+def computed_text(result: Mapping[str, Any]) -> str:
+    """How the images of a corruption result were made on the fly, in words."""
+    made = result["computed"]
+    part = f"{result['images']:,} of {made['of_images']:,} images, " if result["images"] < made["of_images"] else ""
+    severities = "" if made["parameter_set"] == "imagenet" else f"severities of {made['parameter_set']}, "
+    return f"{COMPUTED} ({part}{made['geometry']}, {severities}{made['form']}, seed {made['seed']})"
 
 
 def _checked(

@@ -78,13 +78,11 @@ class Feeding:
         count, known = on_main(self.group, lambda: _count_and_identity(open_images()))
 
         def open_loader() -> AbstractContextManager[Batches]:
-            device = self.group.device
             return ImageNetLoader(
                 open_images(),
                 self.batch_size,
                 train=False,
-                device="gpu" if device.type == "cuda" else "cpu",
-                device_id=device.index or 0,
+                device=self.group.device,
                 shard=(self.group.rank, self.group.world),
                 dtype=LOADER_TYPES[self.amp],
                 image_size=self.network.image_size,
@@ -141,8 +139,9 @@ class Feeding:
         device = self.group.device
         mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
         # Contiguous as a loader's are: foreign code takes no views in another order.
-        pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).contiguous()
-        return (pixels / 255 - mean) / std
+        pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+        levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return levels.div_(255).sub_(mean).div_(std)
 
 
 def _count_and_identity(found: ImageSet | TarSet) -> tuple[int, str]:

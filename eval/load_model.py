@@ -15,20 +15,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.bands import RADII
 from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
-from apr_dali.models.banded import SEEING, behind
-from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
-from apr_dali.models.filter_bands import MODULATED, export_plain, modulate_first
-from apr_dali.models.gray import GRAY, SeesGray
-from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model, first_line
+from apr_dali.models.build import build, describe, options_of
+from apr_dali.models.filter_bands import export_plain
+from apr_dali.models.gray import SeesGray
+from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
-from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL, IMAGENET, STANDARD, WHOLE, AprRecipe, Scaling
+from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of
 from apr_dali.runtime import checkpoint
 
 _FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
@@ -41,7 +39,7 @@ class Network:
     """A network and what it was trained on.
 
     name: for people. model: in eval mode, on the CPU. classes: the names that its outputs stand for, in their order.
-    mean, std: of the normalisation for images in 0..1. image_size: pixels a side.
+    mean, std: of the normalization for images in 0..1. image_size: pixels per side.
     fingerprint: of its weights: two networks with the same one give the same results.
     scaling: of images before they are cropped to `image_size`.
     scaled_whole: `scaling` is that of train_cifar.py for the images of a folder, to a square, which Pillow does.
@@ -97,14 +95,14 @@ class Network:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{geometry}, values in 0..1 less ({mean}) over ({std})"
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What people should know before its numbers, in lines."""
         classes = f"{len(self.classes)} classes, their names: {self.classes_from}"
         return f"{self.name}\n{classes}\nimages: {self.seen}; {self.seen_from}"
 
     @property
     def recipe(self) -> AprRecipe:
-        """The normalisation as loaders take it."""
+        """The normalization as loaders take it."""
         return AprRecipe(0.0, True, self.mean, self.std)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
@@ -138,7 +136,7 @@ def load_model(
             `FILE.py:FUNCTION`, which makes one. A name or a function may be followed by `:WEIGHTS`.
         weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
             or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
-        image_size: pixels a side instead of what it was trained at.
+        image_size: pixels per side instead of what it was trained at.
         classes: names of its classes, or what `read_names` takes, where the weights do not say them.
 
     Raises:
@@ -182,8 +180,8 @@ def seen_as(
     for name, values, low in (("mean", mean, -math.inf), ("std", std, 0.0)):
         if values is not None and not all(low < value < math.inf for value in values):
             raise InputError(f"--{name} must be three {'positive ' * (low == 0)}numbers, got {list(values)}")
-    told = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
-    given = [f"--{name}" for name, value in told.items() if value is not None]
+    options = {"mean": mean, "std": std, "crop-pct": crop_pct, "interpolation": interpolation}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
     found = replace(network, mean=three(mean or network.mean), std=three(std or network.std), scaling=scaling)
     if found == network:
         return network
@@ -337,27 +335,16 @@ def _outputs(name: str, model: nn.Module, size: int) -> int:
 
 
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
-    classes, architecture = tuple(state["classes"]), state["architecture"]
-    plain, options = architecture.partition(SEEING)[0], state["options"]
-    single = plain.removesuffix(TWO_HEADS)
-    base = single.removesuffix(MODULATED)
-    in_chans = 1 if base.endswith(GRAY) else 3
-    made = create_model(base.removesuffix(GRAY), len(classes), in_chans)
-    if single.endswith(MODULATED):
-        modulate_first(made)
-    if plain.endswith(TWO_HEADS):
-        assert isinstance(made, SmallClassifier), architecture
-        made = TwoHeads(made, options["phase_weight"])
-    recipe = _recipe(options)
-    made = behind(made, options.get("spectrum", ""), tuple(options.get("radii", RADII)), recipe)
+    classes, options = tuple(state["classes"]), options_of(state)
+    made, recipe = build(options, len(classes)), recipe_of(options)
     made.load_state_dict(state["model"])
     export_plain(made)
-    if in_chans == 1:
+    if options.get("in_chans", 3) == 1:
         # Whatever reads images for it gives three channels.
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
     size = image_size or options.get("image_size", SIDE)
-    name = f"{architecture} of {path}"
+    name = f"{describe(options)} of {path}"
     if image_size is not None:
         _outputs(name, made, size)
     whole = options.get("dataset") == "folder"
@@ -371,18 +358,10 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         _fingerprint(made),
         WHOLE if whole else STANDARD,
         scaled_whole=whole,
-        # The CIFAR trainer's options alone name a data set.
-        from_folders="dataset" not in options,
+        from_folders=not is_of_cifar(options),
         amp=options.get("amp", "none"),
         trained_on=options.get("dataset", ""),
     )
-
-
-def _recipe(options: dict[str, Any]) -> AprRecipe:
-    """The normalisation that a trainer with these options used: the CIFAR trainer's alone name a data set."""
-    if "dataset" not in options:
-        return IMAGENET
-    return CIFAR if options["adversarial"] == "none" else CIFAR_ADVERSARIAL
 
 
 def _fingerprint(model: nn.Module) -> str:

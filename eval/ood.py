@@ -37,12 +37,12 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"max-softmax": max_softmax, "ma
 
 
 def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
-    """The area under the ROC curve, 0..1: how often an own image has the higher score; see `ood_metrics`."""
+    """The area under the ROC curve, 0..1: how often an own image has the higher score; as for `ood_metrics`."""
     return ood_metrics(in_scores, out_scores)["auroc"]
 
 
 def fpr95(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
-    """The share of other images that pass where 95 % of in-distribution ones do, 0..1; see `ood_metrics`."""
+    """The share of other images that pass where 95 % of in-distribution ones do; as for `ood_metrics`."""
     return ood_metrics(in_scores, out_scores)["fpr95"]
 
 

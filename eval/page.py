@@ -103,3 +103,18 @@ def write_pages(folder: Path, name: str, title: str, parts: Sequence[Section]) -
     """Write the page as NAME.html and as NAME.md into `folder`."""
     write_whole(folder / f"{name}.html", html(title, parts).encode())
     write_whole(folder / f"{name}.md", markdown(title, parts).encode())
+
+
+def percent(share: float | None) -> str:
+    """A share in 0..1 as percent, – for None."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def spaced(name: str) -> str:
+    """A name in words."""
+    return name.replace("_", " ")
+
+
+def tenths(value: float | None) -> str:
+    """A number to one digit, – for None."""
+    return "–" if value is None else f"{value:.1f}"

@@ -61,8 +61,8 @@ class Source:
 
 def together(sources: Sequence[Source]) -> str:
     """16 hex digits of what all `sources` are, by which two reports tell whether they are of the same images."""
-    told = repr([(source.name, source.contents) for source in sources])
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    described = repr([(source.name, source.contents) for source in sources])
+    return hashlib.sha256(described.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 class ClassSlice(nn.Module):
@@ -147,7 +147,7 @@ def collect(
             logits = model(images.to(device, non_blocking=True))
         for name, function in every.items():
             found = function(logits.float(), targets.to(device, non_blocking=True))
-            values[name].append(found.cpu().numpy())  # synchronises
+            values[name].append(found.cpu().numpy())  # synchronizes
     model.train(training)
     gathered = _gathered({name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()})
     sound = gathered.pop(_SOUND)

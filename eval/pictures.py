@@ -20,7 +20,7 @@ _EM = 0.62  # the mean width of a letter, of its size: somewhat more than that o
 
 
 def corruption_picture(errors: Mapping[str, Sequence[float]], title: str, severities: Sequence[int]) -> bytes:
-    """Error rates, 0..1, as a colored table: a row a corruption, a column a severity, and the mean of each row."""
+    """Error rates, 0..1, as a colored table: one row per corruption, one column per severity, and their mean."""
     rows = np.array([[*row, np.mean(row)] for row in errors.values()]) * 100
     figure = new_figure(6.4, 1.2 + 0.3 * len(rows))
     axes = figure.subplots()
@@ -44,13 +44,13 @@ def reliability_picture(diagrams: Mapping[str, Reliability]) -> bytes:
     grid = figure.subplots(2, len(diagrams), squeeze=False, sharex=True, height_ratios=[3, 1])
     for column, (title, diagram) in enumerate(diagrams.items()):
         bins = len(diagram.count)
-        centres = (np.arange(bins) + 0.5) / bins
+        centers = (np.arange(bins) + 0.5) / bins
         upper, lower = grid[:, column]
-        upper.bar(centres, np.nan_to_num(diagram.accuracy), 1 / bins, edgecolor="white", label="accuracy")
+        upper.bar(centers, np.nan_to_num(diagram.accuracy), 1 / bins, edgecolor="white", label="accuracy")
         upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="as often right as it says")
         upper.plot(diagram.confidence, diagram.accuracy, "o", color="C3", markersize=3, label="mean confidence")
         upper.set(title=title, ylim=(0, 1), ylabel="accuracy" if column == 0 else "")
-        lower.bar(centres, diagram.count / diagram.count.sum(), 1 / bins, color="C7", edgecolor="white")
+        lower.bar(centers, diagram.count / diagram.count.sum(), 1 / bins, color="C7", edgecolor="white")
         lower.set(xlim=(0, 1), xlabel="confidence", ylabel="share of images" if column == 0 else "")
     grid[0, 0].legend(fontsize=7, loc="upper left")
     return png_of(figure)

@@ -80,7 +80,7 @@ class Session:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
 
-    def labelled(self, data: str, name: str = "clean") -> Source:
+    def labeled(self, data: str, name: str = "clean") -> Source:
         """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
         if self.takes_small(data):
             return self.feeding.small(name, data)
@@ -100,8 +100,8 @@ class Session:
         Sets of images are no options: their parts are kept under `Source.key`.
         """
         # These may have the path of the checkpoint: what was moved is still the same.
-        told = ("network", "seen_from", "classes_from")
-        network = {key: value for key, value in self.settings().items() if key not in told}
+        printed = ("network", "seen_from", "classes_from")
+        network = {key: value for key, value in self.settings().items() if key not in printed}
         return kept_state(self.group, self.output, name, {**network, "built": self._built, **options}, shared)
 
     @cached_property
@@ -162,14 +162,14 @@ def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any
 
 def built_like(model: nn.Module, classes: Sequence[str]) -> str:
     """16 hex digits of what a network does with its weights: its modules with their settings, its classes."""
-    told = [f"{model} {list(classes)}"]
+    parts = [f"{model} {list(classes)}"]
     for name, module in model.named_modules():
         for key, value in sorted(vars(module).items()):
             plain = isinstance(value, (bool, int, float, str, tuple))
             if plain and key != "training" and not key.startswith("_"):
-                told.append(f"{name}.{key} {value!r}")
+                parts.append(f"{name}.{key} {value!r}")
     # Where an object lies in memory is no setting.
-    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told)).encode()).hexdigest()[:16]
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", "\n".join(parts)).encode()).hexdigest()[:16]
 
 
 def write_record(
@@ -224,7 +224,7 @@ class Options(TypedDict, total=False):
     weights, classes, image_size: as for `load_model`. mean, std, crop_pct, interpolation: as for `seen_as`.
     output: the folder for results and pictures, and for what is finished, from which the same call goes on; None
         writes nothing.
-    batch_size: images a process, 128. device: "auto", "cpu", "cuda", "cuda:1", … or a torch.device; auto.
+    batch_size: images per process, 128. device: "auto", "cpu", "cuda", "cuda:1", … or a torch.device; auto.
     amp: one of AMP_MODES; None for what the network was trained with. threads: of the data pipeline; None to choose.
     tar_image, tar_label: which members of a tar's samples are image and label, see `Components`.
     """
@@ -297,6 +297,7 @@ def open_session(
             on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
         network = seen_as(load_model(model, weights, image_size, classes), mean, std, crop_pct, interpolation)
         folder = stack.enter_context(_folder(group, output))
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch_threads.choose(network.model, network.image_size, 3, group.device)
         placed = network.model.to(group.device)
         components = Components(tar_image, tar_label or Components.label)
@@ -335,21 +336,23 @@ def _on(group: Group, number: int) -> Group:
 
 @contextmanager
 def left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Give a caller's module back in its modes and on its device, and torch its number of threads."""
+    """Give a caller's module back in its modes, with its gradients and on its device."""
     modes = {module: module.training for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    wanted = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
     device = next((parameter.device for parameter in model.parameters()), None)
-    threads = torch.get_num_threads()
+    # What an attack or Grad-CAM leaves there must not be added to the caller's.
+    for parameter in wanted:
+        parameter.grad = None
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for parameter, grad in wanted.items():
-            parameter.requires_grad_(grad)
         if device is not None:
             model.to(device)
-        torch.set_num_threads(threads)
+        for parameter, (needed, grad) in wanted.items():
+            parameter.requires_grad_(needed)
+            parameter.grad = grad
 
 
 @contextmanager

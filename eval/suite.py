@@ -342,8 +342,8 @@ def _find(root: str | None, plan: Plan, sets: Collection[str] | None) -> Found:
     found = {**plan.words, **(_look(root, plan.wanted) if root is not None else {})}
     gone = [item for item in plan.wanted if sets is not None and item.name in sets and item.name not in found]
     if gone:
-        told = "; ".join(f"{item.name}: {_missing(root or 'DATA_ROOT', item)}" for item in gone)
-        raise InputError(f"sets that are asked for are not there; {told}")
+        lacking = "; ".join(f"{item.name}: {_missing(root or 'DATA_ROOT', item)}" for item in gone)
+        raise InputError(f"sets that are asked for are not there; {lacking}")
     return {name: path for name, path in found.items() if sets is None or name in sets}
 
 

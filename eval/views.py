@@ -24,7 +24,7 @@ _TIMM_OPTIONS = ("input_size", "img_size", "mean", "std", "interpolation", "crop
 class View:
     """What becomes of an image before a network sees it.
 
-    mean, std: of the normalization of values in 0..1, a channel each. size: pixels a side. scaling: of images before
+    mean, std: of the normalization of values in 0..1, a channel each. size: pixels per side. scaling: of images before
     they are cropped to `size`. origin: who says so, in words. small: images are of `size` already.
     """
 
@@ -45,7 +45,7 @@ def view_of(
     """The view of the network `name`, as `canonical_name` gives it.
 
     model: the network, for what timm keeps in it. version: of torchvision's weights. file, fitting: with whose weights,
-    in place of published ones. size: pixels a side instead of its own.
+    in place of published ones. size: pixels per side instead of its own.
     """
     options = _options(file)
     if name.startswith(TIMM):
@@ -71,13 +71,13 @@ def normalized(view: View, fitting: Fitting | None) -> View:
 def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any] | None = None) -> View:
     """The view that timm's configuration of a network asks for in tests, or `options` of its training script.
 
-    size: pixels a side instead of what they say. Raises InputError for another filter or shape than we have.
+    size: pixels per side instead of what they say. Raises InputError for another filter or shape than we have.
     """
     from timm.data import resolve_data_config
 
-    told = {key: value for key, value in (options or {}).items() if value}
+    followed = {key: value for key, value in (options or {}).items() if value}
     # A published network may be tested at another size than it was trained at; a run of one's own is at its size.
-    resolved = resolve_data_config(told, pretrained_cfg=config, use_test_size=not told)
+    resolved = resolve_data_config(followed, pretrained_cfg=config, use_test_size=not followed)
     channels, height, width = resolved["input_size"]
     if channels != 3 or height != width:
         raise InputError(f"the network takes images of {channels}×{height}×{width}: expected 3 channels, and squares")
@@ -85,7 +85,7 @@ def view_of_timm(config: Any, size: int | None = None, options: Mapping[str, Any
     # To the pixel: timm rounds down.
     over_crop = floor(size / resolved["crop_pct"]) / size
     scaling = Scaling(over_crop, resolved["interpolation"], resolved["crop_mode"])
-    origin = "timm's configuration" + f", with the file's {', '.join(told)}" * bool(told)
+    origin = "timm's configuration" + f", with the file's {', '.join(followed)}" * bool(followed)
     return View(three(resolved["mean"]), three(resolved["std"]), size, scaling, origin)
 
 

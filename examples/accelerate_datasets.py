@@ -31,9 +31,8 @@ from apr_dali.transforms import AprPair, AprSingle
 def dali_loader(data: str, accelerator: Accelerator, image_size: int) -> ImageNetLoader:
     """A shard for each process. It is not given to `prepare`, which would share it out again."""
     shard = (accelerator.process_index, accelerator.num_processes)
-    device = accelerator.device
-    where = {"device": "gpu", "device_id": device.index or 0} if device.type == "cuda" else {"device": "cpu"}
-    return ImageNetLoader(f"{data}/train", 32, "apr-sp", shard=shard, drop_last=True, image_size=image_size, **where)
+    options = {"device": accelerator.device, "shard": shard, "drop_last": True, "image_size": image_size}
+    return ImageNetLoader(f"{data}/train", 32, "apr-sp", **options)
 
 
 class EveryPlace:

@@ -69,7 +69,7 @@ def plot(found: Errors, title: str, path: Path) -> None:
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2, sharey=True)
     methods = [name for name in found if name.startswith("modulated")]
-    for corrupted, colour, marker in ((False, "#0072b2", "o"), (True, "#d55e00", "s")):
+    for corrupted, color, marker in ((False, "#0072b2", "o"), (True, "#d55e00", "s")):
         label = "corrupted" if corrupted else "clean"
         for axes, places, names in (
             (left, PROPORTIONS, [f"ρ = {proportion:g}" for proportion in PROPORTIONS]),
@@ -77,9 +77,9 @@ def plot(found: Errors, title: str, path: Path) -> None:
         ):
             mean, spread = zip(*(of(found[name], corrupted) for name in names), strict=True)
             line = "-" if axes is left else ""
-            axes.errorbar(places, mean, spread, fmt=marker + line, color=colour, capsize=3, label=label)
+            axes.errorbar(places, mean, spread, fmt=marker + line, color=color, capsize=3, label=label)
             plain, _ = of(found[PLAIN], corrupted)
-            axes.axhline(plain, color=colour, linestyle="--", linewidth=1, label=f"{label}, plain first layer")
+            axes.axhline(plain, color=color, linestyle="--", linewidth=1, label=f"{label}, plain first layer")
             axes.grid(alpha=0.3)
     left.set(xlabel="ρ, proportion of low-frequency filters", ylabel="error (%)", ylim=(0, None), xticks=PROPORTIONS)
     right.set(xlabel="modulated first layer, δ of its noise", xlim=(-0.5, len(methods) - 0.5))

@@ -14,7 +14,6 @@ import numpy as np
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.small_corruptions import CORRUPTIONS, Images
 from apr_dali.eval.clean import evaluate
-from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.runtime import checkpoint
 from apr_dali.runtime.distributed import start
 from apr_dali.training.options import CifarOptions
@@ -37,10 +36,10 @@ def train_and_test(given: dict[str, Any]) -> dict[str, float]:
             script.train(options, group)
         trained, validated = script.open_parts(options, group)
         trainer = script.new_trainer(options, group, trained)
-        trainer.load(checkpoint.load(latest, script.architecture(options), trained.classes))
+        trainer.load(checkpoint.load(latest, trained.classes))
         errors = {}
         for name, part in evaluation_sets(validated):
-            with CifarLoader(part, train=False, **script.common(options, group)) as loader:
+            with script.validation_loader(options, group, part) as loader:
                 errors[name] = 1 - evaluate(trainer.evaluated, loader, group.device, trainer.amp).top1
     return errors
 

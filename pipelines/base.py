@@ -17,21 +17,9 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import feed_ndarray, to_torch_type
 from torch import Tensor
 
-from apr_dali import functional
-from apr_dali.draws import SEEDS
-from apr_dali.errors import InputError, check_choice, check_whole
-from apr_dali.kernels.dispatch import BACKENDS
-from apr_dali.recipes import AprRecipe
-from apr_dali.runtime import cpus
+from apr_dali.errors import InputError, check_whole
+from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions
 
-# DALI's maintainers advise 3 to 5 threads per GPU: the GPU decodes, the threads only parse.
-_THREADS_PER_GPU = 4
-_MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-
-_GREATEST = 2**31 - 1
-"""Of what DALI counts."""
-
-ON_BREAK = ("new", "resume")
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
 Self = TypeVar("Self", bound="EpochLoader")
@@ -54,35 +42,24 @@ class EpochLoader(ABC):
 
     def __init__(
         self,
+        options: BatchOptions,
         *,
         classes: tuple[str, ...],
         num_images: int,
         labels: NDArray[np.int64] | None,
-        batch_size: int,
-        shard: tuple[int, int],
-        train: bool,
         views: int,
-        in_chans: int,
-        seed: int,
-        device: str,
-        device_id: int,
-        dtype: str,
-        memory_format: str,
-        drop_last: bool,
-        with_index: bool,
-        on_break: str,
         anew: bool = False,
     ) -> None:
         """labels: by the number of the image; None where the pipeline gives them. anew: a pipeline each epoch."""
         self.classes, self.num_images = classes, num_images
-        self.batch_size, self.shard, self.train = int(batch_size), (int(shard[0]), int(shard[1])), train
-        self.views, self.in_chans, self.drop_last = views, int(in_chans), drop_last
-        self.with_index, self.on_break = with_index, on_break
+        self.batch_size, self.train = int(options.batch_size), options.train
+        self.shard = (int(options.shard[0]), int(options.shard[1]))
+        self.views, self.in_chans, self.drop_last = views, int(options.in_chans), options.drop_last
+        self.with_index, self.on_break = options.with_index, options.on_break
         self.epoch = 0
         self._labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
-        self._seed, self._dtype = int(seed), getattr(torch, dtype)
-        self._memory_format = _MEMORY_FORMATS[memory_format]
-        self._device = torch.device("cuda", device_id) if device == "gpu" else torch.device("cpu")
+        self._seed, self._dtype = int(options.seed), getattr(torch, options.dtype)
+        self._memory_format, self._device = MEMORY_FORMATS[options.memory_format], options.torch_device
         self._batch = 0  # batches of this epoch given out
         self._under_way = False  # some of them since the loader was made or given a state
         self._anew = anew
@@ -345,50 +322,3 @@ class EpochLoader(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def check_arguments(
-    *,
-    device: str,
-    device_id: int,
-    dtype: str,
-    memory_format: str,
-    shard: tuple[int, int],
-    seed: int,
-    on_break: str,
-    threads: int | None,
-    at_least_one: dict[str, int],
-    recipe: AprRecipe,
-    backend: str,
-    flags: dict[str, bool],
-) -> None:
-    """Raise InputError unless a loader can be made from these."""
-    check_choice("device", device, ("cpu", "gpu"))
-    check_choice("dtype", dtype, functional.DTYPES)
-    check_choice("memory_format", memory_format, tuple(_MEMORY_FORMATS))
-    check_choice("on_break", on_break, ON_BREAK)
-    check_choice("backend", backend, ("auto", *BACKENDS))
-    check_whole("device_id", device_id, 0)
-    check_whole("seed", seed, 0, SEEDS)
-    for name, value in at_least_one.items():
-        check_whole(name, value, 1, _GREATEST)
-    for name, flag in flags.items():
-        if not isinstance(flag, (bool, np.bool_)):
-            raise InputError(f"{name} must be True or False, got {flag!r}")
-    if not isinstance(recipe, AprRecipe):
-        raise InputError(f"recipe must be an AprRecipe, got {recipe!r}")
-    if threads is not None:
-        check_whole("threads", threads, 1)
-    if not isinstance(shard, (tuple, list)) or len(shard) != 2:
-        raise InputError(f"shard must be (rank, world size), got {shard!r}")
-    for name, value in zip(("rank", "world size"), shard, strict=True):
-        check_whole(f"the {name} of shard", value, 0)
-    if not 0 <= shard[0] < shard[1]:
-        raise InputError(f"shard must be (rank, world size) with 0 <= rank < world size, got {shard}")
-    if device == "gpu" and not torch.cuda.is_available():
-        raise InputError("device='gpu' needs a CUDA device, and torch sees none; see `apr-dali doctor`")
-
-
-def default_threads(device: str) -> int:
-    """The CPUs that this process may use, shared out among the processes of the machine; at most 4 with a GPU."""
-    return min(cpus.share(), _THREADS_PER_GPU) if device == "gpu" else cpus.share()

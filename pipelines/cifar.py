@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,9 @@ from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
-from apr_dali.pipelines.graph import draws_seed, normalize, pair_scales, stored
-from apr_dali.recipes import AprRecipe, uses_pair, uses_single
+from apr_dali.pipelines.graph import Graph as CommonGraph
+from apr_dali.pipelines.graph import normalize, pair_scales, stored
+from apr_dali.recipes import uses_pair, uses_single
 
 BORDER = 4
 """Pixels round an image from which crops are taken."""
@@ -37,27 +37,14 @@ _ON_ARRAYS = ("autoaugment", "augmix")
 """Augmentations that torchvision does, image by image, before the graph."""
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What a graph is made for: everything but the batch size and the seed. See CifarLoader."""
+@dataclass(frozen=True, kw_only=True)
+class Graph(CommonGraph):
+    """The settings of a CIFAR graph. See CifarLoader."""
 
-    device: str
-    aug: str
-    recipe: AprRecipe
-    dtype: str
-    backend: str
-    threads: int
-    shard: tuple[int, int]
     flip: bool
     fill: int
     single_probability: float
     amplitude_labels: bool
-    in_chans: int = 3
-
-    @property
-    def operator_threads(self) -> int | None:
-        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
-        return self.threads if self.backend in ("auto", "native") else None
 
     def __post_init__(self) -> None:
         if not 0 <= self.single_probability <= 1:
@@ -268,16 +255,7 @@ def build(
 
     weights: (N,), of training images that are drawn instead of each coming once.
     """
-    options: dict[str, Any] = {
-        "batch_size": batch_size,
-        "num_threads": graph.threads,
-        "device_id": device_id,
-        # The order of the images is one for all ranks, what happens to them is each rank's own.
-        "seed": draws_seed(seed, graph.shard[0], stream),
-        "prefetch_queue_depth": 2,
-        "exec_dynamic": True,
-        "checkpoint": checkpoint,
-    }
+    options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     made = train_pipeline(source, graph, size, **options) if train else eval_pipeline(source, graph, **options)

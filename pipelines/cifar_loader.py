@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nvidia.dali.pipeline import Pipeline
@@ -11,12 +11,15 @@ from torch import Tensor
 
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.fingerprint import fingerprint
-from apr_dali.data.sampling import Sampler
 from apr_dali.errors import InputError, check_choice
 from apr_dali.pipelines import cifar
-from apr_dali.pipelines.base import EpochLoader, check_arguments, default_threads
-from apr_dali.pipelines.loader_settings import check_train, checksum, graph_settings, weights_for
-from apr_dali.recipes import CHANNELS, CIFAR, CIFAR_AUGMENTATIONS, AprRecipe, uses_pair
+from apr_dali.pipelines.base import EpochLoader
+from apr_dali.pipelines.batch_options import BatchArguments, BatchOptions, check_flag, takes_batch_arguments
+from apr_dali.pipelines.graph import checksum
+from apr_dali.recipes import CIFAR, CIFAR_AUGMENTATIONS, AprRecipe, uses_pair
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class CifarLoader(EpochLoader):
@@ -30,98 +33,49 @@ class CifarLoader(EpochLoader):
 
     Args:
         data: the images, of one size; see `apr_dali.data.arrays.load_set`.
-        batch_size: images per batch on this rank, before further views.
         aug: one of none, apr-p, apr-s, apr-sp, cutout, autoaugment, augmix; training only. Of mixup and cutmix the
             pipeline gives what they mix, as for none: see `apr_dali.training.losses`.
-        train: random crops, flips and augmentation in shuffled order, or the images as they are, in their order.
         flip: mirror half of the training images; not for digits, which then mean something else.
         fill: gray level of the 4 pixels round a training image from which crops are taken.
         single_probability: share of the images that APR-S changes.
         amplitude_labels: give the label of the image that each view has its amplitude from; APR-P only.
 
-    The other arguments and what is raised are ImageNetLoader's.
+    `batch_size` and all other arguments are those of `apr_dali.pipelines.batch_options.BatchOptions`. What is raised is
+    as ImageNetLoader says.
     """
 
+    @takes_batch_arguments
     def __init__(
         self,
         data: ArraySet,
         batch_size: int,
         aug: str = "none",
         *,
-        train: bool = True,
-        device: str = "cpu",
-        device_id: int = 0,
-        shard: tuple[int, int] = (0, 1),
-        seed: int = 0,
-        dtype: str = "float32",
-        memory_format: str = "contiguous",
-        threads: int | None = None,
-        drop_last: bool = False,
         recipe: AprRecipe = CIFAR,
-        in_chans: int = 3,
-        with_index: bool = False,
-        on_break: str = "new",
-        backend: str = "auto",
         flip: bool = True,
         fill: int = 128,
         single_probability: float = 1.0,
         amplitude_labels: bool = False,
-        sampler: Sampler = "shuffle",
+        **batch: Unpack[BatchArguments],
     ) -> None:
         check_choice("aug", aug, CIFAR_AUGMENTATIONS)
-        check_choice("in_chans", in_chans, CHANNELS)
-        check_train(aug, train)
-        check_arguments(
-            device=device,
-            device_id=device_id,
-            dtype=dtype,
-            memory_format=memory_format,
-            shard=shard,
-            seed=seed,
-            on_break=on_break,
-            threads=threads,
-            at_least_one={"batch_size": batch_size},
-            recipe=recipe,
-            backend=backend,
-            flags={"train": train, "drop_last": drop_last, "with_index": with_index, "flip": flip},
-        )
+        check_flag("flip", flip)
+        options = BatchOptions(batch_size=batch_size, aug=aug, recipe=recipe, **batch)
         if amplitude_labels and not uses_pair(aug):
             raise InputError(
                 f"amplitude_labels needs APR-P, whose views have an amplitude of another image: aug={aug!r}"
             )
         self._data, self._amplitude_labels = data, amplitude_labels
-        self._weights = weights_for(sampler, train, data)
+        self._weights = options.weights(data)
         self._graph = cifar.Graph(
-            device,
-            aug,
-            recipe.gray() if in_chans == 1 else recipe,
-            dtype,
-            backend,
-            threads or default_threads(device),
-            shard,
-            flip,
-            fill,
-            single_probability,
-            amplitude_labels,
-            in_chans,
+            **options.for_graph(),
+            flip=flip,
+            fill=fill,
+            single_probability=single_probability,
+            amplitude_labels=amplitude_labels,
         )
         super().__init__(
-            classes=data.classes,
-            num_images=len(data),
-            labels=data.labels,
-            batch_size=batch_size,
-            shard=shard,
-            train=train,
-            views=cifar.views(aug),
-            in_chans=in_chans,
-            seed=seed,
-            device=device,
-            device_id=device_id,
-            dtype=dtype,
-            memory_format=memory_format,
-            drop_last=drop_last,
-            with_index=with_index,
-            on_break=on_break,
+            options, classes=data.classes, num_images=len(data), labels=data.labels, views=cifar.views(aug)
         )
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
@@ -142,7 +96,7 @@ class CifarLoader(EpochLoader):
         return fingerprint(self._data)
 
     def _settings(self) -> dict[str, Any]:
-        return graph_settings(self._graph) | {"data": self._fingerprint, "sampler": checksum(self._weights)}
+        return self._graph.settings() | {"data": self._fingerprint, "sampler": checksum(self._weights)}
 
     def _targets(self, labels: Tensor) -> Tensor:
         if not self._amplitude_labels:

@@ -1,9 +1,13 @@
-"""Parts that the graphs of both loaders have in common."""
+"""What the graphs of both loaders have in common."""
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
@@ -11,6 +15,57 @@ from apr_dali.recipes import AprRecipe
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 STREAM_STRIDE = 15_485_863
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
+
+    device: "cpu" or "gpu". recipe: of gray images with in_chans 1.
+    """
+
+    device: str
+    aug: str
+    recipe: AprRecipe
+    dtype: str
+    backend: str
+    threads: int
+    shard: tuple[int, int]
+    in_chans: int = 3
+
+    @property
+    def operator_threads(self) -> int | None:
+        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
+        return self.threads if self.backend in ("auto", "native") else None
+
+    def settings(self) -> dict[str, Any]:
+        """What of it must be the same for a state to mean the same batches."""
+        settings = asdict(self) | {"recipe": repr(self.recipe)}
+        if (settings.get("scaling") or {}).get("geometry") == "center":
+            # The only one when older states were written.
+            del settings["scaling"]["geometry"]
+        # How it is computed may change: on another machine, say.
+        return {key: value for key, value in settings.items() if key not in ("backend", "threads", "hw_decoder_load")}
+
+    def pipeline_options(
+        self, batch_size: int, device_id: int | None, seed: int, stream: int, checkpoint: bytes | None
+    ) -> dict[str, Any]:
+        """What all pipelines of the loaders have in common; `seed` is that of the order, `stream` the first epoch."""
+        return {
+            "batch_size": batch_size,
+            "num_threads": self.threads,
+            "device_id": device_id,
+            # The order of the images is one for all ranks, what happens to them is each rank's own.
+            "seed": draws_seed(seed, self.shard[0], stream),
+            "prefetch_queue_depth": 2,
+            "exec_dynamic": True,
+            "checkpoint": checkpoint,
+        }
+
+
+def checksum(weights: NDArray[np.float64] | None) -> int | None:
+    """What distinguishes weights from others in a state."""
+    return None if weights is None else zlib.crc32(weights.tobytes())
 
 
 def pair_scales(recipe: AprRecipe) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.encoded import checked, longest_side
-from apr_dali.pipelines.graph import STREAM_STRIDE, draws_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
     HW_DECODER_LOAD,
     STANDARD,
-    AprRecipe,
     Scaling,
     uses_pair,
     uses_single,
@@ -42,30 +42,17 @@ _TAR_SHUFFLE_BUFFER = 4096
 _WIDTH_HINT, _HEIGHT_HINT = 1024, 1024
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What a graph is made for: everything but the batch size and the seed. scaling: None takes images as they are."""
+@dataclass(frozen=True, kw_only=True)
+class Graph(CommonGraph):
+    """The settings of an ImageNet graph, see ImageNetLoader. scaling: None takes images as they are."""
 
-    device: str
     image_size: int
-    aug: str
-    recipe: AprRecipe
-    dtype: str
-    backend: str
-    threads: int
-    shard: tuple[int, int]
     scaling: Scaling | None = STANDARD
     views: str = "both"
     scale: tuple[float, float] = CROP_SCALE
     ratio: tuple[float, float] = CROP_RATIO
     hflip: float = 0.5
     hw_decoder_load: float = HW_DECODER_LOAD
-    in_chans: int = 3
-
-    @property
-    def operator_threads(self) -> int | None:
-        """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
-        return self.threads if self.backend in ("auto", "native") else None
 
 
 def read(source: ImageSet | ReaderFiles, shard: tuple[int, int], seed: int, shuffle: bool) -> tuple[DataNode, ...]:
@@ -236,16 +223,7 @@ def build(
 
     shuffle: training images; False where they lie in the order in which they are to come.
     """
-    options: dict[str, Any] = {
-        "batch_size": batch_size,
-        "num_threads": graph.threads,
-        "device_id": device_id,
-        # The order of the images is one for all ranks, what happens to them is each rank's own.
-        "seed": draws_seed(seed, graph.shard[0], stream),
-        "prefetch_queue_depth": 2,
-        "exec_dynamic": True,
-        "checkpoint": checkpoint,
-    }
+    options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nvidia.dali.pipeline import Pipeline
@@ -19,16 +19,16 @@ from apr_dali.data import tar_reader
 from apr_dali.data.check import Bad, quick_check
 from apr_dali.data.fingerprint import fingerprint
 from apr_dali.data.folders import ImageSet, TarSet, open_set, with_stand_ins
-from apr_dali.data.sampling import Sampler, draw
+from apr_dali.data.sampling import draw
 from apr_dali.data.tars import Part, opened
 from apr_dali.errors import InputError, check_choice, check_share
 from apr_dali.pipelines import imagenet
-from apr_dali.pipelines.base import EpochLoader, check_arguments, default_threads
+from apr_dali.pipelines.base import EpochLoader
+from apr_dali.pipelines.batch_options import BatchArguments, BatchOptions, check_size, takes_batch_arguments
 from apr_dali.pipelines.encoded import faults
-from apr_dali.pipelines.loader_settings import check_train, checksum, graph_settings, weights_for
+from apr_dali.pipelines.graph import checksum
 from apr_dali.recipes import (
     AUGMENTATIONS,
-    CHANNELS,
     CROP_RATIO,
     CROP_SCALE,
     HW_DECODER_LOAD,
@@ -41,6 +41,9 @@ from apr_dali.recipes import (
     check_crop,
     uses_pair,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _DECODE_ERRORS = (r"Failed to decode sample #\d+ : (.+)", r"File mapping failed: (.+)")
 
@@ -66,22 +69,12 @@ class ImageNetLoader(EpochLoader):
     Args:
         path: a folder of class folders, a folder of tars, a file list, or several of these; or what
             `apr_dali.data.folders.open_set` has found in them.
-        batch_size: images a batch on this rank, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp; training only.
-        train: random crops, flips and augmentation in shuffled order, or centre crops in the order of the set.
-        views: with APR-P, "both", or "mixed": one view an image, as a loop for one view takes it.
-        device: "cpu" or "gpu"; device_id: which GPU.
-        shard: (rank, world size).
-        seed: of order and augmentation.
-        dtype: float32, float16 or bfloat16.
-        memory_format: "contiguous" or "channels_last".
+        views: with APR-P, "both", or "mixed": one view per image, as a loop for one view takes it.
         image_size: S in pixels.
         scaling: of evaluation images before the crop, by default that of the published recipe: the shorter side to
             256 for crops of 224. None cuts the middle S×S pixels out of the image as it is, for sets that are scaled
             already (ImageNet-C). Images must not be smaller.
-        threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
-        drop_last: leave out the last batch where it is not full.
-        recipe: normalisation and APR's settings.
         classes: names that the set must have, in this order; None takes its own. Of a validation set, the training
             loader's `classes`, so that labels mean the same.
         allow_missing_classes: the set may lack some of `classes`; one that has others is refused as ever.
@@ -91,14 +84,11 @@ class ImageNetLoader(EpochLoader):
             is left of a training batch, it is made of the images after those.
         scale, ratio, hflip: of training crops: share of the image's area and width by height, each from and to, and
             share of images that are mirrored.
-        sampler: "shuffle": every image once an epoch. "balanced" draws as many images as there are, with replacement,
-            so that all classes come alike often; a dict from class names to the weight of each of their images, or one
-            weight an image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
         hw_decoder_load: share of JPEGs for a GPU's hardware decoder, 0..1.
-        in_chans: 3, or 1 for gray images: (V·B, 1, S, S), normalised with the average of the recipe's channels.
-        with_index: give a third output, the number of each row's image in `loader.files`: int64 (V·B,).
-        on_break: what follows an epoch that was left early: "new" or "resume".
-        backend: of the operators, see `apr_dali.pair`.
+
+    `batch_size` and all other arguments are those of `apr_dali.pipelines.batch_options.BatchOptions`: train, device,
+    device_id, shard, seed, dtype, memory_format, threads, drop_last, recipe, sampler, in_chans, with_index (of the
+    image in `loader.files`), on_break, backend.
 
     Raises:
         InputError: for anything that a person can mend, before work starts; an image that cannot be decoded is
@@ -107,113 +97,56 @@ class ImageNetLoader(EpochLoader):
 
     _version = 3
 
+    @takes_batch_arguments
     def __init__(
         self,
         path: str | Path | Sequence[str | Path] | ImageSet | TarSet,
         batch_size: int,
         aug: str = "none",
         *,
-        train: bool = True,
+        recipe: AprRecipe = IMAGENET,
         views: str = "both",
-        device: str = "cpu",
-        device_id: int = 0,
-        shard: tuple[int, int] = (0, 1),
-        seed: int = 0,
-        dtype: str = "float32",
-        memory_format: str = "contiguous",
         image_size: int = 224,
         scaling: Scaling | None = STANDARD,
-        threads: int | None = None,
-        drop_last: bool = False,
-        recipe: AprRecipe = IMAGENET,
         classes: Sequence[str] | None = None,
         allow_missing_classes: bool = False,
         on_error: str = "raise",
         scale: tuple[float, float] = CROP_SCALE,
         ratio: tuple[float, float] = CROP_RATIO,
         hflip: float = 0.5,
-        sampler: Sampler = "shuffle",
         hw_decoder_load: float = HW_DECODER_LOAD,
-        in_chans: int = 3,
-        with_index: bool = False,
-        on_break: str = "new",
-        backend: str = "auto",
+        **batch: Unpack[BatchArguments],
     ) -> None:
         check_choice("aug", aug, AUGMENTATIONS)
         check_choice("views", views, VIEWS)
         check_choice("on_error", on_error, ON_ERROR)
-        check_choice("in_chans", in_chans, CHANNELS)
-        check_train(aug, train)
-        if views == "mixed" and not uses_pair(aug):
-            raise InputError(f"views='mixed' has no effect with aug={aug!r}: only apr-p and apr-sp have two views")
-        if train and scaling != STANDARD:
-            raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+        check_size("image_size", image_size)
         if not isinstance(scaling, (Scaling, NoneType)):
             raise InputError(f"scaling must be a Scaling or None, got {scaling!r}")
         check_crop(scale, ratio, hflip)
         check_share("hw_decoder_load", hw_decoder_load)
-        if not train and (tuple(scale), tuple(ratio), hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
-            raise InputError("scale, ratio and hflip have no effect with train=False: they are of training crops")
-        if device == "cpu" and hw_decoder_load != HW_DECODER_LOAD:
-            raise InputError("hw_decoder_load has no effect with device='cpu': it is for a GPU's decoder")
-        check_arguments(
-            device=device,
-            device_id=device_id,
-            dtype=dtype,
-            memory_format=memory_format,
-            shard=shard,
-            seed=seed,
-            on_break=on_break,
-            threads=threads,
-            at_least_one={"batch_size": batch_size, "image_size": image_size},
-            recipe=recipe,
-            backend=backend,
-            flags={"train": train, "drop_last": drop_last, "with_index": with_index},
-        )
-        if isinstance(path, (ImageSet, TarSet)):
-            if classes is not None or allow_missing_classes:
-                raise InputError("classes has no effect on a set that is open already: give it to open_set")
-            self._set = path
-        else:
-            self._set = open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
-        self._weights = weights_for(sampler, train, self._set)
-        self._on_error = on_error
-        threads = threads or default_threads(device)
-        self._leave_out(self._unusable(threads))
+        options = BatchOptions(batch_size=batch_size, aug=aug, recipe=recipe, **batch)
         self._graph = imagenet.Graph(
-            device=device,
+            **options.for_graph(),
             image_size=int(image_size),
-            aug=aug,
-            recipe=recipe.gray() if in_chans == 1 else recipe,
-            dtype=dtype,
-            backend=backend,
-            threads=threads,
-            shard=shard,
             scaling=scaling,
             views=views,
             scale=(float(scale[0]), float(scale[1])),
             ratio=(float(ratio[0]), float(ratio[1])),
             hflip=float(hflip),
             hw_decoder_load=float(hw_decoder_load),
-            in_chans=in_chans,
         )
+        _refuse_without_effect(self._graph, options.train)
+        self._set = _opened(path, classes, allow_missing_classes)
+        self._weights = options.weights(self._set)
+        self._on_error = on_error
+        self._leave_out(self._unusable(self._graph.threads))
         super().__init__(
+            options,
             classes=self._set.classes,
             num_images=len(self._set),
             labels=self._set.labels if isinstance(self._set, ImageSet) else None,
-            batch_size=batch_size,
-            shard=shard,
-            train=train,
             views=2 if uses_pair(aug) and views == "both" else 1,
-            in_chans=in_chans,
-            seed=seed,
-            device=device,
-            device_id=device_id,
-            dtype=dtype,
-            memory_format=memory_format,
-            drop_last=drop_last,
-            with_index=with_index,
-            on_break=on_break,
             anew=self._weights is not None,
         )
 
@@ -255,7 +188,7 @@ class ImageNetLoader(EpochLoader):
         return fingerprint(self._set)
 
     def _settings(self) -> dict[str, Any]:
-        return graph_settings(self._graph) | {"names": self._fingerprint, "sampler": checksum(self._weights)}
+        return self._graph.settings() | {"names": self._fingerprint, "sampler": checksum(self._weights)}
 
     def _recover(self, error: RuntimeError) -> None:
         if self._graph.scaling is None and "out of bounds" in str(error):
@@ -333,6 +266,30 @@ class ImageNetLoader(EpochLoader):
             return []
         known = set(self.skipped)
         return quick_check([file for file in self._set.files if file not in known], self._graph.threads)
+
+
+def _refuse_without_effect(graph: imagenet.Graph, train: bool) -> None:
+    """Raise InputError for settings that are not the default's and would change nothing."""
+    if graph.views == "mixed" and not uses_pair(graph.aug):
+        raise InputError(f"views='mixed' has no effect with aug={graph.aug!r}: only apr-p and apr-sp have two views")
+    if train and graph.scaling != STANDARD:
+        raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
+    if not train and (graph.scale, graph.ratio, graph.hflip) != (CROP_SCALE, CROP_RATIO, 0.5):
+        raise InputError("scale, ratio and hflip have no effect with train=False: they are of training crops")
+    if graph.device == "cpu" and graph.hw_decoder_load != HW_DECODER_LOAD:
+        raise InputError("hw_decoder_load has no effect with device='cpu': it is for a GPU's decoder")
+
+
+def _opened(
+    path: str | Path | Sequence[str | Path] | ImageSet | TarSet,
+    classes: Sequence[str] | None,
+    allow_missing_classes: bool,
+) -> ImageSet | TarSet:
+    if not isinstance(path, (ImageSet, TarSet)):
+        return open_set(path, classes=classes, allow_missing_classes=allow_missing_classes)
+    if classes is not None or allow_missing_classes:
+        raise InputError("classes has no effect on a set that is open already: give it to open_set")
+    return path
 
 
 def _undecodable(bad: Sequence[Bad]) -> list[Bad]:

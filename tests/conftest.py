@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 # Two threads of torch beside another busy process are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
 from skimage import data
 
@@ -79,6 +81,30 @@ def digits_checkpoints(tmp_path_factory) -> tuple[str, str]:
         checkpoint.save(folder, {**state, "options": options, "model": model.state_dict()}, best=False)
         paths.append(str(folder / checkpoint.LATEST))
     return paths[0], paths[1]
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> str:
+    """Four classes of the built-in sample as links, 128 training images."""
+    from apr_dali.data.sample import write_sample
+
+    whole, root = write_sample(tmp_path_factory.mktemp("written") / "sample"), tmp_path_factory.mktemp("sample")
+    for split, count in (("train", 32), ("val", 8)):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for path in sorted((whole / split / name).iterdir())[:count]:
+                (root / split / name / path.name).symlink_to(path)
+    return str(root)
+
+
+@pytest.fixture
+def lacking(sample, tmp_path) -> str:
+    """The sample with no validation images of its first class."""
+    (tmp_path / "train").symlink_to(Path(sample) / "train")
+    (tmp_path / "val").mkdir()
+    for name in CLASSES[1:]:
+        (tmp_path / "val" / name).symlink_to(Path(sample) / "val" / name)
+    return str(tmp_path)
 
 
 @pytest.fixture

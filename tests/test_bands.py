@@ -165,6 +165,7 @@ def train(monkeypatch, capfd, tmp_path, tree):
     return run_script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aug", ["none", "apr-sp"])
 def test_a_checkpoint_sees_what_it_was_trained_on(aug, train, tree):
     seen = ["--aug", aug, "--spectrum", "phase=full,amplitude=low", "--radii", "0.2", "0.4"]
@@ -217,11 +218,16 @@ def test_two_heads_see_bands_too(tmp_path):
     options = CifarOptions(aug="apr-p", phase_weight=0.75, spectrum="phase=band")
     torch.manual_seed(0)
     model = create_model("cifar/wrn-16-1", 3)
-    from apr_dali.models.cifar import TWO_HEADS, TwoHeads
+    from apr_dali.models.cifar import TwoHeads
 
-    model = in_torch.behind(TwoHeads(model, 0.75), options.spectrum, options.radii, CIFAR).eval()
-    name = in_torch.name_behind("cifar/wrn-16-1" + TWO_HEADS, options.spectrum, options.radii)
-    state = {"architecture": name, "classes": ["a", "b", "c"], "options": asdict(options), "model": model.state_dict()}
+    spectrum = BandFilter.parse(options.spectrum, options.radii)
+    model = in_torch.Banded(TwoHeads(model, 0.75), spectrum, CIFAR).eval()
+    state = {
+        "architecture": "cifar/wrn-16-1",
+        "classes": ["a", "b", "c"],
+        "options": asdict(options),
+        "model": model.state_dict(),
+    }
     checkpoint.save(tmp_path, state, best=False)
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(load_model(str(tmp_path / checkpoint.LATEST)).model(images), model(images))
@@ -230,6 +236,7 @@ def test_two_heads_see_bands_too(tmp_path):
 # ---- the grid --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys):
     given = ["analyze", "bands", "--dataset", "folder", "--data", str(tree), "--image-size", "8", "--epochs", "2"]
     given += ["--batch-size", "16", "--threads", "1", "--device", "cpu", "--output", str(tmp_path / "out")]
@@ -270,6 +277,7 @@ def test_the_grid_trains_each_pair_of_bands(tree, tmp_path, monkeypatch, capsys)
         cli.main(given)
 
 
+@pytest.mark.slow
 def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
     asked = []
 
@@ -293,6 +301,7 @@ def test_the_papers_recipe_for_the_grid(tree, tmp_path, monkeypatch):
     assert (settings["recipe"], settings["outside"]) == ("paper", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_published", [False, True])
 @pytest.mark.parametrize("dataset", ["folder", "digits"])
 def test_flips_and_steps_of_the_learning_rate(dataset, as_published, tree, monkeypatch):

@@ -72,7 +72,7 @@ def test_coherent_environments_have_no_problem(facts):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "commands"),
+    ("changes", "message", "commands"),
     [
         (
             {"torch_cuda": "13.0"},
@@ -92,11 +92,11 @@ def test_coherent_environments_have_no_problem(facts):
     ],
 )
 @pytest.mark.parametrize("driver", [Driver(), H200])
-def test_a_mixed_stack_says_what_to_install_instead(changes, told, commands, driver):
+def test_a_mixed_stack_says_what_to_install_instead(changes, message, commands, driver):
     facts = replace(GPU12, driver=driver, **changes)
     mixed = [problem for problem in problems(facts) if "mixed CUDA stack" in problem.what]
     assert len(mixed) == 1
-    assert told in mixed[0].what
+    assert message in mixed[0].what
     assert mixed[0].commands == commands
     assert report(facts).ok  # the CPU does not mind
 
@@ -236,6 +236,7 @@ def test_two_gpus_are_both_named():
 
 
 class TestGather:
+    @pytest.mark.slow
     def test_this_environment_can_train(self):
         facts = doctor.gather()
         assert facts.versions["NumPy"] == np.__version__
@@ -348,7 +349,7 @@ REQUIRED = [
 
 
 @pytest.mark.parametrize(
-    ("ages", "told", "extras"),
+    ("ages", "message", "extras"),
     [
         (
             {"numpy": Age("2.4.0", "1.26"), "nvidia-dali-cuda120": Age("2.1.0", "2.2", "cuda12")},
@@ -362,11 +363,11 @@ REQUIRED = [
         ),
     ],
 )
-def test_what_is_too_old_is_named(ages, told, extras):
+def test_what_is_too_old_is_named(ages, message, extras):
     problem = only_problem(replace(CPU12, ages=ages))
-    assert problem.what == told
+    assert problem.what == message
     assert problem.commands == (install_command(extras),)
-    assert told.partition(" (")[0] in report(replace(CPU12, ages=ages)).text
+    assert message.partition(" (")[0] in report(replace(CPU12, ages=ages)).text
     assert problems(replace(CPU12, ages={"torch": Age("2.10.0+cu128", "2.10", "cuda12")})) == ()
 
 

@@ -130,7 +130,7 @@ def test_wrong_draws_are_refused():
         check_partner(np.zeros(3, int), 4)
 
 
-@pytest.mark.parametrize(("call", "told"), [
+@pytest.mark.parametrize(("call", "message"), [
     (lambda: SingleDraws.sample(-1, 8, 8), "batch must be at least 0, got -1"),
     (lambda: SingleDraws.sample(2.5, 8, 8), r"batch must be a whole number, got 2\.5"),
     (lambda: SingleDraws.sample(2, 0, 8), "height must be at least 1, got 0"),
@@ -140,6 +140,6 @@ def test_wrong_draws_are_refused():
     (lambda: PairDraws.sample(2, p=2), r"p must be in 0\.\.1, got 2"),
     (lambda: PairDraws.sample(2, p=float("nan")), r"p must be in 0\.\.1, got nan"),
 ])  # fmt: skip
-def test_draws_for_what_is_no_batch_are_refused(call, told):
-    with pytest.raises(InputError, match=told):
+def test_draws_for_what_is_no_batch_are_refused(call, message):
+    with pytest.raises(InputError, match=message):
         call()

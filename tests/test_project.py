@@ -46,6 +46,17 @@ def test_imports_run_downwards():
     assert not wrong
 
 
+def test_pipelines_alone_know_dali():
+    """doctor asks whether DALI works at all."""
+    importing = {
+        path.relative_to(ROOT)
+        for folder in ("apr_dali", *AT_THE_ROOT)
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(from|import) nvidia\b", path.read_text(), re.MULTILINE)
+    }
+    assert {path for path in importing if path.parts[0] != "pipelines"} == {Path("apr_dali/doctor.py")}
+
+
 def test_the_page_shows_the_floors():
     for names in FLOORS:
         for name in names:
@@ -59,6 +70,15 @@ def test_links_are_relative(name):
     # An archive that knows no links has a file with the place that it leads to.
     leads_to = str(link.readlink()) if link.is_symlink() else link.read_text()
     assert leads_to == f"../{name}"
+
+
+def test_only_commands_know_the_command_line():
+    places = [*(ROOT / "eval").rglob("*.py"), *(ROOT / "apr_dali").rglob("*.py")]
+    named = {str(path.relative_to(ROOT)) for path in places if re.search(r"\bargparse\b", path.read_text())}
+    known = ("apr_dali/commands/", "apr_dali/cli.py", "apr_dali/training/", "apr_dali/integrations/")
+    # What lies in the checkpoints of others.
+    known += ("apr_dali/models/weights_file.py",)
+    assert [name for name in sorted(named) if not name.startswith(known)] == []
 
 
 def test_importing_the_package_is_quick_and_light():
@@ -162,6 +182,7 @@ def names_of(folder: Path, pattern: str) -> set[str]:
     return {path.name for path in folder.glob(pattern)}
 
 
+@pytest.mark.slow
 def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
@@ -182,6 +203,7 @@ def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
     assert (site / "apr_dali" / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_each_file_is_compiled_once_for_each_level_that_it_depends_on(wheel, compiler):
     levels = {name.partition("_native_")[2].partition(".")[0] for name in names_in(wheel) if "_native_" in name}
     compiled = [Path(line) for line in Path(compiler["COMPILED"]).read_text().split() if line.endswith(".o")]
@@ -207,11 +229,13 @@ def test_what_is_compiled_once_is_the_same_for_every_level():
     assert sources / "simd.hpp" not in seen
 
 
+@pytest.mark.slow
 def test_a_zip_archive_gives_the_same_wheel(unzipped, wheel, compiler, tmp_path):
     assert not (unzipped / "apr_dali/kernels").is_dir()
     assert names_in(build("wheel", unzipped, tmp_path, compiler)) == names_in(wheel)
 
 
+@pytest.mark.slow
 def test_an_sdist_gives_the_same_wheel(source, wheel, compiler, tmp_path):
     sdist = build("sdist", source, tmp_path / "sdist", compiler)
     shutil.unpack_archive(sdist, tmp_path / "unpacked", **({"filter": "data"} if sys.version_info >= (3, 12) else {}))
@@ -219,6 +243,7 @@ def test_an_sdist_gives_the_same_wheel(source, wheel, compiler, tmp_path):
     assert names_in(build("wheel", folder, tmp_path / "wheel", compiler)) == names_in(wheel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["source", "unzipped"])
 def test_an_editable_install_finds_every_part(place, compiler, tmp_path, request):
     folder = request.getfixturevalue(place)
@@ -243,6 +268,7 @@ def test_an_editable_install_finds_every_part(place, compiler, tmp_path, request
     ]
 
 
+@pytest.mark.slow
 def test_an_unzipped_archive_runs_from_its_root(unzipped):
     code = "import apr_dali.kernels.cpu.backend as module; print(module.__file__)"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -252,6 +278,7 @@ def test_an_unzipped_archive_runs_from_its_root(unzipped):
     assert Path(done.stdout.strip()) == unzipped / "kernels/cpu/backend.py"
 
 
+@pytest.mark.slow
 def test_coverage_sees_the_parts_at_the_root(tmp_path):
     pytest.importorskip("coverage")
     coverage, data = [sys.executable, "-m", "coverage"], f"--data-file={tmp_path / 'data'}"

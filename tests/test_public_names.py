@@ -94,7 +94,7 @@ def test_views_has_one_default():
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "message"),
     [
         (lambda x: x, "has no docstring"),
         ("An image.", "says no shape of x"),
@@ -103,8 +103,8 @@ def test_views_has_one_default():
         ("uint8 (H, W).", ""),
     ],
 )
-def test_a_docstring_that_says_too_little_is_found(function, told):
+def test_a_docstring_that_says_too_little_is_found(function, message):
     def change(x: "NDArray[Any]"): ...  # noqa: F821
 
     change.__doc__ = function if isinstance(function, str) else None
-    assert lacks(change, {}) == told
+    assert lacks(change, {}) == message

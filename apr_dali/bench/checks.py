@@ -10,13 +10,14 @@ from torch import Tensor
 
 import apr_dali
 from apr_dali import pillow_ops, spectral
-from apr_dali.bench import graphs, published_code
+from apr_dali.bench import published_code
 from apr_dali.bench.feeds import open_feed, recipe_of, views_of
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import Row
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
+from apr_dali.pipelines import stages
 from apr_dali.recipes import AprRecipe
 from apr_dali.transforms import AprSingle
 
@@ -121,7 +122,7 @@ def run_single(row: Row, images: NDArray[np.uint8]) -> tuple[SingleDraws, NDArra
     """APR-S of uint8 (N, S, S, 3) by the way of `row`: what was drawn, and what came out."""
     if row.way.startswith("dali"):
         device, index = ("gpu", 0) if row.on_gpu else ("cpu", None)
-        return graphs.run_single(images, recipe_of(row), device, index)
+        return stages.run_single(images, recipe_of(row), device, index)
     height, width = images.shape[1:3]
     draws = SingleDraws.sample(len(images), height, width, seed=1)
     if row.published:

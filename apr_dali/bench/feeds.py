@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 from torchvision.transforms import v2
 
-from apr_dali.bench import graphs, published_code
+from apr_dali.bench import published_code
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import MIXTURES, POLICIES, Row
 from apr_dali.data.arrays import ArraySet
@@ -24,9 +21,10 @@ from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar
-from apr_dali.pipelines.base import default_threads
+from apr_dali.pipelines.batch_options import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.pipelines.loader import ImageNetLoader
+from apr_dali.pipelines.policies import PolicyCifarLoader, PolicyImageNetLoader
 from apr_dali.recipes import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
 from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
@@ -105,54 +103,12 @@ def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: 
         if device == "gpu":
             common["hw_decoder_load"] = hw_decoder_load
         if row.aug in POLICIES:
-            return _PolicyImageNetLoader(row.aug, images, row.batch_size, **common)
+            return PolicyImageNetLoader(row.aug, images, row.batch_size, **common)
         return ImageNetLoader(images, row.batch_size, "none" if row.aug in MIXTURES else row.aug, **common)
     # CifarLoader has torchvision's AutoAugment for CIFAR-10; the others are DALI's.
     if row.aug in POLICIES and row.aug != "autoaugment":
-        return _PolicyCifarLoader(row.aug, images, row.batch_size, **common)
+        return PolicyCifarLoader(row.aug, images, row.batch_size, **common)
     return CifarLoader(images, row.batch_size, row.aug, **common)
-
-
-class _PolicyImageNetLoader(ImageNetLoader):
-    """ImageNetLoader whose graph has one of DALI's policies."""
-
-    def __init__(self, policy: str, *args: Any, **options: Any) -> None:
-        self._policy = policy
-        super().__init__(*args, **options)
-
-    def _build(self, checkpoint: bytes | None) -> Pipeline:
-        images = self._source()
-        assert isinstance(images, ImageSet)
-        options = graphs.options(self.batch_size, self._graph.threads, self._device.index)
-        with _without_dalis_own_warnings():
-            made = graphs.policy_pipeline(images, self._graph, self._policy, **options, checkpoint=checkpoint)
-            made.build()
-        return made
-
-
-class _PolicyCifarLoader(CifarLoader):
-    """CifarLoader whose graph has one of DALI's policies."""
-
-    def __init__(self, policy: str, *args: Any, **options: Any) -> None:
-        self._policy = policy
-        super().__init__(*args, **options)
-
-    def _build(self, checkpoint: bytes | None) -> Pipeline:
-        options = graphs.options(self.batch_size, self._graph.threads, self._device.index) | {"checkpoint": checkpoint}
-        source = cifar.Batches(self._data, self.batch_size, self.shard, self._seed, shuffle=True)
-        size = (self._data.images.shape[1], self._data.images.shape[2])
-        with _without_dalis_own_warnings():
-            made = graphs.small_policy_pipeline(source, self._graph, size, self._policy, **options)
-            made.build()
-        return made
-
-
-@contextmanager
-def _without_dalis_own_warnings() -> Iterator[None]:
-    """DALI's policies call operators by names that DALI itself has given up."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"WARNING: `nvidia\.dali\.fn\.experimental", DeprecationWarning)
-        yield
 
 
 # ---- DataLoader ----

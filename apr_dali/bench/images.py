@@ -20,7 +20,7 @@ from apr_dali.runtime.files import npy_bytes, write_whole
 _PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
 _CLASSES = ("even", "odd")
 _COUNT, _WIDTH, _HEIGHT = 256, 500, 375
-_QUALITY = 98  # about 80 kB a file; ImageNet's have 110
+_QUALITY = 98  # about 80 kB per file; ImageNet's have 110
 _SMALL_COUNT, _SMALL_SIDE = 16384, 32
 _EPOCH = 100_000
 

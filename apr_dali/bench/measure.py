@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.bench import graphs
 from apr_dali.bench.feeds import Feed, open_feed, recipe_of, threads_of
 from apr_dali.bench.images import Places, photographs
 from apr_dali.bench.processes import cpu_seconds, peak_mib
 from apr_dali.bench.rows import Row
-from apr_dali.pipelines import imagenet
+from apr_dali.pipelines import imagenet, stages
 from apr_dali.recipes import HW_DECODER_LOAD
 
 Measurement = dict[str, float]
@@ -139,7 +137,7 @@ def records(found: Mapping[Row, Sequence[Measurement]], settings: Settings) -> l
     return made
 
 
-STAGES = (*graphs.STAGES, "normalize", "operator", "copy")
+STAGES = (*stages.STAGES, "normalize", "operator", "copy")
 """In their order. normalize flips too; operator is APR, or nothing for none; copy is
 into torch's tensors on a GPU, and no more than handing them over on the CPU."""
 
@@ -148,37 +146,30 @@ def measure_stage(stage: str, row: Row, places: Places, settings: Settings) -> M
     """One measurement of the pipeline of `row` as far as `stage`, in this process."""
     if stage == "copy":
         return measure_row(row, places, settings)
-    pipeline = _pipeline(stage, row, places, settings)
-    pipeline.build()
+    graph = _graph(row.aug if stage == "operator" else "none", row, settings)
+    device_id = 0 if row.on_gpu else None
+    pipeline = stages.build(stage, photographs(places.folder), graph, row.batch_size, device_id)
     pipeline.schedule_run()
 
     def advance() -> int:
-        graphs.advance(pipeline)
+        stages.advance(pipeline)
         return row.batch_size
 
     return timed(advance, settings.seconds, on_gpu=row.on_gpu)
 
 
-def _pipeline(stage: str, row: Row, places: Places, settings: Settings) -> Pipeline:
-    device = "gpu" if row.on_gpu else "cpu"
-    aug = row.aug if stage == "operator" else "none"
-    threads = threads_of(row, settings.threads)
-    graph = imagenet.Graph(
-        device,
-        row.size,
-        aug,
-        recipe_of(row),
-        "float32",
-        "auto",
-        threads,
-        (0, 1),
+def _graph(aug: str, row: Row, settings: Settings) -> imagenet.Graph:
+    return imagenet.Graph(
+        device="gpu" if row.on_gpu else "cpu",
+        image_size=row.size,
+        aug=aug,
+        recipe=recipe_of(row),
+        dtype="float32",
+        backend="auto",
+        threads=threads_of(row, settings.threads),
+        shard=(0, 1),
         hw_decoder_load=settings.hw_decoder_load,
     )
-    options = graphs.options(row.batch_size, threads, 0 if row.on_gpu else None)
-    images = photographs(places.folder)
-    if stage in graphs.STAGES:
-        return graphs.stage_pipeline(images, graph, stage, **options)
-    return imagenet.train_pipeline(images, graph, 0, **options)
 
 
 @dataclass(frozen=True)

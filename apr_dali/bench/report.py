@@ -14,7 +14,7 @@ from apr_dali.runtime.figures import new_figure
 _WIDTH = 80
 _DPI = 120
 _BUSY = 0.1
-_COLOURS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
+_COLORS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
 
 Record = dict[str, Any]
 """One of `apr_dali.bench.measure.records`."""
@@ -127,7 +127,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     machine = result["machine"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     figure.suptitle(
-        f"Images a second, and time over none\n{machine['cpu']}, {machine['cores']} cores{gpu}", fontsize=10
+        f"Images per second, and time over none\n{machine['cpu']}, {machine['cores']} cores{gpu}", fontsize=10
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
@@ -144,8 +144,8 @@ def _panel(axes: Any, group: Sequence[Record], title: str) -> None:
         [rate - min(rounds) for rate, rounds in zip(rates, every, strict=True)],
         [max(rounds) - rate for rate, rounds in zip(rates, every, strict=True)],
     ]
-    colours = [_COLOURS[_kind(_aug(record))] for record in group]
-    axes.barh(range(len(group)), rates, xerr=reach, color=colours, height=0.75, error_kw={"linewidth": 1})
+    colors = [_COLORS[_kind(_aug(record))] for record in group]
+    axes.barh(range(len(group)), rates, xerr=reach, color=colors, height=0.75, error_kw={"linewidth": 1})
     longest = max(max(rounds) for rounds in every)
     for place, (record, rounds) in enumerate(zip(group, every, strict=True)):
         text = f"{record['images_per_s']:,.0f}" + (f"  ({record['overhead']:+.0%})" if "overhead" in record else "")

@@ -73,9 +73,9 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
     parser.add_argument("--interpolation", choices=FILTERS, help="that images are scaled with (default: MODEL's)")
     parser.add_argument("--output", metavar="DIR", help=f"folder for results and state (default: {folder})")
     parser.add_argument(
-        "--batch-size", type=positive, default=128, metavar="N", help="a process (default: %(default)s)"
+        "--batch-size", type=positive, default=128, metavar="N", help="per process (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="data threads a process (default: chosen)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="data threads per process (default: chosen)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--amp", choices=("none", "bf16", "fp16"), help="(default: what it was trained with, or none)")
     if not optional:

@@ -35,5 +35,5 @@ def open_network(args: argparse.Namespace, model: str | None = None, output: str
     )
     with open_session(model, **options) as session:
         if session.group.main:
-            print(session.network.told())
+            print(session.network.description())
         yield session

@@ -129,8 +129,8 @@ def check_names(classes: Sequence[str]) -> None:
 def check_components(components: Components, tars: bool, where: Sequence[str | Path]) -> None:
     """Raise InputError for components where there are no tars. tars: whether there are any in `where`."""
     if components != DEFAULT and not tars:
-        told = _some([str(path) for path in where])
-        raise InputError(f"components (--tar-image, --tar-label) have no effect on {told}: no tars of samples there")
+        places = _some([str(path) for path in where])
+        raise InputError(f"components (--tar-image, --tar-label) have no effect on {places}: no tars of samples there")
 
 
 def holds_tars(folder: str | Path) -> bool:
@@ -152,7 +152,7 @@ def open_files(source: str | Path, reader: str, split: str | None = None, **opti
     return found
 
 
-def open_unlabelled(folder: str | Path) -> ImageSet | None:
+def open_unlabeled(folder: str | Path) -> ImageSet | None:
     """The images that lie in a folder itself, each with its own number as label; None where it has folders or none.
 
     `classes` are the names of their files.
@@ -168,7 +168,7 @@ def open_unlabelled(folder: str | Path) -> ImageSet | None:
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """The names that a classes.txt holds, UTF-8, one a line. Raises InputError unless each is there once."""
+    """The names that a classes.txt holds, UTF-8, one per line. Raises InputError unless each is there once."""
     try:
         # With or without the mark that some editors put at the beginning.
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -176,7 +176,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
         raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
     classes = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not classes or len(set(classes)) != len(classes):
-        raise InputError(f"{path} must name each class once, one a line, got {len(classes)} lines")
+        raise InputError(f"{path} must name each class once, one per line, got {len(classes)} lines")
     return classes
 
 
@@ -195,7 +195,7 @@ def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
 
 
 def with_stand_ins(images: ImageSet | TarSet, broken: Sequence[str]) -> ImageSet | TarSet:
-    """`images` with the next whole one, labelled -1 - its label, in the place of each that is `broken`.
+    """`images` with the next whole one, labeled -1 - its label, in the place of each that is `broken`.
 
     As many images in the same order: the epochs of a reader stay what they were. Raises InputError if none is whole;
     for tars when they are read.
@@ -229,7 +229,7 @@ def _open_one(
     path = os.path.abspath(source)
     if os.path.isfile(path):
         entries = read_file_list(path)
-        return _labelled(path, entries.below(split), entries.classes, classes, allow_missing)
+        return _labeled(path, entries.below(split), entries.classes, classes, allow_missing)
     folder = _split_folder(path, split)
     names, directories = listing(folder)
     tars = [name for name in names if name.endswith(".tar")]
@@ -240,7 +240,7 @@ def _open_one(
         return _open_tars(folder, tars, classes, components)
     _check_unpacked(folder, tars, directories)
     _check_none_empty(folder, directories, {name for name, _ in found})
-    return _labelled(folder, found, directories, classes, allow_missing)
+    return _labeled(folder, found, directories, classes, allow_missing)
 
 
 def _split_folder(path: str, split: str | None) -> str:
@@ -322,10 +322,10 @@ def _leads_back(link: str) -> bool:
 def _check_class_folders(folder: str, names: Sequence[str], directories: Sequence[str]) -> None:
     if not directories:
         compressed = [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))]
-        told = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
+        reason = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
         raise InputError(
             f"{folder} has "
-            + (told if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
+            + (reason if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
             + f"; expected {folder}/CLASS/IMAGE"
         )
     if set(directories) <= {*SPLITS, "test"}:
@@ -352,7 +352,7 @@ def _check_none_empty(folder: str, directories: Sequence[str], filled: set[str])
         )
 
 
-def _labelled(
+def _labeled(
     where: str,
     found: Sequence[tuple[str, str]],
     own: Sequence[str],
@@ -376,9 +376,9 @@ def _check_classes(
     if have == want or (allow_missing and have < want):
         return
     differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
-    told = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
+    listed = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
     remedy = allow if have < want else ""
-    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({told}){remedy}")
+    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({listed}){remedy}")
 
 
 def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:
@@ -409,7 +409,7 @@ def _tar_classes(folder: str) -> tuple[str, ...]:
     if path is None:
         raise InputError(
             f"{folder} has tar files but no classes.txt: write {os.path.join(folder, 'classes.txt')} (or one above it) "
-            "with the name of one class a line, in the order of the labels; or, if the tars hold the images of one "
+            "with the name of one class per line, in the order of the labels; or, if the tars hold the images of one "
             "class each, unpack each to a folder of its name"
         )
     return read_classes(path)

@@ -92,8 +92,8 @@ def _why_no_tiff(file: BinaryIO) -> str | None:
     bits, formats = tags[_BITS], tags.get(_FORMAT, (_UNSIGNED,))
     if max(bits) <= 16 and set(formats) == {_UNSIGNED}:
         return _why_no_colors(tags, max(bits))
-    told = f"levels of {max(bits)} bits in TIFF's sample format {', '.join(map(str, sorted(set(formats))))}"
-    unknown = f"{told} have no known range: {_REMEDY}, unsigned"
+    kind = f"levels of {max(bits)} bits in TIFF's sample format {', '.join(map(str, sorted(set(formats))))}"
+    unknown = f"{kind} have no known range: {_REMEDY}, unsigned"
     try:
         file.seek(0)
         with Image.open(file) as image:

@@ -45,7 +45,7 @@ def through_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with open(os.memfd_create("image.jpg"), "w+b") as file:
         Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
         file.seek(0)
-        return np.array(Image.open(file))
+        return np.asarray(Image.open(file))
 
 
 def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:

@@ -5,7 +5,6 @@ The corruptions are those of `apr_dali.corrupt`: the published ones, with draws 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zlib
@@ -26,7 +25,7 @@ from apr_dali.data.folders import open_files
 from apr_dali.data.imagenet_c import QUALITY, as_jpeg, check_needs, cropped
 from apr_dali.errors import InputError
 from apr_dali.kernels.corruptions import corrupt
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import npy_bytes, write_whole
 from apr_dali.runtime.pool import process_map
 
 _SMALLEST = 32
@@ -136,11 +135,11 @@ def make_cifar_c(
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
     _begin(target, settings)
-    write_whole(target / "labels.npy", _npy(np.tile(found.labels.astype(np.uint8), SEVERITIES)))
+    write_whole(target / "labels.npy", npy_bytes(np.tile(found.labels.astype(np.uint8), SEVERITIES)))
     for name in tqdm(chosen, desc="make-c", unit=" arrays", disable=None):
         path = target / f"{name}.npy"
         if not path.exists():
-            write_whole(path, _npy(np.concatenate(list(_severities(found.images, name, seed, threads)))))
+            write_whole(path, npy_bytes(np.concatenate(list(_severities(found.images, name, seed, threads)))))
     _mark(target, settings, finished=True)
     return target
 
@@ -149,12 +148,6 @@ def _severities(images: np.ndarray, name: str, seed: int, threads: int) -> Itera
     for severity in range(1, SEVERITIES + 1):
         draws = CorruptionDraws.sample(name, severity, len(images), _SMALLEST, _SMALLEST, seed, parameter_set="cifar")
         yield corrupt(images, name, severity, draws, threads=threads)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The built-in sample: a small data set cut from photographs that scikit-image and scikit-learn ship.
 
-One class a photograph. Training and validation images are cut from two parts of it that share no pixel, so a network
+One class per photograph. Training and validation images are cut from two parts of it that share no pixel, so a network
 has something to generalise to, if little: the sample shows that training works, not how well.
 """
 
@@ -122,7 +122,7 @@ def tiles(size: int, limit: int) -> NDArray[np.uint8]:
 
 
 def photograph(name: str) -> Image.Image:
-    """The photograph of a class of SUBJECTS as RGB; one of 1000 pixels a side or more is halved."""
+    """The photograph of a class of SUBJECTS as RGB; one of 1000 pixels per side or more is halved."""
     subject = SUBJECTS[name]
     spec = find_spec(subject.package)
     folders = (spec.submodule_search_locations if spec else None) or []
@@ -136,7 +136,7 @@ def photograph(name: str) -> Image.Image:
 
 
 def cuts(name: str, split: str, seed: int) -> list[Box]:
-    """The boxes that the images of a class are cut out with: 96 to 400 pixels a side, within the split's part."""
+    """The boxes that the images of a class are cut out with: 96 to 400 pixels per side, within the split's part."""
     left, top, right, bottom = SUBJECTS[name].part(split)
     rng = np.random.default_rng([seed, sorted(SUBJECTS).index(name), SPLITS.index(split)])
     boxes = []

@@ -52,11 +52,11 @@ def evenly(count: int, limit: int) -> NDArray[np.int64]:
 
 
 def _of_classes(weights: Mapping[str, float], classes: Sequence[str]) -> NDArray[np.float64]:
-    for told, names in (("lacks", set(classes) - weights.keys()), ("has unknown", weights.keys() - set(classes))):
+    for fault, names in (("lacks", set(classes) - weights.keys()), ("has unknown", weights.keys() - set(classes))):
         if names:
             more = " …" if len(names) > _NAMED else ""
             raise InputError(
-                f"sampler must have a weight for each of the {len(classes)} classes: it {told} "
+                f"sampler must have a weight for each of the {len(classes)} classes: it {fault} "
                 f"{', '.join(sorted(map(str, names))[:_NAMED])}{more}"
             )
     return _numbers([weights[name] for name in classes])

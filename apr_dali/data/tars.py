@@ -65,7 +65,7 @@ class Part(NamedTuple):
 class Samples:
     """The samples of a tar, in its order.
 
-    keys: one a sample.
+    keys: one per sample.
     images, labels: int64 (N, 2), where in the tar each begins and how many bytes it has; -1 where there is none.
     faults: the number of each sample that lacks one of them, and what it has instead.
     tiffs: the numbers of those whose image is a TIFF by its name.
@@ -108,7 +108,7 @@ class TarSet:
     def samples(self) -> tuple[Samples, ...]:
         """Those of each tar. Reads the indices, or the tars' headers; raises InputError for what cannot be read."""
         pairs = tqdm(zip(self.tars, self.indices, strict=True), "indices", len(self.tars), delay=2, disable=None)
-        return tuple(_choose(tar, members_of(tar, index), self.components) for tar, index in pairs)
+        return tuple(choose(tar, members_of(tar, index), self.components) for tar, index in pairs)
 
     @property
     def remote(self) -> bool:
@@ -219,7 +219,7 @@ def opened(image: str | Part) -> Iterator[BinaryIO]:
             yield content  # type: ignore[misc]
 
 
-def _choose(tar: str, members: Sequence[Member], components: Components) -> Samples:
+def choose(tar: str, members: Sequence[Member], components: Components) -> Samples:
     """The samples of a tar. Raises InputError for a member that is there twice, or several images of a sample."""
     groups = _grouped(tar, members)
     wanted = components.image.lower().split(";") if components.image else _images_in(groups.values())

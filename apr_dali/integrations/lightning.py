@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabelled
+from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabeled
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -126,8 +126,7 @@ class AprDataModule(LightningDataModule):
         return ImageNetLoader(
             self._images(part),
             self._batch_size,
-            device="gpu" if device.type == "cuda" else "cpu",
-            device_id=device.index or 0,
+            device=device,
             shard=(trainer.global_rank, trainer.world_size),
             **options,
             **given,
@@ -138,7 +137,7 @@ class AprDataModule(LightningDataModule):
         check_components(self._components, tars, [self._path])
         folders = _FOLDERS[part]
         there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
-        if part == "predict" and (images := open_unlabelled(self._path) or open_unlabelled(self._path / there)):
+        if part == "predict" and (images := open_unlabeled(self._path) or open_unlabeled(self._path / there)):
             return images
         if part == "train" or self._classes is None:
             trained = open_set(self._path, "train", self._classes, components=self._components, mixed=True)

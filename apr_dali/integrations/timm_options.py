@@ -88,11 +88,11 @@ def _check_fixed(
     """Raise InputError, with all their names, for options that have another value than those that `fixed` allows."""
     wrong = [name for name in fixed if name in given and not any(_same(given[name], value) for value in fixed[name])]
     if wrong:
-        told = ", ".join(
+        arguments = ", ".join(
             f"{name}={given[name]!r} (--{_FLAGS.get(name, name.replace('_', '-'))} must be {fixed[name][0]!r})"
             for name in wrong
         )
-        raise InputError(f"{what} cannot follow timm's {told}{otherwise}")
+        raise InputError(f"{what} cannot follow timm's {arguments}{otherwise}")
 
 
 def _same(value: Any, allowed: Any) -> bool:

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from apr_dali.bands import BandFilter, in_band, radius_of
 from apr_dali.recipes import AprRecipe
 
-SEEING = " seeing "
-"""What checkpoints add to the name of a network in `Banded`, before its spectrum and radii."""
-
 
 class Banded(nn.Module):
     """A network behind the filter of a `BandFilter`: in training and in evaluation it sees x̃ in place of x.
@@ -51,15 +48,3 @@ def banded(images: Tensor, spectrum: BandFilter) -> Tensor:
     turn = torch.where(of_phase, turn, torch.full_like(full, math.cos(spectrum.outside)))
     amplitude = torch.where(of_amplitude, amplitude, torch.ones_like(amplitude))
     return torch.fft.irfft2(amplitude * turn, s=(height, width))
-
-
-def behind(network: nn.Module, spectrum: str, radii: tuple[float, ...], recipe: AprRecipe) -> nn.Module:
-    """`network` behind the filter that the options --spectrum and --radii name; as it is where `spectrum` is empty."""
-    return Banded(network, BandFilter.parse(spectrum, radii), recipe) if spectrum else network
-
-
-def name_behind(name: str, spectrum: str, radii: tuple[float, ...]) -> str:
-    """The name of `behind`'s network: `name` and what it sees."""
-    if not spectrum:
-        return name
-    return f"{name}{SEEING}{BandFilter.parse(spectrum, radii)} about {radii[0]:g} and {radii[1]:g}"

@@ -230,10 +230,6 @@ CIFAR_MODELS: dict[str, Callable[[int], SmallClassifier]] = {
 """num_classes → network, by exact name."""
 
 
-TWO_HEADS = " with two heads"
-"""What checkpoints add to the name of a network in `TwoHeads`."""
-
-
 class TwoHeads(nn.Module):
     """A network with a second linear head, for the label of the amplitude: the paper's section 5.3.
 

@@ -25,8 +25,6 @@ SIZE = 32
 CUT = 0.25
 """In cycles a pixel: frequencies below are low."""
 BANDS = 8
-MODULATED = " with a modulated first layer"
-"""What checkpoints add to the name of a network whose first layer is a FrequencyModulatedConv2d."""
 
 _HIGHEST = np.sqrt(0.5)
 # Of the share of energy, so that rounding leaves each filter on its side of one half.

@@ -8,16 +8,8 @@ from torch import Tensor, nn
 from apr_dali.models.filter_bands import first_convolution, replace_layer
 from apr_dali.recipes import AprRecipe
 
-GRAY = " of gray images"
-"""What checkpoints add to the name of a network whose images have one channel."""
-
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray level (ITU-R BT.601), as decoders and Pillow take them."""
-
-
-def name_of_channels(name: str, in_chans: int) -> str:
-    """The name that checkpoints keep of a network `name` whose images have so many channels: 1 or 3."""
-    return name + GRAY if in_chans == 1 else name
 
 
 def make_gray(model: nn.Module) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.errors import InputError, install_command
+from apr_dali.errors import InputError, first_line, install_command
 from apr_dali.models.cifar import CIFAR_MODELS
 from apr_dali.models.gray import make_gray
 
@@ -90,11 +90,6 @@ def timm_model(name: str, **arguments: Any) -> nn.Module:
     except Exception as error:
         asked = "its weights cannot be fetched" if arguments.get("pretrained") else "it cannot be made"
         raise InputError(f"{name}: {asked} ({first_line(error)})") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of others says, in a line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _tagged(plain: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 
 _TRANSPARENT = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put before the names below a part of a network."""
@@ -114,7 +114,7 @@ def read_weights(given: str | os.PathLike[str]) -> Weights:
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first_line(error).partition(". ")[0]
         raise InputError(
             f"{path} cannot be read as weights ({reason}): save the network's state_dict() alone"
         ) from error

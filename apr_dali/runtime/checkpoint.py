@@ -5,15 +5,14 @@ A run folder holds `latest.pt`, the one before it as `previous.pt`, and `best.pt
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
+from apr_dali.runtime.files import Content, write_whole
 
 LATEST, PREVIOUS, BEST = "latest.pt", "previous.pt", "best.pt"
 _FORMAT = 1
@@ -39,32 +38,21 @@ class Position:
     in_a_row: int = 0
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object], keep: Path | None = None) -> None:
-    """Make `write` fill the file `path`, so that a reader finds the former file or the whole new one, never a part.
+def write_of_run(path: Path, content: Content, keep: Path | None = None) -> None:
+    """Write a file of a run folder, whole or not at all; see `write_whole`.
 
-    The bytes go to a temporary file beside it and are on the disk before it takes its name. With `keep`, the former
-    file takes that name first; a crash between the two renamings leaves the former file there. Raises InputError,
-    with the former file in place, when the disk is full or cannot be written.
+    Raises InputError, with the former file in place, when the disk is full or cannot be written.
     """
-    # One process writes a run folder, so one name is enough, and what a crash left is overwritten.
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        # One process writes a run folder.
+        write_whole(path, content, keep=keep, alone=True)
     except Exception as error:
-        temporary.unlink(missing_ok=True)
         cause = _os_error(error)
         if cause is None:
             raise
         raise InputError(
-            f"could not write {path}: {cause.strerror}. What was there before is unchanged: mend that, "
-            f"then continue with --resume auto --output {path.parent}"
+            f"could not write {path}: {cause.strerror}. What was there before is unchanged: free the disk or make it "
+            f"writable, then continue with --resume auto --output {path.parent}"
         ) from error
 
 
@@ -76,35 +64,20 @@ def _os_error(error: BaseException) -> OSError | None:
     return cause
 
 
-def _sync_folder(folder: Path) -> None:
-    # A renaming is on the disk only when the folder is.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def save(folder: Path, state: dict[str, Any], best: bool) -> None:
     """Write `state` as the run's latest checkpoint and, if `best`, as its best."""
     state = {"format": _FORMAT, **state}
-    write_whole(folder / LATEST, lambda file: torch.save(state, file), keep=folder / PREVIOUS)
+    write_of_run(folder / LATEST, lambda file: torch.save(state, file), keep=folder / PREVIOUS)
     if best:
-        write_whole(folder / BEST, lambda file: torch.save(state, file))
+        write_of_run(folder / BEST, lambda file: torch.save(state, file))
 
 
-def load(path: Path, architecture: str, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
+def load(path: Path, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The state that `save` wrote to `path`, tensors on the CPU.
 
-    Raises InputError as `load_any` does, and when it is of another architecture or, unless `classes` is None, of other
-    classes.
+    Raises InputError as `load_any` does, and when it is of other classes, unless `classes` is None.
     """
     state = load_any(path)
-    if state["architecture"] != architecture:
-        raise InputError(
-            f"{path} is a checkpoint of {state['architecture']}, not of {architecture}: "
-            f"use --model {state['architecture']} or another checkpoint"
-        )
     if classes is not None:
         check_classes(state, path, classes)
     return state
@@ -128,7 +101,7 @@ def load_any(path: Path, mmap: bool = False) -> dict[str, Any]:
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         # Only its first line: torch goes on with advice on how to run what the file contains.
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first_line(error).partition(". ")[0]
         raise InputError(f"{path} cannot be read, it is truncated or no checkpoint ({reason}){_offer(path)}") from error
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, first_line
 from apr_dali.runtime import launcher
 
 Result = TypeVar("Result")
@@ -69,10 +69,9 @@ def start(device: str) -> Iterator[Group]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"the {os.environ['WORLD_SIZE']} processes could not meet at {meeting} ({reason}): see that all of them "
-            "start, or set MASTER_ADDR to the first one's host and MASTER_PORT to a free port there"
+            f"the {os.environ['WORLD_SIZE']} processes could not meet at {meeting} ({first_line(error)}): see that all "
+            "of them start, or set MASTER_ADDR to the first one's host and MASTER_PORT to a free port there"
         ) from error
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), local_rank, chosen)

@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apr_dali.data.arrays import ArraySet
+from apr_dali.pipelines.cifar_loader import CifarLoader
+from apr_dali.recipes import AprRecipe
 from apr_dali.runtime import checkpoint
-from apr_dali.runtime.decoration import say
+from apr_dali.runtime.best_effort import say
 from apr_dali.runtime.distributed import on_main
 from apr_dali.training.engine import Trainer
 from apr_dali.training.logger import Logger
+from apr_dali.training.options import CifarOptions
 
 _NOISE = 2.0
 """Radius of n-fgsm's noise in ε: what de Jorge et al. (2022) use at every ε."""
@@ -148,7 +152,7 @@ class CatastrophicOverfitting:
 
     def _keep(self) -> None:
         weights = self._trainer.model.state_dict()
-        checkpoint.write_whole(self._output / GOOD, lambda file: torch.save(weights, file))
+        checkpoint.write_of_run(self._output / GOOD, lambda file: torch.save(weights, file))
 
     def _collapsed(self, epoch: int, before: float, accuracy: float) -> None:
         trainer = self._trainer
@@ -166,3 +170,20 @@ class CatastrophicOverfitting:
         self.stopped = True
         if trainer.group.main:
             say(f"stopped after epoch {epoch}, with the weights of the epoch before")
+
+
+def watch(
+    trainer: Trainer, validated: ArraySet, recipe: AprRecipe, output: Path, logger: Logger
+) -> CatastrophicOverfitting | None:
+    """In adversarial training, what looks at the accuracy under attack after each epoch, on a batch of validation."""
+    options = trainer.options
+    assert isinstance(options, CifarOptions)
+    if options.adversarial == "none":
+        return None
+    ball = Ball(options.epsilon, recipe.mean, recipe.std, trainer.group.device)
+    count = min(options.batch_size, len(validated))
+    part = ArraySet(validated.images[:count], validated.labels[:count], validated.classes)
+    with CifarLoader(part, count, train=False, recipe=recipe, threads=1) as loader:
+        images, targets = next(iter(loader))
+    stop = options.on_overfitting == "stop"
+    return CatastrophicOverfitting(trainer, images, targets, ball, output, logger, stop)

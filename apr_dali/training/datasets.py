@@ -11,10 +11,12 @@ from PIL import Image
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folders import ImageSet, TarSet, check_components, join, open_set
 from apr_dali.data.image_file import open_image
+from apr_dali.data.sampling import evenly
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
+from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.runtime import cpus
-from apr_dali.runtime.decoration import decoration
+from apr_dali.runtime.best_effort import best_effort
 from apr_dali.runtime.distributed import Group, gather, on_main
 from apr_dali.training.options import ImageNetOptions
 
@@ -131,6 +133,13 @@ def left_out(group: Group, skipped: Sequence[str]) -> int:
     return len(set[str]().union(*gather(group, list(skipped))))
 
 
+def print_left_out(group: Group, *loaders: ImageNetLoader) -> None:
+    """Say how many images the loaders have left out because they cannot be decoded, if any."""
+    count = left_out(group, [path for loader in loaders for path in loader.skipped])
+    if count and group.main:
+        print(f"{count} images were left out because they cannot be decoded")
+
+
 def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
     """`count` photographs, RGB, and their class names: spread over a folder's classes, or a tar's first ones.
 
@@ -138,7 +147,7 @@ def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
     """
     found = []
     for file, name in _chosen(source, count):
-        with decoration(f"showing {file}"), opened(file) as content:
+        with best_effort(f"showing {file}"), opened(file) as content:
             found.append((open_image(content), name))
     return found
 
@@ -146,7 +155,7 @@ def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:
 def _chosen(source: Images, count: int) -> Iterator[tuple[str | Part, str]]:
     """The images of `some_images` and their class names."""
     if isinstance(source, ImageSet):
-        for n in (n * len(source) // count for n in range(min(count, len(source)))):
+        for n in evenly(len(source), count):
             yield source.files[n], source.classes[source.labels[n]]
         return
     for part, (_, label) in islice(zip(source.parts(), source.read_labels(), strict=True), count):

@@ -20,8 +20,8 @@ from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.models.weights import begin_with, pretrained
 from apr_dali.models.weights_file import read_weights
 from apr_dali.runtime import checkpoint, distributed
+from apr_dali.runtime.best_effort import best_effort, say
 from apr_dali.runtime.checkpoint import Position
-from apr_dali.runtime.decoration import decoration, say
 from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.runtime.precision import AMP_TYPES
@@ -95,7 +95,7 @@ class Trainer:
         architecture: str,
         objective: Objective | None = None,
     ) -> None:
-        """`model` is on the CPU; `architecture` is the name that checkpoints keep; `objective` replaces view_loss."""
+        """`model` is on the CPU; checkpoints keep `architecture`, its registry name; `objective` replaces view_loss."""
         self.options, self.group, self.architecture = options, group, architecture
         self.amp = AMP_TYPES[options.amp]
         self.objective = objective or self._published
@@ -343,7 +343,7 @@ def run_epochs(
         score = result.top1 if judge is None else judge(row)
         logger.epoch(epoch, row)
         if trainer.group.main:
-            with decoration(f"drawing {plots.CURVES}"):
+            with best_effort(f"drawing {plots.CURVES}"):
                 plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
         trainer.end_epoch(loader, output, score)
     # A finished run that is started again has nothing left to train.

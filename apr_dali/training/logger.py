@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from apr_dali.runtime.checkpoint import Position, write_whole
-from apr_dali.runtime.decoration import decoration, say
+from apr_dali.runtime.best_effort import best_effort, say
+from apr_dali.runtime.checkpoint import Position, write_of_run
 from apr_dali.runtime.json_text import json_text
 
 METRICS = "metrics.jsonl"
@@ -44,7 +44,7 @@ class Logger:
             return
         self.rows = [row for row in _read(self._path) if _before(row, position)]
         self._write_all()
-        with decoration("opening TensorBoard's files"):
+        with best_effort("opening TensorBoard's files"):
             from torch.utils.tensorboard import SummaryWriter
 
             purge = max((row["global_step"] for row in self.rows), default=-1) + 1
@@ -55,7 +55,7 @@ class Logger:
         self._epoch, self._step, self._steps = epoch, done, steps
         if not self._active or done == steps:
             return
-        with decoration("showing the progress"):
+        with best_effort("showing the progress"):
             if sys.stderr.isatty():
                 from tqdm import tqdm
 
@@ -68,7 +68,7 @@ class Logger:
         self._steps_here += 1
         if not self._active:
             return
-        with decoration("showing the progress"):
+        with best_effort("showing the progress"):
             self._show(images_per_second)
 
     def _show(self, images_per_second: float) -> None:
@@ -113,7 +113,7 @@ class Logger:
             return
         row |= {"global_step": global_step, "time": time.time()}
         self.rows.append(row)
-        with decoration(f"writing {self._path}"):
+        with best_effort(f"writing {self._path}"):
             appendable, self._appendable = self._appendable, False
             if appendable:
                 with open(self._path, "a") as file:
@@ -122,7 +122,7 @@ class Logger:
                 self._write_all()
             self._appendable = True
         if self._board is not None:
-            with decoration("writing TensorBoard's files"):
+            with best_effort("writing TensorBoard's files"):
                 for name in ("train_loss", "val_loss", "top1", "top5", "lr", "images_per_second"):
                     if name in row:
                         self._board.add_scalar(f"{row['kind']}/{name}", row[name], global_step)
@@ -130,13 +130,13 @@ class Logger:
 
     def _write_all(self) -> None:
         lines = "".join(json_text(row) + "\n" for row in self.rows)
-        write_whole(self._path, lambda file: file.write(lines.encode()))
+        write_of_run(self._path, lines.encode())
 
     def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with decoration("closing the logger"):
+        with best_effort("closing the logger"):
             self._end_bar()
             if self._board is not None:
                 self._board.close()

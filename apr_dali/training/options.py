@@ -178,14 +178,14 @@ class ImageNetOptions(TrainingOptions):
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     allow_missing_classes: bool = option("data", False, _MISSING_CLASSES)
     image_size: int = option("data", 224, "height and width that the network sees", low=8)
-    scale: tuple[float, ...] = option(
+    scale: tuple[float, float] = option(
         "augmentation",
         CROP_SCALE,
         "share of a photograph that a training crop takes, from and to",
         low=0,
         high=1,
     )
-    ratio: tuple[float, ...] = option(
+    ratio: tuple[float, float] = option(
         "augmentation", CROP_RATIO, "width by height of a training crop, from and to", low=0
     )
     hflip: float = option("augmentation", 0.5, "share of training images that are mirrored", low=0, high=1)

@@ -13,12 +13,15 @@ from PIL import Image
 import apr_dali
 from apr_dali.bands import BandFilter, banded
 from apr_dali.draws import PairDraws, SingleDraws
+from apr_dali.pillow_ops import gray_levels
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
-from apr_dali.runtime.checkpoint import write_whole
+from apr_dali.runtime.checkpoint import write_of_run
 from apr_dali.runtime.figures import new_figure
 from apr_dali.training.options import CifarOptions, TrainingOptions
 
 CURVES, SAMPLES = "curves.png", "samples.png"
+SHOWN = 6
+"""Photographs in samples.png."""
 _INCHES = 2.3  # of one sample
 _DPI = 110
 _NAME_LENGTH = 40
@@ -51,7 +54,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
     rate.set_ylim(bottom=0)
     loss.legend()
     accuracy.legend()
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    write_of_run(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
 
 
 def draw_samples(
@@ -62,6 +65,8 @@ def draw_samples(
     images: uint8 (N, S, S, 3), 0..255, plain crops; names: their classes. As in training, APR-P mixes what APR-S
     gave. The draws are seeded and APR-P's coin is set to mix.
     """
+    if options.in_chans == 1:
+        images = gray_levels(images)
     columns = sample_columns(images, options, recipe)
     figure = new_figure(_INCHES * len(columns) + 0.6, (_INCHES + 0.25) * len(images) + 0.9)
     grid = figure.subplots(len(images), len(columns), squeeze=False)
@@ -75,7 +80,7 @@ def draw_samples(
         grid[0, column].set_title(title, fontsize=9)
     settings = f"overflow {recipe.overflow}, axes {recipe.axes}, {recipe.pair_probability:.0%} of batches mixed"
     figure.suptitle(f"--aug {options.aug}" + ("" if options.aug == "none" else f" ({settings})"), fontsize=10)
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    write_of_run(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
 
 
 def sample_columns(
@@ -129,7 +134,7 @@ def _describe(draws: SingleDraws, n: int) -> str:
     return f"phase: {phase}\namplitude: {amplitude}" if draws.mix[n] else phase
 
 
-def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def center_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The middle of an RGB image: uint8 (size, size, 3), its shorter side scaled to 8/7 of `size`."""
     scale = size * 8 / 7 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)

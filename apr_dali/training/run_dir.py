@@ -93,4 +93,4 @@ def _describe(folder: Path, options: TrainingOptions, group: Group, resumed: Pat
     if resumed is not None and resumed.resolve() == (folder / checkpoint.PREVIOUS).resolve():
         os.replace(resumed, folder / checkpoint.LATEST)
     text = json.dumps({"options": asdict(options), "command": sys.argv, **environment(group)}, indent=2) + "\n"
-    checkpoint.write_whole(folder / CONFIG, lambda file: file.write(text.encode()))
+    checkpoint.write_of_run(folder / CONFIG, text.encode())

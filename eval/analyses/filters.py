@@ -32,7 +32,7 @@ class FilterSpectra:
     """The frequencies of N filters.
 
     low: float (N,), share of each filter's energy at radial frequencies below CUT, 0..1; nan for a filter of zeros.
-    mean: float (N,), mean radial frequency by energy, cycles a pixel; nan likewise.
+    mean: float (N,), mean radial frequency by energy, cycles per pixel; nan likewise.
     rings: float (N, RINGS), mean power of a bin in each ring, in units of the filter's mean; nan likewise, and in a
         ring without bins.
     """
@@ -49,7 +49,7 @@ class FilterSpectra:
 
 
 def ring_edges(rings: int = RINGS) -> NDArray[np.float64]:
-    """The borders of rings of one width from 0 to √½ cycles a pixel, the corner of the spectrum: (rings + 1,)."""
+    """The borders of rings of one width from 0 to √½ cycles per pixel, the corner of the spectrum: (rings + 1,)."""
     return np.linspace(0, np.sqrt(0.5), rings + 1)
 
 
@@ -103,7 +103,7 @@ def find_layer(model: nn.Module, name: str | None = None) -> tuple[str, nn.Conv2
 def gallery_picture(weight: Tensor, found: FilterSpectra, title: str) -> bytes:
     """The filters from low to high by their share, at most 64, evenly taken: their taps and the share in percent.
 
-    Filters of three channels as colours, others as their first principal channel.
+    Filters of three channels as colors, others as their first principal channel.
     """
     order = np.argsort(-np.nan_to_num(found.low, nan=-1), kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).astype(int)]
@@ -118,7 +118,7 @@ def gallery_picture(weight: Tensor, found: FilterSpectra, title: str) -> bytes:
         axes.imshow(_shown(taps[n]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         share = found.low[n]
         axes.set_title("zero" if np.isnan(share) else f"{100 * share:.0f} %", fontsize=8, pad=2)
-    figure.suptitle(f"{title}: share of energy below ¼ cycle a pixel", fontsize=9)
+    figure.suptitle(f"{title}: share of energy below ¼ cycle per pixel", fontsize=9)
     return png_of(figure)
 
 
@@ -135,25 +135,25 @@ def _shown(taps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def spectra_picture(found: FilterSpectra, title: str) -> bytes:
-    """Left, power over radial frequency, a line a filter and their median; right, the shares below CUT, sorted."""
+    """Left, power over radial frequency, one line per filter and their median; right, the shares below CUT, sorted."""
     figure = new_figure(9, 3.6)
     spectrum, shares = figure.subplots(1, 2)
     used = ~np.isnan(found.rings).all(0)
-    centres, lines = ((ring_edges()[1:] + ring_edges()[:-1]) / 2)[used], found.rings[:, used]
-    colours = {True: "#0072b2", False: "#d55e00"}
+    centers, lines = ((ring_edges()[1:] + ring_edges()[:-1]) / 2)[used], found.rings[:, used]
+    colors = {True: "#0072b2", False: "#d55e00"}
     for low, rings in zip(found.low, lines, strict=True):
-        spectrum.plot(centres, rings, color=colours[bool(low > 0.5)], alpha=0.25, linewidth=0.8)
+        spectrum.plot(centers, rings, color=colors[bool(low > 0.5)], alpha=0.25, linewidth=0.8)
     for low, label in ((True, "low-frequency"), (False, "others")):
-        spectrum.plot([], color=colours[low], label=label)
-    spectrum.plot(centres, np.nanmedian(lines, axis=0), color="black", linewidth=2, label="median")
+        spectrum.plot([], color=colors[low], label=label)
+    spectrum.plot(centers, np.nanmedian(lines, axis=0), color="black", linewidth=2, label="median")
     spectrum.axvline(CUT, color="black", linestyle=":", linewidth=1)
-    spectrum.set(yscale="log", xlabel="radial frequency (cycles a pixel)", ylabel="power (filter's mean = 1)")
+    spectrum.set(yscale="log", xlabel="radial frequency (cycles per pixel)", ylabel="power (filter's mean = 1)")
     spectrum.set_ylim(bottom=1e-3)
     spectrum.legend(fontsize=8)
     alive = np.sort(found.low[~np.isnan(found.low)])[::-1]
-    shares.bar(np.arange(len(alive)), 100 * alive, 1.0, color=[colours[bool(share > 0.5)] for share in alive])
+    shares.bar(np.arange(len(alive)), 100 * alive, 1.0, color=[colors[bool(share > 0.5)] for share in alive])
     shares.axhline(50, color="black", linestyle=":", linewidth=1)
     low = f"{100 * found.proportion:.0f} % are low-frequency"
-    shares.set(xlabel="filter, sorted", ylabel="energy below ¼ cycle a pixel (%)", ylim=(0, 100), title=low)
+    shares.set(xlabel="filter, sorted", ylabel="energy below ¼ cycle per pixel (%)", ylim=(0, 100), title=low)
     spectrum.set_title(title)
     return png_of(figure)

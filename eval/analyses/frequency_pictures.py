@@ -31,7 +31,7 @@ def heatmap_picture(maps: Mapping[str, HeatMap], note: str = "") -> bytes:
     columns = len(maps) + (len(maps) == 2)
     figure = new_figure(5 * columns, 8.2)
     rows = figure.subplots(2, columns, squeeze=False)
-    title = f"noise of L2 norm ε = {found[0].epsilon:g} a channel, {found[0].images:,} images"
+    title = f"noise of L2 norm ε = {found[0].epsilon:g} per channel, {found[0].images:,} images"
     figure.suptitle("\n".join([title, *([fitted(note, 4.6, 9)] if note else [])]), fontsize=9 if note else 10)
     for row, values, unit, most in (
         (rows[0], [100 * one.error for one in found], "error (%)", 100.0),
@@ -53,11 +53,11 @@ def _map(
     values: NDArray[Any],
     of: HeatMap,
     limits: tuple[float, float],
-    colours: str,
+    colors: str,
     unit: str,
 ) -> None:
     extent = (of.kx[0] - 0.5, of.kx[-1] + 0.5, of.ky[-1] + 0.5, of.ky[0] - 0.5)
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent)
+    image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], extent=extent)
     axes.set_xlabel("horizontal frequency (cycles/image)", fontsize=8)
     axes.set_ylabel("vertical frequency (cycles/image)", fontsize=8)
     axes.tick_params(labelsize=7)
@@ -150,7 +150,7 @@ class Panel:
 
 
 def swap_picture(rows: Sequence[Sequence[Panel]]) -> bytes:
-    """A row a pair: the two images and their mixes, with the network's answer below each. Values are cut to 0..1."""
+    """One row per pair: the two images and their mixes, with the network's answer below each; values cut to 0..1."""
     columns = max(len(row) for row in rows)
     figure = new_figure((_PANEL + 0.1) * columns, 3.3 * len(rows))
     for panels, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
@@ -190,7 +190,7 @@ def _phase_arrow(axes: Any, found: Contrasts) -> None:
     axes.set_box_aspect(1)
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
     axes.axvline(0, color="0.8", linewidth=1, zorder=0)
-    axes.set_xlabel("R+ − R− (grey levels in 0..1, summed)", fontsize=8)
+    axes.set_xlabel("R+ − R− (gray levels in 0..1, summed)", fontsize=8)
     axes.set_ylabel("I+ − I−", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.set_title(f"phase {np.degrees(found.phase):.1f}°, amplitude {found.amplitude:.1f}", fontsize=9)

@@ -20,8 +20,8 @@ from apr_dali.runtime.figures import new_figure
 Pixels = NDArray[np.uint8]
 
 _DPI = 100
-_COLOURS = 256
-_EXTENT = (-0.5, 0.5, 0.5, -0.5)  # of a spectrum in cycles a pixel: left, right, bottom, top
+_COLORS = 256
+_EXTENT = (-0.5, 0.5, 0.5, -0.5)  # of a spectrum in cycles per pixel: left, right, bottom, top
 _TICKS = ([-0.5, 0, 0.5], ["−½", "0", "½"])
 
 
@@ -78,8 +78,8 @@ def rows(images: Pixels, names: Sequence[str], seed: int) -> list[Row]:
 
 def spectra(image: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """log10(1 + |F|) and ∠F in radians of the luminance of an image (H, W, 3): (H, W), zero frequency in the middle."""
-    grey = np.asarray(Image.fromarray(image).convert("L"))[None]
-    amplitude, phase = spectral.amplitude(grey, "hw")[0], spectral.phase(grey, "hw")[0]
+    gray = np.asarray(Image.fromarray(image).convert("L"))[None]
+    amplitude, phase = spectral.amplitude(gray, "hw")[0], spectral.phase(gray, "hw")[0]
     return np.log10(1 + np.fft.fftshift(amplitude)), np.fft.fftshift(phase)
 
 
@@ -98,7 +98,7 @@ _NOTES = (
 
 
 def gallery_picture(found: Sequence[Row], width: int = 1200) -> bytes:
-    """A line of seven panels a photograph, `width` pixels wide; PNG of 256 colours, small enough for a README."""
+    """A line of seven panels per photograph, `width` pixels wide; PNG of 256 colors, small enough for a README."""
     inches = width / _DPI
     figure = new_figure(inches, (inches / 7 + 0.2) * len(found) + 0.15)
     grid = figure.subplots(len(found), len(_TITLES), squeeze=False)
@@ -110,7 +110,7 @@ def gallery_picture(found: Sequence[Row], width: int = 1200) -> bytes:
     figure.savefig(buffer, format="png", dpi=_DPI)
     small = io.BytesIO()
     # Noise, as phases are, takes a byte a pixel instead of three; dithering would make noise of the rest too.
-    reduced = Image.open(buffer).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    reduced = Image.open(buffer).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
     reduced.save(small, "PNG", optimize=True)
     return small.getvalue()
 
@@ -135,7 +135,7 @@ def _draw_row(row: Row, line: Sequence[Any]) -> None:
     for spectrum in line[1:3]:
         spectrum.set(xticks=_TICKS[0], xticklabels=_TICKS[1], yticks=[])
         spectrum.tick_params(labelsize=7, length=2, pad=1)
-        spectrum.set_xlabel("cycles a pixel", fontsize=7, labelpad=0)
+        spectrum.set_xlabel("cycles per pixel", fontsize=7, labelpad=0)
     caption = f"phase: {phase}\namplitude: {amplitude}"
     _photo(line[3], row.single["wrap"], caption)
     _photo(line[4], row.single["clamp"], caption)

@@ -206,10 +206,10 @@ def looks(model: nn.Module, target: Target, images: Tensor, targets: NDArray[np.
 def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
     """How alike two maps (N, H, W) are, image by image: Pearson's correlation, −1..1; nan where one is constant."""
     flat = [maps.reshape(len(maps), -1).astype(np.float64) for maps in (first, second)]
-    centred = [maps - maps.mean(1, keepdims=True) for maps in flat]
-    norms = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
+    centered = [maps - maps.mean(1, keepdims=True) for maps in flat]
+    norms = np.linalg.norm(centered[0], axis=1) * np.linalg.norm(centered[1], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (centred[0] * centred[1]).sum(1) / norms
+        return (centered[0] * centered[1]).sum(1) / norms
 
 
 Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
@@ -219,7 +219,7 @@ Panel = tuple[str, NDArray[np.uint8], dict[str, Looks]]
 def gradcam_picture(
     panels: Sequence[Panel], words: Callable[[int], str], targets: NDArray[np.int64], note: str = ""
 ) -> bytes:
-    """A line an image; for clean and corrupted, the image and each network's map over it, with its prediction.
+    """One line per image; for clean and corrupted, the image and each network's map over it, with its prediction.
 
     words: the name of a class. targets: int64 (N,), the classes that the maps are of. note: what these are where they
     are not the true labels; where they are, predictions have a ✓ or a ✗.
@@ -238,8 +238,8 @@ def gradcam_picture(
                 axes.imshow(images[row].mean(2), cmap="gray", vmin=0, vmax=255)
                 axes.imshow(found.maps[row], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
                 mark = "" if note else "✓ " if found.answers[row] == targets[row] else "✗ "
-                told = f"{mark}{words(found.answers[row])} {found.confidence[row]:.0%}"
-                axes.set_xlabel(fitted(told, _INCHES - 0.1, 7), fontsize=7)
+                caption = f"{mark}{words(found.answers[row])} {found.confidence[row]:.0%}"
+                axes.set_xlabel(fitted(caption, _INCHES - 0.1, 7), fontsize=7)
             grid[0, column + offset].set_title(fitted(f"{name}, {title}", _INCHES - 0.1, 9), fontsize=9)
         column += 1 + len(seen)
     for axes in grid.ravel():

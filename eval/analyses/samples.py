@@ -84,7 +84,7 @@ class Samples:
     """Images under analysis, all of the network's size.
 
     images: uint8 (N, S, S, 3), 0..255. labels: int64 (N,), outputs of the network. origin: what they are, in words.
-    labels_of: where the labels come from, in words. names: one an image, for captions.
+    labels_of: where the labels come from, in words. names: one per image, for captions.
     """
 
     images: Images
@@ -129,7 +129,7 @@ def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def answers(session: Session, images: Images) -> NDArray[np.float32]:
-    """The logits (N, classes) of images uint8 (N, S, S, 3), normalised as the network wants it."""
+    """The logits (N, classes) of images uint8 (N, S, S, 3), normalized as the network wants it."""
     source = session.feeding.array("images", images, np.zeros(len(images), np.int64))
     functions = {"logits": lambda logits, _: logits}
     with source.open() as batches:
@@ -160,7 +160,7 @@ def _of_folder(session: Session, data: str, limit: int) -> Samples:
 
 
 def _named(session: Session, images: Images, origin: str, names: tuple[str, ...], classes: tuple[str, ...]) -> Samples:
-    """Images of the classes `names`, one an image; `classes`: all of their set's."""
+    """Images of the classes `names`, one per image; `classes`: all of their set's."""
     network = session.network
     if not set(classes) <= set(network.classes):
         return _answered(session, images, origin, names)

@@ -23,12 +23,12 @@ FOLDS = 5
 FEWEST = 2 * FOLDS
 """Images of a set, so that each fold has two."""
 _COMPONENTS = 50  # that t-SNE sees, as its authors advise
-_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "os^Dv<>"
 
 
 def high_frequencies(images: NDArray[np.uint8], cut: float) -> NDArray[np.float64]:
-    """log(1 + |F|) of the luminance at radial frequencies of at least `cut` cycles a pixel, each frequency once.
+    """log(1 + |F|) of the luminance at radial frequencies of at least `cut` cycles per pixel, each frequency once.
 
     Args:
         images: uint8 (N, H, W, 3), 0..255.
@@ -40,8 +40,8 @@ def high_frequencies(images: NDArray[np.uint8], cut: float) -> NDArray[np.float6
     Raises:
         InputError: if there is no frequency as high as that.
     """
-    grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
-    height, width = grey.shape[1:]
+    gray = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])
+    height, width = gray.shape[1:]
     half = width // 2 + 1
     high = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)) >= cut
     # The columns that are their own mirror image: half of their rows are the conjugates of the other half.
@@ -49,7 +49,7 @@ def high_frequencies(images: NDArray[np.uint8], cut: float) -> NDArray[np.float6
         high[height // 2 + 1 :, column] = False
     if not high.any():
         raise InputError(f"--cut must be a frequency that images of {height}×{width} have, up to 0.707, got {cut}")
-    return np.log1p(amplitude(grey, "hw")[:, :, :half][:, high])
+    return np.log1p(amplitude(gray, "hw")[:, :, :half][:, high])
 
 
 def probe(
@@ -91,15 +91,15 @@ def embed(features: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 
 def tsne_picture(points: Mapping[str, NDArray[np.float64]], aurocs: Mapping[str, float], cut: float) -> bytes:
-    """The points (N, 2) of each set in a colour and a marker, with the probe's AUROC against the first set."""
+    """The points (N, 2) of each set in a color and a marker, with the probe's AUROC against the first set."""
     figure = new_figure(7.6, 5)
     axes = figure.subplots()
     for n, (name, place) in enumerate(points.items()):
         label = f"{name} ({aurocs[name]:.3f})" if name in aurocs else name
-        colour, marker = _COLOURS[n % len(_COLOURS)], _MARKERS[n % len(_MARKERS)]
-        axes.scatter(*place.T, s=14, color=colour, marker=marker, alpha=0.6, linewidths=0, label=label)
+        color, marker = _COLORS[n % len(_COLORS)], _MARKERS[n % len(_MARKERS)]
+        axes.scatter(*place.T, s=14, color=color, marker=marker, alpha=0.6, linewidths=0, label=label)
     axes.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-    axes.set_title(f"log amplitude at {cut:g} cycles a pixel and above", fontsize=10)
+    axes.set_title(f"log amplitude at {cut:g} cycles per pixel and above", fontsize=10)
     first = next(iter(points))
     figure.legend(loc="outside right upper", fontsize=8, title=f"(probe's AUROC\nagainst {first})", title_fontsize=8)
     return png_of(figure)

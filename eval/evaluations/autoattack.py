@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
-from apr_dali.eval.autoattack import Attack, Normalised, Robustness, check_attackable, robust_accuracy
+from apr_dali.eval.autoattack import Attack, Normalized, Robustness, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
 from apr_dali.eval.load_model import Network
+from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -98,7 +99,7 @@ def _measure(session: Session, data: str, attack: Attack, limit: int | None, kee
     # Whatever it was trained with: rounding to 16 bits is as large as some attacks, and hides gradients.
     session = replace(session, feeding=replace(session.feeding, amp="none"))
     network, group = session.network, session.group
-    model = Normalised(session.model, network.mean, network.std).to(group.device).eval()
+    model = Normalized(session.model, network.mean, network.std).to(group.device).eval()
     # The images alone need gradients: without the weights' a step costs a third less.
     model.requires_grad_(False)
     source = _source(session, data, limit)
@@ -130,7 +131,7 @@ def _source(session: Session, data: str, limit: int | None) -> Source:
 
 
 def in_unit_range(network: Network, device: torch.device, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in 0..1 on `device`, from batches normalised for `network`."""
+    """Batches in 0..1 on `device`, from batches normalized for `network`."""
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (network.mean, network.std))
     for images, targets in batches:
         # Rounding may lead out of the range by its last digit.
@@ -151,3 +152,21 @@ def _keeper(session: Session, folder: Path) -> Any:
         write_whole(path, npy_bytes(images.cpu().numpy()))
 
     return keep
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    budget = f"{result['norm']} {255 * result['epsilon']:.3g}/255"
+    name = f"right under {result['version']} attack, {budget}, {result['images']:,} images"
+    return {name: percent(result["robust"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = (("no attack", percent(result["clean"])), *((k, percent(v)) for k, v in result["after"].items()))
+    budget = f"{result['norm']}, epsilon {255 * result['epsilon']:.3g}/255"
+    note = f"{result['version']}: {budget}, {result['images']} images, seed {result['seed']}."
+    return Section("Adversarial attacks", (note,), (Table(("right after", "share"), tuple(rows)),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration
+from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import collect, counted, progress, together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.result import Result
@@ -68,7 +70,7 @@ def evaluate_calibration(model: Subject, data: str | Path, **options: Unpack[Opt
 
 
 def _measure(session: Session, data: str) -> Calibration:
-    source = session.labelled(data)
+    source = session.labeled(data)
     session.check(source)
     with progress([source]) as bar, source.open() as batches:
         found = collect(
@@ -115,3 +117,41 @@ def _measures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float | N
         "rms_as_published": calibration.rms(probabilities, labels, as_published=True) if many else None,
         "aurra": calibration.aurra(probabilities, labels),
     }
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    before, after = result["rows"].values()
+    images = f"{before['images']:,} images"
+    return {f"ECE, {images}": percent(before["ece"]), f"ECE, temperature tuned, {images}": percent(after["ece"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    shares = {
+        "accuracy": "accuracy",
+        "confidence": "mean confidence",
+        "ece": "ECE, 15 bins",
+        "classwise_ece": "class-wise ECE, 15 bins",
+        "rms": "RMS, all bins of 100",
+        "rms_as_published": "RMS as published, last bin left out",
+        "aurra": "AURRA",
+    }
+    scores = {"nll": "negative log-likelihood, nats", "brier": "Brier score, 0 to 2"}
+    rows = result["rows"].values()
+    table = Table(
+        ("measure", *result["rows"]),
+        (
+            *((label, *(percent(row[key]) for row in rows)) for key, label in shares.items()),
+            *((label, *(f"{row[key]:.4f}" for row in rows)) for key, label in scores.items()),
+        ),
+    )
+    images = next(iter(rows))["images"]
+    note = (
+        f"Measured on {images:,} images; temperature {result['temperature']:.3f}, tuned on {result['tuned_on']:,} "
+        "others that are not counted here."
+    )
+    return Section("Calibration", (note,), (table,))

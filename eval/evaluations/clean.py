@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Subject, session_of
@@ -48,8 +50,28 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
         InputError: for images or a network that do not fit.
     """
     with session_of(model, options) as session:
-        source = session.labelled(str(data))
+        source = session.labeled(str(data))
         session.check(source)
         state = session.state("clean")
         found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]
         return Clean(str(data), together([source]), **asdict(found)).finished(session, {}, state)
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    return {f"clean error, {result['images']:,} images": percent(1 - result["top1"])}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = (
+        ("top-1", percent(result["top1"])),
+        ("top-5", percent(result["top5"])),
+        ("mean cross-entropy (NLL)", f"{result['loss']:.4f}"),
+        ("images", f"{result['images']:,}"),
+        ("data", str(result["data"])),
+    )
+    return Section("Clean images", tables=(Table(("measure", "value"), rows, words=True),))

@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apr_dali.data.arrays import is_digits, load_set
+from apr_dali.data.arrays import SIDE, is_digits, load_set
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
-from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable
+from apr_dali.eval.corruption import (
+    CELLS,
+    CORRUPTIONS,
+    SEVERITIES,
+    CorruptionTable,
+    averaged_text,
+    computed_text,
+    made_text,
+)
 from apr_dali.eval.datasets import numbered, outputs_by_name
+from apr_dali.eval.page import Section, Table, percent, spaced, tenths
 from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
-from apr_dali.eval.report import averaged_text, computed_text, made_text
+from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime.distributed import on_main
@@ -98,7 +107,7 @@ def evaluate_corruption(
 def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = corruption_cells(session, data)
-    sources = [*cells, session.labelled(clean)] if clean is not None else cells
+    sources = [*cells, session.labeled(clean)] if clean is not None else cells
     session.check(sources[0])
     state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
@@ -127,7 +136,7 @@ def corruption_table(cells: list[Source], results: Mapping[str, CleanResult], ki
 def pictures_of(result: Corruption) -> dict[str, bytes]:
     """The colored table of the errors."""
     found = result.table
-    title = f"{result.name}, {found.images:,} images a cell"
+    title = f"{result.name}, {found.images:,} images per cell"
     return {"errors": corruption_picture(found.errors, title, found.severities)}
 
 
@@ -142,18 +151,18 @@ def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str
 
 def _text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
-    normalised = result.get("ce", result.get("generated_ce"))
+    normalized = result.get("ce", result.get("generated_ce"))
     rows = [
         (
             name,
             *(f"{100 * error:.1f}" for error in row),
             f"{100 * sum(row) / len(row):.1f}",
-            *([f"{normalised[name]:.1f}" if name in normalised else "–"] if normalised else []),
+            *([f"{normalized[name]:.1f}" if name in normalized else "–"] if normalized else []),
         )
         for name, row in result["errors"].items()
     ]
     severities = map(str, result["severities"])
-    text = table(("error in percent", *severities, "mean", *(["CE"] if normalised else [])), rows)
+    text = table(("error in percent", *severities, "mean", *(["CE"] if normalized else [])), rows)
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
@@ -169,7 +178,7 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),
-        ("generated_mce", f"{made}: AlexNet-normalised error, not comparable with published mCE,"),
+        ("generated_mce", f"{made}: AlexNet-normalized error, not comparable with published mCE,"),
         ("generated_relative_mce", f"{made}: relative, not comparable with published relative mCE,"),
     ):
         if key in result:
@@ -206,7 +215,13 @@ def _is_arrays(data: str) -> bool:
 
 def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
     """The cells, their kind and their name."""
-    classes = len(session.network.classes)
+    network = session.network
+    if not network.takes_small:
+        raise InputError(
+            f"{data} has images of {SIDE}×{SIDE}, and {network.name} takes {network.image_size}×{network.image_size}: "
+            "give ImageNet-C's folders, or a network for small images"
+        )
+    classes = len(network.classes)
     arrays = open_corruption_arrays(data, classes)
     sources = [
         session.feeding.array(f"{name}/{severity}", arrays.severity(name, severity), arrays.labels)
@@ -253,3 +268,67 @@ def _same_count(data: str, cells: list[Source]) -> int:
 
 def _own_name(data: str, generated: bool) -> str:
     return f"own set {os.path.basename(os.path.abspath(data))}{', made by apr-dali make-c' if generated else ''}"
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+_CORRUPTION_KEYS = {
+    "mce": "mCE",
+    "relative_mce": "relative mCE",
+    "generated_mce": "generated set: AlexNet-normalized error (not mCE of ImageNet-C)",
+    "generated_relative_mce": "generated set: relative error (not relative mCE of ImageNet-C)",
+}
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
+    found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
+    # mCE and its like are in percent already.
+    labels = {key: label.replace("generated set", made_text(result)) for key, label in _CORRUPTION_KEYS.items()}
+    found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
+    return found
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    rows = tuple(
+        (spaced(name), *(f"{100 * error:.1f}" for error in row), f"{100 * sum(row) / len(row):.1f}")
+        for name, row in result["errors"].items()
+    )
+    notes = {
+        "generated": "Made by apr-dali make-c: a generated set. Its corruptions are ImageNet-C's, given the "
+        "draws; the published set has other draws, so that its numbers differ by chance.",
+        "imagenet-c": "ImageNet-C's images, center crop without resizing.",
+        "cifar-10-c": "Published files; errors are not normalized.",
+        "cifar-100-c": "Published files; errors are not normalized.",
+        "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
+        "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
+    }
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
+    mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
+    titles = ("error in percent", *map(str, result["severities"]), "mean")
+    note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
+    return Section("Corruptions", (about, note, mean), _ce_tables(result), pictured=(Table(titles, rows),))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Corruption errors, beside published ones where they are ImageNet-C's."""
+    own = result.get("ce", result.get("generated_ce"))
+    if own is None:
+        return ()
+    beside = [entry for entry in PUBLISHED if entry.ce] if "ce" in result else []
+    rows = [
+        (spaced(name), f"{own[name]:.1f}", *(str(entry.ce[CORRUPTIONS.index(name)]) for entry in beside))
+        for name in CORRUPTIONS
+        if name in own
+    ]
+    if "mce" in result:
+        rows.append(("mCE", f"{result['mce']:.1f}", *(tenths(entry.imagenet_c) for entry in beside)))
+    name = "CE, AlexNet = 100" if beside else "AlexNet-normalized error, not CE of ImageNet-C"
+    return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)

@@ -72,7 +72,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     session.check(session.feeding.array("clean", found.read(few), found.labels[: len(few)]))
     made = computed_cells(session, found, computed)
     cells = [cell for cell, _ in made]
-    more = [] if clean is None else [session.labelled(clean)]
+    more = [] if clean is None else [session.labeled(clean)]
     # All cells of a part before the next part: it is decoded once.
     parts = [part for chunk in zip(*(parts for _, parts in made), strict=True) for part in chunk]
     state = session.state("corruption")

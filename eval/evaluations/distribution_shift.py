@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.datasets import numbered
+from apr_dali.eval.page import percent
 from apr_dali.eval.passes import ClassSlice, evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -139,3 +141,12 @@ def _meant(session: Session, name: str, names: tuple[str, ...]) -> tuple[str, ..
             + (f"; not among them: {', '.join(more[:5])}" if more else "")
         )
     return names
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    name = f"{result['name']}: error, {result['images']:,} images of {result['classes']:,} classes"
+    return {name: percent(1 - result["top1"])}

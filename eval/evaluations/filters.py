@@ -52,13 +52,15 @@ class Filters(Result):
 
     def text(self) -> str:
         found, (height, width) = self.found, self.kernel
-        low = f"{found.proportion:.1%} are low-frequency: over half of their energy below {filters.CUT} cycles a pixel"
+        low = (
+            f"{found.proportion:.1%} are low-frequency: over half of their energy below {filters.CUT} cycles per pixel"
+        )
         share, mean = np.nanmedian(found.low), np.nanmean(found.mean)
         return "\n".join(
             [
                 f"{self.layer}: {len(found.low)} filters of {height}×{width}, {self.channels} channels",
                 low,
-                f"median share {share:.1%}, mean frequency {mean:.3f} cycles a pixel",
+                f"median share {share:.1%}, mean frequency {mean:.3f} cycles per pixel",
                 filters.NOTE,
             ]
         )

@@ -22,9 +22,9 @@ from apr_dali.runtime.text_table import table
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# Published: the noise's norm a channel for images of 32 and of 224 pixels, and the frequencies shown.
+# Published: the noise's norm per channel for images of 32 and of 224 pixels, and the frequencies shown.
 _EPSILON = {"small": 4.0, "large": 15.7}
-_SMALL = 64  # pixels a side up to which the former holds
+_SMALL = 64  # pixels per side up to which the former holds
 SIZE = 63
 _RINGS = 4
 
@@ -50,7 +50,7 @@ class Heatmaps(Result):
         return {"data": self.data, "labels": self.labels, "images": self.images, "maps": maps}
 
     def text(self) -> str:
-        """The error by frequency, a column a network."""
+        """The error by frequency, one column per network."""
         rows = [("none", *(f"{100 * found.clean_error:.1f}" for found in self.maps))]
         # Narrower rings than a cycle may hold no frequency.
         rings = max(1, min(_RINGS, len(self.maps[0].kx) // 2))
@@ -60,7 +60,7 @@ class Heatmaps(Result):
         lines = [f"{self.images} images: {self.data}; labels: {self.labels}"]
         if len(self.maps) > 1:
             lines += [f"{head}: {of['network']}" for head, of in zip(heads, self.networks, strict=True)]
-        return "\n".join([*lines, table(("noise, cycles an image", *heads), rows)])
+        return "\n".join([*lines, table(("noise, cycles per image", *heads), rows)])
 
 
 def _json(found: HeatMap) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def analyze_heatmap(
         model, options: as for `evaluate_clean`.
         data: folder of class folders; None for the digits of a network of digits, else the built-in photographs.
         limit: images, evenly taken.
-        size: frequencies a side; None for the greatest odd number that the images have, at most SIZE.
-        epsilon: L2 norm of the noise a channel, images in 0..1; None for the published 4.0 up to 64 pixels, 15.7 above.
+        size: frequencies per side; None for the greatest odd number that the images have, at most SIZE.
+        epsilon: L2 norm of the noise per channel, images in 0..1; None for 4.0 up to 64 pixels, else 15.7 (published).
         compare: a second network of the same classes.
         seed: of the noise's signs.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.datasets import select
 from apr_dali.eval.ood import SCORES, ood_metrics, oscr
+from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import ClassSlice, Source, collect, counted, is_right, progress, together
 from apr_dali.eval.pictures import score_picture
 from apr_dali.eval.result import Result
@@ -179,7 +180,7 @@ def _row(score: str, inside: dict[str, Any], outside: dict[str, Any]) -> dict[st
 
 def _in_source(session: Session, data: str, imagenet_o: bool) -> Source:
     if not imagenet_o:
-        return session.labelled(data, "in-distribution")
+        return session.labeled(data, "in-distribution")
     listing = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))
     return session.feeding.folder("in-distribution", str(listing), classes=IMAGENET_O)
 
@@ -209,10 +210,54 @@ def out_source(session: Session, name: str, path: str) -> Source:
         return session.feeding.array(name, images, labels * 0)
     # It needs no class folders.
     flat = os.path.isdir(path) and any(file.lower().endswith(EXTENSIONS) for file in listing(path)[0])
-    return session.feeding.folder(name, _unlabelled(path) if flat else path)
+    return session.feeding.folder(name, _unlabeled(path) if flat else path)
 
 
-def _unlabelled(path: str) -> ImageSet:
+def _unlabeled(path: str) -> ImageSet:
     """All images below a folder, of one class."""
     files = tuple(images_below(os.path.abspath(path)))
     return ImageSet(files, np.zeros(len(files), np.int64), ("image",))
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def summary_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """What gives the numbers that matter, with their units, of the evaluation `name`."""
+
+    def found(result: Mapping[str, Any]) -> dict[str, str]:
+        sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
+        return {
+            f"{name} {title}, {score}, {sets}": percent(rows["mean"][key])
+            for score, rows in result["scores"].items()
+            for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))
+        }
+
+    return found
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    keys = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy", "oscr")
+    titles = ("AUROC", "AUPR in", "AUPR out", "FPR at 95 % TPR", "detection accuracy", "OSCR")
+    tables = tuple(
+        Table(
+            (f"{score}, percent", *titles),
+            tuple((name, *(f"{100 * row[key]:.2f}" for key in keys)) for name, row in rows.items()),
+        )
+        for score, rows in result["scores"].items()
+    )
+    note = "In-distribution is the positive class. The APR paper names max-softmax, its released code takes max-logit."
+    counts = f"{result['images']:,} in-distribution images, against {_counted(result['set_images'])} images."
+    return Section("Out of distribution", (counts, *result["notes"], note), tables)
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in images.items())
+
+
+def section_of_imagenet_o(result: Mapping[str, Any]) -> Section:
+    """The part of the page about ImageNet-O."""
+    found = section(result)
+    more = "Logits of ImageNet-O's 200 classes alone; in-distribution: the validation images of the same classes."
+    return replace(found, title="ImageNet-O", notes=(*found.notes, more))

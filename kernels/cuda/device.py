@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from apr_dali.errors import install_command
+from apr_dali.errors import first_line, install_command
 from apr_dali.kernels.cuda import nvrtc
 from apr_dali.kernels.cuda.launch import Launch
 
@@ -136,8 +136,8 @@ def check() -> tuple[bool, str]:
         try:
             load()
         except (ImportError, OSError, RuntimeError) as error:
-            first = f"{error}".partition("\n")[0]
-            return False, f"{library} does not load, {install_command(f'cuda{cuda}')} brings it: {first}"
+            remedy = f"{install_command(f'cuda{cuda}')} brings it"
+            return False, f"{library} does not load, {remedy}: {first_line(error)}"
     known = min(cupy.cuda.nvrtc.getSupportedArchs())
     capability = int(cupy.cuda.Device().compute_capability)
     if capability < known:

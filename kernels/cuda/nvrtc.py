@@ -88,8 +88,8 @@ def _with_lines(log: str) -> str:
         path = SOURCES / Path(found[1]).name
         lines = path.read_text().splitlines() if path.is_file() else []
         number = int(found[2])
-        told = f"  {lines[number - 1].strip()}\n" if number <= len(lines) else ""
-        return f"{told}{found[0]}"
+        shown = f"  {lines[number - 1].strip()}\n" if number <= len(lines) else ""
+        return f"{shown}{found[0]}"
 
     return _ERROR.sub(add, log.strip())
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -559,8 +560,9 @@ def test_the_decoders_share_reaches_loaders_and_graphs(way, given, monkeypatch, 
     for module in (feeds, measure):
         monkeypatch.setattr(module, "photographs", lambda _: ImageSet(("a.jpg",), np.zeros(1, np.int64), ("a",)))
     monkeypatch.setattr(feeds, "ImageNetLoader", lambda *_, **options: made.append(options) or [])
-    monkeypatch.setattr(measure.imagenet, "train_pipeline", lambda _, graph, *__, **___: made.append(vars(graph)))
+    monkeypatch.setattr(measure.stages, "build", lambda _, __, graph, *___: made.append(vars(graph)) or Mock())
     feeds.open_feed(row, places, 1, 0.3)
     assert {name: value for name, value in made[0].items() if name == "hw_decoder_load"} == given
-    measure._pipeline("operator", row, places, measure.Settings(1, 1.0, 1, 0.3))
+    monkeypatch.setattr(measure, "timed", lambda *_, **__: {})
+    measure.measure_stage("operator", row, places, measure.Settings(1, 1.0, 1, 0.3))
     assert made[1]["hw_decoder_load"] == 0.3

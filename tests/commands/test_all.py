@@ -19,6 +19,8 @@ from apr_dali.eval.page import Section, Table, html, markdown
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.report import compared, sections, summary
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def evaluate(monkeypatch, tmp_path):
@@ -51,13 +53,13 @@ def test_class_lists():
 
 def test_a_shift_asks_only_about_its_own_classes(evaluate, tmp_path, monkeypatch):
     monkeypatch.setitem(distribution_shift.SHIFTS, "imagenet-a", ("dark", "light"))
-    # 100 is nearest to grey; of the two classes that are asked about it is nearer to dark.
+    # 100 is nearest to gray; of the two classes that are asked about it is nearer to dark.
     write_levels(tmp_path / "a", {"dark": [100, 50, 190], "light": [140, 250]})
     assert evaluate("shift", "imagenet-a", "--data", tmp_path / "a") == 0
     found = result(tmp_path, "imagenet-a")
     assert (found["top1"], found["images"], found["classes"]) == (pytest.approx(4 / 5), 5, 2)
     assert found["name"] == "own set a, in the form of imagenet-a"
-    # Among all three, both dark ones of 100 and 140 are grey; 190 is wrong in any case.
+    # Among all three, both dark ones of 100 and 140 are gray; 190 is wrong in any case.
     assert (found["top1_of_all"], found["all_classes"]) == (pytest.approx(2 / 5), 3)
     # Of the whole set's size, and ImageNet's classes: the published set.
     for classes, name in ((True, "imagenet-a"), (False, "own set a, in the form of imagenet-a")):
@@ -68,7 +70,7 @@ def test_a_shift_asks_only_about_its_own_classes(evaluate, tmp_path, monkeypatch
 
 
 def test_imagenet_v2s_folders_are_numbers(evaluate, tmp_path):
-    classes = ("light", "dark", "grey")
+    classes = ("light", "dark", "gray")
     model = network(model=Brightness(), classes=classes)
     # Eleven classes would sort as 0, 1, 10, 2: here the order of the outputs itself tells.
     write_levels(tmp_path / "v2", {"0": [45, 50], "1": [120], "2": [210, 30]})
@@ -76,7 +78,7 @@ def test_imagenet_v2s_folders_are_numbers(evaluate, tmp_path):
     found = result(tmp_path, "imagenet-v2")
     assert found["top1"] == pytest.approx(4 / 5)
     assert found["labels"] == (
-        "its folders have no names: the folder n is taken for the network's class n (0 light, 1 dark, 2 grey)"
+        "its folders have no names: the folder n is taken for the network's class n (0 light, 1 dark, 2 gray)"
     )
 
 
@@ -92,8 +94,8 @@ def test_numbered_folders_are_sorted_by_number():
 @pytest.mark.parametrize(
     ("kind", "folders", "message"),
     [
-        ("imagenet-sketch", ("dark", "grey"), "must have 3 class folders, got 2; missing: light"),
-        ("imagenet-sketch", ("dark", "grey", "light", "x"), "got 4; not among them: x"),
+        ("imagenet-sketch", ("dark", "gray"), "must have 3 class folders, got 2; missing: light"),
+        ("imagenet-sketch", ("dark", "gray", "light", "x"), "got 4; not among them: x"),
         ("imagenet-v2", ("0", "3"), "the class folder 3 is beyond the network's 3 classes"),
         ("imagenet-r", ("dark",), "must have 200 class folders, got 1"),
     ],
@@ -106,12 +108,12 @@ def test_wrong_class_folders_are_named(evaluate, tmp_path, kind, folders, messag
 
 def test_imagenet_o_takes_its_classes_alone(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(ood, "IMAGENET_O", ("dark", "light"))
-    write_levels(tmp_path / "val", {"dark": [40, 60, 70], "grey": [128, 128], "light": [215, 190]})
+    write_levels(tmp_path / "val", {"dark": [40, 60, 70], "gray": [128, 128], "light": [215, 190]})
     write_levels(tmp_path / "o", {"dark": [120, 130]})
     assert evaluate("ood", "--data", tmp_path / "val", "--ood", f"o={tmp_path}/o", "--imagenet-o") == 0
     found = result(tmp_path, "imagenet-o")
-    assert found["images"] == 5, "the grey images are not of the 200 classes"
-    # With the class grey the others would be sure of being grey; without it they are the least sure.
+    assert found["images"] == 5, "the gray images are not of the 200 classes"
+    # With the class gray the others would be sure of being gray; without it they are the least sure.
     assert found["scores"]["max-softmax"]["o"]["auroc"] == 1
     # All are classified right, if the labels are in the order of the 200 classes.
     assert found["scores"]["max-softmax"]["o"]["oscr"] == 1
@@ -299,13 +301,13 @@ def report_of(**evaluations) -> dict:
     return {"evaluations": evaluations, "kept": {}, "missing": [], "skipped": [], "failed": [], **about}
 
 
-def test_generated_sets_are_labelled_wherever_they_are_shown():
+def test_generated_sets_are_labeled_wherever_they_are_shown():
     common = {"classes": 1000, "images": 50_000, "clean_error": None, "mean_error": 0.5, "averaged": [*CORRUPTIONS]}
-    counts = "(1,000 classes, 50,000 images a cell)"
+    counts = "(1,000 classes, 50,000 images per cell)"
     generated = summary(report_of(corruption={**common, "name": "generated set", "generated_mce": 60.0}))
     assert generated == {
         f"generated set {counts}: mean error over all 15 corruptions": "50.00 %",
-        "generated set: AlexNet-normalised error (not mCE of ImageNet-C)": "60.00 %",
+        "generated set: AlexNet-normalized error (not mCE of ImageNet-C)": "60.00 %",
     }
     real = summary(report_of(corruption={**common, "name": "ImageNet-C", "mce": 60.0}))
     assert real == {f"ImageNet-C {counts}: mean error over all 15 corruptions": "50.00 %", "mCE": "60.00 %"}
@@ -322,9 +324,10 @@ def test_generated_sets_are_labelled_wherever_they_are_shown():
 def test_a_part_of_the_corruptions_is_not_the_mean_over_all(averaged, words):
     common = {"name": "ImageNet-C", "kind": "imagenet-c", "classes": 1000, "images": 50_000, "clean_error": None}
     result = {**common, "mean_error": 0.5, "averaged": averaged, "errors": {name: [0.5] * 5 for name in averaged}}
+    result["severities"] = [1, 2, 3, 4, 5]
     report = report_of(corruption={**result, "data": "d"})
     (measure,) = summary(report)
-    assert measure == f"ImageNet-C (1,000 classes, 50,000 images a cell): mean error over {words}"
+    assert measure == f"ImageNet-C (1,000 classes, 50,000 images per cell): mean error over {words}"
     notes = " ".join(sections(report, {})[1].notes)
     assert f"Mean error over {words}: 50.00 %." in notes
     assert "its 15 corruptions" not in notes
@@ -332,7 +335,8 @@ def test_a_part_of_the_corruptions_is_not_the_mean_over_all(averaged, words):
 
 def of_kind(kind: str) -> dict:
     result = {"name": kind, "kind": kind, "classes": 2, "images": 3, "clean_error": None, "averaged": [*CORRUPTIONS]}
-    return report_of(corruption={**result, "data": "d", "mean_error": 0.5, "errors": {"fog": [0.5] * 5}})
+    errors = {"severities": [1, 2, 3, 4, 5], "errors": {"fog": [0.5] * 5}}
+    return report_of(corruption={**result, "data": "d", "mean_error": 0.5, **errors})
 
 
 def test_published_numbers_stand_beside_what_they_are_of():

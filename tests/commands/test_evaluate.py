@@ -89,6 +89,7 @@ def test_tars_are_read_as_the_trainer_reads_them(evaluate, tmp_path, capsys):
         assert f"have no effect on {tmp_path / 'val'}: no tars of samples there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_components_are_of_those_sets_that_have_tars(evaluate, corrupted, tmp_path, capsys):
     write_levels(tmp_path / "val", random_levels(1))
     write_levels(tmp_path / "near", {"a": list(range(60, 110, 5))})
@@ -187,7 +188,7 @@ def test_corruption_folders(evaluate, corrupted, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "mCE" not in shown
     assert "ImageNet" not in shown
-    assert f"own set {root.name}: 3 classes, 12 images a cell" in shown
+    assert f"own set {root.name}: 3 classes, 12 images per cell" in shown
     assert f"mean error over 1 of 15 corruptions (fog): {100 * np.mean(errors['fog']):.2f} %" in shown
     assert "gaussian_noise, shot_noise" in shown
     with Image.open(tmp_path / "out" / "corruption-errors.png") as picture:
@@ -249,7 +250,7 @@ class Indifferent(Brightness):
         same_but(fingerprint="4567"),
         same_but(std=(0.26,) * 3),
         same_but(image_size=36),
-        same_but(classes=("grey", "dark", "light")),
+        same_but(classes=("gray", "dark", "light")),
         same_but(model=Indifferent(1.0)),
     ],
     ids=["weights", "std", "size", "classes", "structure"],
@@ -288,7 +289,7 @@ def test_kept_results_say_so_and_from_when(evaluate, corrupted, ran, capsys):
 def test_other_clean_images_are_measured_anew(evaluate, corrupted, tmp_path, ran):
     errors = []
     for name, levels in (("a", [40, 50]), ("b", [40, 120])):
-        write_levels(tmp_path / name, {"dark": levels, "grey": [128], "light": [210]})
+        write_levels(tmp_path / name, {"dark": levels, "gray": [128], "light": [210]})
         _, record = evaluate("corruption", "--data", corrupted[0], "--clean", tmp_path / name)
         errors.append(record["result"]["clean_error"])
     assert errors == [0, 0.25]
@@ -298,14 +299,14 @@ def test_other_clean_images_are_measured_anew(evaluate, corrupted, tmp_path, ran
 def test_the_same_path_in_another_folder_is_another_set(evaluate, tmp_path, monkeypatch):
     found = []
     for folder, levels in (("one", [40, 50]), ("two", [40, 120])):
-        write_levels(tmp_path / folder / "val", {"dark": levels, "grey": [128], "light": [210]})
+        write_levels(tmp_path / folder / "val", {"dark": levels, "gray": [128], "light": [210]})
         monkeypatch.chdir(tmp_path / folder)
         found.append(evaluate("clean", "--data", "val")[1]["result"]["top1"])
     assert found == [1, 0.75]
 
 
 def test_a_repaired_set_is_measured_anew(evaluate, tmp_path, ran):
-    write_levels(tmp_path / "val", {"dark": [120], "grey": [128], "light": [210]})
+    write_levels(tmp_path / "val", {"dark": [120], "gray": [128], "light": [210]})
     evaluate("clean", "--data", tmp_path / "val")
     path = tmp_path / "val" / "dark" / "00.png"
     size = path.stat().st_size
@@ -364,10 +365,11 @@ sys.exit(status)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     root, _ = corrupted
     # Twelve images for one set, seven for the other: shards and batches of unlike sizes.
-    write_levels(tmp_path / "other", {"a": random_levels(3)["grey"] + [99, 150, 210]})
+    write_levels(tmp_path / "other", {"a": random_levels(3)["gray"] + [99, 150, 210]})
     runs = {
         "corruption": ["--data", str(root)],
         "ood": ["--data", str(root / "fog" / "1"), "--ood", f"other={tmp_path}/other"],
@@ -414,6 +416,12 @@ def test_corruption_arrays(evaluate, tmp_path):
     assert record["result"]["errors"] == {name: pytest.approx(row, abs=1e-12) for name, row in expected.items()}
     assert 0 < expected["fog"].mean() < 1
     assert (record["result"]["kind"], record["result"]["name"]) == ("own", "own set cifar")
+
+
+def test_corruption_arrays_are_for_networks_of_their_size(evaluate, tmp_path, capsys):
+    write_arrays(tmp_path / "cifar")
+    assert evaluate("corruption", "--data", tmp_path / "cifar", model=network(40)) == (2, None)
+    assert "cifar has images of 32×32, and brightness takes 40×40" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -493,7 +501,7 @@ def test_a_cut_off_array_is_named(tmp_path):
     [
         (lambda root: (root / "fog" / "3").rename(root / "fog" / "x"), "fog lacks the severity 3"),
         (lambda root: (root / "fog" / "2" / "extra").mkdir(), "fog/2 has more than the network's classes: extra"),
-        (lambda root: (root / "fog" / "2" / "grey").rename(root / "grey"), "fog/2 lacks grey"),
+        (lambda root: (root / "fog" / "2" / "gray").rename(root / "gray"), "fog/2 lacks gray"),
         (lambda root: (root / "fog").rename(root.parent / "elsewhere"), "holds no corruption"),
     ],
 )
@@ -522,7 +530,7 @@ def test_cells_of_unlike_sizes_are_refused(evaluate, tmp_path, capsys):
 def test_imagenet_c_has_imagenets_classes_and_full_cells(
     evaluate, tmp_path, monkeypatch, classes, cell, kind, generated, capsys
 ):
-    # In place of ImageNet's: these three classes, and so many images a cell.
+    # In place of ImageNet's: these three classes, and so many images per cell.
     monkeypatch.setattr(commands, "is_imagenet", lambda given: tuple(given) == classes)
     monkeypatch.setitem(corruptions.CELLS, "imagenet-c", cell)
     monkeypatch.setitem(corruptions.CELLS, "generated", cell)
@@ -587,7 +595,7 @@ def test_only_imagenets_classes_are_imagenets():
 def test_images_smaller_than_the_crop_are_named(evaluate, corrupted, capsys):
     status, _ = evaluate("corruption", "--data", corrupted[0], model=network(64))
     assert status == 2
-    assert "60×60 pixels: expected at least 64 a side" in capsys.readouterr().err
+    assert "60×60 pixels: expected at least 64 per side" in capsys.readouterr().err
 
 
 # ---- what networks can get wrong -------------------------------------------------------------------------------------
@@ -648,7 +656,7 @@ def test_wrong_outputs_are_named_before_anything_runs(evaluate, corrupted, kind,
 )
 def test_outputs_that_break_later_are_no_result(evaluate, tmp_path, evaluation, message, capsys):
     """The last three images are light: the first batch of five, which is looked at beforehand, is sound."""
-    levels = {"dark": [40] * 5, "grey": [128] * 4, "light": [215] * 3}
+    levels = {"dark": [40] * 5, "gray": [128] * 4, "light": [215] * 3}
     for name in ("val", "c/fog/1", "c/fog/2", "c/fog/3", "c/fog/4", "c/fog/5"):
         write_levels(tmp_path / name, levels)
     data = tmp_path / ("c" if evaluation == "corruption" else "val")
@@ -717,7 +725,7 @@ def test_sets_without_class_folders_are_scored_too(evaluate, tmp_path):
 
 def test_sets_called_as_published_ones_have_their_images(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ood.PUBLISHED_IMAGES, "lsun_fix", 2)
-    write_levels(tmp_path / "val", {"dark": [40], "grey": [120], "light": [200]})
+    write_levels(tmp_path / "val", {"dark": [40], "gray": [120], "light": [200]})
     write_levels(tmp_path / "far", {"a": [10], "b": [250]})
     sets = [f"{name}={tmp_path}/far" for name in ("SVHN", "LSUN_fix", "mine")]
     status, record = evaluate("ood", "--data", tmp_path / "val", "--ood", *sets)
@@ -770,7 +778,7 @@ def test_digits_are_corrupted_on_the_fly(evaluate, tmp_path, monkeypatch, capsys
     assert result["kind"] == "digits"
     assert not {"ce", "mce", "generated_mce"} & set(result)
     told = capsys.readouterr().out
-    assert "corrupted digits (made here, no published set): 10 classes, 355 images a cell" in told
+    assert "corrupted digits (made here, no published set): 10 classes, 355 images per cell" in told
     assert "missing" not in told
     assert "CIFAR" not in told
     assert f"mean error over 7 corruptions made here: {100 * result['mean_error']:.2f} %" in told
@@ -806,14 +814,14 @@ def test_photographs_are_a_set_for_small_networks(evaluate, tmp_path, monkeypatc
     expected = ood_metrics(*levels)["auroc"]
     assert record["result"]["scores"]["max-logit"]["p"]["auroc"] == pytest.approx(expected, abs=1e-3)
     (tmp_path / "val").mkdir()
-    write_levels(tmp_path / "v", {"dark": [40], "grey": [120], "light": [200]})
+    write_levels(tmp_path / "v", {"dark": [40], "gray": [120], "light": [200]})
     assert evaluate("ood", "--data", tmp_path / "v", "--ood", "p=photographs")[0] == 2
     assert "its tiles of 32×32 pixels are for networks of small images" in capsys.readouterr().err
 
 
 def test_a_small_network_of_scaled_images_scales_them_out_of_distribution_too(evaluate, tmp_path):
     model = dataclasses.replace(network(32), scaled_whole=True)
-    write_levels(tmp_path / "v", {"dark": [40, 50], "grey": [120, 60], "light": [200, 160]}, border=20)
+    write_levels(tmp_path / "v", {"dark": [40, 50], "gray": [120, 60], "light": [200, 160]}, border=20)
     status, clean = evaluate("clean", "--data", tmp_path / "v", model=model)
     assert status == 0
     status, found = evaluate("ood", "--data", tmp_path / "v", "--ood", f"x={tmp_path}/v/dark", model=model)
@@ -901,7 +909,7 @@ def write_small(root: Path, levels: dict[str, list[int]]) -> None:
 @pytest.mark.parametrize(
     ("classes", "levels", "top1"),
     [
-        (CLASSES, {"grey": [128, 120, 40], "light": [215]}, 0.75),  # without the first class
+        (CLASSES, {"gray": [128, 120, 40], "light": [215]}, 0.75),  # without the first class
         (("1", "2", "10"), {"10": [215, 210], "2": [128], "1": [40, 215]}, 0.8),  # as text 10 comes before 2
     ],
 )
@@ -918,12 +926,12 @@ def test_labels_of_small_images_go_by_name(evaluate, tmp_path, classes, levels, 
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (("zero", "one"), "has 2 classes (one, zero), the network 3 (dark, grey, light): labels go by name, and 2 of"),
-        (("0", "1", "2"), "has 3 classes (0, 1, 2), the network 3 (dark, grey, light): labels go by name, and 3 of"),
+        (("zero", "one"), "has 2 classes (one, zero), the network 3 (dark, gray, light): labels go by name, and 2 of"),
+        (("0", "1", "2"), "has 3 classes (0, 1, 2), the network 3 (dark, gray, light): labels go by name, and 3 of"),
         (("train/dark", "val/dark"), "are none of the network's; give {set}/val"),
         (
-            ("dark", "gray"),
-            "has 2 classes (dark, gray), the network 3 (dark, grey, light): labels go by name, and 1 of",
+            ("dark", "grey"),
+            "has 2 classes (dark, grey), the network 3 (dark, gray, light): labels go by name, and 1 of",
         ),
     ],
 )
@@ -950,7 +958,7 @@ def test_another_cifar_is_refused(evaluate, tmp_path, monkeypatch, capsys):
 def test_labels_without_names_say_what_they_assume(evaluate, tmp_path, capsys):
     write_arrays(tmp_path / "cifar")
     _, record = evaluate("corruption", "--data", tmp_path / "cifar", model=network(32))
-    assumed = "labels.npy has no names: its label n is taken for the network's class n (0 dark, 1 grey, 2 light)"
+    assumed = "labels.npy has no names: its label n is taken for the network's class n (0 dark, 1 gray, 2 light)"
     assert record["result"]["labels"] == assumed
     assert assumed in capsys.readouterr().out
     with pytest.raises(InputError, match=r"has labels of 3 classes, 0\.\.2, the network has 100: give the set of"):
@@ -978,7 +986,7 @@ def test_calibration(evaluate, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_calibration_of_few_images(evaluate, tmp_path, count, capsys):
-    write_levels(tmp_path / "val", {"dark": [40], "grey": [128][: count - 1], "light": []})
+    write_levels(tmp_path / "val", {"dark": [40], "gray": [128][: count - 1], "light": []})
     (tmp_path / "val" / "list.txt").touch()
     model = network(32)
     for path in list((tmp_path / "val").glob("*/*.png")):

@@ -216,20 +216,20 @@ def test_a_folder_is_scaled_to_one_size(tmp_path):
         arrays.load_set("folder", "train", tmp_path)
 
 
-@pytest.mark.parametrize(("given", "told"), [
+@pytest.mark.parametrize(("given", "message"), [
     (("mnist", "train"), "dataset must be one of cifar10, cifar100, digits, folder"),
     (("digits", "test"), "split must be one of train, val"),
     (("folder", "train"), "needs --data DIR"),
 ])  # fmt: skip
-def test_wrong_arguments_are_refused(given, told):
-    with pytest.raises(InputError, match=told):
+def test_wrong_arguments_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
         arrays.load_set(*given)
 
 
 def test_an_array_set_checks_its_arrays():
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    for labels, told in ((np.zeros(2), "float64"), ([0, 0], "list"), (np.zeros(2, bool), "bool")):
-        with pytest.raises(InputError, match=f"labels must be an array of integers, got {told}"):
+    for labels, message in ((np.zeros(2), "float64"), ([0, 0], "list"), (np.zeros(2, bool), "bool")):
+        with pytest.raises(InputError, match=f"labels must be an array of integers, got {message}"):
             arrays.ArraySet(images, labels, ("a",))
     with pytest.raises(ValueError, match=r"uint8 \(N, H, W, 3\), got float64"):
         arrays.ArraySet(images.astype(float), np.zeros(2, np.int64), ("a",))

@@ -96,6 +96,7 @@ def test_other_truncated_formats_need_decoding(tmp_path, image_format):
     assert [path for path, _ in full_check([file], 1)] == [file]
 
 
+@pytest.mark.slow
 def test_data_broken_in_the_middle_need_decoding(tmp_path):
     content = bytearray(encode(side=200))
     positions = np.random.default_rng(3).integers(700, len(content) - 2, 2000)

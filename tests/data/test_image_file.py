@@ -12,12 +12,13 @@ from helpers.tar_files import folder_of
 from PIL import Image
 
 from apr_dali import ImageNetLoader
-from apr_dali.commands.analyses import gallery, templates, tsne
+from apr_dali.commands.analyses import gallery, templates
 from apr_dali.data import arrays, imagenet_c
 from apr_dali.data.check import quick_check
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image, to_rgb
 from apr_dali.errors import InputError
+from apr_dali.eval.evaluations import tsne
 from apr_dali.eval.evaluations.swap import open_pair
 from apr_dali.recipes import IMAGENET
 from apr_dali.training import datasets as training_images
@@ -28,7 +29,7 @@ SCALED = np.rint(RAMP / 257).astype(np.uint8)
 
 
 def twelve_bits(levels: np.ndarray) -> bytes:
-    """A TIFF of 12 bits a pixel, which Pillow reads but does not write."""
+    """A TIFF of 12 bits per pixel, which Pillow reads but does not write."""
     bits = "".join(f"{level:012b}" for level in levels.ravel())
     data = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
     height, width = levels.shape
@@ -185,24 +186,24 @@ def test_a_broken_file_is_named(content, tmp_path):
 
 
 @pytest.fixture
-def grey(tmp_path) -> Path:
-    """A folder train/a and val/a of one image with 16 grey bits."""
+def gray(tmp_path) -> Path:
+    """A folder train/a and val/a of one image with 16 gray bits."""
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
         (tmp_path / split / "a" / "ramp.png").write_bytes(encoded("PNG"))
     return tmp_path
 
 
-def test_everything_that_opens_images_scales_them(grey):
-    path = str(grey / "train" / "a" / "ramp.png")
+def test_everything_that_opens_images_scales_them(gray):
+    path = str(gray / "train" / "a" / "ramp.png")
     expected = np.stack([SCALED] * 3, axis=-1)
     found = {
-        "train_cifar": arrays.load_set("folder", "train", grey, SIDE).images[0],
-        "small sets": arrays.open_images(grey / "train")[0][0],
+        "train_cifar": arrays.load_set("folder", "train", gray, SIDE).images[0],
+        "small sets": arrays.open_images(gray / "train")[0][0],
         "swap": open_pair([path, path], None)[1],
-        "tsne": tsne._read(str(grey / "train"), SIDE, 1)[0],
-        "samples.png": np.asarray(training_images.some_images(training_images.open_set(grey / "train"), 1)[0][0]),
-        "templates": np.stack([255 * templates._grey(path)] * 3, axis=-1),
+        "tsne": tsne._read(str(gray / "train"), SIDE, 1)[0],
+        "samples.png": np.asarray(training_images.some_images(training_images.open_set(gray / "train"), 1)[0][0]),
+        "templates": np.stack([255 * templates._gray(path)] * 3, axis=-1),
     }
     for name, image in found.items():
         np.testing.assert_array_equal(image, expected, err_msg=name)

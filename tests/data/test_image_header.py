@@ -94,8 +94,8 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_be_misread_is_refused_by_its_header(name):
-    content, told = REFUSED[name]
-    with pytest.raises(AssertionError, match=told):
+    content, message = REFUSED[name]
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(why_misread(io.BytesIO(content)))
     assert why_unsafe(np.frombuffer(content, np.uint8)) is not None
 

@@ -41,6 +41,7 @@ def contents(root) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.JPEG")}
 
 
+@pytest.mark.slow
 def test_the_tree(val, tmp_path, capsys):
     arguments = ["--corruptions", *FEW, "--image-size", "48", "--processes", "1"]
     assert cli.main(["make-c", str(val), str(tmp_path / "c"), *arguments]) == 0
@@ -261,6 +262,7 @@ def test_a_real_network_knows_photographs(lite0, photos):
     assert names[3] in ("n03773504", "n04008634", "n04266014")
 
 
+@pytest.mark.slow
 def test_a_real_network_errs_more_with_severity(lite0, photos):
     """Through every corruption of a generated set the network's loss of its own label rises from severity 1 to 5."""
     clean = photo_batch(photos[1:])
@@ -277,6 +279,7 @@ def test_a_real_network_errs_more_with_severity(lite0, photos):
         assert losses[0] < losses[1], name
 
 
+@pytest.mark.slow
 def test_generated_sets_have_no_plain_mce(lite0, photos, tmp_path, monkeypatch, capsys):
     from apr_dali.eval import session
 
@@ -306,7 +309,7 @@ def test_generated_sets_have_no_plain_mce(lite0, photos, tmp_path, monkeypatch, 
     shown = capsys.readouterr().out
     assert "ImageNet-C" not in shown
     assert "mCE" not in shown
-    assert "own set c, made by apr-dali make-c: 2 classes, 2 images a cell" in shown
+    assert "own set c, made by apr-dali make-c: 2 classes, 2 images per cell" in shown
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from apr_dali import cli
 from apr_dali.data.arrays import load_set, open_images
 from apr_dali.errors import InputError
 from apr_dali.eval import autoattack, session
-from apr_dali.eval.autoattack import Attack, Normalised, attack_batch, check_attackable, robust_accuracy
+from apr_dali.eval.autoattack import Attack, Normalized, attack_batch, check_attackable, robust_accuracy
 from apr_dali.eval.evaluations.autoattack import in_unit_range
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.state import State
@@ -164,7 +164,7 @@ def test_batches_are_taken_back_to_what_attacks_need():
     ((got, targets),) = in_unit_range(made, torch.device("cpu"), [((plain - mean) / std, torch.tensor([1, 0]))])
     torch.testing.assert_close(got, plain)
     assert targets.tolist() == [1, 0]
-    torch.testing.assert_close(Normalised(nn.Identity(), made.mean, made.std)(plain), (plain - mean) / std)
+    torch.testing.assert_close(Normalized(nn.Identity(), made.mean, made.std)(plain), (plain - mean) / std)
 
 
 def test_the_command(monkeypatch, tmp_path, capsys):
@@ -177,9 +177,9 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert (result["images"], result["epsilon"]) == (9, 40 / 255)
     kept = [np.load(path) for path in sorted(Path(result["kept_images"]).glob("*.npy"))]
     assert [len(images) for images in kept] == [5, 4]
-    answers = Normalised(network().model, (0.5,) * 3, (0.25,) * 3)(torch.from_numpy(np.concatenate(kept))).argmax(1)
+    answers = Normalized(network().model, (0.5,) * 3, (0.25,) * 3)(torch.from_numpy(np.concatenate(kept))).argmax(1)
     listed = [line for line in (tmp_path / "out" / "autoattack.files.txt").read_text().splitlines() if ".png" in line]
-    targets = torch.tensor([("dark", "grey", "light").index(line.split("/")[0]) for line in listed])
+    targets = torch.tensor([("dark", "gray", "light").index(line.split("/")[0]) for line in listed])
     assert (answers == targets).double().mean().item() == pytest.approx(result["robust"])
     assert result["robust"] < result["clean"]
     assert "40/255" in capsys.readouterr().out
@@ -215,12 +215,12 @@ def small(tmp_path_factory):
     parts = {split: load_set("digits", split) for split in ("train", "val")}
     torch.manual_seed(0)
     made = network(32, Channelwise(), parts["val"].classes)
-    normalised = Normalised(made.model, made.mean, made.std)
+    normalized = Normalized(made.model, made.mean, made.std)
     images, labels = (torch.from_numpy(part) for part in (parts["train"].images[::3], parts["train"].labels[::3]))
     optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
     for _ in range(40):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(normalised(images.permute(0, 3, 1, 2) / 255), labels).backward()
+        nn.functional.cross_entropy(normalized(images.permute(0, 3, 1, 2) / 255), labels).backward()
         optimizer.step()
     folder = tmp_path_factory.mktemp("digits")
     for label in range(10):
@@ -230,6 +230,7 @@ def small(tmp_path_factory):
     return made, folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("version", ["standard", "apgd-dlr", "apgd-t"])
 def test_the_command_on_digits_against_the_package_itself(small, version, monkeypatch, tmp_path):
@@ -243,7 +244,7 @@ def test_the_command_on_digits_against_the_package_itself(small, version, monkey
     files = sorted(folder.glob("*/*.png"))
     images = torch.stack([torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255 for file in files])
     labels = torch.tensor([int(file.parent.name) for file in files])
-    model = Normalised(made.model, made.mean, made.std).eval().requires_grad_(False)
+    model = Normalized(made.model, made.mean, made.std).eval().requires_grad_(False)
     attacker = AutoAttack(
         model, norm="Linf", eps=EPSILON, seed=5, version="standard" if version == "standard" else "plus"
     )
@@ -267,7 +268,7 @@ def test_images_in_any_order_in_memory(small, name, norm):
     images = torch.from_numpy(images[::4]).permute(0, 3, 1, 2) / 255
     labels = torch.from_numpy(labels[::4])
     assert not images.is_contiguous()
-    model = Normalised(made.model, made.mean, made.std).eval().requires_grad_(False)
+    model = Normalized(made.model, made.mean, made.std).eval().requires_grad_(False)
     attack = Attack(name, norm, {"l2": 1.0, "l1": 12.0}[norm])
     counts, found = attack_batch(model, images, labels, attack, seed=0)
     expected, same = attack_batch(model, images.contiguous(), labels, attack, seed=0)

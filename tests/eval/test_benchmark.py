@@ -104,11 +104,11 @@ def test_a_benchmark_gives_what_the_command_writes(command, sets):
     root.mkdir()
     for name, place in (("val", "val"), ("imagenet-c", "c"), ("imagenet-o", "near"), ("else", "near")):
         (root / name).symlink_to(sets / place)
-    told = []
-    results = benchmark(Brightness(), root, each=told.append, output=sets / "out", **SEEN, **QUICK)
+    said = []
+    results = benchmark(Brightness(), root, each=said.append, output=sets / "out", **SEEN, **QUICK)
     expected = command("all", "--data-root", root, record="report", status=1)
     assert list(results) == ["clean", "corruption", "calibration"]
-    assert [results[name] for name in results] == told
+    assert [results[name] for name in results] == said
     for key in ("evaluations", "missing", "skipped"):
         assert results.as_json()[key] == expected[key], key
     # The reason names the network.

@@ -19,7 +19,7 @@ from apr_dali.eval.class_names import read_names
 from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
 from apr_dali.models import create_model
-from apr_dali.models.cifar import TWO_HEADS, TwoHeads
+from apr_dali.models.cifar import TwoHeads
 from apr_dali.runtime import checkpoint
 from apr_dali.training.options import CifarOptions, ImageNetOptions
 
@@ -44,7 +44,7 @@ def small(phase_weight: float = 1.0) -> torch.nn.Module:
     (CifarOptions(aug="apr-p", adversarial="fgsm"), recipes.CIFAR_ADVERSARIAL, 32),
     (ImageNetOptions(data="sample", image_size=48), recipes.IMAGENET, 48),
 ], ids=["cifar", "adversarial", "imagenet"])  # fmt: skip
-def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recipe, size):
+def test_a_checkpoint_brings_its_trainers_normalization(tmp_path, options, recipe, size):
     network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small()))
     assert (network.mean, network.std, network.image_size) == (recipe.mean, recipe.std, size)
     assert network.classes == tuple(CLASSES)
@@ -54,7 +54,7 @@ def test_a_checkpoint_brings_its_trainers_normalisation(tmp_path, options, recip
 
 def test_two_heads_answer_together(tmp_path):
     options = CifarOptions(aug="apr-p", phase_weight=0.75)
-    network = load_model(saved(tmp_path, "cifar/wrn-16-1" + TWO_HEADS, options, small(0.75)))
+    network = load_model(saved(tmp_path, "cifar/wrn-16-1", options, small(0.75)))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small(0.75).eval()(images))
     assert not torch.equal(network.model(images), small().eval()(images))
@@ -94,7 +94,7 @@ def test_evaluation_and_analyses_see_what_validation_saw(tmp_path, photos, size)
     path = saved(tmp_path / "run", "cifar/wrn-16-1", options, small())
     given = [path, "--device", "cpu", "--output", str(tmp_path / "out")]
     with common.open_subject(arguments.parse_args(given)) as session:
-        with session.labelled(str(tmp_path / "data" / "val")).open() as batches:
+        with session.labeled(str(tmp_path / "data" / "val")).open() as batches:
             images, labels = next(iter(batches))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipes.CIFAR.mean, recipes.CIFAR.std))
         seen = ((images * std + mean) * 255).permute(0, 2, 3, 1).numpy()
@@ -176,7 +176,7 @@ def test_timms_checkpoint_needs_no_name(tmp_path):
     assert network.classes == tuple("0123456")
     assert "--classes" in network.classes_from
     assert "(its part state_dict_ema.module)" in network.name
-    assert "timm's configuration, with the file's img_size, mean, crop_pct" in network.told()
+    assert "timm's configuration, with the file's img_size, mean, crop_pct" in network.description()
     same = load_model(f"timm/test_resnet:{path}:state_dict", classes=str(class_folders(tmp_path / "train", "gfedcba")))
     assert same.fingerprint == network.fingerprint
     assert same.classes == tuple("abcdefg")
@@ -228,7 +228,7 @@ def test_a_normalization_in_the_file_is_followed(tmp_path):
     torch.save({"model": state | layer}, tmp_path / "w.pt")
     network = load_model(f"cifar/wrn-16-1:{tmp_path / 'w.pt'}")
     assert (network.mean, network.std) == ((0.5,) * 3, (1.0,) * 3)
-    assert "normalization from the file" in network.told()
+    assert "normalization from the file" in network.description()
 
 
 def test_networks_of_a_folder(tmp_path):

@@ -90,7 +90,7 @@ def test_only_imagenet_c_has_an_mce_by_that_name():
     }
     # Relative to the error on a part of the clean images, it would be relative to chance.
     assert "relative_mce" not in table("imagenet-c", flat(0.5), clean_images=1000).summary()
-    with pytest.raises(InputError, match="imagenet-c has 50,000 images a cell, got 48"):
+    with pytest.raises(InputError, match="imagenet-c has 50,000 images per cell, got 48"):
         corruption.CorruptionTable(flat(0.5), 48, kind="imagenet-c")
 
 

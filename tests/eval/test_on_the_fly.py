@@ -176,7 +176,7 @@ def test_the_command_says_what_was_computed(evaluate, val, tmp_path, capsys):
     assert [len(row) for row in result["errors"].values()] == [2, 2]
     shown = capsys.readouterr().out
     assert COMPUTED == "computed on the fly, exact to 1 level given the draws; the published set has other draws"
-    assert f"val, {COMPUTED}: 3 classes, 7 images a cell" in shown
+    assert f"val, {COMPUTED}: 3 classes, 7 images per cell" in shown
     assert "mean error over 1 of 15 corruptions (fog) at severity 2, 4:" in shown
     assert "7 of 12 images" in shown
     assert re.search(r"error in percent +2 +4 +mean", shown)
@@ -248,7 +248,7 @@ def test_numbers_like_image_net_cs_are_not_called_so():
     facts = {"seed": 0, "form": "JPEG", "parameter_set": "imagenet", "geometry": "the middle", "of_images": 50_000}
     table = CorruptionTable(dict.fromkeys(CORRUPTIONS, (0.5,) * 5), 50_000, 0.25, "generated", 50_000)
     result = Corruption("val", "0" * 16, f"val, {COMPUTED}", 1000, table, computed=facts)
-    assert f"{COMPUTED}: AlexNet-normalised error, not comparable with published mCE, " in result.text()
+    assert f"{COMPUTED}: AlexNet-normalized error, not comparable with published mCE, " in result.text()
     assert f"{COMPUTED}: relative, not comparable with published relative mCE, " in result.text()
     shown = summary({"evaluations": {"corruption": result.as_json()}})
     assert len(shown) == 3

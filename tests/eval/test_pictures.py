@@ -43,9 +43,9 @@ def test_the_mixes_of_a_swap_say_what_they_are():
     image = np.zeros((4, 4, 3))
     named = Panel(f"phase of {PATH}\namplitude of {PATH}", image, "American Staffordshire terrier", 0.5)
     (axes,) = swap_picture([[named]]).axes
-    told = " ".join(axes.get_title().split())
-    assert told.startswith("phase of ")
-    assert " amplitude of " in told
+    message = " ".join(axes.get_title().split())
+    assert message.startswith("phase of ")
+    assert " amplitude of " in message
     assert axes.get_xlabel().replace("\n", " ") == "→ American Staffordshire terrier (50%)"
 
 
@@ -59,7 +59,7 @@ def heat_map(error: float, loss: float) -> HeatMap:
 def test_heat_maps_have_one_scale_and_say_what_they_are_of():
     for maps in ({"a": heat_map(0.1, 0.2)}, {"a": heat_map(0.1, 0.2), "b": heat_map(0.9, 8.0)}):
         figure = heatmap_picture(maps)
-        assert figure.get_suptitle() == "noise of L2 norm ε = 4 a channel, 1,234 images"
+        assert figure.get_suptitle() == "noise of L2 norm ε = 4 per channel, 1,234 images"
         note = heatmap_picture(maps, "no true labels: errors against the answers").get_suptitle()
         assert note.splitlines()[0] == figure.get_suptitle()
         assert " ".join(note.splitlines()[1:]) == "no true labels: errors against the answers"
@@ -73,7 +73,7 @@ def test_heat_maps_have_one_scale_and_say_what_they_are_of():
 @pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize("severities", [3, 5])
 def test_the_title_of_a_corruption_picture_is_not_cut(severities):
-    name = "corrupted digits (made here, no published set), 355 images a cell"
+    name = "corrupted digits (made here, no published set), 355 images per cell"
     figure = corruption_picture({"fog": [0.5] * severities}, name, range(1, severities + 1))
     figure.draw_without_rendering()
     left, right = figure._suptitle.get_window_extent().intervalx

@@ -10,14 +10,14 @@ from helpers.tar_files import folder_of
 from PIL import Image
 from torch import nn
 
-CLASSES = ("dark", "grey", "light")
+CLASSES = ("dark", "gray", "light")
 LEVELS = (40, 128, 215)
 
 
 class Brightness(nn.Module):
-    """Logits of CLASSES: minus the distance of the mean brightness from each class's level, in grey levels / 10.
+    """Logits of CLASSES: minus the distance of the mean brightness from each class's level, in gray levels / 10.
 
-    It takes images normalised with (0.5, 0.25) a channel; a weight makes it one that a checkpoint can hold.
+    It takes images normalized with (0.5, 0.25) per channel; a weight makes it one that a checkpoint can hold.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def network(size: int = 40, model: nn.Module | None = None, classes: tuple[str, 
 
 
 def write_levels(folder: Path, levels: dict[str, list[int]], border: int = 0) -> None:
-    """PNG files of noise about a grey level, 40×40 with a white border, `folder/<class>/<number>.png`."""
+    """PNG files of noise about a gray level, 40×40 with a white border, `folder/<class>/<number>.png`."""
     for name, values in levels.items():
         (folder / name).mkdir(parents=True)
         for index, level in enumerate(values):
@@ -65,9 +65,9 @@ def random_levels(seed: int, count: int = 5, spread: float = 60) -> dict[str, li
 
 
 def write_corruptions(root: Path, names: tuple[str, ...]) -> dict[str, list[float]]:
-    """An ImageNet-C-like tree of 12 images a cell, and the errors that it must give.
+    """An ImageNet-C-like tree of 12 images per cell, and the errors that it must give.
 
-    The images have a border that a centre crop of 40 pixels cuts off, and that resizing would leave.
+    The images have a border that a center crop of 40 pixels cuts off, and that resizing would leave.
     """
     errors = {}
     for number, name in enumerate(names):

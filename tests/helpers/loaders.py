@@ -5,8 +5,15 @@ from pathlib import Path
 import torch
 
 from apr_dali import ImageNetLoader
+from apr_dali.recipes import AprRecipe
 
 SETTINGS = {"image_size": 32, "threads": 2, "seed": 1}
+
+
+def gpu_graph(aug: str, recipe: AprRecipe) -> dict:
+    """The settings that both loaders' graphs have, for a GPU, which need not be there."""
+    rest = {"dtype": "float16", "backend": "auto", "threads": 2, "shard": (0, 1)}
+    return {"device": "gpu", "aug": aug, "recipe": recipe, **rest}
 
 
 def make(folder: Path, **options) -> ImageNetLoader:

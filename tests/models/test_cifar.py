@@ -75,6 +75,7 @@ def test_a_step_in_channels_last_and_bfloat16(name):
         assert torch.isfinite(parameter.grad).all(), label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CIFAR_MODELS)
 def test_64_images_are_learned_by_heart(name):
     """On images of 8×8 (allconv: 12×12), which are quicker and as hard to learn when they are noise."""

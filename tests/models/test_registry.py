@@ -50,9 +50,9 @@ def _first_weight(seed):
 def test_unknown_name_is_told_with_the_three_nearest(name, near):
     with pytest.raises(InputError) as error:
         create_model(name, 7)
-    told = str(error.value).partition("nearest names: ")[2].split(", ")
-    assert near in told
-    assert len(told) == 3
+    message = str(error.value).partition("nearest names: ")[2].split(", ")
+    assert near in message
+    assert len(message) == 3
 
 
 def test_without_timm_its_models_are_said_to_be_missing(monkeypatch):

@@ -149,7 +149,7 @@ class _Evil:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (_Evil(), "cannot be read as weights"),
         ({"model": nn.Linear(2, 2)}, "holds no weights"),
@@ -160,10 +160,10 @@ class _Evil:
     ],
     ids=["code", "a module", "numbers", "nothing", "list", "a tensor"],
 )
-def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, told):
+def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     torch.save(content, "w.pt")
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_weights(Path("w.pt"))
     assert "weights_only" not in str(error.value), "the error does not say how to run it"
     assert not Path("evil").exists()
@@ -182,13 +182,13 @@ def test_a_file_that_is_missing_or_broken_is_named(tmp_path, content):
 def test_a_head_for_other_classes_is_made_anew(name):
     theirs, ours = network(11, seed=1, name=name), network(7, seed=2, name=name)
     fresh = {key: value.clone() for key, value in ours.state_dict().items()}
-    told = begin_with(ours, name, 7, theirs.state_dict(), "w.pt")
+    message = begin_with(ours, name, 7, theirs.state_dict(), "w.pt")
     state = theirs.state_dict()
     changed = [key for key, value in ours.state_dict().items() if value.shape != state[key].shape]
     new = [key for key in changed if torch.equal(ours.state_dict()[key], fresh[key])]
     assert len(new) == 2
     assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items() if key not in new)
-    assert told == f"starting from w.pt; the head ({', '.join(sorted(new))}) is new, for 7 classes, there it has 11"
+    assert message == f"starting from w.pt; the head ({', '.join(sorted(new))}) is new, for 7 classes, there it has 11"
 
 
 def test_a_head_for_as_many_classes_is_kept():
@@ -204,8 +204,8 @@ def test_weights_without_a_head_get_one():
     theirs = network(seed=1)
     state = {key: value for key, value in theirs.state_dict().items() if not key.startswith("head.")}
     ours = network(seed=2)
-    told = begin_with(ours, "wrn-16-1", 7, state, "w.pt")
-    assert "the head (head.bias, head.weight) is new, for 7 classes, there it has none" in told
+    message = begin_with(ours, "wrn-16-1", 7, state, "w.pt")
+    assert "the head (head.bias, head.weight) is new, for 7 classes, there it has none" in message
     assert all(torch.equal(ours.state_dict()[key], value) for key, value in state.items())
 
 
@@ -260,5 +260,5 @@ def test_auxiliary_heads_of_pretrained_networks_are_left_out():
     import torchvision
 
     theirs = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
-    told = begin_with(network(5, name="googlenet"), "googlenet", 5, theirs.state_dict(), "the pretrained one")
-    assert "is new, for 5 classes, there it has 1000" in told
+    message = begin_with(network(5, name="googlenet"), "googlenet", 5, theirs.state_dict(), "the pretrained one")
+    assert "is new, for 5 classes, there it has 1000" in message

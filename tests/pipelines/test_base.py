@@ -407,7 +407,7 @@ def test_a_scaling_is_one(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "said"),
     [
         (None, "must be what state_dict\\(\\) gave, got NoneType"),
         ({"batch": BATCHES + 1}, f"damaged: its batch must be at most {BATCHES}, got {BATCHES + 1}"),
@@ -420,7 +420,7 @@ def test_a_scaling_is_one(folder):
         ({"pipeline": "AAAA"}, "damaged: DALI cannot go on from it"),
     ],
 )
-def test_a_damaged_state_is_refused(make, change, told):
+def test_a_damaged_state_is_refused(make, change, said):
     loader = make(seed=5)
     next(iter(loader))
     state = loader.state_dict()
@@ -430,7 +430,7 @@ def test_a_damaged_state_is_refused(make, change, told):
         other.load_state_dict(state)
         return list(other)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=said):
         rest(change and state | change)
     assert len(rest(state)) == BATCHES - 1
 

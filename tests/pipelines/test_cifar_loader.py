@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.loaders import gpu_graph
 
 import apr_dali
 from apr_dali import CifarLoader, recipes
@@ -322,7 +323,8 @@ def test_views_dtype_and_memory_format(natural):
 @pytest.mark.parametrize("aug", recipes.CIFAR_AUGMENTATIONS)
 def test_gpu_graph_is_complete(aug, natural):
     """Every operator and argument of the GPU graph is known to DALI; building it needs a driver."""
-    graph = cifar.Graph("gpu", aug, recipes.CIFAR, "float16", "auto", 2, (0, 1), True, 128, 0.9, aug == "apr-p")
+    own = {"flip": True, "fill": 128, "single_probability": 0.9, "amplitude_labels": aug == "apr-p"}
+    graph = cifar.Graph(**gpu_graph(aug, recipes.CIFAR), **own)
     source = cifar.Batches(natural, 4, (0, 1), 0, True, cifar.change_of(graph))
     made = cifar.train_pipeline(source, graph, (21, 27), batch_size=4, num_threads=2, device_id=0)
     made._build_graph()

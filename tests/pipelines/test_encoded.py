@@ -28,6 +28,7 @@ def python(*given: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_no_broken_file_ends_the_process():
     lines = python(fuzz_images.__file__, "150", "0").splitlines()
     assert len(lines) == 2
@@ -38,6 +39,7 @@ def test_no_broken_file_ends_the_process():
         assert left_out > 50, "the files are hardly broken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_a_text_among_images_is_named(tmp_path, train):
     fuzz_images.write(tmp_path, 0, 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tolerances
+from helpers.loaders import gpu_graph
 from nvidia.dali import fn, pipeline_def, types
 from PIL import Image
 from torchvision.transforms import v2
@@ -220,6 +221,7 @@ def test_a_state_is_of_the_crops_it_was_taken_with(tmp_path):
 def test_the_share_of_the_hardware_decoder_reaches_it(tmp_path, monkeypatch, given, load):
     write(tmp_path, [ramp(HEIGHT, WIDTH)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     loader = ImageNetLoader(tmp_path, 1, device="gpu", **given)
     made = imagenet.train_pipeline(loader._set, loader._graph, 0, batch_size=1, num_threads=1, device_id=0)
     made._build_graph()
@@ -359,7 +361,7 @@ def test_gpu_graph_is_complete(aug, train, tmp_path, photos):
     from apr_dali.data.folders import open_set
 
     write(tmp_path, [photos[0][:50, :50]])
-    graph = imagenet.Graph("gpu", SIZE, aug, recipes.IMAGENET, "float16", "auto", 2, (0, 1))
+    graph = imagenet.Graph(**gpu_graph(aug, recipes.IMAGENET), image_size=SIZE)
     options = {"batch_size": 4, "num_threads": 2, "device_id": 0}
     made = (
         imagenet.train_pipeline(open_set(tmp_path), graph, 0, **options)

@@ -222,7 +222,7 @@ def test_augmentation_leaves_labels_and_order_alone(folder):
     ({"batch_size": 0}, "batch_size must be at least 1"),
     ({"aug": "apr"}, "aug must be one of none, apr-p, apr-s, apr-sp"),
     ({"aug": "apr-p", "train": False}, "no effect"),
-    ({"device": "cuda"}, "device must be one of cpu, gpu"),
+    ({"device": "mps"}, "device must be a torch.device, .*, got 'mps'"),
     ({"dtype": "float64"}, "dtype must be one of"),
     ({"memory_format": "nhwc"}, "memory_format must be one of contiguous, channels_last"),
     ({"shard": (2, 2)}, "rank < world size"),

@@ -123,6 +123,7 @@ def test_two_loaders_at_once_are_as_each_by_itself(folder):
     assert [found[1], found[2]] == alone
 
 
+@pytest.mark.slow
 def test_a_spawned_process_has_a_loader_of_its_own(folder):
     with make(folder) as loader:
         batches = iter(loader)
@@ -158,6 +159,7 @@ assert child.exitcode == 0 and found == expected, (child.exitcode, found, expect
 """
 
 
+@pytest.mark.slow
 def test_a_process_forked_after_close_has_a_loader_of_its_own(folder):
     """While a loader runs its threads may hold locks, which the child would wait for: fork before, or after close."""
     command = [sys.executable, "-c", FORK, folder, ROOT / "tests"]

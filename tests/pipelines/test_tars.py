@@ -259,6 +259,7 @@ def test_a_tar_that_changes_or_goes_is_named(tmp_path):
         list(ImageNetLoader(opened, BATCH, on_error="skip", **SETTINGS))
 
 
+@pytest.mark.slow
 def test_object_storage_that_is_not_there_is_named(whole):
     assert isinstance(open_set(whole), TarSet)
     code = (

@@ -164,6 +164,7 @@ sys.exit(run(main))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["srun", "mpirun"])
 def test_two_processes_meet(kind, tmp_path):
     (tmp_path / "together.py").write_text(_TOGETHER)

@@ -130,6 +130,7 @@ def threads_of_entry_points(data: Path, scratch: Path, **variables: str) -> dict
     return {name: int(count) for name, count in lines}
 
 
+@pytest.mark.slow
 def test_every_entry_point_chooses_and_follows_a_person(photos, tmp_path):
     for split, count in (("train", 16), ("val", 1)):
         for n, photo in enumerate(photos[:2] * count):

@@ -1,25 +1,18 @@
-"""How a training run is asked for and how it ends: options, signals, exit statuses."""
+"""How a training run is asked for: options, and what a checkpoint knows of them."""
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from apr_dali.errors import InputError
 from apr_dali.recipes import IMAGENET
-from apr_dali.runtime import checkpoint, exit_status
-from apr_dali.runtime.distributed import Group, start
-from apr_dali.runtime.interrupts import Interrupted, Interrupts
+from apr_dali.runtime import checkpoint
 from apr_dali.training.command_line import build_parser, changes, parse
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions, ImageNetOptions
 
-ALONE = Group(0, 1, 0, torch.device("cpu"))
 DATA = ["--data", "somewhere"]
 
 
@@ -147,67 +140,3 @@ def test_a_recipe_is_for_the_beginning(tmp_path):
     assert parse(CifarOptions, "", [*given, "--recipe", "fgsm"], CIFAR_RECIPES).epochs == 3
     with pytest.raises(InputError, match="began with --recipe fgsm: --recipe standard needs a new run"):
         parse(CifarOptions, "", [*given, "--recipe", "standard"], CIFAR_RECIPES)
-
-
-# ---- signals and exit statuses ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_a_request(signum, capfd):
-    former = signal.getsignal(signum)
-    with Interrupts(announce=True) as interrupts:
-        os.kill(os.getpid(), signum)
-        assert interrupts.signum == signum
-        with pytest.raises(Interrupted, match="later"):
-            next(interrupts.watch([1], "later"))
-    assert signal.getsignal(signum) == former
-    assert "stopping after this step" in capfd.readouterr().err
-
-
-def test_second_ctrl_c_quits_at_once(monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    with Interrupts(announce=False) as interrupts:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert codes == []
-        os.kill(os.getpid(), signal.SIGINT)
-        assert codes == [130]
-        assert interrupts.signum == signal.SIGTERM, "the first one gives the exit status"
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "told"),
-    [
-        (InputError("no such thing"), 2, "error: no such thing\n"),
-        (Interrupted(signal.SIGTERM, "saved"), 143, "saved\n"),
-        (Interrupted(signal.SIGINT, "saved"), 130, "saved\n"),
-        (KeyboardInterrupt(), 130, ""),
-        (OSError(errno.ENOSPC, "No space left on device", "f"), 2, "error: [Errno 28] No space left on device: 'f'"),
-    ],
-)
-def test_exit_statuses(error, status, told, capsys):
-    def main():
-        raise error
-
-    assert exit_status.run(main) == status
-    assert capsys.readouterr().err.startswith(told)
-
-
-def test_programming_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        exit_status.run(lambda: 1 / 0)
-
-
-def test_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="torch finds no GPU"), start("gpu"):
-        pass
-    with start("auto") as group:
-        assert group == ALONE
-
-
-def test_batch_is_shared_evenly():
-    assert replace(ALONE, world=4).share(32) == 8
-    with pytest.raises(InputError, match="divisible by the 3 processes, got 32"):
-        replace(ALONE, world=3).share(32)

@@ -152,7 +152,7 @@ def _trainer(**given) -> Trainer:
 
 
 def _load(path: Path) -> dict:
-    return checkpoint.load(path, "net", ("a", "b"))
+    return checkpoint.load(path, ("a", "b"))
 
 
 def _train(trainer: Trainer, loader, path: Path, epochs: int) -> list[float]:
@@ -445,6 +445,7 @@ with start("cpu") as group:
 """
 
 
+@pytest.mark.slow
 def test_processes_skip_together(tmp_path):
     (tmp_path / "two.py").write_text(_IN_TWO)
     done = torchrun("two.py", cwd=tmp_path)

@@ -231,9 +231,9 @@ def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
         row = dict(values)
         assert watch(row) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
         logger.epoch(epoch, row)
-    told = capsys.readouterr().out
-    assert told.count("warning: catastrophic overfitting") == 1
-    assert "in epoch 4: the accuracy under PGD fell from 26.0% to 5.0%" in told
+    message = capsys.readouterr().out
+    assert message.count("warning: catastrophic overfitting") == 1
+    assert "in epoch 4: the accuracy under PGD fell from 26.0% to 5.0%" in message
     assert watch.stopped is stop
     # The epoch that collapsed is the fourth; the weights of the third are the last good ones.
     assert trainer.model[1].weight.unique().tolist() == [2.0 if stop else 3.0]
@@ -299,7 +299,7 @@ def test_help_names_every_option():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("--phase-weight 1.2 --aug apr-p", "--phase-weight must be at most 1, got 1.2"),
         ("--phase-weight -0.1 --aug apr-p", "--phase-weight must be at least 0"),
@@ -323,10 +323,10 @@ def test_help_names_every_option():
         ("--aug apr", "'apr'"),
     ],
 )
-def test_senseless_options_are_refused(given, told):
+def test_senseless_options_are_refused(given, message):
     with pytest.raises(InputError) as error:
         options(given)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_attacks_constants():

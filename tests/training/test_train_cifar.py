@@ -27,6 +27,8 @@ from apr_dali.models import create_model
 from apr_dali.runtime.exit_status import run
 from apr_dali.training.engine import Trainer
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "train_cifar.py"
 SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--threads", "1", "--device", "cpu"]
 CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class

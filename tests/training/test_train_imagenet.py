@@ -31,6 +31,8 @@ from apr_dali.runtime.exit_status import run
 from apr_dali.training.command_line import parse
 from apr_dali.training.options import ImageNetOptions
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "train_imagenet.py"
 # The smallest of torchvision's networks that has batch norm.
 SMALL = ["--model", "shufflenet_v2_x0_5", "--image-size", "32", "--batch-size", "8", "--lr", "0.01"]

@@ -101,8 +101,7 @@ def _train_all(
             group,
             as_published=recipe == "paper",
         )
-        gpu = group.device.type == "cuda"
-        with CifarLoader(validated, 128, train=False, device="gpu" if gpu else "cpu") as loader:
+        with CifarLoader(validated, 128, train=False, device=group.device) as loader:
             state.put(str(cell), evaluate(model, loader, group.device).top1)
 
 

@@ -112,13 +112,13 @@ def open_other(session: Session, model: str | None, classes: str | None = None) 
     if model is None:
         return None
     other = other_network(session, model, classes)
-    print(other.network.told())
+    print(other.network.description())
     return other
 
 
 def photographs(size: int) -> tuple[Images, tuple[str, ...]]:
     """The middles of the built-in photographs, uint8 (16, size, size, 3), and their names."""
     from apr_dali.data.sample import SUBJECTS, photograph
-    from apr_dali.training.plots import centre_crop
+    from apr_dali.training.plots import center_crop
 
-    return np.stack([centre_crop(photograph(name), size) for name in SUBJECTS]), tuple(SUBJECTS)
+    return np.stack([center_crop(photograph(name), size) for name in SUBJECTS]), tuple(SUBJECTS)

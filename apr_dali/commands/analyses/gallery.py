@@ -20,7 +20,9 @@ _SEED = 10
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files, two or more (default: built-in ones)")
-    parser.add_argument("--size", type=positive, default=224, metavar="N", help="pixels a side (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=positive, default=224, metavar="N", help="pixels per side (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=seed, default=_SEED, help="of APR-S's operations (default: %(default)s)")
     parser.add_argument("--output", default="runs/analyze-gallery", metavar="DIR", help="(default: %(default)s)")
 
@@ -61,11 +63,11 @@ def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:
 
     from apr_dali.data.image_file import open_image
     from apr_dali.data.sample import photograph
-    from apr_dali.training.plots import centre_crop
+    from apr_dali.training.plots import center_crop
 
     if not files:
-        return np.stack([centre_crop(photograph(name), size) for name in _SUBJECTS]), _SUBJECTS
+        return np.stack([center_crop(photograph(name), size) for name in _SUBJECTS]), _SUBJECTS
     if len(files) == 1:
         raise InputError("a gallery needs two images or more, got one: each is the partner of another")
-    crops = [centre_crop(open_image(file), size) for file in files]
+    crops = [center_crop(open_image(file), size) for file in files]
     return np.stack(crops), tuple(Path(file).stem for file in files)

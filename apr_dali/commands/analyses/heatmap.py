@@ -16,13 +16,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=positive,
         metavar="N",
-        help=f"frequencies a side (default: the greatest odd number that the images have, at most {_SIZE})",
+        help=f"frequencies per side (default: the greatest odd number that the images have, at most {_SIZE})",
     )
     parser.add_argument(
         "--epsilon",
         type=float,
         metavar="E",
-        help="L2 norm of the noise a channel, images in 0..1 (default: 4.0 up to 64 pixels, 15.7 above, as published)",
+        help="L2 norm of the noise per channel, of 0..1 (default, as published: 4.0 up to 64 pixels, 15.7 above)",
     )
     parser.add_argument(
         "--compare", metavar="MODEL", help="a second network, shown beside the first, and the difference"

@@ -142,10 +142,10 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
     others = checked_sets(given)
     cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
     return Sets(
-        session.labelled(data),
+        session.labeled(data),
         cells,
         name,
-        session.labelled(data, "in-distribution"),
+        session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )
 
@@ -153,7 +153,7 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
 def _measure_all(
     session: Session, options: CifarOptions, weights: list[float], recipe: str, trained: ArraySet, sets: Sets
 ) -> tuple[list[dict[str, Any]], list[State]]:
-    """A row a weight, and the states that they are kept in."""
+    """One row per weight, and the states that they are kept in."""
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -185,8 +185,8 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
     group = session.group
     asked = {name: value for name, value in asdict(options).items() if name not in ("threads", "data")}
     identity = identity_of_arrays(trained.images, trained.labels)
-    told = json.dumps([asked, recipe, identity, torch.__version__, group.device.type], sort_keys=True)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    about = json.dumps([asked, recipe, identity, torch.__version__, group.device.type], sort_keys=True)
+    digest = hashlib.sha256(about.encode()).hexdigest()[:8]
     home = session.output / f"{options.model}-weight{options.phase_weight:g}-{digest}"
     path = home / checkpoint.LATEST
     if not path.is_file():

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from apr_dali import models
 from apr_dali.data.arrays import ArraySet, load_set
-from apr_dali.errors import InputError
-from apr_dali.models import check_input, cifar_first, create_model
-from apr_dali.models.banded import behind, name_behind
-from apr_dali.models.cifar import TWO_HEADS, SmallClassifier, TwoHeads
+from apr_dali.models.build import model_name
 from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.recipes import CIFAR, AprRecipe
+from apr_dali.recipes import AprRecipe, recipe_of
 from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.distributed import Group
 from apr_dali.training import losses
@@ -50,7 +48,6 @@ def fit(
     options: CifarOptions,
     group: Group,
     *,
-    recipe: AprRecipe = CIFAR,
     model: nn.Module | None = None,
     after_step: Callable[[], None] | None = None,
     home: Path | None = None,
@@ -66,16 +63,12 @@ def fit(
     """
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        name = cifar_first(options.model)
-        network = model or create_model(name, len(data.classes))
-        check_input(network, data.images.shape[1], len(data.classes))
-        if options.phase_weight != 1:
-            network, name = with_two_heads(network, options), name + TWO_HEADS
+        recipe = recipe_of(vars(options))
+        network = model or models.build(vars(options), len(data.classes))
+        models.check_input(network, data.images.shape[1], len(data.classes))
         torch_threads.choose(network, data.images.shape[1], 3, group.device)
-        network = behind(network, options.spectrum, options.radii, recipe)
         objective = losses.objective(options, network, len(data.classes), recipe, group.device)
-        trainer = Trainer(network, options, group, name_behind(name, options.spectrum, options.radii), objective)
-        recipe = replace(recipe, overflow=options.overflow, axes=options.axes)
+        trainer = Trainer(network, options, group, model_name(vars(options)), objective)
         # A mirrored digit is another digit, or none.
         flip = as_published and options.dataset != "digits"
         with _loader(data, recipe, options, group, flip) as loader:
@@ -93,20 +86,12 @@ def fit(
     return trainer.model.eval()
 
 
-def with_two_heads(network: nn.Module, options: CifarOptions) -> TwoHeads:
-    """The network with the second head that --phase-weight asks for; InputError for one that is not ours."""
-    if not isinstance(network, SmallClassifier):
-        raise InputError(f"two heads need one of the CIFAR networks, such as wrn-40-2, got {options.model}")
-    return TwoHeads(network, options.phase_weight)
-
-
 def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Group, flip: bool) -> CifarLoader:
     return CifarLoader(
         data,
         options.batch_size,
         options.aug,
-        device="gpu" if group.device.type == "cuda" else "cpu",
-        device_id=group.device.index or 0,
+        device=group.device,
         seed=options.seed,
         drop_last=True,
         flip=flip,

@@ -40,6 +40,7 @@ def brightness(tmp_path):
         yield Session(made, made.model, group, Feeding(made, group, 5, "none", 1), tmp_path)
 
 
+@pytest.mark.slow
 def test_without_a_model_one_is_trained_and_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(small_network, "SMALL", replace(small_network.SMALL, epochs=1))
     with common.open_subject(parsed("--output", str(tmp_path))) as first:
@@ -102,7 +103,7 @@ def test_a_step_may_be_followed_by_a_projection():
 
 
 def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
-    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]}, border=0)
+    write_levels(tmp_path / "set", {"dark": [30, 50], "gray": [128], "light": [220, 200, 210]}, border=0)
     samples = load_samples(brightness, str(tmp_path / "set"), 4)
     assert samples.images.shape == (4, 40, 40, 3)
     assert (len(samples), samples.labels_of) == (4, "the set")
@@ -116,7 +117,7 @@ def test_images_of_a_folder_have_its_labels(brightness, tmp_path):
 
 
 def test_images_of_tars_are_those_of_the_folder(brightness, tmp_path):
-    write_levels(tmp_path / "set", {"dark": [30, 50], "grey": [128], "light": [220, 200, 210]})
+    write_levels(tmp_path / "set", {"dark": [30, 50], "gray": [128], "light": [220, 200, 210]})
     expected = load_samples(brightness, str(tmp_path / "set"), 4)
     tars = str(packed(tmp_path / "set"))
     with pytest.raises(InputError, match=r"several images: own\.png, other\.png; say which one to take \(--tar-image"):
@@ -152,11 +153,11 @@ def test_without_a_folder_there_are_photographs(brightness):
 def test_small_images_of_a_folder(brightness, tmp_path):
     small = network(size=32)
     session = replace(brightness, network=small, feeding=replace(brightness.feeding, network=small))
-    for folder, name, level in (("own", "grey", 215), ("own", "light", 40), ("other", "a", 215), ("other", "b", 40)):
+    for folder, name, level in (("own", "gray", 215), ("own", "light", 40), ("other", "a", 215), ("other", "b", 40)):
         (tmp_path / folder / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / folder / name / "0.png")
     samples = load_samples(session, str(tmp_path / "own"), 10)
-    assert (samples.names, samples.labels_of) == (("grey", "light"), "the set")
+    assert (samples.names, samples.labels_of) == (("gray", "light"), "the set")
     assert samples.labels.tolist() == [1, 2], "not the places of the folders"
     samples = load_samples(session, str(tmp_path / "other"), 10)
     assert (samples.names, samples.labels_of) == (("a", "b"), "the network's own answers on the clean images")
@@ -204,8 +205,8 @@ def test_photographs_and_folders_are_cut_as_evaluation_does(brightness, tmp_path
         (tmp_path / "set" / "dark").mkdir(parents=True, exist_ok=True)
         Image.fromarray(photos[1][:height, :width]).save(tmp_path / "set" / "dark" / f"{number}.png")
     by_pillow = np.stack([as_seen(session, Image.fromarray(photos[1][:h, :w])) for h, w in shapes]).astype(int)
-    (tmp_path / "set" / "grey").mkdir()
-    Image.fromarray(photos[0]).save(tmp_path / "set" / "grey" / "0.png")
+    (tmp_path / "set" / "gray").mkdir()
+    Image.fromarray(photos[0]).save(tmp_path / "set" / "gray" / "0.png")
     by_dali = load_samples(session, str(tmp_path / "set"), 4).images[:3]
     assert np.abs(by_pillow - by_dali).mean() < tolerances.RESIZE_LEVELS / 4
     corner = by_pillow[0][0, 0].tolist()

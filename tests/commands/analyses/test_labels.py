@@ -51,6 +51,7 @@ def command(output: Path, *more: str) -> int:
     return cli.main([*given, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_accuracy_and_auroc_over_the_weight(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -125,7 +126,7 @@ def test_two_heads_learn_from_both_labels(weight, monkeypatch):
         (["--weights", "nan"], "must be a number from 0 to 1"),
         (["--ood", "x=nowhere"], "nowhere is not there"),
         (["--corrupted", "nowhere"], "nowhere is not there"),
-        (["--model", "resnet50", "--weights", "0.5"], "two heads need one of the CIFAR networks"),
+        (["--model", "resnet50", "--weights", "0.5"], "--phase-weight needs one of the CIFAR networks"),
         (["--dataset", "cifar10", "--data", "nowhere"], "or the folder nowhere/cifar-10-batches-py"),
         (["--data", "somewhere"], "--data changes nothing here"),
     ],

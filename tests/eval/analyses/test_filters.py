@@ -16,7 +16,6 @@ from apr_dali.models import create_model
 from apr_dali.models.cifar import CIFAR_MODELS
 from apr_dali.models.filter_bands import (
     BANDS,
-    MODULATED,
     FrequencyModulatedConv2d,
     Projection,
     band_of,
@@ -261,9 +260,13 @@ def test_a_checkpoint_with_a_modulated_layer_is_evaluated_as_a_plain_network(tmp
     model = create_model("cifar/wrn-16-1", 3)
     modulate_first(model, noise=0.2)
     first_convolution(model)[1].root.data.fill_(0.5)
-    architecture = "cifar/wrn-16-1" + MODULATED
     options = vars(CifarOptions(first_layer="modulated"))
-    state = {"architecture": architecture, "classes": ["a", "b", "c"], "options": options, "model": model.state_dict()}
+    state = {
+        "architecture": "cifar/wrn-16-1",
+        "classes": ["a", "b", "c"],
+        "options": options,
+        "model": model.state_dict(),
+    }
     checkpoint.save(tmp_path, state, best=False)
     network = load_model(str(tmp_path / checkpoint.LATEST))
     images = torch.randn(2, 3, 32, 32)

@@ -74,12 +74,12 @@ def network() -> nn.Module:
 def samples(network) -> tuple[torch.Tensor, torch.Tensor]:
     """Six images, four of which the network gets right."""
     images = torch.rand(6, 3, SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    targets = network(normalised(images)).argmax(1)
+    targets = network(normalized(images)).argmax(1)
     targets[4:] = (targets[4:] + 1) % 5
     return images, targets
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
+def normalized(images: torch.Tensor) -> torch.Tensor:
     mean, std = (torch.tensor(value, dtype=images.dtype).view(3, 1, 1) for value in (MEAN, STD))
     return (images - mean) / std
 
@@ -95,7 +95,7 @@ def test_a_heat_map_is_what_the_definition_says(network, samples):
     assert found.ky.tolist() == found.kx.tolist() == [-3, -2, -1, 0, 1, 2, 3]
     assert found.images == 6
     assert found.clean_error == pytest.approx(2 / 6)
-    assert found.clean_loss == pytest.approx(float(F.cross_entropy(network(normalised(images)), targets)), rel=1e-6)
+    assert found.clean_loss == pytest.approx(float(F.cross_entropy(network(normalized(images)), targets)), rel=1e-6)
     for row, ky in enumerate(found.ky):
         for column, kx in enumerate(found.kx):
             signs = next(fourier._signs([same_basis(SIDE, SIDE, ky, kx)], 6, 3, seed=3))
@@ -105,7 +105,7 @@ def test_a_heat_map_is_what_the_definition_says(network, samples):
                 torch.stack([plane + int(r) * EPSILON * wave for plane, r in zip(image, of, strict=True)]).clamp(0, 1)
                 for image, of in zip(images, signs, strict=True)
             ]
-            logits = network(normalised(torch.stack(noisy)))
+            logits = network(normalized(torch.stack(noisy)))
             assert found.error[row, column] == pytest.approx(float((logits.argmax(1) != targets).double().mean()))
             assert found.loss[row, column] == pytest.approx(float(F.cross_entropy(logits, targets)), rel=1e-5)
     # The test would prove little on a network that nothing disturbs.
@@ -191,6 +191,7 @@ def test_what_cannot_be_is_refused(network, samples, changed, told):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_networks_side_by_side(digits_checkpoints, tmp_path, capsys):
     first, second = digits_checkpoints
     given = ["analyze", "heatmap", first, "--compare", second, "--device", "cpu", "--output", str(tmp_path / "out")]

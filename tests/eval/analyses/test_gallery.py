@@ -58,8 +58,8 @@ def test_the_operations_named_are_those_that_were_recombined(images, seed):
 def test_spectra_give_back_the_luminance(images):
     row = rows(images, NAMES, seed=0)[0]
     amplitude, phase = np.fft.ifftshift(10**row.amplitude - 1), np.fft.ifftshift(row.phase)
-    grey = np.fft.ifft2(amplitude * np.exp(1j * phase))
-    assert np.allclose(grey, np.asarray(Image.fromarray(images[0]).convert("L")), atol=1e-6)
+    gray = np.fft.ifft2(amplitude * np.exp(1j * phase))
+    assert np.allclose(gray, np.asarray(Image.fromarray(images[0]).convert("L")), atol=1e-6)
 
 
 def test_wrapped_counts_what_the_modes_differ_in(images):
@@ -101,14 +101,14 @@ def test_the_command(tmp_path, images, capsys):
     assert "one: phase of " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("broken", "told"), [(False, "two images or more, got one"), (True, "cannot be decoded")])
-def test_bad_input(broken, told, tmp_path, images, capsys):
+@pytest.mark.parametrize(("broken", "message"), [(False, "two images or more, got one"), (True, "cannot be decoded")])
+def test_bad_input(broken, message, tmp_path, images, capsys):
     first = tmp_path / "first.png"
     Image.fromarray(images[0]).save(first)
     (tmp_path / "text.png").write_text("no image")
     given = [str(first)] + ([str(tmp_path / "text.png")] if broken else [])
     assert main(["analyze", "gallery", *given, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()

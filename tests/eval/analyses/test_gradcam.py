@@ -239,8 +239,8 @@ def test_the_command_with_two_networks(networks, tmp_path, capsys):
 
 @pytest.mark.parametrize("true", [True, False])
 def test_only_true_labels_make_right_and_wrong(networks, tmp_path, true, monkeypatch, capsys):
-    told = []
-    monkeypatch.setattr(gradcam, "fitted", lambda text, *_: told.append(text) or text)
+    message = []
+    monkeypatch.setattr(gradcam, "fitted", lambda text, *_: message.append(text) or text)
     for label in "ab0" if not true else "012":
         (tmp_path / "set" / label).mkdir(parents=True)
         Image.fromarray(np.full((32, 32, 3), 40 * ord(label) % 256, np.uint8)).save(tmp_path / "set" / label / "x.png")
@@ -250,8 +250,8 @@ def test_only_true_labels_make_right_and_wrong(networks, tmp_path, true, monkeyp
     shown = capsys.readouterr().out
     note = "no true labels: maps of the network's own answers on the clean images"
     assert ("right" in row, "same_answer" in row) == (true, not true)
-    assert any("✓" in text or "✗" in text for text in told) == true
-    assert (note in told, note in shown) == (not true, not true)
+    assert any("✓" in text or "✗" in text for text in message) == true
+    assert (note in message, note in shown) == (not true, not true)
     assert ("right, clean" in shown) == true
     if not true:
         assert row["same_answer"][0] == 1
@@ -262,10 +262,10 @@ def test_every_corruption_is_offered():
 
 
 def test_bad_input(networks, tmp_path, capsys):
-    for given, told in ((["--layer", "conv"], "no layer 'conv'"), (["--other", "none.pt"], "no checkpoint none.pt")):
+    for given, message in ((["--layer", "conv"], "no layer 'conv'"), (["--other", "none.pt"], "no checkpoint none.pt")):
         assert main(["analyze", "gradcam", networks[0], *given, "--output", str(tmp_path)]) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert error.count("\n") == 1
 
 
@@ -285,7 +285,7 @@ def test_fog_is_the_published_one(crops):
         expected, same_cloud = (fogged(image, int(severity)) for image in images)
         assert np.abs(foggy[0].astype(int) - expected).max() <= 1
         assert np.abs(foggy[1].astype(int) - same_cloud).max() > 10
-    assert np.array_equal(np.random.get_state()[1], before), "whoever else draws from it is not disturbed"
+    assert np.array_equal(np.random.get_state()[1], before), "others that draw from it are not disturbed"
     small = crops(2, 32, 32)
     assert [function(small, severity).astype(float).std() for severity in severities] == sorted(
         (function(small, severity).astype(float).std() for severity in severities), reverse=True

@@ -8,7 +8,9 @@ from PIL import Image
 
 from apr_dali.cli import main
 from apr_dali.errors import InputError
+from apr_dali.eval import analyze_tsne
 from apr_dali.eval.analyses.separability import embed, high_frequencies, probe
+from apr_dali.eval.evaluations import tsne
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9), (8, 6), (5, 4)])
@@ -64,8 +66,8 @@ def test_the_map_is_seeded_and_keeps_clusters():
     features = np.concatenate([rng.normal(size=(15, 6)), rng.normal(size=(15, 6)) + 30])
     first, again = (embed(features, seed=3) for _ in range(2))
     assert np.array_equal(first, again)
-    centres = first[:15].mean(0), first[15:].mean(0)
-    nearest = np.linalg.norm(first[:, None] - centres, axis=2).argmin(1)
+    centers = first[:15].mean(0), first[15:].mean(0)
+    nearest = np.linalg.norm(first[:, None] - centers, axis=2).argmin(1)
     assert nearest.tolist() == [0] * 15 + [1] * 15
 
 
@@ -93,6 +95,25 @@ def test_the_command(folders, capsys):
     assert (folders / "out" / "tsne-map.png").is_file()
 
 
+def test_the_middle_of_a_set_of_small_images(tmp_path, crops):
+    from scipy.io import savemat
+
+    images = crops(12, 32, 32)
+    savemat(tmp_path / "svhn.mat", {"X": images.transpose(1, 2, 3, 0), "y": np.ones((12, 1))})
+    np.testing.assert_array_equal(tsne._read(str(tmp_path / "svhn.mat"), 16, 12), images[:, 8:24, 8:24])
+    with pytest.raises(InputError, match=r"svhn.mat has images of 32×32 pixels, --size is 40"):
+        tsne._read(str(tmp_path / "svhn.mat"), 40, 12)
+
+
+def test_t_sne_from_python_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = analyze_tsne(limit=20, corrupted={}, seed=1)
+    assert found.images == {"clean": 20, "photographs": 20}
+    assert found.auroc["photographs"] > 0.8
+    assert found.pictures["map"].startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -101,7 +122,7 @@ def test_the_command(folders, capsys):
         (["--size", "16"], "--size changes nothing for the digits"),
         (["--ood", "noisy"], "expects NAME=PATH"),
         (["--ood", "a=clean", "a=noisy"], "'a=noisy': another set is called a"),
-        (["--corrupted", "a=clean", "--ood", "a=noisy"], "'a=noisy': another set is called a"),
+        (["--corrupted", "a=clean", "--ood", "a=noisy"], "a=noisy: another set is called a"),
         (["--ood", "clean=noisy"], "another set is called clean"),
         (["--limit", "5"], "clean has 5 images: a probe needs 10 or more"),
         (["--cut", "0.9"], "--cut must be a frequency"),

@@ -26,11 +26,11 @@ class Reads(nn.Module):
         self.what = what
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        grey = (images * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)).mean(1)
+        gray = (images * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)).mean(1)
         if self.what == "amplitude":
-            return torch.fft.fft2(grey).abs()[:, 0, 1:5]
+            return torch.fft.fft2(gray).abs()[:, 0, 1:5]
         # Which of four places is the brightest: that of the shift.
-        return grey[:, ::4, ::4].flatten(1)[:, :4]
+        return gray[:, ::4, ::4].flatten(1)[:, :4]
 
 
 def shifted_waves(count: int) -> tuple[torch.Tensor, list[int], list[int]]:
@@ -78,7 +78,7 @@ def test_partners_are_others(count):
         partners(1, 0)
 
 
-def test_probabilities_are_of_normalised_images():
+def test_probabilities_are_of_normalized_images():
     images = torch.rand(3, 3, 4, 4)
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)).train()
     mean, std = (np.array(value).reshape(3, 1, 1) for value in (MEAN, STD))
@@ -143,31 +143,31 @@ def analyze(tmp_path, capsys):
 
 
 def test_templates_command(analyze, tmp_path, photos):
-    grey = photos[0][:40, :30, 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    status, told, errors = analyze("templates", "--image", tmp_path / "grey.png", "--frequency", 3, -4)
+    gray = photos[0][:40, :30, 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    status, message, errors = analyze("templates", "--image", tmp_path / "gray.png", "--frequency", 3, -4)
     assert status == 0, errors
     result = json.loads((tmp_path / "out" / "templates.json").read_text())["result"]
-    expected = np.fft.fft2(grey / 255)[3, -4]
+    expected = np.fft.fft2(gray / 255)[3, -4]
     assert result["amplitude"] == pytest.approx(abs(expected))
     assert result["phase"] == pytest.approx(np.angle(expected))
-    assert f"phase {np.angle(expected):.4f} rad at k = (3, -4)" in told
+    assert f"phase {np.angle(expected):.4f} rad at k = (3, -4)" in message
     assert (tmp_path / "out" / "templates-contrasts.png").is_file()
 
 
 def test_templates_command_has_an_image_of_its_own(analyze):
-    status, told, _ = analyze("templates")
+    status, message, _ = analyze("templates")
     assert status == 0
-    assert "at k = (2, 3)" in told
+    assert "at k = (2, 3)" in message
 
 
 def test_swap_command_on_a_set(analyze, tmp_path, digits_checkpoints):
-    status, told, errors = analyze("swap", digits_checkpoints[0], "--limit", 24, "--device", "cpu", "--axes", "hw")
+    status, message, errors = analyze("swap", digits_checkpoints[0], "--limit", 24, "--device", "cpu", "--axes", "hw")
     assert status == 0, errors
     record = json.loads((tmp_path / "out" / "swap.json").read_text())["result"]
     assert record["pairs"] == sum(record["followed"].values()) == 24
     assert record["amplitude_share"] == record["followed"]["amplitude"] / 24
-    assert "24 pairs of digits, test images" in told
+    assert "24 pairs of digits, test images" in message
     assert len(record["panels"]) == 3
     assert all(len(row) == 4 for row in record["panels"])
     with Image.open(tmp_path / "out" / "swap-panels.png") as picture:
@@ -182,7 +182,7 @@ def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, cro
         (tmp_path / "photos" / str(n)).mkdir(parents=True)
         Image.fromarray(image).save(tmp_path / "photos" / str(n) / "0.png")
     sets = ["--data", "digits", "--other-data", tmp_path / "photos"]
-    status, told, errors = analyze("swap", digits_checkpoints[0], *sets, "--device", "cpu", "--seed", 3)
+    status, message, errors = analyze("swap", digits_checkpoints[0], *sets, "--device", "cpu", "--seed", 3)
     assert status == 0, errors
     record = json.loads((tmp_path / "out" / "swap.json").read_text())["result"]
     # As many pairs as the smaller set has images.
@@ -203,7 +203,7 @@ def test_swap_command_across_two_sets(analyze, tmp_path, digits_checkpoints, cro
         assert record[f"followed{key}"] == vars(expected)
         assert record[f"amplitude_share{key}"] == expected.amplitude_share
     assert record["pairs"] == 6
-    assert f"6 pairs of the phase of digits with the amplitude of {tmp_path / 'photos'}" in told
+    assert f"6 pairs of the phase of digits with the amplitude of {tmp_path / 'photos'}" in message
     assert len(record["panels"]) == 3
 
 
@@ -214,7 +214,7 @@ def test_swap_command_on_two_files(analyze, tmp_path, digits_checkpoints, crops)
     pair = crops(2, 32, 32, seed=4)
     for path, image in zip(paths, pair, strict=True):
         Image.fromarray(image).save(path)
-    status, told, errors = analyze("swap", digits_checkpoints[0], "--images", *paths, "--device", "cpu")
+    status, message, errors = analyze("swap", digits_checkpoints[0], "--images", *paths, "--device", "cpu")
     assert status == 0, errors
     (panels,) = json.loads((tmp_path / "out" / "swap.json").read_text())["result"]["panels"]
     network = load_model(digits_checkpoints[0])
@@ -226,7 +226,7 @@ def test_swap_command_on_two_files(analyze, tmp_path, digits_checkpoints, crops)
     for (title, answer, share), index, value in zip(panels, best.indices, best.values, strict=True):
         assert answer == network.classes[index]
         assert share == pytest.approx(float(value), abs=1e-3)
-        assert f"{title}: {answer}".replace("\n", ", ") in told
+        assert f"{title}: {answer}".replace("\n", ", ") in message
     assert [panel[0] for panel in panels[2:]] == [
         f"phase of {paths[0]}\namplitude of {paths[1]}",
         f"phase of {paths[1]}\namplitude of {paths[0]}",
@@ -237,7 +237,7 @@ def test_bad_input(analyze, tmp_path, digits_checkpoints):
     for name, size in (("small.png", (8, 8)), ("large.png", (9, 8))):
         Image.new("RGB", size).save(tmp_path / name)
     (tmp_path / "broken.png").write_text("no image")
-    for given, told in (
+    for given, message in (
         (["swap", "--images", tmp_path / "small.png", tmp_path / "large.png"], "of one size"),
         (["swap", "--images", tmp_path / "small.png", tmp_path / "broken.png"], "broken.png cannot be decoded"),
         (["swap", "--images", "a", "b", "--other-data", "c"], "--other-data changes nothing with --images"),
@@ -250,5 +250,5 @@ def test_bad_input(analyze, tmp_path, digits_checkpoints):
     ):
         status, _, error = analyze(*given)
         assert status == 2, given
-        assert told in error
+        assert message in error
         assert error.count("\n") == 1

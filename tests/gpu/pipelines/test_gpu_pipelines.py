@@ -89,8 +89,8 @@ def test_the_trainer_is_killed_resumed_and_ends(tmp_path):
     while process.poll() is None and not (run / "previous.pt").exists():
         time.sleep(0.05)
     process.kill()
-    told = process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, told
+    message = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, message
     done = subprocess.run(command, timeout=200, check=False, **given)
     assert done.returncode == 0, done.stdout
     assert "continuing at epoch" in done.stdout

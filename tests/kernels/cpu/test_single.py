@@ -11,6 +11,7 @@ from apr_dali.draws import OPERATIONS, SingleDraws
 pytestmark = pytest.mark.usefixtures("native")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [10_000])
 def test_operations_are_pillows_bit_for_bit(cases, crops):
     rng = np.random.default_rng(5)

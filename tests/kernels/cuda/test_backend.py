@@ -68,6 +68,7 @@ def pair(images, partner, **options):
     return apr_dali.pair(images, partner, in_scale=1 / 255, backend="cupy", **options)
 
 
+@pytest.mark.slow
 def test_a_second_call_makes_no_buffers_and_no_plans(host, crops):
     images, partner = crops(3, 10, 12), np.array([1, 2, 0])
     first = pair(images, partner)
@@ -114,6 +115,7 @@ def test_arrays_that_the_kernels_cannot_read_are_copied(name, crops):
     np.testing.assert_array_equal(pair(given, [1, 0]), pair(levels, [1, 0]))
 
 
+@pytest.mark.slow
 def test_batches_of_none_and_of_one(host, crops):
     for size in ((32, 32), (64, 64), (9, 10)):
         one = crops(1, *size)

@@ -21,7 +21,7 @@ from apr_dali.kernels.cuda.device import Cache
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES, Launch
 from apr_dali.kernels.protocol import PairTask
 
-pytestmark = pytest.mark.simulator
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 ONE, NOTHING = np.ones(3), np.zeros(3)
 

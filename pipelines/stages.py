@@ -1,32 +1,22 @@
-"""Graphs for benchmarks and checks: parts of the training graphs, and what others do in DALI in the place of APR."""
+"""Parts of the ImageNet training graph by themselves, for benchmarks and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.auto_aug import auto_augment, rand_augment, trivial_augment
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from apr_dali.data.folders import ImageSet
 from apr_dali.draws import SingleDraws
-from apr_dali.pipelines import cifar, imagenet, operators
-from apr_dali.pipelines.graph import normalize
+from apr_dali.pipelines import imagenet, operators
 from apr_dali.recipes import AprRecipe
 
 STAGES = ("read", "decode", "resize")
 """Beginnings of the ImageNet training graph."""
-POLICIES: dict[str, Callable[[DataNode], DataNode]] = {
-    "autoaugment": auto_augment.auto_augment_image_net,
-    "trivialaugment": trivial_augment.trivial_augment_wide,
-    # torchvision's defaults: two operations at 9 of 31 magnitudes.
-    "randaugment": lambda images: rand_augment.rand_augment(images, n=2, m=9),
-}
-"""DALI's own augmentation policies."""
 
 
 @pipeline_def
@@ -40,23 +30,15 @@ def stage_pipeline(source: ImageSet, graph: imagenet.Graph, last: str) -> tuple[
     return images, labels
 
 
-@pipeline_def(enable_checkpointing=True, enable_conditionals=True)
-def policy_pipeline(source: ImageSet, graph: imagenet.Graph, policy: str) -> tuple[DataNode, DataNode]:
-    """The ImageNet training graph with one of POLICIES in the place of APR."""
-    encoded, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
-    images = imagenet.random_crop(encoded, graph)
-    images = POLICIES[policy](imagenet.resize(images, (graph.image_size, graph.image_size)))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
-
-
-@pipeline_def(enable_checkpointing=True, enable_conditionals=True)
-def small_policy_pipeline(
-    source: cifar.Batches, graph: cifar.Graph, size: tuple[int, int], policy: str
-) -> tuple[DataNode, DataNode]:
-    """The CIFAR training graph with one of POLICIES in the place of APR."""
-    images, labels = cifar.read(source, graph, "HWC")
-    images = POLICIES[policy](cifar.crop(images, graph.fill, size))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+def build(stage: str, images: ImageSet, graph: imagenet.Graph, batch_size: int, device_id: int | None) -> Pipeline:
+    """The built ImageNet training pipeline as far as `stage`, one of STAGES; any other name takes the whole of it."""
+    options = _options(batch_size, graph.threads, device_id)
+    if stage in STAGES:
+        made = stage_pipeline(images, graph, stage, **options)
+    else:
+        made = imagenet.train_pipeline(images, graph, 0, **options)
+    made.build()
+    return made
 
 
 @pipeline_def
@@ -71,13 +53,13 @@ def run_single(
     images: NDArray[np.uint8], recipe: AprRecipe, device: str, device_id: int | None
 ) -> tuple[SingleDraws, NDArray[np.uint8]]:
     """APR-S of uint8 (N, H, W, 3) images in a DALI graph: what was drawn, and what came out."""
-    pipeline = _single_pipeline(images, recipe, device, **options(len(images), 1, device_id))
+    pipeline = _single_pipeline(images, recipe, device, **_options(len(images), 1, device_id))
     pipeline.build()
     uniform, changed = (output.as_cpu().as_array() for output in pipeline.run())
     return SingleDraws.from_uniform(uniform, *images.shape[1:3]), np.array(changed)
 
 
-def options(batch_size: int, threads: int, device_id: int | None) -> dict[str, Any]:
+def _options(batch_size: int, threads: int, device_id: int | None) -> dict[str, Any]:
     """What every pipeline of this module has in common; the queue is the loaders'."""
     return {
         "batch_size": batch_size,

@@ -1,0 +1,153 @@
+"""What is odd about an image file, and making large ones smaller."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import NamedTuple
+
+from PIL import Image
+
+from apr_dali.data.check import why_no_image
+from apr_dali.data.image_file import no_ink_known, to_rgb
+from apr_dali.errors import InputError
+
+_FORMATS = {
+    b"\xff\xd8\xff": "jpg",
+    b"\x89PNG": "png",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    b"II*\0": "tif",
+    b"MM\0*": "tif",
+    b"RIFF": "webp",
+}
+_SAME = {"jpeg": "jpg", "tiff": "tif"}
+_WRITTEN = {"jpg": "JPEG", "png": "PNG"}
+"""Formats in which images are made smaller, by their names' extension."""
+_START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_CMYK = 4
+_EXIF = b"Exif\0\0"
+
+
+class _Jpeg(NamedTuple):
+    """What the header of a JPEG says; exif: as it stands in it."""
+
+    width: int
+    height: int
+    channels: int
+    exif: bytes
+
+
+def extension_of(content: bytes) -> str:
+    """What a file is called by its content; `jpg` where it starts like no known format."""
+    return next((name for magic, name in _FORMATS.items() if content.startswith(magic)), "jpg")
+
+
+def oddities(content: bytes, extension: str) -> list[str]:
+    """What a person may want to know of an image file with this extension, the known odd ones of ImageNet among it."""
+    broken = why_no_image(io.BytesIO(content))
+    if broken is not None:
+        return [f"cannot be decoded: {broken}"]
+    found = []
+    named, meant = _plain(extension), extension_of(content)
+    if named != meant and not (meant == "jpg" and not content.startswith(b"\xff\xd8\xff")):
+        found.append(f"{meant.upper()} under a name with .{extension}")
+    header = _jpeg(content)
+    if header is not None and header.channels == _CMYK:
+        found.append("CMYK" if _has_ink(content) else "CMYK without Adobe's marker, which no loader takes")
+    if header is not None and header.exif and _exif_is_broken(header.exif):
+        found.append("broken EXIF data")
+    return found
+
+
+def smaller(content: bytes, extension: str, max_side: int, quality: int) -> tuple[bytes, str | None]:
+    """An image whose longer side is above `max_side` scaled to that; the same bytes for all others.
+
+    JPEG under any name of JPEG files; PNG stays PNG where the name says so. Its EXIF data and color profile are kept,
+    and so is what cannot be decoded: the reason comes along.
+    """
+    header = _jpeg(content)
+    if header is not None and max(header.width, header.height) <= max_side:
+        return content, None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _scaled(content, extension, max_side, quality)
+    # A broken image may raise anything.
+    except Exception as error:  # noqa: BLE001
+        return content, f"left as it is, though it may be larger than {max_side} pixels: {error}"
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _scaled(content: bytes, extension: str, max_side: int, quality: int) -> tuple[bytes, str | None]:
+    with Image.open(io.BytesIO(content)) as image:
+        if max(image.size) <= max_side:
+            return content, None
+        written = _WRITTEN.get(_plain(extension))
+        if written is None:
+            raise InputError(f"only JPEG and PNG files are made smaller, and its name ends with .{extension}")
+        kept = {name: image.info[name] for name in ("exif", "icc_profile") if image.info.get(name)}
+        width, height = _fitted(image.size, max_side)
+        if image.format == "JPEG":
+            # The decoder itself halves what stays large enough, which costs less than the filter does.
+            image.draft(None, (width, height))
+        # No copy of what is RGB already: it would take longer than the encoder.
+        made = image if image.mode in ("L", "RGB") else to_rgb(image)
+        made = made.resize((width, height), Image.Resampling.HAMMING, reducing_gap=2.0)
+        encoded = io.BytesIO()
+        if written == "PNG":
+            kept.pop("exif", None)
+        made.save(encoded, written, quality=quality, **kept)
+        return encoded.getvalue(), None
+
+
+def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    width, height = size
+    scale = longest / max(size)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _plain(extension: str) -> str:
+    return _SAME.get(extension.lower(), extension.lower())
+
+
+def _jpeg(content: bytes) -> _Jpeg | None:
+    """The header of a JPEG; None for another format, or a header without a frame."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    exif, position = b"", 2
+    while position + 9 < len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xFF:
+            position += 1  # a fill byte before a marker
+            continue
+        if marker in _START_OF_FRAME:
+            height = int.from_bytes(content[position + 5 : position + 7], "big")
+            width = int.from_bytes(content[position + 7 : position + 9], "big")
+            return _Jpeg(width, height, content[position + 9], exif)
+        length = int.from_bytes(content[position + 2 : position + 4], "big")
+        if marker == 0xE1 and content.startswith(_EXIF, position + 4):
+            exif = exif or content[position + 4 : position + 2 + length]
+        position += 2 + length
+    return None
+
+
+def _has_ink(content: bytes) -> bool:
+    with Image.open(io.BytesIO(content)) as image:
+        return not no_ink_known(image)
+
+
+def _exif_is_broken(exif: bytes) -> bool:
+    found = Image.Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found.load(exif)
+            dict(found)
+            for ifd in (0x8769, 0x8825):  # of the camera, of the place
+                found.get_ifd(ifd)
+    except Exception:  # noqa: BLE001 - a broken one may raise anything
+        return True
+    return False

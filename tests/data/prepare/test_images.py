@@ -1,0 +1,105 @@
+"""What is said of image files, and how large ones are made smaller."""
+
+import io
+
+import numpy as np
+import pytest
+from helpers.archives import encoded
+from PIL import Image
+
+from apr_dali.data.prepare.images import extension_of, oddities, smaller
+
+
+def photo(crops, height: int, width: int, **options) -> bytes:
+    """A JPEG file of a photograph."""
+    buffer = io.BytesIO()
+    Image.fromarray(crops(1, height, width)[0]).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("form", "name"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif")])
+def test_extensions_by_the_content(form, name):
+    assert extension_of(encoded(1, form=form)) == name
+    assert oddities(encoded(1, form=form), form.lower()) == []
+
+
+def test_names_of_another_format():
+    assert oddities(encoded(1), "png") == ["JPG under a name with .png"]
+    assert oddities(encoded(1), "JPEG") == []
+
+
+def test_a_jpeg_of_four_channels():
+    assert oddities(encoded(1, mode="CMYK"), "jpg") == ["CMYK"]
+    plain = encoded(1, mode="CMYK")
+    at = plain.index(b"Adobe")
+    assert oddities(plain[: at - 4] + plain[at + 12 :], "jpg") == ["CMYK without Adobe's marker, which no loader takes"]
+
+
+def test_exif_that_is_whole_is_not_odd():
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "maker"
+    assert oddities(encoded(1, exif=exif.tobytes()), "jpg") == []
+    assert oddities(encoded(1, exif=b"Exif\0\0" + b"rubbish"), "jpg") == ["broken EXIF data"]
+
+
+@pytest.mark.parametrize("size", [(50, 50), (50, 20), (1, 50)])
+def test_what_is_not_larger_keeps_its_bytes(size):
+    content = encoded(1, *size)
+    assert smaller(content, "jpg", 50, 90) == (content, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "made"), [((51, 20), (50, 20)), ((20, 51), (20, 50)), ((400, 100), (50, 12)), ((1000, 3), (50, 1))]
+)
+def test_the_longer_side(size, made):
+    content, why_not = smaller(encoded(1, *size), "jpg", 50, 90)
+    assert (Image.open(io.BytesIO(content)).size, why_not) == (made, None)
+
+
+@pytest.mark.parametrize("side", [130, 300])
+def test_it_shows_the_same(crops, side):
+    """Against a filter that takes all of the image's area: few levels, where another photograph is tens away."""
+    content, _ = smaller(photo(crops, side, side), "jpg", 100, 95)
+    got = np.asarray(Image.open(io.BytesIO(content)), np.float64)
+    whole = Image.fromarray(crops(1, side, side)[0]).resize((100, 100), Image.Resampling.LANCZOS)
+    assert np.abs(got - np.asarray(whole)).mean() < 5
+    assert np.abs(got - np.asarray(whole)[::-1]).mean() > 15
+
+
+def test_quality_says_how_large_it_is(crops):
+    content = photo(crops, 200, 200)
+    sizes = [len(smaller(content, "jpg", 150, quality)[0]) for quality in (30, 90)]
+    assert sizes[0] < sizes[1] / 2
+
+
+def test_gray_stays_gray_and_orientation_is_kept():
+    exif = Image.Exif()
+    exif[274] = 6
+    content, _ = smaller(encoded(1, 90, 60, mode="L", exif=exif.tobytes()), "JPEG", 50, 90)
+    image = Image.open(io.BytesIO(content))
+    assert (image.mode, image.size, image.getexif()[274]) == ("L", (50, 33), 6)
+
+
+def test_other_formats():
+    png = encoded(1, 90, 60, form="PNG")
+    assert Image.open(io.BytesIO(smaller(png, "png", 50, 90)[0])).format == "PNG"
+    # A name that says JPEG, as one of ImageNet's does.
+    assert Image.open(io.BytesIO(smaller(png, "JPEG", 50, 90)[0])).format == "JPEG"
+    webp = encoded(1, 90, 60, form="WEBP")
+    content, why_not = smaller(webp, "webp", 50, 90)
+    assert content == webp
+    assert "only JPEG and PNG files are made smaller, and its name ends with .webp" in why_not
+
+
+def test_cmyk_becomes_rgb():
+    content, why_not = smaller(encoded(1, 90, 60, mode="CMYK"), "jpg", 50, 90)
+    assert (Image.open(io.BytesIO(content)).mode, why_not) == ("RGB", None)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\xff\xd8\xff", encoded(1, 90, 60)[:300], encoded(1, 90, 60, form="PNG")[:50]]
+)
+def test_what_cannot_be_decoded_stays_and_is_named(broken):
+    content, why_not = smaller(broken, "jpg", 50, 90)
+    assert content == broken
+    assert why_not.startswith("left as it is, though it may be larger than 50 pixels: ")

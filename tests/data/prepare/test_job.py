@@ -1,0 +1,369 @@
+"""Targets: the same images and labels whatever the source and the format, and however often it was stopped."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import archives
+from helpers.archives import WNIDS, contents, encoded, expected
+from helpers.processes import ENVIRONMENT, PATIENCE
+from PIL import Image
+
+from apr_dali.data.folders import open_set
+from apr_dali.data.prepare import count, job, journal, write
+from apr_dali.data.prepare.count import Published
+from apr_dali.data.prepare.job import Options, prepare
+from apr_dali.errors import InputError
+
+SMALL = Published("ILSVRC2012", 3, {"train": 12, "val": 6}, {"train": (4, 4), "val": (2, 2)})
+SOURCES = {
+    "official": archives.official,
+    "kaggle": archives.kaggle,
+    "hub": archives.hub,
+    "timm": archives.timm_shards,
+}
+TARS = Options("webdataset", shards=3)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """ImageNet as if the miniatures were all of it."""
+    monkeypatch.setattr(count, "IMAGENET", SMALL)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_source_gives_the_same_images_and_labels(tmp_path, kind, image_format):
+    source = SOURCES[kind](tmp_path / "source")
+    before = files_in(source)
+    found = prepare(source, tmp_path / "out", Options(image_format))
+    assert (found.images, found.classes) == ({"train": 12, "val": 6}, 3)
+    assert (found.differences, found.odd) == ((), ())
+    for split in ("train", "val"):
+        assert contents(tmp_path / "out", split) == expected(split)
+        assert open_set(tmp_path / "out", split).classes == WNIDS
+    assert files_in(source) == before
+    assert not (tmp_path / "out" / journal.STATE).exists()
+
+
+def test_tars_are_shuffled_by_the_seed_and_have_their_indices(tmp_path):
+    source = archives.official(tmp_path / "source")
+    made = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        prepare(source, tmp_path / name, Options("webdataset", shards=3, seed=seed))
+        made[name] = files_in(tmp_path / name)
+    assert made["a"] == made["b"]
+    assert made["a"]["train/00000.tar"] != made["c"]["train/00000.tar"]
+    # Each tar holds images of several classes, which are not next to each other.
+    found = open_set(tmp_path / "a", "train")
+    assert found.counts == (4, 4, 4)
+    labels = np.array([label for _, label in found.read_labels()])
+    assert (np.diff(labels) != 0).sum() > 4
+    for tar, index in zip(found.tars, found.indices, strict=True):
+        assert os.path.isfile(index)
+        assert subprocess.run(["tar", "tf", tar], check=True, capture_output=True).stdout.count(b".cls") == 4
+    # Those of the validation images are about as large.
+    assert open_set(tmp_path / "a", "val").counts == (3, 3)
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+@pytest.mark.parametrize("kind", ["official", "hub"])
+def test_processes_change_nothing(tmp_path, kind, image_format):
+    source = SOURCES[kind](tmp_path / "source")
+    for processes in (1, 2):
+        prepare(source, tmp_path / str(processes), Options(image_format, shard_size=2000), processes)
+    assert files_in(tmp_path / "1") == files_in(tmp_path / "2")
+
+
+def test_shards_of_a_size(tmp_path):
+    source = archives.official(tmp_path / "source")
+    total = sum(len(content) for content in expected("train"))
+    prepare(source, tmp_path / "out", Options("webdataset", shard_size=total // 3))
+    assert open_set(tmp_path / "out", "train").counts == (3, 3, 3, 3)
+
+
+# ---- stopped and going on --------------------------------------------------------------------------------------------
+
+
+def killed(source: Path, out: Path, options: str, after: int, name: str) -> int:
+    """`prepare` in a process of its own that ends by SIGKILL at the N-th call of a function; its exit status."""
+    module, _, function = name.rpartition(".")
+    code = f"""
+import os, signal, importlib
+from apr_dali.data.prepare import job
+from apr_dali.data.prepare.job import Options
+module = importlib.import_module("apr_dali.data.prepare.{module}")
+right, calls = module.{function}, 0
+def counted(*given, **options):
+    global calls
+    calls += 1
+    if calls == {after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return right(*given, **options)
+module.{function} = counted
+job._FILES = job._FILES_OF_ROWS = 4
+job._RUN = 5
+job.prepare({str(source)!r}, {str(out)!r}, {options})
+"""
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, timeout=PATIENCE, check=False, capture_output=True
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+    return done.returncode
+
+
+@pytest.mark.parametrize(
+    ("kind", "image_format", "name", "after"),
+    [
+        ("official", "folder", "write.oddities", 3),
+        ("official", "folder", "write.oddities", 11),
+        ("official", "webdataset", "write.oddities", 7),
+        ("official", "webdataset", "write.format_index", 2),
+        ("official", "webdataset", "journal.record", 2),
+        ("hub", "folder", "write.oddities", 9),
+        ("hub", "webdataset", "spool.append", 8),
+        ("hub", "webdataset", "journal.record_spool", 2),
+        ("hub", "webdataset", "write.oddities", 9),
+        ("hub", "webdataset", "journal.record", 3),
+        ("timm", "folder", "journal.mark", 2),
+        ("timm", "webdataset", "count.written", 1),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same(tmp_path, monkeypatch, kind, image_format, name, after):
+    monkeypatch.setattr(job, "_FILES", 4)
+    monkeypatch.setattr(job, "_FILES_OF_ROWS", 4)
+    monkeypatch.setattr(job, "_RUN", 5)
+    source = SOURCES[kind](tmp_path / "source")
+    options = Options(image_format, shards=3 if image_format == "webdataset" else None)
+    assert killed(source, tmp_path / "out", repr(options).replace("Components", "job.Components"), after, name) < 0
+    found = prepare(source, tmp_path / "out", options)
+    whole = prepare(source, tmp_path / "whole", options)
+    assert (found.images, found.differences) == (whole.images, whole.differences)
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "whole")
+
+
+def test_what_is_written_is_not_written_again(tmp_path, monkeypatch):
+    source = archives.official(tmp_path / "source")
+    seen = []
+    right = job.write_unit
+
+    def stopping(plan, unit):
+        seen.append((unit.split, unit.number))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return right(plan, unit)
+
+    monkeypatch.setattr(job, "write_unit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "out", TARS)
+    first = seen.copy()
+    prepare(source, tmp_path / "out", TARS)
+    assert first[:2] == [("train", 0), ("train", 1)]
+    assert seen[3:] == [("train", 2), ("val", 0), ("val", 1)]
+    # Nor is what is finished.
+    monkeypatch.setattr(job, "write_unit", lambda *_: pytest.fail("written"))
+    assert prepare(source, tmp_path / "out", TARS).images == {"train": 12, "val": 6}
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_a_file_that_was_lost_with_the_machine_is_written_again(tmp_path, monkeypatch, image_format):
+    """A file system may have a file's name, and not its bytes, after the power failed."""
+    source, out = archives.official(tmp_path / "source"), tmp_path / "out"
+    options = Options(image_format, shards=3 if image_format == "webdataset" else None)
+    with monkeypatch.context() as patch:
+        right = journal.mark
+        patch.setattr(journal, "mark", lambda *given, **_: right(*given, finished=False))
+        patch.setattr(job, "_finish", lambda *_: None)
+        prepare(source, out, options)
+    lost = sorted((out / "train").rglob("*.tar" if image_format == "webdataset" else "*.JPEG"))[1]
+    lost.write_bytes(b"")
+    prepare(source, out, options)
+    assert contents(out, "train") == expected("train")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, signum):
+    source, out = tmp_path / "source", tmp_path / "out"
+    many = {f"c{label}": {f"{n}.jpg": encoded(label * 1000 + n) for n in range(400)} for label in range(3)}
+    archives.class_folders(source / "train", many)
+    command = [sys.executable, "-m", "apr_dali", "prepare", str(source), str(out), "--processes", "2"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
+    run.send_signal(signum)
+    _, told = run.communicate(timeout=PATIENCE)
+    assert run.returncode in (0, -signum, 128 + signum)
+    if run.returncode and signum != signal.SIGKILL:
+        assert run.returncode == 128 + signum
+        assert f"stopped; the same command goes on with {out}" in told
+        assert "Traceback" not in told
+    # No process of the group is left, which the run is the leader of.
+    wait(lambda: not any_of_group(run.pid))
+    subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
+    assert len(open_set(out, "train")) == 1200
+    assert contents(out, "train").keys() == {content for files in many.values() for content in files.values()}
+    assert not (out / journal.STATE).exists()
+
+
+def wait(ended) -> None:
+    end = time.monotonic() + PATIENCE
+    while not ended():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def any_of_group(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
+    source = archives.official(tmp_path / "source")
+    monkeypatch.setattr(job, "open_source", lambda *_: pytest.fail("looked through"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").touch()
+    with pytest.raises(InputError, match="is not empty and nothing that prepare began: give a new folder"):
+        prepare(source, tmp_path / "out", Options())
+    with pytest.raises(InputError, match="is a file: give a folder"):
+        prepare(source, tmp_path / "out/mine.txt", Options())
+    assert os.listdir(tmp_path / "out") == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (Options(), "format was webdataset, is folder"),
+        (Options("webdataset", shards=2), "shards was 3, is 2"),
+        (Options("webdataset", shards=3, seed=1), "seed was 0, is 1"),
+        (Options("webdataset", shards=3, max_side=10), "max-side was None, is 10; quality was None, is 90"),
+    ],
+)
+def test_a_target_of_other_settings(tmp_path, options, told):
+    source = archives.official(tmp_path / "source")
+    prepare(source, tmp_path / "out", TARS)
+    with pytest.raises(InputError, match=told):
+        prepare(source, tmp_path / "out", options)
+
+
+def test_a_target_of_another_source(tmp_path):
+    prepare(archives.official(tmp_path / "source"), tmp_path / "out", TARS)
+    archives.official_train(tmp_path / "source/ILSVRC2012_img_train.tar", per_class=5)
+    with pytest.raises(InputError, match="another source"):
+        prepare(tmp_path / "source", tmp_path / "out", TARS)
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, image_format):
+    monkeypatch.setattr(job, "_FILES", 4)
+    source = archives.official(tmp_path / "source")
+    right, calls = write.os.replace, []
+
+    def full(*given):
+        calls.append(given)
+        if len(calls) == 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return right(*given)
+
+    monkeypatch.setattr(write.os, "replace", full)
+    with pytest.raises(InputError, match=rf"{tmp_path}/out: No space left on device: make room and run the same"):
+        prepare(source, tmp_path / "out", Options(image_format, shard_size=2000))
+    prepare(source, tmp_path / "out", Options(image_format, shard_size=2000))
+    for split in ("train", "val"):
+        assert contents(tmp_path / "out", split) == expected(split)
+
+
+def test_a_disk_that_is_too_small_is_said_before_work(tmp_path, monkeypatch):
+    source = archives.official(tmp_path / "source")
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 5000))
+    with pytest.raises(InputError, match=r"0.0 GB are to be written, and the disk has 0.0 GB free: make room"):
+        prepare(source, tmp_path / "out", Options())
+    assert not (tmp_path / "out/train").exists()
+
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_large_images_are_made_smaller_and_others_left(tmp_path, image_format):
+    sizes = {"a.jpg": (40, 20), "b.jpg": (400, 200), "c.png": (120, 160), "d.jpg": (50, 50)}
+    files = {
+        name: encoded(n, *size, form="PNG" if name.endswith("png") else "JPEG", quality=97)
+        for n, (name, size) in enumerate(sizes.items())
+    }
+    archives.class_folders(tmp_path / "source/train", {"x": files, "y": {"e.jpg": encoded(9)}})
+    prepare(tmp_path / "source", tmp_path / "out", Options(image_format, max_side=50))
+    made = contents(tmp_path / "out", "train")
+    assert {files["a.jpg"], files["d.jpg"], encoded(9)} <= made.keys()
+    opened = [Image.open(io.BytesIO(content)) for content in made]
+    others = sorted((image.size, image.format) for image in opened if image.size not in ((40, 20), (50, 50), (24, 16)))
+    assert others == [((38, 50), "PNG"), ((50, 25), "JPEG")]
+
+
+def test_odd_files_are_kept_and_named(tmp_path):
+    exif = encoded(5, exif=b"Exif\0\0" + b"MM\0*\0\0\0\x08\0\x01\x01\x0f\0\x02\xff\xff\xff\xff\0\0\0\x08")
+    odd = {
+        "a.JPEG": encoded(1, form="PNG"),
+        "b.JPEG": encoded(2, mode="CMYK"),
+        "c.JPEG": encoded(3)[:-40],
+        "d.JPEG": b"",
+        "e.JPEG": exif,
+        "f.JPEG": encoded(6),
+    }
+    archives.class_folders(tmp_path / "source/train", {"x": odd, "y": {"g.jpg": encoded(9)}})
+    for n, options in enumerate((Options(), Options("webdataset"))):
+        found = prepare(tmp_path / "source", tmp_path / f"out{n}", options)
+        assert dict(found.odd) == {
+            "train/a.JPEG": "PNG under a name with .JPEG",
+            "train/b.JPEG": "CMYK",
+            "train/c.JPEG": "cannot be decoded: truncated: no end marker",
+            "train/d.JPEG": "cannot be decoded: empty file",
+            "train/e.JPEG": "broken EXIF data",
+        }
+        assert contents(tmp_path / f"out{n}", "train").keys() == {*odd.values(), encoded(9)}
+        assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 5
+
+
+# ---- counts ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_differs_from_the_published_set_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        count, "IMAGENET", Published("ILSVRC2012", 3, {"train": 13, "val": 6}, {"train": (1, 4), "val": (2, 2)})
+    )
+    source = tmp_path / "source"
+    archives.official(source)
+    assert prepare(source, tmp_path / "a", Options()).differences == (
+        "train: ILSVRC2012 has 13 images, got 12, 1 fewer",
+    )
+    # The devkit says how many each class has.
+    (source / "ILSVRC2012_devkit_t12.tar.gz").unlink()
+    archives.devkit(source, per_class=5)
+    told = prepare(source, tmp_path / "b", Options()).differences
+    assert told[1] == "train: n01440764 has 4, not 5, n01443537 has 4, not 5, n02124075 has 4, not 5"
+
+
+def test_files_that_vanish_from_the_target_are_named(tmp_path):
+    source = archives.official(tmp_path / "source")
+    prepare(source, tmp_path / "out", Options())
+    next((tmp_path / "out/train").rglob("*.JPEG")).unlink()
+    (told,) = prepare(source, tmp_path / "out", Options()).differences
+    assert told == f"train: 12 images were read, and {tmp_path}/out/train holds 11"

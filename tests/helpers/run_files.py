@@ -1,0 +1,57 @@
+"""What tests of a run folder write into it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import torch
+
+from apr_dali.runtime import checkpoint
+from apr_dali.runtime.distributed import Group
+from apr_dali.training.options import ImageNetOptions
+
+ALONE = Group(0, 1, 0, torch.device("cpu"))
+
+
+LOADER_STATE = {"pipeline": "AP8A/w==", "none": "", "batch": 3, "graph": {"device": "cpu", "shard": [0, 1]}}
+
+
+def saved_state(epoch: int = 0, **more) -> dict:
+    return {
+        "architecture": "net",
+        "classes": ["a", "b"],
+        "position": {"epoch": epoch, "step": 3, "trained": False},
+        "processes": [{"loader": LOADER_STATE}],
+        "model": {"w": torch.full((1000,), float(epoch))},
+    } | more
+
+
+def load_saved(path: Path) -> dict:
+    return checkpoint.load(path, ("a", "b"))
+
+
+class FullDisk:
+    """A file on a disk with room for 2,000 bytes more."""
+
+    def __init__(self, path, mode):
+        self._file, self._room = path.open(mode), 2000
+
+    def write(self, data):
+        self._room -= len(data)
+        if self._room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+
+def image_options(**given) -> ImageNetOptions:
+    return ImageNetOptions(data="d", **given)
