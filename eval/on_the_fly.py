@@ -33,7 +33,7 @@ from apr_dali.eval.datasets import Feeding, outputs_by_name
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.eval.session import Session
 from apr_dali.kernels.corruptions import corrupt
-from apr_dali.pipelines.base import default_threads
+from apr_dali.runtime import cpus
 from apr_dali.runtime.distributed import on_main
 
 _CHUNK = 2**29  # bytes of decoded images that a process keeps
@@ -138,7 +138,7 @@ def _cropped(file: str, size: int) -> NDArray[np.uint8]:
 
 
 def _threads(feeding: Feeding) -> int:
-    return feeding.threads or default_threads("cpu")
+    return feeding.threads or cpus.share()
 
 
 def told(session: Session, clean: Clean, computed: Computed) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def _text(result: dict[str, Any]) -> str:
     ]
     severities = map(str, result["severities"])
     text = table(("error in percent", *severities, "mean", *(["CE"] if normalized else [])), rows)
-    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images a cell"
+    about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell"
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
 

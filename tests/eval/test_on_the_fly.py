@@ -332,9 +332,9 @@ def test_bad_images_are_named(evaluate, val, capsys):
     (val / "dark" / "03.png").write_bytes(b"no image")
     assert evaluate("--val", val) == (2, None)
     assert f"{val}/dark/03.png cannot be decoded" in capsys.readouterr().err
-    (val / "grey").rename(val / "gray")
+    (val / "gray").rename(val / "grey")
     assert evaluate("--val", val) == (2, None)
-    assert "must have the training set's 3 classes, got 3 (1 missing: grey; 1 extra: gray)" in capsys.readouterr().err
+    assert "must have the training set's 3 classes, got 3 (1 missing: gray; 1 extra: grey)" in capsys.readouterr().err
 
 
 def test_small_images_and_an_output_that_cannot_be_written_are_named(val, tmp_path):
