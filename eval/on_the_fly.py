@@ -24,7 +24,7 @@ from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws
 from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
-from apr_dali.data.folders import open_files
+from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged, through_jpeg
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError, check_whole
@@ -113,19 +113,22 @@ def open_clean(session: Session, data: str) -> Clean:
         known = on_main(session.group, lambda: identity_of_arrays(found.images, labels))
         return Clean(lambda numbers: found.images[numbers], np.arange(len(found)), labels, len(found), known, True)
 
-    def find() -> tuple[Any, str]:
+    def find() -> tuple[ImageSet, str]:
         files = open_files(data, "an evaluation on the fly", classes=network.classes)
         return files, identity(files)
 
     # One process asks the file system, however many there are.
-    files, known = on_main(session.group, find)
-    threads = _threads(session.feeding)
+    return clean_files(session.feeding, *on_main(session.group, find))
+
+
+def clean_files(feeding: Feeding, files: ImageSet, known: str) -> Clean:
+    """The images of files that are found already, with the network's labels. known: their identity."""
+    threads = _threads(feeding)
 
     def read(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        crop = partial(_cropped, size=feeding.network.image_size)
         with ThreadPoolExecutor(threads) as pool:
-            return np.stack(
-                list(pool.map(partial(_cropped, size=network.image_size), [files.files[n] for n in numbers]))
-            )
+            return np.stack(list(pool.map(crop, [files.files[number] for number in numbers])))
 
     return Clean(read, np.arange(len(files)), files.labels, len(files), known, False)
 
@@ -141,10 +144,10 @@ def _threads(feeding: Feeding) -> int:
     return feeding.threads or cpus.share()
 
 
-def told(session: Session, clean: Clean, computed: Computed) -> dict[str, Any]:
+def told(image_size: int, clean: Clean, computed: Computed) -> dict[str, Any]:
     """What a record says of how the images were made."""
-    size = session.network.image_size
-    scaled = f"shorter side scaled to {enlarged(size)} (bilinear), then the middle {size}×{size}, as make-c does"
+    middle = f"{image_size}×{image_size}"
+    scaled = f"shorter side scaled to {enlarged(image_size)} (bilinear), then the middle {middle}, as make-c does"
     in_files = not (computed.in_memory or clean.small)
     return {
         "seed": computed.seed,
@@ -156,11 +159,11 @@ def told(session: Session, clean: Clean, computed: Computed) -> dict[str, Any]:
     }
 
 
-def computed_cells(session: Session, clean: Clean, computed: Computed) -> list[tuple[Source, list[Source]]]:
+def computed_cells(feeding: Feeding, clean: Clean, computed: Computed) -> list[tuple[Source, list[Source]]]:
     """The cells, each with its parts. The first parts of all cells have the same images, and so on."""
-    maker = _Maker(session, clean, computed)
-    count, side = len(clean.numbers), session.network.image_size
-    together = max(1, _CHUNK // (3 * side * side)) * session.group.world
+    maker = _Maker(feeding, clean, computed)
+    count, side = len(clean.numbers), feeding.network.image_size
+    together = max(1, _CHUNK // (3 * side * side)) * feeding.group.world
     chunks = [slice(start, min(start + together, count)) for start in range(0, count, together)]
     cells = [(name, severity) for name in computed.corruptions for severity in computed.severities]
     return [(maker.source(cell, slice(0, count)), [maker.source(cell, chunk) for chunk in chunks]) for cell in cells]
@@ -169,10 +172,10 @@ def computed_cells(session: Session, clean: Clean, computed: Computed) -> list[t
 class _Maker:
     """Makes the images of cells; keeps those of the last chunk decoded."""
 
-    def __init__(self, session: Session, clean: Clean, computed: Computed) -> None:
-        self._feeding, self._clean, self._computed = session.feeding, clean, computed
-        self._threads = _threads(session.feeding)
-        about = told(session, clean, computed)
+    def __init__(self, feeding: Feeding, clean: Clean, computed: Computed) -> None:
+        self._feeding, self._clean, self._computed = feeding, clean, computed
+        self._threads = _threads(feeding)
+        about = told(feeding.network.image_size, clean, computed)
         del about["version"]  # results of another version have another file
         facts = repr((clean.identity[:CONTENTS], clean.numbers.tolist(), about))
         self._known = hashlib.sha256(facts.encode()).hexdigest()[:CONTENTS] + clean.identity[CONTENTS:]

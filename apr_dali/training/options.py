@@ -198,6 +198,9 @@ class ImageNetOptions(TrainingOptions):
     on_error: str = option(
         "data", "raise", "an image that cannot be decoded stops the run, or is left out and counted", choices=ON_ERROR
     )
+    validate_corrupted: int = option(
+        "run", 0, "measure accuracy under ImageNet-C's corruptions too, on N validation images", low=0, metavar="N"
+    )
     tar_image: str = option(
         "data", "", "the image in a tar's samples (default: the only one), several with ; between them", metavar="EXT"
     )
@@ -208,6 +211,12 @@ class ImageNetOptions(TrainingOptions):
         check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
+        if self.validate_corrupted and self.eval_only:
+            raise InputError(
+                "--validate-corrupted changes nothing with --eval-only: see `apr-dali eval corruption --val`"
+            )
+        if self.validate_corrupted and self.in_chans == 1:
+            raise InputError("--validate-corrupted does not go with --in-chans 1: the corruptions are of color images")
         if self.on_error == "skip" and self.check == "full":
             raise InputError("--check full stops at broken images and --on-error skip leaves them out: choose one")
         if not self.data and not (self.val and (self.train or self.eval_only)):

@@ -70,7 +70,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     found = open_clean(session, val).taking(computed.images)
     few = found.numbers[: session.feeding.batch_size]
     session.check(session.feeding.array("clean", found.read(few), found.labels[: len(few)]))
-    made = computed_cells(session, found, computed)
+    made = computed_cells(session.feeding, found, computed)
     cells = [cell for cell, _ in made]
     more = [] if clean is None else [session.labeled(clean)]
     # All cells of a part before the next part: it is decoded once.
@@ -81,7 +81,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     whole = _is_whole(session, computed, len(found.numbers))
     table = corruption_table(cells, {**results, **joined}, "generated" if whole else "own")
     name = f"{os.path.basename(os.path.abspath(val))}, {COMPUTED}"
-    classes, facts = len(session.network.classes), told(session, found, computed)
+    classes, facts = len(session.network.classes), told(session.network.image_size, found, computed)
     result = Corruption(val, together([*cells, *more]), name, classes, table, computed=facts)
     return result.finished(session, pictures_of(result), state)
 

@@ -72,7 +72,7 @@ def pixels_of(cells) -> dict[str, np.ndarray]:
 def computed(data, **given) -> dict[str, np.ndarray]:
     wanted = Computed(**given)
     with open_session(Brightness(), **SEEN, **QUICK) as session:
-        return pixels_of(computed_cells(session, open_clean(session, str(data)).taking(wanted.images), wanted))
+        return pixels_of(computed_cells(session.feeding, open_clean(session, str(data)).taking(wanted.images), wanted))
 
 
 def test_the_images_are_those_that_make_c_writes(photographs, tmp_path):
@@ -131,7 +131,7 @@ def test_cifar_images_are_those_of_make_cifar_c(tmp_path):
     seen = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "image_size": 32, "classes": tuple(map(str, range(10)))}
     make_cifar_c("digits", tmp_path / "c", ("fog",), seed=2)
     with open_session(model, **seen, **QUICK) as session:
-        made = computed_cells(session, open_clean(session, "digits"), Computed(("fog",), (2,), seed=2))
+        made = computed_cells(session.feeding, open_clean(session, "digits"), Computed(("fog",), (2,), seed=2))
         ((pixels, labels),) = pixels_of(made).values()
         found = evaluate_corruption_on_the_fly(session, "digits", corruptions=["fog"], severities=[2], images=10)
     count = len(open_small("digits"))

@@ -24,6 +24,7 @@ from PIL import Image
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
+from apr_dali.eval import evaluate_corruption_on_the_fly
 from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
 from apr_dali.runtime.distributed import Group
@@ -594,3 +595,37 @@ def test_sample_is_written_unless_something_else_is_there(train, monkeypatch):
     Path("sample").mkdir()
     assert train("--data", "sample")[0] == 2
     assert written == ["sample"]
+
+
+# ---- accuracy under corruptions --------------------------------------------------------------------------------------
+
+
+def test_accuracy_under_corruptions_is_that_of_the_evaluation(train, tree, tmp_path):
+    given = ("--data", tree, "--epochs", 2, "--output")
+    assert train(*given, "plain")[0] == 0
+    status, _, err = train(*given, "run", "--validate-corrupted", 5)
+    assert status == 0, err
+    rows = rows_of(tmp_path / "run")
+    assert [0 <= row["corrupted_top1"] <= 1 for row in rows] == [True, True]
+    found = evaluate_corruption_on_the_fly(
+        tmp_path / "run" / "latest.pt", tree / "val", images=5, device="cpu", threads=1
+    )
+    assert rows[-1]["corrupted_top1"] == pytest.approx(1 - found.mean_error, abs=1e-9)
+    # It only looks.
+    assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(tmp_path / "plain" / "latest.pt")["model"])
+    assert "corrupted_top1" not in rows_of(tmp_path / "plain")[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--in-chans", "1"], "--validate-corrupted does not go with --in-chans 1"),
+        (["--image-size", "24"], "images must have at least 32 pixels per side, got 24 × 24"),
+        (["--eval-only", "x.pt"], "--validate-corrupted changes nothing with --eval-only"),
+    ],
+)
+def test_what_cannot_be_corrupted_is_named_before_training(train, tree, tmp_path, given, told):
+    status, _, err = train("--data", tree, "--output", "run", "--validate-corrupted", 5, *given)
+    assert status == 2
+    assert told in err
+    assert not (tmp_path / "run" / "latest.pt").exists()
