@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from apr_dali.data.fingerprint import identity
 from apr_dali.data.folders import ImageSet
@@ -16,6 +18,16 @@ from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training.datasets import Images
 from apr_dali.training.engine import Trainer
 from apr_dali.training.options import ImageNetOptions
+
+
+def check_best(state: Mapping[str, Any], options: ImageNetOptions) -> None:
+    """Raise InputError for a checkpoint whose best accuracy is not the one that --best-by names."""
+    theirs = state["options"].get("best_by", ImageNetOptions.best_by)
+    if theirs != options.best_by:
+        raise InputError(
+            f"best.pt of this run is the best by {theirs}, and cannot be compared by {options.best_by}: continue with "
+            f"--best-by {theirs}, or start another run"
+        )
 
 
 class CorruptedValidation:
