@@ -35,7 +35,7 @@ class AprRecipe:
 
     pair_probability: share of batches whose images are mixed (APR-P's coin).
     pair_after_normalise: whether APR-P sees normalised images (ImageNet) or images in 0..1 (CIFAR).
-    mean, std: of the normalisation, one a channel, for images in 0..1.
+    mean, std: of the normalization, one per channel, for images in 0..1.
     overflow: what APR-S does with values outside 0..255, see `apr_dali.single`.
     axes: what is transformed together, see `apr_dali.recombine`.
     """
@@ -64,7 +64,7 @@ class AprRecipe:
 # The released code (iCGY96/APR): main_imagenet's and main's settings.
 IMAGENET = AprRecipe(0.5, True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CIFAR = AprRecipe(0.6, False, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
-# autoattacks/train_fgsm there: another deviation, and mixed after normalisation.
+# autoattacks/train_fgsm there: another deviation, and mixed after normalization.
 CIFAR_ADVERSARIAL = AprRecipe(0.4, True, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 
 
@@ -88,7 +88,7 @@ GEOMETRIES = ("center", "squash", "border")
 
 @dataclass(frozen=True)
 class Scaling:
-    """How an image is scaled before an evaluation's centre crop.
+    """How an image is scaled before an evaluation's center crop.
 
     over_crop: length of a side then, in sides of the crop. filter: one of FILTERS, antialiased. geometry: which side it
     is, one of GEOMETRIES, timm's crop modes: center: the shorter one; border: the longer one; squash: both, whatever

@@ -70,7 +70,7 @@ class BatchOptions:
         memory_format: "contiguous" or "channels_last".
         threads: of the pipeline; None: the CPUs at hand, at most 4 with a GPU.
         drop_last: leave out the last batch where it is not full.
-        sampler: "shuffle": every image once an epoch. "balanced" draws as many images as there are, with replacement,
+        sampler: "shuffle": every image once per epoch. "balanced" draws as many images as there are, with replacement,
             so that all classes come alike often; a dict from class names to the weight of each of their images, or one
             weight per image, draws by these. Not of tars; each epoch of files then has a pipeline of its own.
         in_chans: 3, or 1 for gray images: (V·B, 1, H, W), normalized with the average of the recipe's channels.
@@ -178,7 +178,7 @@ class BatchOptions:
         }
 
     def weights(self, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:
-        """The weight with which the sampler draws each image of the set; None where each is to come once an epoch."""
+        """The weight with which the sampler draws each image of the set; None where each is to come once per epoch."""
         if isinstance(self.sampler, str) and self.sampler == "shuffle":
             return None
         if not self.train:

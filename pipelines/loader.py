@@ -53,10 +53,10 @@ class ImageNetLoader(EpochLoader):
 
     Iterating gives one epoch of (images, targets) on `device`:
 
-    - images: (V·B, 3, S, S) in `dtype`, normalised; targets: int64 (V·B,). V = `loader.views` is 2 for training with
+    - images: (V·B, 3, S, S) in `dtype`, normalized; targets: int64 (V·B,). V = `loader.views` is 2 for training with
       APR-P, where the clean and the mixed view of an image stand side by side, else 1. The published loss is the sum
       of the views' mean losses.
-    - Every image of the shard comes once an epoch; the last batch may be smaller, or is left out with `drop_last`.
+    - Every image of the shard comes once per epoch; the last batch may be smaller, or is left out with `drop_last`.
       In training all ranks have the same number of batches: if one shard is an image short of a batch of the
       others', it repeats its last image.
     - Each training epoch has another order, the same for the same seed.
@@ -91,7 +91,7 @@ class ImageNetLoader(EpochLoader):
     image in `loader.files`), on_break, backend.
 
     Raises:
-        InputError: for anything that a person can mend, before work starts; an image that cannot be decoded is
+        InputError: for anything that a person can correct, before work starts; an image that cannot be decoded is
             named by its path when its batch is reached.
     """
 

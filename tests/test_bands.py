@@ -108,7 +108,7 @@ def test_nothing_has_the_phase_0():
     [
         ("amplitude=blue", RADII, "amplitude must be one of full, low, band, high, got 'blue'"),
         ("phase=low,phase=low", RADII, "each name once"),
-        ("colour=low", RADII, "given as amplitude=low,phase=full"),
+        ("color=low", RADII, "given as amplitude=low,phase=full"),
         ("phase=low,outside=2", RADII, "outside must be the phase 0 or 1, got '2'"),
         ("phase=full,outside=1", RADII, "outside=1 changes nothing with phase=full"),
         ("low", RADII, "given as amplitude=low,phase=full"),

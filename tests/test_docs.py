@@ -78,7 +78,7 @@ def test_the_quick_start_runs(tmp_path, monkeypatch):
     smaller = {
         "/path/imagenet/train": str(tmp_path / "sample/train"),
         "batch_size=256": "batch_size=8, image_size=64",
-        'device="gpu"': 'device="cpu"',
+        'device="cuda"': 'device="cpu"',
         ".cuda()": "",
         "resnet50": "resnet18",
     }

@@ -27,7 +27,7 @@ _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predic
 class AprDataModule(LightningDataModule):
     """`path`/train with APR and `path`/val, each process its shard, for `Trainer.fit(module, AprDataModule(...))`.
 
-    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows an image.
+    Training batches are ImageNetLoader's: with APR-P the clean and the mixed view side by side, `views` rows per image.
     `test` and `predict` go through `path`/test where there is one, else through val, whose images ImageNet is tested
     on: (images, targets) as in validation. Labels mean the training set's classes in all of them. `predict` takes
     `path`/predict first, and `path` itself where images lie in it; images without class folders have their numbers for
@@ -37,7 +37,7 @@ class AprDataModule(LightningDataModule):
 
     Args:
         path: a folder with train/ and val/, of class folders or of tars with their indices, or a file list of both.
-        batch_size: images a batch and process, before the second view.
+        batch_size: images per batch and process, before the second view.
         aug: one of none, apr-p, apr-s, apr-sp.
         views: "both" or "mixed", of training.
         classes: names in the order of the labels. None: those of `path`/train, which must then be there for
@@ -212,7 +212,7 @@ def _own(states: list[Any], rank: int, world: int) -> Any:
 class AprPairCallback(Callback):
     """APR-P on the training batches of any data module, before the module's `training_step` sees them.
 
-    Batches are lists [images, labels] of normalised images (B, C, H, W), as PyTorch's default collate gives them, and
+    Batches are lists [images, labels] of normalized images (B, C, H, W), as PyTorch's default collate gives them, and
     are changed in place. A checkpoint of Lightning holds where each process's draws stand.
 
     Args:

@@ -14,7 +14,7 @@ from apr_dali.recipes import AprRecipe
 class Banded(nn.Module):
     """A network behind the filter of a `BandFilter`: in training and in evaluation it sees x̃ in place of x.
 
-    It takes images (N, C, H, W) normalised with `mean` and `std`, as the network does; the filter works on 0..1.
+    It takes images (N, C, H, W) normalized with `mean` and `std`, as the network does; the filter works on 0..1.
     """
 
     def __init__(self, network: nn.Module, spectrum: BandFilter, recipe: AprRecipe) -> None:
@@ -28,8 +28,8 @@ class Banded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             seen = banded(images.float() * self.std + self.mean, self.spectrum)
-            normalised = (seen - self.mean) / self.std
-        return self.network(normalised.to(images.dtype))
+            normalized = (seen - self.mean) / self.std
+        return self.network(normalized.to(images.dtype))
 
 
 def banded(images: Tensor, spectrum: BandFilter) -> Tensor:

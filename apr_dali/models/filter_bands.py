@@ -1,4 +1,4 @@
-"""Convolution filters in the frequency domain: radial bands, projections, and a convolution with learnt bands.
+"""Convolution filters in the frequency domain: radial bands, projections, and a convolution with learned bands.
 
 Our reading of "Exploring Frequency Domain Interpretation of Convolutional Neural Networks" (arXiv 1911.12044). Its full
 text was not available to us, and its authors call its main conclusion ambiguous: none of this reproduces it.
@@ -23,7 +23,7 @@ from apr_dali.errors import InputError
 SIZE = 32
 """Height and width that filters are padded to."""
 CUT = 0.25
-"""In cycles a pixel: frequencies below are low."""
+"""In cycles per pixel: frequencies below are low."""
 BANDS = 8
 
 _HIGHEST = np.sqrt(0.5)
@@ -33,7 +33,7 @@ _BISECTIONS = 40
 
 
 def radial_frequency(size: int = SIZE) -> NDArray[np.float64]:
-    """|ω| in cycles a pixel, 0..√½, of each bin of a size×size DFT, zero frequency first: (size, size)."""
+    """|ω| in cycles per pixel, 0..√½, of each bin of a size×size DFT, zero frequency first: (size, size)."""
     along = np.fft.fftfreq(size)
     return np.hypot(along[:, None], along)
 
@@ -96,7 +96,7 @@ class Projection:
     def __call__(self, weight: Tensor) -> Tensor:
         """Filters (N, C, h, w) to the nearest allowed ones, same shape and dtype. All-zero filters stay.
 
-        Minimising |v − w|² with Σ gain·v² ≥ 0 in the basis of the shares gives v = w / (1 − μ·gain), μ ≥ 0 the least
+        Minimizing |v − w|² with Σ gain·v² ≥ 0 in the basis of the shares gives v = w / (1 − μ·gain), μ ≥ 0 the least
         that is enough. A filter without any part on the wanted side stays short of it: none that was drawn at random.
         """
         basis, gains = self._basis.to(weight.device), self._gains.to(weight.device)
@@ -127,13 +127,13 @@ def keep_proportion(model: nn.Module, optimizer: Optimizer, proportion: float) -
     optimizer.register_step_post_hook(project)
 
 
-# ---- a convolution with learnt bands ---------------------------------------------------------------------------------
+# ---- a convolution with learned bands ------------------------------------------------------------------------------
 
 
 class FrequencyModulatedConv2d(nn.Conv2d):
     """A convolution whose filters are W' = iDFT(|Ŵ|·√(g(|ω|)·(1 + ε))·e^{i∠Ŵ}), cropped to the kernel.
 
-    Ŵ is the DFT of W zero-padded to SIZE. g ≥ 0 is learnt, one number for each of BANDS rings of |ω|: the square of
+    Ŵ is the DFT of W zero-padded to SIZE. g ≥ 0 is learned, one number for each of BANDS rings of |ω|: the square of
     the parameter `root`. ε ~ U(−noise, noise), one number a ring and forward pass, in training only; it is drawn from
     (seed, number of the pass), and the number is part of the state dict, so that a resumed run goes on with the same
     draws. At g = 1 and ε = 0, its start, W' is W bit for bit.

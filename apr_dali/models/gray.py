@@ -15,7 +15,7 @@ LUMA = (0.299, 0.587, 0.114)
 def make_gray(model: nn.Module) -> None:
     """Let the first convolution take one channel in place of three.
 
-    Its weights are their sum over the channels: a gray image gives what its colour image gave.
+    Its weights are their sum over the channels: a gray image gives what its color image gave.
     """
     name, layer = first_convolution(model)
     made = nn.Conv2d(
@@ -36,12 +36,12 @@ def make_gray(model: nn.Module) -> None:
 
 
 class SeesGray(nn.Module):
-    """A network of gray images for colour ones: (N, 3, H, W), normalised with `recipe`, which has one level for all."""
+    """A network of gray images for color ones: (N, 3, H, W), normalized with `recipe`, which has one level for all."""
 
     def __init__(self, network: nn.Module, recipe: AprRecipe) -> None:
         super().__init__()
         self.network = network
-        assert recipe == recipe.gray(), recipe  # then the weights' sum of 1 keeps normalised images normalised
+        assert recipe == recipe.gray(), recipe  # then the weights' sum of 1 keeps normalized images normalized
         self.luma: Tensor
         self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
 

@@ -3,7 +3,7 @@
 Catastrophic overfitting of one-step attacks: within an epoch the network learns to stop the one step and falls to any
 other attack, while clean accuracy and loss look better than before.
 
-Attacks work on normalised images; `Ball` knows what ε and the range 0..1 are there.
+Attacks work on normalized images; `Ball` knows what ε and the range 0..1 are there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DROP = 0.2
 
 
 class Ball:
-    """The L∞ ball of radius ε/255 round images in 0..1 that were normalised with `mean` and `std`, one a channel."""
+    """The L∞ ball of radius ε/255 round images in 0..1 that were normalized with `mean` and `std`, one per channel."""
 
     def __init__(
         self, epsilon: float, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu"
@@ -47,7 +47,7 @@ class Ball:
         self._low, self._high = -mean_ / std_, (1 - mean_) / std_
 
     def into_range(self, images: Tensor) -> Tensor:
-        """`images` with every value brought into 0..1 (before normalisation)."""
+        """`images` with every value brought into 0..1 (before normalization)."""
         return torch.clamp(images, self._low, self._high)
 
     def near(self, delta: Tensor) -> Tensor:
@@ -63,12 +63,12 @@ def fast_attack(model: nn.Module, images: Tensor, targets: Tensor, ball: Ball, a
 
     Args:
         model: in the mode in which it trains; its parameters get no gradient.
-        images: (N, 3, H, W), normalised. Values outside 0..1, which APR-P makes, are brought into it, as published.
+        images: (N, 3, H, W), normalized. Values outside 0..1, which APR-P makes, are brought into it, as published.
         targets: int64 (N,).
         alpha: in 255ths.
 
     Returns:
-        (N, 3, H, W), normalised, in 0..1, without gradient. With fgsm within ε of images that were in 0..1.
+        (N, 3, H, W), normalized, in 0..1, without gradient. With fgsm within ε of images that were in 0..1.
     """
     radius = ball.epsilon * (_NOISE if kind == "n-fgsm" else 1.0)
     start = ball.into_range(images + (2 * torch.rand_like(images) - 1) * radius)
@@ -79,7 +79,7 @@ def fast_attack(model: nn.Module, images: Tensor, targets: Tensor, ball: Ball, a
 
 
 def pgd_accuracy(model: nn.Module, images: Tensor, targets: Tensor, ball: Ball) -> float:
-    """Share of `images` (N, 3, H, W), normalised, that are still right after five steps of PGD; 0..1.
+    """Share of `images` (N, 3, H, W), normalized, that are still right after five steps of PGD; 0..1.
 
     The model is attacked in eval mode and left in the mode it was in. Draws from torch's global generator.
     """
@@ -92,7 +92,7 @@ def pgd_accuracy(model: nn.Module, images: Tensor, targets: Tensor, ball: Ball) 
     with torch.no_grad():
         right = (model(attacked).argmax(1) == targets).float().mean()
     model.train(training)
-    return float(right)  # synchronises
+    return float(right)  # synchronizes
 
 
 def _sign_of_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class CatastrophicOverfitting:
         logger: Logger,
         stop: bool,
     ) -> None:
-        """images: (N, 3, H, W), normalised. logger: knows the epoch before, also in a run that continues."""
+        """images: (N, 3, H, W), normalized. logger: knows the epoch before, also in a run that continues."""
         device = trainer.group.device
         self._trainer, self._ball, self._output, self._logger = trainer, ball, output, logger
         self._images, self._targets = images.to(device), targets.to(device)

@@ -65,7 +65,7 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
 
     Args:
         logits: floating (views·B, classes).
-        targets: int64 (views·B,), a class number a row.
+        targets: int64 (views·B,), one class number per row.
         views: images that the network sees of each photograph: the loader's `views`.
         label_smoothing: share of the target spread evenly over all classes, 0..1.
     """
@@ -116,7 +116,7 @@ class Trainer:
         self.rate = options.lr
         self._images, self._seconds = 0, 0.0
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=group.device)
-        # GradScaler leaves steps out in any case, and synchronises for it.
+        # GradScaler leaves steps out in any case, and synchronizes for it.
         self._skips = options.on_nonfinite == "skip" or options.amp == "fp16"
         self._sound = torch.ones((), dtype=torch.bool, device=group.device)
         self._saved_at = time.monotonic()
@@ -142,7 +142,7 @@ class Trainer:
         self.scaler.scale(finite.spread(loss)).backward()
         self.scaler.unscale_(self.optimizer)
         sound = finite.sound_gradients(self.model)
-        if before is not None and not sound:  # synchronises
+        if before is not None and not sound:  # synchronizes
             before.put_back()
             self.position.skipped += 1
             self.position.in_a_row += 1
@@ -224,7 +224,7 @@ class Trainer:
 
     def _check_finite(self, folder: Path) -> None:
         """Raise InputError if a step was not sound: what came after it is lost, and must not be saved."""
-        if not self._sound:  # synchronises
+        if not self._sound:  # synchronizes
             raise self._diverged(folder, "; --on-nonfinite skip leaves out single batches that do this")
 
     def _diverged(self, folder: Path, how: str) -> InputError:
@@ -379,7 +379,7 @@ def start_from_weights(model: nn.Module, name: str, num_classes: int, options: T
 def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
     """Raise InputError if a process's batch is a single image, which batch norm may not take, and the network neither.
 
-    views: the loader's. image_size: pixels a side.
+    views: the loader's. image_size: pixels per side.
     """
     if trainer.group.share(trainer.options.batch_size) * views > 1:
         return

@@ -108,7 +108,7 @@ def sample_columns(
 
 
 def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDArray[np.uint8]:
-    """APR-P where the recipe has it, shown in grey levels: values outside 0..255, which the network sees, are cut."""
+    """APR-P where the recipe has it, shown in gray levels: values outside 0..255, which the network sees, are cut."""
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     if not recipe.pair_after_normalise:
         mean, std = np.zeros(3), np.ones(3)

@@ -39,7 +39,7 @@ def analyze_templates(image: NDArray[np.floating], *, frequency: tuple[int, int]
     """The contrasts of four templates in an image; of no network.
 
     Args:
-        image: gray levels, (H, W) in 0..1.
+        image: gray levels, floating (H, W) in 0..1.
         frequency: (k_y, k_x), down and across, in cycles per image.
 
     Returns:

@@ -424,7 +424,7 @@ def test_small_networks_take_small_sets(evaluate, tmp_path):
 def test_all_of_a_network_of_digits(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = replace(network(32, Ten(), tuple("0123456789")), trained_on="digits")
-    # Whoever has CIFAR's files has none for digits in them.
+    # A folder of CIFAR's files has none for digits.
     (tmp_path / "data" / "CIFAR-10-C").mkdir(parents=True)
     assert evaluate("all", model=model) == 0
     first = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -90,5 +90,5 @@ def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     torch.save(saved_state() | {"format": 1, "extra": _Evil()}, "evil.pt")
     with pytest.raises(InputError) as error:
         load_saved(Path("evil.pt"))
-    assert "weights_only" not in str(error.value), "nobody is told how to run it"
+    assert "weights_only" not in str(error.value), "the error does not say how to run it"
     assert not Path("evil").exists()

@@ -1,4 +1,4 @@
-"""`apr-dali analyze bands`: what is learnt from bands of amplitude and phase, the paper's section 3.1."""
+"""`apr-dali analyze bands`: what is learned from bands of amplitude and phase, the paper's section 3.1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=RADII,
         metavar=("LOW", "HIGH"),
-        help="where low and band, and band and high meet, in cycles a pixel (default: 0.125 0.25)",
+        help="where low and band, and band and high meet, in cycles per pixel (default: 0.125 0.25)",
     )
     parser.add_argument(
         "--outside",

@@ -24,7 +24,7 @@ from apr_dali.training.optimizer import learning_rate, set_learning_rate
 from apr_dali.training.options import CifarOptions
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
-"""Options with which the digits are learnt in half a minute on a core: 98 % of the test images."""
+"""Options with which the digits are learned in half a minute on a core: 98 % of the test images."""
 _RISING = 10  # steps over which the learning rate rises
 
 

@@ -110,7 +110,7 @@ def test_the_devkit_numbers_classes_its_own_way(tmp_path, packed):
 
 
 LISTS = {
-    "a class a line": lambda _, wnid: wnid,
+    "one class per line": lambda _, wnid: wnid,
     "an image and its class": lambda name, wnid: f"{name} {wnid}",
     "valprep.sh": lambda name, wnid: f"mv {name} {wnid}/",
 }
