@@ -24,7 +24,8 @@ DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/de
 API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
 	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.operators \
 	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
-	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption eval.evaluations.ood \
+	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
+	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)

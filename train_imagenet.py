@@ -27,6 +27,7 @@ from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import datasets, plots, run_dir, script
+from apr_dali.training.corrupted import CorruptedValidation, check_best
 from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs
 from apr_dali.training.options import ImageNetOptions
 
@@ -41,16 +42,25 @@ def train(options: ImageNetOptions, group: Group) -> None:
     trained, validated = datasets.open_parts(options, group)
     assert trained is not None
     state = script.load(source, options, trained.classes) if source else None
+    if state is not None:
+        check_best(state, options)
     trainer = new_trainer(options, group, trained.classes, fresh=state is None)
     loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
     check_batch(trainer, loader.views, options.image_size)
     val_loader = validation_loader(options, group, validated)
     datasets.check([trained, validated], options, group)
+    corrupted = CorruptedValidation(trainer, options, validated) if options.validate_corrupted else None
 
     with loader, val_loader, run_dir.occupied(output, options, group, source):
         logger = script.begin(trainer, loader, val_loader, output, lambda: draw_samples(output, trained, options))
         with logger, Interrupts(announce=group.main) as interrupts:
-            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts)
+
+            def judge(row: dict[str, float]) -> float:
+                if corrupted is not None:
+                    row["corrupted_top1"] = corrupted.top1(output, interrupts)
+                return row["corrupted_top1" if options.best_by == "corrupted" else "top1"]
+
+            result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, judge)
     datasets.print_left_out(group, loader, val_loader)
     script.end(trainer, output, result)
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from apr_dali.eval.evaluations.calibration import evaluate_calibration as evaluate_calibration
     from apr_dali.eval.evaluations.clean import evaluate_clean as evaluate_clean
     from apr_dali.eval.evaluations.corruption import evaluate_corruption as evaluate_corruption
+    from apr_dali.eval.evaluations.corruption_on_the_fly import (
+        evaluate_corruption_on_the_fly as evaluate_corruption_on_the_fly,
+    )
     from apr_dali.eval.evaluations.distribution_shift import evaluate_shift as evaluate_shift
     from apr_dali.eval.evaluations.filters import analyze_filters as analyze_filters
     from apr_dali.eval.evaluations.gradcam import analyze_gradcam as analyze_gradcam
@@ -56,6 +59,7 @@ _NAMES = {
     "evaluations.calibration": ("evaluate_calibration",),
     "evaluations.clean": ("evaluate_clean",),
     "evaluations.corruption": ("evaluate_corruption",),
+    "evaluations.corruption_on_the_fly": ("evaluate_corruption_on_the_fly",),
     "evaluations.distribution_shift": ("evaluate_shift",),
     "evaluations.filters": ("analyze_filters",),
     "evaluations.gradcam": ("analyze_gradcam",),
@@ -94,6 +98,7 @@ __all__ = [
     "evaluate_calibration",
     "evaluate_clean",
     "evaluate_corruption",
+    "evaluate_corruption_on_the_fly",
     "evaluate_ood",
     "evaluate_shift",
     "fit_temperature",

@@ -47,6 +47,8 @@ ImageNet's validation images, which is not ImageNet-C."""
 KINDS = (*CELLS, "digits", "own")
 """A published set as a whole, the generated one, digits corrupted by `apr_dali.data.small_corruptions`, or any other
 set. The numbers of the last two compare with no published ones."""
+COMPUTED = "computed on the fly, exact to 1 level given the draws; the published set has other draws"
+"""What is said of errors on images that `apr_dali.eval.on_the_fly` has made, wherever they are shown."""
 _NORMALIZED = {"imagenet-c": "", "generated": "generated_"}
 
 
@@ -94,13 +96,14 @@ def mean_error(
 class CorruptionTable:
     """Error rates by corruption and severity, and what follows from them.
 
-    errors: for each corruption the error rates at severity 1 to 5, 0..1; of digits at as many as there are.
+    errors: for each corruption the error rates at each of `severities`, 0..1.
     images: how many each cell was measured on, all alike.
     clean_error: on the clean images, 0..1; None where not measured.
     kind: of KINDS.
     clean_images: how many clean images there were; 0 where not measured.
+    severities: that were measured; a published set has all five.
 
-    Raises InputError for a kind that is not of KINDS, or whose cells have another number of images.
+    Raises InputError for a kind that is not of KINDS, or whose cells have another number of images or severities.
     """
 
     errors: Mapping[str, tuple[float, ...]]
@@ -108,9 +111,12 @@ class CorruptionTable:
     clean_error: float | None = None
     kind: str = "own"
     clean_images: int = 0
+    severities: tuple[int, ...] = SEVERITIES
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
+        if self.kind in CELLS and self.severities != SEVERITIES:
+            raise InputError(f"{self.kind} has the severities 1 to 5, got {list(self.severities)}: call it own")
         if self.images != CELLS.get(self.kind, self.images):
             raise InputError(f"{self.kind} has {CELLS[self.kind]:,} images per cell, got {self.images:,}: call it own")
 
@@ -131,8 +137,7 @@ class CorruptionTable:
         images of the same set alone. For a generated set they are called `generated_ce` and so on. AlexNet's errors
         mean nothing for CIFAR or other classes.
         """
-        severities = len(next(iter(self.errors.values()))) if self.kind == "digits" else len(SEVERITIES)
-        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, severities)}
+        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, len(self.severities))}
         if self.kind not in _NORMALIZED:
             return found
         prefix = _NORMALIZED[self.kind]
@@ -148,6 +153,7 @@ class CorruptionTable:
         return {
             "errors": {name: list(row) for name, row in self.errors.items()},
             "averaged": list(self.averaged),
+            "severities": list(self.severities),
             "images": self.images,
             "clean_error": self.clean_error,
             "clean_images": self.clean_images,
@@ -157,7 +163,14 @@ class CorruptionTable:
 
 
 def averaged_text(result: Mapping[str, Any]) -> str:
-    """Which corruptions the mean error of a corruption result is over, in words."""
+    """Which corruptions, and severities if not all, the mean error of a corruption result is over, in words."""
+    severities = result.get("severities", SEVERITIES)  # those of version 0.1.0 have all
+    if result.get("kind") == "digits" or tuple(severities) == SEVERITIES:
+        return _corruptions_text(result)
+    return f"{_corruptions_text(result)} at severity {', '.join(map(str, severities))}"
+
+
+def _corruptions_text(result: Mapping[str, Any]) -> str:
     own, of = result["averaged"], len(CORRUPTIONS)
     if result.get("kind") == "digits":
         return f"{len(own)} corruptions made here"
@@ -169,6 +182,19 @@ def averaged_text(result: Mapping[str, Any]) -> str:
     if len(missing) < len(own):
         return f"{len(own)} of {of} corruptions (without {', '.join(missing)})"
     return f"{len(own)} of {of} corruptions ({', '.join(own)})"
+
+
+def made_text(result: Mapping[str, Any]) -> str:
+    """What stands before numbers of a corruption result that are made as ImageNet-C's are, of other images."""
+    return COMPUTED if "computed" in result else "generated set"
+
+
+def computed_text(result: Mapping[str, Any]) -> str:
+    """How the images of a corruption result were made on the fly, in words."""
+    made = result["computed"]
+    part = f"{result['images']:,} of {made['of_images']:,} images, " if result["images"] < made["of_images"] else ""
+    severities = "" if made["parameter_set"] == "imagenet" else f"severities of {made['parameter_set']}, "
+    return f"{COMPUTED} ({part}{made['geometry']}, {severities}{made['form']}, seed {made['seed']})"
 
 
 def _checked(

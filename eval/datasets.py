@@ -124,14 +124,24 @@ class Feeding:
         return Source(name, len(images), batches, lambda: on_main(self.group, known))
 
     def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        rank, world, count = self.group.rank, self.group.world, len(images)
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
+        for part in self.parts(len(images)):
+            yield self.normalized(images[part]), torch.from_numpy(np.array(labels[part]))
+
+    def parts(self, count: int) -> list[slice]:
+        """This process's batches of `count` images: each process has the next part of them."""
+        rank, world = self.group.rank, self.group.world
         end = count * (rank + 1) // world
-        for start in range(count * rank // world, end, self.batch_size):
-            part = slice(start, min(start + self.batch_size, end))
-            # Contiguous as a loader's are: foreign code takes no views in another order.
-            pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2).contiguous()
-            yield (pixels / 255 - mean) / std, torch.from_numpy(np.array(labels[part]))
+        starts = range(count * rank // world, end, self.batch_size)
+        return [slice(start, min(start + self.batch_size, end)) for start in starts]
+
+    def normalized(self, images: NDArray[np.uint8]) -> Tensor:
+        """Uint8 (N, H, W, 3), 0..255, as the network takes them: float32 (N, 3, H, W), on its device."""
+        device = self.group.device
+        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
+        # Contiguous as a loader's are: foreign code takes no views in another order.
+        pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+        levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return levels.div_(255).sub_(mean).div_(std)
 
 
 def _count_and_identity(found: ImageSet | TarSet) -> tuple[int, str]:

@@ -19,7 +19,7 @@ _SURE = 1 - 2**-53
 _EM = 0.62  # the mean width of a letter, of its size: somewhat more than that of prose
 
 
-def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> bytes:
+def corruption_picture(errors: Mapping[str, Sequence[float]], title: str, severities: Sequence[int]) -> bytes:
     """Error rates, 0..1, as a colored table: one row per corruption, one column per severity, and their mean."""
     rows = np.array([[*row, np.mean(row)] for row in errors.values()]) * 100
     figure = new_figure(6.4, 1.2 + 0.3 * len(rows))
@@ -28,10 +28,10 @@ def corruption_picture(errors: Mapping[str, Sequence[float]], title: str) -> byt
     axes.imshow(rows, cmap=ERRORS, vmin=0, vmax=100, aspect="auto")
     for (y, x), value in np.ndenumerate(rows):
         axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 40 else "black")
-    severities = rows.shape[1] - 1
-    axes.set_xticks(range(severities + 1), ["severity 1", *map(str, range(2, severities + 1)), "mean"])
+    first, *others = severities
+    axes.set_xticks(range(len(severities) + 1), [f"severity {first}", *map(str, others), "mean"])
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in errors])
-    axes.axvline(severities - 0.5, color="white", linewidth=3)
+    axes.axvline(len(severities) - 0.5, color="white", linewidth=3)
     axes.tick_params(length=0)
     # Of the figure, which is wider than its axes: names of sets are long.
     figure.suptitle(fitted(f"{title}: error in percent", 5.8, 10), fontsize=10)

@@ -17,6 +17,7 @@ from apr_dali.eval.evaluations.autoattack import evaluate_autoattack
 from apr_dali.eval.evaluations.calibration import evaluate_calibration
 from apr_dali.eval.evaluations.clean import evaluate_clean
 from apr_dali.eval.evaluations.corruption import evaluate_corruption
+from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
 from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, evaluate_ood
 from apr_dali.eval.load_model import Network
@@ -84,12 +85,18 @@ Found = dict[str, str]
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation of a benchmark. needs: sets that it runs on; `attack` where images are to be attacked, and `others`
-    where sets are there that the network does not know."""
+    """An evaluation of a benchmark.
+
+    needs: sets that it runs on; `attack` where images are to be attacked, `others` where there are sets that the
+    network does not know, `on the fly` where clean images are to be corrupted for want of a corrupted set.
+    """
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[Session, Found, int | None], Result]
+
+
+_ON_THE_FLY = "on the fly"
 
 
 def _others(found: Found) -> Found:
@@ -102,6 +109,11 @@ _JOBS = (
         "corruption",
         ("corruption",),
         lambda session, found, _: evaluate_corruption(session, found["corruption"], clean=found.get("val")),
+    ),
+    Job(
+        "corruption",
+        ("val", _ON_THE_FLY),
+        lambda session, found, _: evaluate_corruption_on_the_fly(session, found["val"], clean=found["val"]),
     ),
     *(
         Job(name, (name,), lambda session, found, _, name=name: evaluate_shift(session, found[name], set=name))  # type: ignore[misc]
@@ -123,6 +135,11 @@ _JOBS = (
 )
 _SMALL_JOBS = (
     Job("corruption", ("corruption",), lambda session, found, _: evaluate_corruption(session, found["corruption"])),
+    Job(
+        "corruption",
+        ("test", _ON_THE_FLY),
+        lambda session, found, _: evaluate_corruption_on_the_fly(session, found["test"]),
+    ),
     Job("clean", ("test",), lambda session, found, _: evaluate_clean(session, found["test"])),
     Job("ood", ("test", "others"), lambda session, found, _: evaluate_ood(session, found["test"], ood=_others(found))),
     Job("calibration", ("test",), lambda session, found, _: evaluate_calibration(session, found["test"])),
@@ -209,6 +226,7 @@ def benchmark(
     *,
     sets: Collection[str] | None = None,
     attack: int | None = None,
+    on_the_fly: bool = False,
     each: Callable[[Result], None] | None = None,
     **options: Unpack[Options],
 ) -> Results:
@@ -222,6 +240,8 @@ def benchmark(
             None for a network of digits, which needs none.
         sets: names of sets, such as val and imagenet-a, to leave out all others; None for all that are there.
         attack: AutoAttack on so many images, which takes hours where the others take minutes; None for none.
+        on_the_fly: where there is no corrupted set, corrupt the clean images while the network runs over them, see
+            `evaluate_corruption_on_the_fly`.
         each: is called with each result as soon as it is there.
         options: see `apr_dali.eval.session.Options`.
 
@@ -229,7 +249,8 @@ def benchmark(
         InputError: if there is no set, one of `sets` is not there, or no evaluation works.
     """
     with session_of(model, options) as session:
-        return _run(session, None if data_root is None else str(data_root), sets, attack, each or (lambda _: None))
+        root = None if data_root is None else str(data_root)
+        return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None))
 
 
 def _run(
@@ -237,6 +258,7 @@ def _run(
     root: str | None,
     sets: Collection[str] | None,
     attacked: int | None,
+    on_the_fly: bool,
     each: Callable[[Result], None],
 ) -> Results:
     plan = _plan(session.network)
@@ -244,7 +266,7 @@ def _run(
         raise InputError("--data-root is missing: networks of digits alone need none")
     found = on_main(session.group, lambda: _find(root, plan, sets))
     session = session.of_several(placed) if (placed := [*_with_files(found, plan).values()]) else session
-    jobs = _chosen(plan, found, attacked)
+    jobs = _chosen(plan, found, attacked, on_the_fly)
     if not jobs:
         places = "\n".join(f"  {item.places[0]}: {item.looks}" for item in plan.wanted)
         raise InputError(f"{root} has none of the sets that can be evaluated; expected some of\n{places}")
@@ -252,8 +274,8 @@ def _run(
     if not results:
         raise InputError("no evaluation worked: " + "; ".join(f"{name}: {text}" for name, text in failed.items()))
     asked = [item for item in plan.wanted if sets is None or item.name in sets]
-    missing = {item.name: _missing(root, item) for item in asked if root and item.name not in found}
     ran = [job.name for job in jobs]
+    missing = {item.name: _missing(root, item) for item in asked if root and item.name not in (*found, *ran)}
     skipped = on_main(session.group, lambda: _skipped(root, plan, found, ran, attacked))
     report: Report = {
         "evaluations": {name: result.as_json() for name, result in results.items()},
@@ -269,9 +291,14 @@ def _run(
     return Results(results, failed, missing, skipped, report)
 
 
-def _chosen(plan: Plan, found: Found, attacked: int | None) -> list[Job]:
+def _chosen(plan: Plan, found: Found, attacked: int | None, on_the_fly: bool) -> list[Job]:
     """The jobs that have what they need."""
-    there = {*found, *(["attack"] if attacked is not None else []), *(["others"] if _others(found) else [])}
+    conditions = {
+        "attack": attacked is not None,
+        "others": bool(_others(found)),
+        _ON_THE_FLY: on_the_fly and "corruption" not in found,
+    }
+    there = {*found, *(name for name, holds in conditions.items() if holds)}
     return [job for job in plan.jobs if there.issuperset(job.needs)]
 
 

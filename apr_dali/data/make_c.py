@@ -5,7 +5,6 @@ The corruptions are those of `apr_dali.corrupt`: the published ones, with draws 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zlib
@@ -17,21 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws, find
+from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws
 from apr_dali.data.arrays import open_small
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import open_files
-from apr_dali.data.image_file import open_image
+from apr_dali.data.imagenet_c import QUALITY, as_jpeg, check_needs, cropped
 from apr_dali.errors import InputError
 from apr_dali.kernels.corruptions import corrupt
 from apr_dali.runtime.files import npy_bytes, write_whole
 from apr_dali.runtime.pool import process_map
 
-QUALITY = 85
-"""Of the JPEG files, as in ImageNet-C."""
 _SMALLEST = 32
 _NAMED = 5  # pairs that an error lists
 _MOST_CLASSES = 256  # that labels of a byte tell apart
@@ -86,7 +82,7 @@ def make_c(
         raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
     found = open_files(source, "make-c")
     names = _names(os.path.abspath(source), found.files)
-    _check_needs(chosen, image_size, "imagenet")
+    check_needs(chosen, image_size, "imagenet")
     target = Path(target).absolute()
     settings = {
         "corruptions": list(chosen),
@@ -134,7 +130,7 @@ def make_cifar_c(
     found = open_small(source)
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
-    _check_needs(chosen, _SMALLEST, "cifar")
+    check_needs(chosen, _SMALLEST, "cifar")
     target = Path(target).absolute()
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
@@ -159,13 +155,6 @@ def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:
     if unknown:
         raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(NAMES)}")
     return tuple(corruptions or CORRUPTIONS)
-
-
-def _check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
-    """Raise InputError where something that a corruption takes from elsewhere is missing."""
-    for name in corruptions:
-        record, parameters = find(name, 1, parameter_set)
-        record.constants(parameters, side, side)
 
 
 def _names(root: str, files: Sequence[str]) -> list[str]:
@@ -224,7 +213,7 @@ def _corrupt_batch(job: _Job, batch: _Batch) -> str | None:
     if not waiting:
         return None
     try:
-        images = np.stack([_crop(file, job.image_size) for file in batch.files])
+        images = np.stack([cropped(file, job.image_size) for file in batch.files])
     except InputError as error:
         return f"{error}: remove it"
     for (corruption, severity), missing in waiting.items():
@@ -233,7 +222,7 @@ def _corrupt_batch(job: _Job, batch: _Batch) -> str | None:
         made = corrupt(images, corruption, severity, draws, threads=1)
         for number, path in missing:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, _jpeg(made[number]))
+            write_whole(path, as_jpeg(made[number]))
     return None
 
 
@@ -241,15 +230,3 @@ def _missing(folder: Path, names: Sequence[str]) -> list[tuple[int, Path]]:
     """Those of the files that are not there, with their numbers."""
     paths = [folder / name for name in names]
     return [(number, path) for number, path in enumerate(paths) if not path.exists()]
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY, optimize=True)
-    return encoded.getvalue()
-
-
-def _crop(file: str, size: int) -> np.ndarray:
-    from torchvision.transforms.v2 import functional
-
-    return np.array(functional.center_crop(functional.resize(open_image(file), [round(size * 8 / 7)]), [size]))

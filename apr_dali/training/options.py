@@ -179,6 +179,9 @@ class TrainingOptions:
             raise InputError("--resume auto needs --output DIR, the run folder to continue")
 
 
+BEST_BY = ("top1", "corrupted")
+
+
 @dataclass(frozen=True)
 class ImageNetOptions(TrainingOptions):
     """The options of train_imagenet.py."""
@@ -210,6 +213,12 @@ class ImageNetOptions(TrainingOptions):
     on_error: str = option(
         "data", "raise", "an image that cannot be decoded stops the run, or is left out and counted", choices=ON_ERROR
     )
+    validate_corrupted: int = option(
+        "run", 0, "measure accuracy under ImageNet-C's corruptions too, on N validation images", low=0, metavar="N"
+    )
+    best_by: str = option(
+        "run", "top1", "accuracy that best.pt has most of: on clean images, or --validate-corrupted's", choices=BEST_BY
+    )
     tar_image: str = option(
         "data", "", "the image in a tar's samples (default: the only one), several with ; between them", metavar="EXT"
     )
@@ -220,6 +229,7 @@ class ImageNetOptions(TrainingOptions):
         check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
+        self._check_corrupted()
         if self.on_error == "skip" and self.check == "full":
             raise InputError("--check full stops at broken images and --on-error skip leaves them out: choose one")
         if not self.data and not (self.val and (self.train or self.eval_only)):
@@ -227,6 +237,20 @@ class ImageNetOptions(TrainingOptions):
                 "no data: give --data DIR with DIR/train and DIR/val, --data sample for the built-in photographs, "
                 "or --train DIR with --val DIR"
             )
+
+    def _check_corrupted(self) -> None:
+        if not self.validate_corrupted:
+            if self.best_by == "corrupted":
+                raise InputError("--best-by corrupted needs --validate-corrupted N")
+            return
+        if self.eval_only:
+            raise InputError(
+                "--validate-corrupted changes nothing with --eval-only: see `apr-dali eval corruption --val`"
+            )
+        if self.in_chans == 1:
+            raise InputError("--validate-corrupted does not go with --in-chans 1: the corruptions are of color images")
+        if self.on_error == "skip":
+            raise InputError("--validate-corrupted does not go with --on-error skip: it needs images that are whole")
 
 
 ATTACKS = ("none", "fgsm", "n-fgsm")

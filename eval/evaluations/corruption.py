@@ -17,7 +17,15 @@ from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
-from apr_dali.eval.corruption import CELLS, CORRUPTIONS, SEVERITIES, CorruptionTable, averaged_text
+from apr_dali.eval.corruption import (
+    CELLS,
+    CORRUPTIONS,
+    SEVERITIES,
+    CorruptionTable,
+    averaged_text,
+    computed_text,
+    made_text,
+)
 from apr_dali.eval.datasets import numbered, outputs_by_name
 from apr_dali.eval.page import Section, Table, percent, spaced, tenths
 from apr_dali.eval.passes import Source, evaluate_each, together
@@ -47,6 +55,7 @@ class Corruption(Result):
 
     set: 16 hex digits of what the images are. name: the set's, in words. classes: of the network. table: the errors,
     and what follows from them. labels: what was assumed of labels without names; None where they have names.
+    computed: of images made on the fly: seed, version, form, parameter_set, geometry, of_images; None for others.
     """
 
     data: str
@@ -55,6 +64,7 @@ class Corruption(Result):
     classes: int
     table: CorruptionTable
     labels: str | None = None
+    computed: dict[str, Any] | None = None
 
     evaluation = "corruption"
 
@@ -70,8 +80,8 @@ class Corruption(Result):
 
     def as_json(self) -> dict[str, Any]:
         about = {"data": self.data, "set": self.set, "name": self.name, "classes": self.classes}
-        labels = {} if self.labels is None else {"labels": self.labels}
-        return {**about, **self.table.as_json(), **labels}
+        more = {"labels": self.labels, "computed": self.computed}
+        return {**about, **self.table.as_json(), **{key: value for key, value in more.items() if value is not None}}
 
     def text(self) -> str:
         return _text(self.as_json())
@@ -101,20 +111,33 @@ def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session.check(sources[0])
     state = session.state("corruption")
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
-    errors = _errors(cells, results)
-    of_clean = results["clean"] if clean is not None else None
-    found = CorruptionTable(
-        errors,
-        cells[0].images,
-        1 - of_clean.top1 if of_clean else None,
-        kind,
-        of_clean.images if of_clean else 0,
-    )
+    found = corruption_table(cells, results, kind)
     classes = session.network.classes
     labels = numbered(classes, "labels.npy has no names: its label") if _is_arrays(data) else None
-    picture = corruption_picture(errors, f"{name}, {found.images:,} images per cell")
     result = Corruption(data, together(sources), name, len(classes), found, labels)
-    return result.finished(session, {"errors": picture}, state)
+    return result.finished(session, pictures_of(result), state)
+
+
+def corruption_table(cells: list[Source], results: Mapping[str, CleanResult], kind: str) -> CorruptionTable:
+    """The table of what was measured on `cells`, each corruption's severities in their order, and on the set `clean`,
+    where that is among `results`."""
+    clean = results.get("clean")
+    severities = dict.fromkeys(int(cell.name.partition("/")[2]) for cell in cells)
+    return CorruptionTable(
+        _errors(cells, results),
+        cells[0].images,
+        1 - clean.top1 if clean else None,
+        kind,
+        clean.images if clean else 0,
+        tuple(severities),
+    )
+
+
+def pictures_of(result: Corruption) -> dict[str, bytes]:
+    """The colored table of the errors."""
+    found = result.table
+    title = f"{result.name}, {found.images:,} images per cell"
+    return {"errors": corruption_picture(found.errors, title, found.severities)}
 
 
 def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str, tuple[float, ...]]:
@@ -138,10 +161,8 @@ def _text(result: dict[str, Any]) -> str:
         )
         for name, row in result["errors"].items()
     ]
-    severities = len(next(iter(result["errors"].values())))
-    text = table(
-        ("error in percent", *map(str, range(1, severities + 1)), "mean", *(["CE"] if normalized else [])), rows
-    )
+    severities = map(str, result["severities"])
+    text = table(("error in percent", *severities, "mean", *(["CE"] if normalized else [])), rows)
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell"
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
@@ -149,13 +170,16 @@ def _text(result: dict[str, Any]) -> str:
 def _summary_lines(result: dict[str, Any]) -> list[str]:
     """The means of a corruption result, a line each, and what is missing for the others."""
     lines = [f"mean error over {averaged_text(result)}: {100 * result['mean_error']:.2f} %"]
+    if "computed" in result:
+        lines.append(computed_text(result))
     if result["clean_error"] is not None:
         lines.append(f"clean error {100 * result['clean_error']:.2f} % on {result['clean_images']:,} images")
+    made = made_text(result)
     for key, text in (
         ("mce", "mCE"),
         ("relative_mce", "relative mCE"),
-        ("generated_mce", "generated set: AlexNet-normalized error, not comparable with published mCE,"),
-        ("generated_relative_mce", "generated set: relative, not comparable with published relative mCE,"),
+        ("generated_mce", f"{made}: AlexNet-normalized error, not comparable with published mCE,"),
+        ("generated_relative_mce", f"{made}: relative, not comparable with published relative mCE,"),
     ):
         if key in result:
             lines.append(f"{text} {result[key]:.2f} %")
@@ -262,7 +286,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
     # mCE and its like are in percent already.
-    found.update({label: f"{result[key]:.2f} %" for key, label in _CORRUPTION_KEYS.items() if key in result})
+    labels = {key: label.replace("generated set", made_text(result)) for key, label in _CORRUPTION_KEYS.items()}
+    found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
     return found
 
 
@@ -283,11 +308,13 @@ def section(result: Mapping[str, Any]) -> Section:
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
-    severities = len(next(iter(result["errors"].values())))
-    titles = ("error in percent", *map(str, range(1, severities + 1)), "mean")
-    return Section(
-        "Corruptions", (about, notes[result["kind"]], mean), _ce_tables(result), pictured=(Table(titles, rows),)
-    )
+    titles = ("error in percent", *map(str, result["severities"]), "mean")
+    note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
+    return Section("Corruptions", (about, note, mean), _ce_tables(result), pictured=(Table(titles, rows),))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:

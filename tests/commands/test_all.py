@@ -324,6 +324,7 @@ def test_generated_sets_are_labeled_wherever_they_are_shown():
 def test_a_part_of_the_corruptions_is_not_the_mean_over_all(averaged, words):
     common = {"name": "ImageNet-C", "kind": "imagenet-c", "classes": 1000, "images": 50_000, "clean_error": None}
     result = {**common, "mean_error": 0.5, "averaged": averaged, "errors": {name: [0.5] * 5 for name in averaged}}
+    result["severities"] = [1, 2, 3, 4, 5]
     report = report_of(corruption={**result, "data": "d"})
     (measure,) = summary(report)
     assert measure == f"ImageNet-C (1,000 classes, 50,000 images per cell): mean error over {words}"
@@ -334,7 +335,8 @@ def test_a_part_of_the_corruptions_is_not_the_mean_over_all(averaged, words):
 
 def of_kind(kind: str) -> dict:
     result = {"name": kind, "kind": kind, "classes": 2, "images": 3, "clean_error": None, "averaged": [*CORRUPTIONS]}
-    return report_of(corruption={**result, "data": "d", "mean_error": 0.5, "errors": {"fog": [0.5] * 5}})
+    errors = {"severities": [1, 2, 3, 4, 5], "errors": {"fog": [0.5] * 5}}
+    return report_of(corruption={**result, "data": "d", "mean_error": 0.5, **errors})
 
 
 def test_published_numbers_stand_beside_what_they_are_of():

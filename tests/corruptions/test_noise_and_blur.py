@@ -15,7 +15,7 @@ SIZES = [(32, 32), (33, 48), (64, 35)]
 def corrupted(image, name, severity=3, seed=1, backend="numpy", parameter_set="imagenet"):
     height, width = image.shape[:2]
     draws = CorruptionDraws.sample(name, severity, 1, height, width, seed, parameter_set=parameter_set)
-    return apr_dali.corrupt(image[None], name, severity, draws, backend)[0]
+    return apr_dali.corrupt(image[None], name, severity, draws, backend=backend)[0]
 
 
 def one_color(*levels, side=128):
@@ -76,7 +76,7 @@ def test_noise_by_seed_has_the_references_distribution(backend, crops):
     for name in ("gaussian_noise", "speckle_noise", "shot_noise"):
         for severity in (1, 5):
             reference = CorruptionDraws.from_reference(name, severity, 96, 96, np.random.RandomState(5))
-            expected = apr_dali.corrupt(images, name, severity, reference, backend).astype(int) - images
+            expected = apr_dali.corrupt(images, name, severity, reference, backend=backend).astype(int) - images
             got = corrupted(images[0], name, severity, backend=backend).astype(int) - images[0]
             assert stats.ks_2samp(got.reshape(-1), expected.reshape(-1)).pvalue > 1e-3
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from apr_dali import ImageNetLoader
 from apr_dali.commands.analyses import gallery, templates
-from apr_dali.data import arrays, make_c
+from apr_dali.data import arrays, imagenet_c
 from apr_dali.data.check import quick_check
 from apr_dali.data.folders import ImageSet, open_set
 from apr_dali.data.image_file import open_image, to_rgb
@@ -208,7 +208,7 @@ def test_everything_that_opens_images_scales_them(gray):
     for name, image in found.items():
         np.testing.assert_array_equal(image, expected, err_msg=name)
     # These scale the shorter side to 8/7 of the crop first: 32 for 28.
-    for crop in (make_c._crop(path, 28), gallery._photographs([path, path], 28)[0][1]):
+    for crop in (imagenet_c.cropped(path, 28), gallery._photographs([path, path], 28)[0][1]):
         np.testing.assert_array_equal(crop, expected[2:-2, 2:-2])
 
 
@@ -216,10 +216,12 @@ def test_no_other_place_decodes_an_image_file():
     # What looks at sizes or for broken files, and what reads back what it has just encoded itself.
     allowed = {
         "apr_dali/corruptions/digital.py",
+        "apr_dali/data/imagenet_c.py",  # what it has just encoded
         "apr_dali/corruptions/frost.py",  # its own photographs
         "apr_dali/data/image_file.py",
         "apr_dali/data/check.py",
         "apr_dali/data/image_header.py",
+        "apr_dali/data/prepare/images.py",  # to encode smaller what the trainers read later
         "apr_dali/data/corruption_sets.py",
         "apr_dali/data/small_corruptions.py",
         "eval/analyses/gallery.py",

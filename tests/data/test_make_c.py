@@ -19,6 +19,7 @@ from apr_dali.data import make_c as make_c_module
 from apr_dali.data.arrays import open_images
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
 from apr_dali.data.file_list import FileList, write_file_list
+from apr_dali.data.imagenet_c import as_jpeg, cropped
 from apr_dali.data.make_c import make_c, make_cifar_c
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CORRUPTIONS
@@ -56,7 +57,7 @@ def test_the_tree(val, tmp_path, capsys):
         assert JpegImagePlugin.get_sampling(image) == 2, "4:2:0"
         pixels = np.array(image)
     as_published = io.BytesIO()
-    expected = corrupted(make_c_module._crop(str(val / "a" / "0.jpg"), 48), "impulse_noise", 2, seed=0)
+    expected = corrupted(cropped(str(val / "a" / "0.jpg"), 48), "impulse_noise", 2, seed=0)
     Image.fromarray(expected).save(as_published, "JPEG", quality=85, optimize=True)
     assert made["impulse_noise/2/a/0.JPEG"] == as_published.getvalue()
     assert np.array_equal(np.array(Image.open(as_published)), pixels)
@@ -72,14 +73,14 @@ def test_the_kth_image_has_the_kth_draws(val, tmp_path):
     for index in range(2 * make_c_module._TOGETHER):
         shutil.copy(val / "a" / "0.jpg", val / "b" / f"copy{index:02}.jpg")
     made = contents(make_c(val, tmp_path / "c", ["fog"], 32))
-    pixels = make_c_module._crop(str(val / "a" / "0.jpg"), 32)
+    pixels = cropped(str(val / "a" / "0.jpg"), 32)
     count = 3 + 2 * make_c_module._TOGETHER
     draws = apr_dali.CorruptionDraws.sample("fog", 4, count, 32, 32, 0)
     expected = apr_dali.corrupt(np.broadcast_to(pixels, (count, 32, 32, 3)), "fog", 4, draws)
     # a/0, a/1, b/2, b/copy00, …
     for number in (0, 3, 18, 34):
         name = "a/0" if number == 0 else f"b/copy{number - 3:02}"
-        assert made[f"fog/4/{name}.JPEG"] == make_c_module._jpeg(expected[number])
+        assert made[f"fog/4/{name}.JPEG"] == as_jpeg(expected[number])
 
 
 def test_a_stopped_set_is_refused_and_goes_on(val, tmp_path, monkeypatch):

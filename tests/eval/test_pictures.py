@@ -74,7 +74,7 @@ def test_heat_maps_have_one_scale_and_say_what_they_are_of():
 @pytest.mark.parametrize("severities", [3, 5])
 def test_the_title_of_a_corruption_picture_is_not_cut(severities):
     name = "corrupted digits (made here, no published set), 355 images per cell"
-    figure = corruption_picture({"fog": [0.5] * severities}, name)
+    figure = corruption_picture({"fog": [0.5] * severities}, name, range(1, severities + 1))
     figure.draw_without_rendering()
     left, right = figure._suptitle.get_window_extent().intervalx
     assert 0 <= left < right <= figure.bbox.width

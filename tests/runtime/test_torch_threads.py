@@ -79,12 +79,12 @@ for folder in ("examples", "benchmarks"):
 data, scratch = sys.argv[2:]
 import torch
 import accelerate_datasets, lightning_module, pytorch_loop, torchvision_recipe
-from apr_dali import cli
 from apr_dali.bench.feeds import open_feed
 from apr_dali.bench.images import Places
 from apr_dali.bench.rows import Row
 from apr_dali.commands.analyses import small_network
 from apr_dali.data.arrays import load_set
+from apr_dali.eval import open_session
 from apr_dali.integrations import timm as with_timm
 from apr_dali.runtime.distributed import start
 
@@ -93,6 +93,13 @@ def digits():
     part = replace(some, images=some.images[:32], labels=some.labels[:32])
     with start("cpu") as group:
         small_network.fit(part, replace(small_network.SMALL, epochs=1), group)
+
+within_eval = []
+
+def evaluation():
+    given = {"weights": f"{scratch}/weights.pt", "classes": f"{data}/train", "image_size": 32, "device": "cpu"}
+    with open_session("shufflenet_v2_x0_5", **given):
+        within_eval.append(torch.get_num_threads())
 
 def script(*given):
     with open(f"{scratch}/script.py", "w") as file:
@@ -108,14 +115,14 @@ calls = {
     "bench, DALI": lambda: open_feed(Row("dali-cpu", "none", 224), Places(f"{data}/train", ""), 2),
     "bench, DataLoader": lambda: open_feed(Row("dataloader", "none", 224), Places(f"{data}/train", ""), 2),
     "digits": digits,
-    "eval": lambda: cli.main(["eval", "clean", "shufflenet_v2_x0_5", "--weights", f"{scratch}/weights.pt", "--data",
-        f"{data}/val", "--classes", f"{data}/train", "--image-size", "32", "--device", "cpu", "--output", scratch]),
+    "after eval": evaluation,
 }
 for name, call in calls.items():
     torch.set_num_threads(5)
     with contextlib.redirect_stdout(sys.stderr):
         call()
     print(f"{name}: {torch.get_num_threads()}")
+print(f"eval: {within_eval[0]}")
 """
 
 
@@ -148,6 +155,7 @@ def test_every_entry_point_chooses_and_follows_a_person(photos, tmp_path):
         "bench, DataLoader": 1,
         "digits": share,
         "eval": small,
+        "after eval": 5,  # as it was: evaluation may be a part of a program
     }
     given = threads_of_entry_points(tmp_path / "data", tmp_path / "given", OMP_NUM_THREADS="5")
     assert set(given.values()) == {5}, given

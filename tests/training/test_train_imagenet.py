@@ -24,11 +24,13 @@ from PIL import Image
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
+from apr_dali.eval import evaluate_corruption_on_the_fly
 from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.training.command_line import parse
+from apr_dali.training.corrupted import CorruptedValidation
 from apr_dali.training.options import ImageNetOptions
 
 pytestmark = pytest.mark.slow
@@ -594,3 +596,54 @@ def test_sample_is_written_unless_something_else_is_there(train, monkeypatch):
     Path("sample").mkdir()
     assert train("--data", "sample")[0] == 2
     assert written == ["sample"]
+
+
+# ---- accuracy under corruptions --------------------------------------------------------------------------------------
+
+
+def test_accuracy_under_corruptions_is_that_of_the_evaluation(train, tree, tmp_path):
+    given = ("--data", tree, "--epochs", 2, "--output")
+    assert train(*given, "plain")[0] == 0
+    status, _, err = train(*given, "run", "--validate-corrupted", 5)
+    assert status == 0, err
+    rows = rows_of(tmp_path / "run")
+    assert [0 <= row["corrupted_top1"] <= 1 for row in rows] == [True, True]
+    found = evaluate_corruption_on_the_fly(
+        tmp_path / "run" / "latest.pt", tree / "val", images=5, device="cpu", threads=1
+    )
+    assert rows[-1]["corrupted_top1"] == pytest.approx(1 - found.mean_error, abs=1e-9)
+    # It only looks.
+    assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(tmp_path / "plain" / "latest.pt")["model"])
+    assert "corrupted_top1" not in rows_of(tmp_path / "plain")[0]
+
+
+def test_the_best_checkpoint_may_be_the_best_under_corruptions(train, tree, tmp_path, monkeypatch):
+    scores = iter((0.9, 0.5, 0.7))
+    monkeypatch.setattr(CorruptedValidation, "top1", lambda *_: next(scores))
+    given = ("--data", tree, "--output", "run", "--validate-corrupted", 5)
+    best = ("--best-by", "corrupted")
+    assert train(*given, *best, "--epochs", 2)[0] == 0
+    assert state_of(tmp_path / "run" / "best.pt")["position"]["epoch"] == 1
+    assert state_of(tmp_path / "run" / "best.pt")["position"]["best"] == 0.9
+    status, _, err = train(*given, "--epochs", 3, "--resume", "auto")
+    assert status == 2
+    assert "is the best by corrupted, and cannot be compared by top1: continue with --best-by corrupted" in err
+    assert train(*given, *best, "--epochs", 3, "--resume", "auto")[0] == 0
+    assert state_of(tmp_path / "run" / "best.pt")["position"]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--in-chans", "1"], "--validate-corrupted does not go with --in-chans 1"),
+        (["--image-size", "24"], "images must have at least 32 pixels per side, got 24 × 24"),
+        (["--on-error", "skip"], "--validate-corrupted does not go with --on-error skip"),
+        (["--validate-corrupted", "0", "--best-by", "corrupted"], "--best-by corrupted needs --validate-corrupted N"),
+        (["--eval-only", "x.pt"], "--validate-corrupted changes nothing with --eval-only"),
+    ],
+)
+def test_what_cannot_be_corrupted_is_named_before_training(train, tree, tmp_path, given, told):
+    status, _, err = train("--data", tree, "--output", "run", "--validate-corrupted", 5, *given)
+    assert status == 2
+    assert told in err
+    assert not (tmp_path / "run" / "latest.pt").exists()

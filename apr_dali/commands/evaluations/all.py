@@ -19,6 +19,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--data-root", metavar="DIR", help="folder with val, imagenet-c, imagenet-a, … (a network of digits needs none)"
     )
     parser.add_argument(
+        "--on-the-fly",
+        action="store_true",
+        help="where there is no corrupted set, corrupt val while the network runs over it",
+    )
+    parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
     )
 
@@ -35,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             if main:
                 print(f"\n{result.text()}{result.kept_text}", flush=True)
 
-        results = benchmark(session, args.data_root, attack=args.attack, each=show)
+        results = benchmark(session, args.data_root, attack=args.attack, on_the_fly=args.on_the_fly, each=show)
         if main:
             print(f"\nevaluations: {len(results)} done, {len(results.failed)} failed")
             print(f"written: {session.output / 'report.html'}")

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import argparse
 
-from apr_dali.commands.arguments import add_network
+from apr_dali.commands.arguments import add_network, positive, seed
 from apr_dali.commands.evaluations.common import evaluate
+from apr_dali.errors import InputError
+
+_ON_THE_FLY = ("corruptions", "severities", "images", "extra", "seed", "in_memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_network(parser)
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--data",
-        required=True,
         metavar="DIR",
         help="ImageNet-C's folders, or CIFAR-C's .npy files; the word digits for digits that are corrupted now",
     )
+    source.add_argument(
+        "--val", metavar="VAL", help="clean images, which ImageNet-C's corruptions are computed of while it runs"
+    )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
+    computed = parser.add_argument_group("with --val")
+    computed.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: the 15 of ImageNet-C)")
+    computed.add_argument("--extra", action="store_true", default=None, help="the four extra corruptions too")
+    computed.add_argument("--severities", nargs="+", type=positive, metavar="S", help="only these (default: 1 to 5)")
+    computed.add_argument("--images", type=positive, metavar="N", help="N images, the same for everyone (default: all)")
+    computed.add_argument("--seed", type=seed, help="of the draws (default: 0)")
+    computed.add_argument(
+        "--in-memory", action="store_true", default=None, help="without the JPEG file that ImageNet-C's images were"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.eval import evaluate_corruption
+    from apr_dali.eval import evaluate_corruption, evaluate_corruption_on_the_fly
 
+    given = {name: getattr(args, name) for name in _ON_THE_FLY if getattr(args, name) is not None}
+    if args.val is not None:
+        evaluate(args, lambda session: evaluate_corruption_on_the_fly(session, args.val, clean=args.clean, **given))
+        return
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{named} has no effect on --data {args.data}: what is computed goes with --val")
     evaluate(args, lambda session: evaluate_corruption(session, args.data, clean=args.clean))

@@ -1,0 +1,55 @@
+"""How the images of ImageNet-C are cut before they are corrupted, and stored afterwards."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from apr_dali.corruptions import find
+from apr_dali.data.image_file import open_image
+
+QUALITY = 85
+"""Of the JPEG files, as in ImageNet-C."""
+
+
+def enlarged(size: int) -> int:
+    """The shorter side of an image, in pixels, before a square of `size` is cut out of its middle: 256 for 224."""
+    return round(size * 8 / 7)
+
+
+def cropped(file: str, size: int) -> NDArray[np.uint8]:
+    """An image file as the corruptions see it: scaled (bilinear, antialiased), then its middle; uint8 (size, size, 3).
+
+    Raises InputError for a file that cannot be decoded, by its path.
+    """
+    from torchvision.transforms.v2 import functional
+
+    return np.array(functional.center_crop(functional.resize(open_image(file), [enlarged(size)]), [size]))
+
+
+def as_jpeg(image: NDArray[np.uint8]) -> bytes:
+    """Uint8 (H, W, 3) as a JPEG file: quality 85, 4:2:0, with Huffman tables of its own."""
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY, optimize=True)
+    return encoded.getvalue()
+
+
+def through_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Uint8 (H, W, 3) as it comes out of `as_jpeg`'s file."""
+    # Huffman tables change no pixel. In a file Pillow encodes without the interpreter's lock, and this one has no disk.
+    with open(os.memfd_create("image.jpg"), "w+b") as file:
+        Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
+        file.seek(0)
+        return np.asarray(Image.open(file))
+
+
+def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
+    """Raise InputError where something that a corruption takes from elsewhere is missing."""
+    for name in corruptions:
+        record, parameters = find(name, 1, parameter_set)
+        record.constants(parameters, side, side)
