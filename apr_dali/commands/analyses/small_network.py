@@ -91,6 +91,7 @@ def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Gro
         data,
         options.batch_size,
         options.aug,
+        repeat_unmixed=options.repeats_unmixed,
         device=group.device,
         seed=options.seed,
         drop_last=True,

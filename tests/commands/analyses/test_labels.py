@@ -105,7 +105,9 @@ def test_two_heads_learn_from_both_labels(weight, monkeypatch):
     monkeypatch.setattr(losses, "two_head_loss", lambda *given: seen.append(given) or loss(*given))
     part = load_set("digits", "train")
     data = ArraySet(part.images[:64], part.labels[:64], part.classes)
-    options = CifarOptions(model="wrn-16-1", epochs=1, batch_size=32, aug="apr-p", phase_weight=weight, threads=1)
+    # Of a batch that is not mixed there is one view.
+    given = {"epochs": 1, "batch_size": 32, "aug": "apr-p", "pair_probability": 1.0, "phase_weight": weight}
+    options = CifarOptions(model="wrn-16-1", threads=1, **given)
     with start("cpu") as group:
         model = small_network.fit(data, options, group)
     assert isinstance(model, TwoHeads) == (weight != 1)
