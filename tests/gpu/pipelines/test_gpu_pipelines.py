@@ -55,6 +55,8 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         mixed.add(mix)
         options = {"in_scale": 1 / 255, "with_clean": True, "backend": backend}
         expected = apr_dali.pair(on_gpu, partner.as_array().reshape(-1), mix, **options)
+        # The views of an unmixed batch are one and the same, and come once.
+        expected = expected if mix else expected[:, :1]
         np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
     assert mixed == {True, False}
 
