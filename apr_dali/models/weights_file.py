@@ -120,7 +120,10 @@ def read_weights(given: str | os.PathLike[str]) -> Weights:
         ) from error
     tensors = dict(_flat(found)) if isinstance(found, Mapping) else {}
     if not tensors:
-        raise InputError(f"{path} holds no weights: expected a state dict, or a checkpoint with one in it")
+        raise InputError(
+            f"{path} holds no weights: expected a state dict, or a checkpoint with one in it. A module that was saved "
+            "whole is not read, since that runs code of the file: save its state_dict()"
+        )
     if entry and not any(name.startswith(f"{entry}.") for name in tensors):
         raise InputError(f"{path} has no part {entry}; it has {some({name.partition('.')[0] for name in tensors})}")
     facts = {name: value for name, value in found.items() if not isinstance(value, Tensor)}

@@ -153,6 +153,7 @@ class _Evil:
     [
         (_Evil(), "cannot be read as weights"),
         ({"model": nn.Linear(2, 2)}, "holds no weights"),
+        (nn.Linear(2, 2), r"saved whole is not read.*save its state_dict"),
         ({"a": 3}, "holds no weights"),
         ({}, "holds no weights"),
         ([1], "no weights"),
