@@ -159,7 +159,7 @@ class _Evil:
         ([1], "no weights"),
         (torch.ones(2), "no weights"),
     ],
-    ids=["code", "a module", "numbers", "nothing", "list", "a tensor"],
+    ids=["code", "a module", "a whole module", "numbers", "nothing", "list", "a tensor"],
 )
 def test_what_is_no_weights_is_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
