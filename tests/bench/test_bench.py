@@ -539,6 +539,7 @@ def test_the_command_from_end_to_end(tmp_path, capsys):
     assert f"costs {none['cpu_ms']:.3g} ms of a core" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brief")
 def test_the_profile_from_end_to_end(tmp_path, capsys):
     arguments = ["--rounds", "1", "--threads", "1", "--output", str(tmp_path)]

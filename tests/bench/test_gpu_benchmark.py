@@ -73,6 +73,7 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(operators, "OF_KERNELS", (2, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.simulator
 @pytest.mark.usefixtures("stand_in")
 def test_every_table_of_the_operators_can_be_made_and_is_written(modules, tmp_path, capsys):

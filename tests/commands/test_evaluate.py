@@ -523,6 +523,7 @@ def test_cells_of_unlike_sizes_are_refused(evaluate, tmp_path, capsys):
     assert "9 of 10 cells have 12 images, the others not: snow/4 10" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generated", [False, True])
 @pytest.mark.parametrize(
     ("classes", "cell", "kind"), [(CLASSES, 12, "whole"), (CLASSES[:2], 12, "own"), (CLASSES, 13, "own")]

@@ -23,6 +23,7 @@ from apr_dali.transforms import AprPair
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapper", "arguments", "rows"),
     [

@@ -194,6 +194,7 @@ def test_a_file_that_was_lost_with_the_machine_is_written_again(tmp_path, monkey
     assert contents(out, "train") == expected("train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, signum):
     source, out = tmp_path / "source", tmp_path / "out"
