@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.folders import listing, read_classes
+from apr_dali.data.folders import read_classes
+from apr_dali.data.listing import listing
 from apr_dali.errors import InputError, install_command
 
 _KEPT_AS = ("classes", "class_names", "label_names", "class_to_idx", "idx_to_class", "id2label")

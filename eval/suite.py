@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apr_dali.data.arrays import DIGITS
-from apr_dali.data.hidden import is_hidden
+from apr_dali.data.listing import is_hidden
 from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.evaluations.autoattack import evaluate_autoattack
 from apr_dali.eval.evaluations.calibration import evaluate_calibration

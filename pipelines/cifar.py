@@ -175,9 +175,7 @@ def train_pipeline(
         recipe.pair_probability,
         **pair_scales(recipe),
         dtype=stored(graph.dtype),
-        axes=recipe.axes,
-        backend=graph.backend,
-        threads=graph.operator_threads,
+        **graph.operator_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
     )
@@ -207,14 +205,7 @@ def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode
 
 def _some_single(images: DataNode, graph: Graph) -> DataNode:
     """APR-S on a share of the images."""
-    recipe = graph.recipe
-    changed = operators.apr_single(
-        images,
-        overflow=recipe.overflow,
-        axes=recipe.axes,
-        backend=graph.backend,
-        threads=graph.operator_threads,
-    )
+    changed = operators.apr_single(images, overflow=graph.recipe.overflow, **graph.operator_options)
     if graph.single_probability == 1:
         return changed
     # Whole numbers: one of the two is taken, nothing is blended.

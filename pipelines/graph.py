@@ -39,6 +39,11 @@ class Graph:
         """The threads to ask of the operators: a backend that has a setting of its own refuses them."""
         return self.threads if self.backend in ("auto", "native") else None
 
+    @property
+    def operator_options(self) -> dict[str, Any]:
+        """How both operators are to compute."""
+        return {"axes": self.recipe.axes, "backend": self.backend, "threads": self.operator_threads}
+
     def settings(self) -> dict[str, Any]:
         """What of it must be the same for a state to mean the same batches."""
         settings = asdict(self) | {"recipe": repr(self.recipe)}

@@ -118,13 +118,7 @@ def train_pipeline(
     images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
     recipe = graph.recipe
     if uses_single(graph.aug):
-        images = operators.apr_single(
-            images,
-            overflow=recipe.overflow,
-            axes=recipe.axes,
-            backend=graph.backend,
-            threads=graph.operator_threads,
-        )
+        images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
         return normalize(images, recipe, graph.dtype, mirror), labels
@@ -133,10 +127,8 @@ def train_pipeline(
         recipe.pair_probability,
         **pair_scales(recipe),
         dtype=stored(graph.dtype),
-        axes=recipe.axes,
         views=graph.views,
-        backend=graph.backend,
-        threads=graph.operator_threads,
+        **graph.operator_options,
         repeat_unmixed=graph.repeat_unmixed,
         coin_seed=coin_seed,
     )

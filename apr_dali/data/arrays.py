@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.data.folders import SPLITS, images_below, open_files
+from apr_dali.data.folders import SPLITS, open_files
 from apr_dali.data.image_file import open_image
+from apr_dali.data.listing import images_below
 from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import DATASETS
 

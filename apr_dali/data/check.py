@@ -18,9 +18,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import NOT_UTF8, SPLITS, ImageSet, TarSet, check_components, is_utf8, open_set
+from apr_dali.data.folders import SPLITS, ImageSet, TarSet, check_components, open_set
 from apr_dali.data.image_file import to_rgb
 from apr_dali.data.image_header import TIFF, why_misread
+from apr_dali.data.listing import NOT_UTF8, is_utf8
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.runtime.pool import process_map

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.data.folders import images_below, listing
+from apr_dali.data.listing import images_below, listing
 from apr_dali.errors import InputError
 
 SEVERITIES = 5

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from apr_dali.data.hidden import is_hidden
+from apr_dali.data.listing import is_hidden
 from apr_dali.errors import InputError
 from apr_dali.runtime.files import write_whole
 

@@ -12,7 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from apr_dali.data.arrays import DIGITS, SIDE, open_images
-from apr_dali.data.folders import EXTENSIONS, ImageSet, images_below, listing
+from apr_dali.data.folders import ImageSet
+from apr_dali.data.listing import EXTENSIONS, images_below, listing
 from apr_dali.data.sample import tiles
 from apr_dali.errors import InputError
 from apr_dali.eval.class_lists import IMAGENET_O

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.data.arrays import is_small_set, load_set, open_images
-from apr_dali.data.folders import images_below
 from apr_dali.data.image_file import open_image
+from apr_dali.data.listing import images_below
 from apr_dali.data.sample import tiles
 from apr_dali.data.sampling import evenly
 from apr_dali.data.small_corruptions import CORRUPTIONS, Images

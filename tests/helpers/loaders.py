@@ -1,5 +1,6 @@
 """Loaders in processes of their own, which import what they run by its name."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -28,3 +29,34 @@ def sums_in_child(folder: Path, results) -> None:
     torch.set_num_threads(1)
     with make(folder) as loader:
         results.put(sums(loader))
+
+
+def which(images: torch.Tensor, step: int) -> list[int]:
+    """The numbers of flat images whose red level is `step` times their number, of normalized ones (N, 3, H, W)."""
+    levels = (images[:, 0].float().mean(dim=(1, 2)) * 0.229 + 0.485) * 255
+    return (levels / step).round().int().tolist()
+
+
+def numbers_of(loader, step: int = 12) -> list[list[int]]:
+    """The numbers of an epoch's images, by batch; the label of a flat image is whether its number is odd."""
+    batches = []
+    for images, targets in loader:
+        batches.append(which(images[:: loader.batch_views], step))
+        assert targets[:: loader.batch_views].tolist() == [index % 2 for index in batches[-1]]
+    return batches
+
+
+def orders_of(loaders, epoch, count: int, train: bool) -> list[list[list[int]]]:
+    """What `epoch` says of three epochs of all ranks' loaders, each of which must have every image once."""
+    orders = []
+    for _ in range(3):
+        lengths = [len(loader) for loader in loaders]
+        orders.append([epoch(loader) for loader in loaders])
+        assert sorted(itertools.chain(*orders[-1])) == list(range(count))
+        if train:
+            assert len(set(lengths)) == 1
+    if train:
+        assert orders[0] != orders[1] != orders[2]
+    else:
+        assert orders[0] == orders[1] == orders[2]
+    return orders

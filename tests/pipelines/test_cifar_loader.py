@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.loaders import gpu_graph
+from helpers.loaders import gpu_graph, orders_of
 
 import apr_dali
 from apr_dali import CifarLoader, recipes
@@ -60,18 +60,9 @@ def epoch(loader) -> list[int]:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_image_once_an_epoch(world, train):
     loaders = [CifarLoader(flat_set(), 4, train=train, shard=(r, world), seed=3, threads=1) for r in range(world)]
-    orders = []
-    for _ in range(3):
-        lengths = [len(loader) for loader in loaders]
-        orders.append([epoch(loader) for loader in loaders])
-        assert sorted(itertools.chain(*orders[-1])) == list(range(COUNT))
-        if train:
-            assert len(set(lengths)) == 1
-    if train:
-        assert orders[0] != orders[1] != orders[2]
-    else:
+    orders = orders_of(loaders, epoch, COUNT, train)
+    if not train:
         assert list(itertools.chain(*orders[0])) == list(range(COUNT))
-        assert orders[0] == orders[1] == orders[2]
 
 
 def test_the_order_follows_the_seed_and_not_the_augmentation():

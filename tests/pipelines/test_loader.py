@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.loaders import orders_of, which
+from helpers.tar_files import add
 from PIL import Image
 
 from apr_dali import ImageNetLoader
@@ -17,13 +19,14 @@ from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 
 COUNT = 19
+STEP = 13
 SETTINGS = {"image_size": 16, "threads": 1}
 
 
 def flat_jpeg(index: int) -> bytes:
     """An image of one gray level that tells which one it is, whatever is cropped from it."""
     buffer = io.BytesIO()
-    Image.new("RGB", (40 + index, 60 - index), (index * 13,) * 3).save(buffer, "JPEG", quality=95)
+    Image.new("RGB", (40 + index, 60 - index), (index * STEP,) * 3).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
 
 
@@ -51,27 +54,15 @@ def tars(tmp_path_factory):
     return root
 
 
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))
-
-
 @pytest.fixture(params=["folder", "tars"])
 def source(request):
     return request.getfixturevalue(request.param)
 
 
-def which(images: torch.Tensor) -> list[int]:
-    """The indices of flat images, from their normalized red level."""
-    levels = (images[:, 0].float().mean(dim=(1, 2)) * 0.229 + 0.485) * 255
-    return (levels / 13).round().int().tolist()
-
-
 def epoch(loader) -> list[int]:
     seen = []
     for images, targets in loader:
-        found = which(images)
+        found = which(images, STEP)
         assert [index % 2 for index in found] == targets.tolist()
         seen += found
     return seen
@@ -81,17 +72,7 @@ def epoch(loader) -> list[int]:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_image_once_an_epoch(source, world, train):
     loaders = [ImageNetLoader(source, 4, train=train, shard=(rank, world), seed=3, **SETTINGS) for rank in range(world)]
-    orders = []
-    for _ in range(3):
-        lengths = [len(loader) for loader in loaders]
-        orders.append([epoch(loader) for loader in loaders])
-        assert sorted(itertools.chain(*orders[-1])) == list(range(COUNT))
-        if train:
-            assert len(set(lengths)) == 1
-    if train:
-        assert orders[0] != orders[1] != orders[2]
-    else:
-        assert orders[0] == orders[1] == orders[2]
+    orders_of(loaders, epoch, COUNT, train)
     assert [loader.epoch for loader in loaders] == [3] * world
 
 
@@ -124,7 +105,7 @@ def test_batches_and_length(folder):
     with ImageNetLoader(folder, 4, drop_last=True, **SETTINGS) as loader:
         batches = [[images for images, _ in loader] for _ in range(2)]
     assert [[len(images) for images in epoch] for epoch in batches] == [[4] * 4] * 2
-    assert all(len(set(which(torch.cat(epoch)))) == 16 for epoch in batches)
+    assert all(len(set(which(torch.cat(epoch), STEP))) == 16 for epoch in batches)
 
 
 def test_ranks_have_the_same_number_of_batches_when_one_shard_is_short(folder):

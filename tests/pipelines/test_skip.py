@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from helpers.loaders import numbers_of
 from PIL import Image
 
 from apr_dali import ImageNetLoader
@@ -51,19 +52,6 @@ def spoil(whole, tmp_path):
     return make
 
 
-def which(images: torch.Tensor) -> list[int]:
-    levels = (images[:, 0].mean(dim=(1, 2)) * 0.229 + 0.485) * 255
-    return (levels / 12).round().int().tolist()
-
-
-def epoch_of(loader) -> list[list[int]]:
-    batches = []
-    for images, targets in loader:
-        batches.append(which(images[:: loader.batch_views]))
-        assert targets[:: loader.batch_views].tolist() == [index % 2 for index in batches[-1]]
-    return batches
-
-
 def skipping(root, aug="none", **options):
     return ImageNetLoader(root, BATCH, aug, on_error="skip", **SETTINGS, **options)
 
@@ -75,10 +63,10 @@ def test_the_others_keep_their_batches(whole, spoil, train, content):
     bad = (1, 8, 12, 18)
     root, paths = spoil(*bad, content=content)
     with ImageNetLoader(whole, BATCH, train=train, **SETTINGS) as loader:
-        expected = [epoch_of(loader) for _ in range(3)]
+        expected = [numbers_of(loader) for _ in range(3)]
     assert not set(expected[0][0]) & set(bad), "the first broken image comes in mid-epoch"
     with skipping(root, train=train) as loader:
-        found = [epoch_of(loader) for _ in range(3)]
+        found = [numbers_of(loader) for _ in range(3)]
         assert set(loader.skipped) == paths
         assert len(loader.skipped) == len(bad)
         assert len(loader) == COUNT // BATCH
@@ -94,7 +82,7 @@ def test_faults_of_several_kinds(spoil):
         shutil.copy(other / name(index), root / name(index))
         paths.add(str(root / name(index)))
     with skipping(root) as loader:
-        assert sorted(itertools.chain(*epoch_of(loader))) == [i for i in range(COUNT) if i not in (1, 8, 12)]
+        assert sorted(itertools.chain(*numbers_of(loader))) == [i for i in range(COUNT) if i not in (1, 8, 12)]
         assert set(loader.skipped) == paths
 
 
@@ -108,7 +96,7 @@ def test_a_name_that_is_no_text(whole, tmp_path):
         ImageNetLoader(root, BATCH, **SETTINGS)
     with skipping(root) as loader:
         assert loader.skipped == (os.path.normpath(path),)
-        assert sorted(itertools.chain(*epoch_of(loader))) == [i for i in range(COUNT) if i != 8]
+        assert sorted(itertools.chain(*numbers_of(loader))) == [i for i in range(COUNT) if i != 8]
 
 
 @pytest.mark.filterwarnings("ignore:left out")
@@ -116,7 +104,7 @@ def test_shards_have_the_same_number_of_batches(spoil):
     root, _ = spoil(0, 1, 2, 3, 4, 5, 6, 7, 8)
     loaders = [skipping(root, shard=(rank, 2)) for rank in range(2)]
     for _ in range(2):
-        found = [epoch_of(loader) for loader in loaders]
+        found = [numbers_of(loader) for loader in loaders]
         assert [len(batches) for batches in found] == [3, 3]
         counted = Counter(itertools.chain(*found[0], *found[1]))
         # Where nothing was left of a batch, it has others again: more than once, but nothing is missing or broken.
@@ -127,9 +115,9 @@ def test_shards_have_the_same_number_of_batches(spoil):
 def test_a_training_batch_of_broken_images_gives_others_and_an_evaluation_none(spoil):
     root, _ = spoil(*range(0, COUNT, 2))  # the first class: batches of evaluation follow the classes
     with skipping(root, train=False) as loader:
-        assert epoch_of(loader) == [[1, 3], [5, 7, 9, 11], [13, 15, 17, 19]]
+        assert numbers_of(loader) == [[1, 3], [5, 7, 9, 11], [13, 15, 17, 19]]
     with ImageNetLoader(root, 1, on_error="skip", **SETTINGS) as loader:
-        found = epoch_of(loader)
+        found = numbers_of(loader)
         assert [len(batch) for batch in found] == [1] * COUNT
         assert {i for batch in found for i in batch} == set(range(1, COUNT, 2))
 

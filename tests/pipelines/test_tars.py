@@ -10,6 +10,7 @@ import tarfile
 
 import pytest
 import torch
+from helpers.loaders import numbers_of, which
 from helpers.tar_files import add, folder_of
 from PIL import Image
 
@@ -86,25 +87,12 @@ def whole(tmp_path_factory):
     return write(tmp_path_factory.mktemp("tars") / "whole", {})
 
 
-def which(images: torch.Tensor) -> list[int]:
-    levels = (images[:, 0].mean(dim=(1, 2)) * 0.229 + 0.485) * 255
-    return (levels / 12).round().int().tolist()
-
-
-def epoch_of(loader) -> list[list[int]]:
-    batches = []
-    for images, targets in loader:
-        batches.append(which(images[:: loader.batch_views]))
-        assert targets[:: loader.batch_views].tolist() == [index % 2 for index in batches[-1]]
-    return batches
-
-
 @pytest.mark.parametrize("fault", REASONS)
 def test_a_fault_is_named_by_tar_and_key(tmp_path, fault):
     root = write(tmp_path / "tars", {7: fault})
     told = rf"the sample {name(root, 7)} {REASONS[fault]}.*: pack the tar anew.*on_error='skip'"
     with pytest.raises(InputError, match=told), ImageNetLoader(root, BATCH, **SETTINGS) as loader:
-        epoch_of(loader)
+        numbers_of(loader)
 
 
 @pytest.mark.filterwarnings("ignore:left out")
@@ -113,11 +101,11 @@ def test_the_others_keep_their_batches(whole, tmp_path, train):
     faults = dict(zip((1, 2, 4, 7, 8, 10, 13, 14, 18, 19), REASONS, strict=True))
     root = write(tmp_path / "tars", faults)
     with ImageNetLoader(whole, BATCH, train=train, **SETTINGS) as loader:
-        expected = [epoch_of(loader) for _ in range(3)]
+        expected = [numbers_of(loader) for _ in range(3)]
     kept = [[[i for i in batch if i not in faults] for batch in epoch] for epoch in expected]
     assert all(batch for epoch in kept for batch in epoch), "in training a batch would be made of others"
     with ImageNetLoader(root, BATCH, train=train, on_error="skip", **SETTINGS) as loader:
-        assert [epoch_of(loader) for _ in range(3)] == kept
+        assert [numbers_of(loader) for _ in range(3)] == kept
         assert sorted(loader.skipped) == [name(root, index) for index in faults]
         assert (len(loader), loader.num_images) == (COUNT // BATCH, COUNT)
 
@@ -128,10 +116,10 @@ def test_tars_of_which_nothing_is_left(whole, tmp_path, bad):
     root = write(tmp_path / "tars", {index: "no jpg" if index % 2 else "header" for index in bad})
     for train in (True, False):
         with ImageNetLoader(whole, 10, train=train, **SETTINGS) as loader:
-            expected = [epoch_of(loader) for _ in range(2)]
+            expected = [numbers_of(loader) for _ in range(2)]
         kept = [[[i for i in batch if i not in bad] for batch in epoch] for epoch in expected]
         with ImageNetLoader(root, 10, train=train, on_error="skip", **SETTINGS) as loader:
-            assert [epoch_of(loader) for _ in range(2)] == [[batch for batch in epoch if batch] for epoch in kept]
+            assert [numbers_of(loader) for _ in range(2)] == [[batch for batch in epoch if batch] for epoch in kept]
 
 
 @pytest.mark.filterwarnings("ignore:left out")
@@ -145,7 +133,7 @@ def test_the_number_of_each_sample_comes_with_it(tmp_path, train, aug, batch):
         seen = []
         for images, targets, index in loader:
             assert index.dtype == torch.int64
-            assert index[:: loader.batch_views].tolist() == which(images[:: loader.batch_views])
+            assert index[:: loader.batch_views].tolist() == which(images[:: loader.batch_views], 12)
             assert index.tolist() == index[:: loader.batch_views].repeat_interleave(loader.batch_views).tolist()
             assert targets.tolist() == [number % 2 for number in index.tolist()]
             seen += index[:: loader.batch_views].tolist()
@@ -218,7 +206,7 @@ def test_the_components_that_are_asked_for(tmp_path):
         ImageNetLoader(root, BATCH, train=False, **SETTINGS)
     opened = open_set(root, components=Components("png", "y"))
     with ImageNetLoader(opened, BATCH, train=False, **SETTINGS) as loader:
-        assert list(itertools.chain(*epoch_of(loader))) == list(range(19, -1, -1))
+        assert list(itertools.chain(*numbers_of(loader))) == list(range(19, -1, -1))
 
 
 @pytest.mark.filterwarnings("ignore:left out")
@@ -232,7 +220,9 @@ def test_a_broken_header_where_only_dali_can_read(tmp_path, monkeypatch):
     ):
         list(loader)
     with ImageNetLoader(root, BATCH, train=False, on_error="skip", **SETTINGS) as loader:
-        assert list(itertools.chain(*epoch_of(loader))) == [index for index in range(COUNT) if index not in (7, 12, 13)]
+        assert list(itertools.chain(*numbers_of(loader))) == [
+            index for index in range(COUNT) if index not in (7, 12, 13)
+        ]
 
 
 def test_samples_are_shown_with_their_own_labels(whole):

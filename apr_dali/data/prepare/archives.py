@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.folders import EXTENSIONS
+from apr_dali.data.listing import EXTENSIONS
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.data.tar_index import Member

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from apr_dali.data.folders import is_utf8
-from apr_dali.data.hidden import is_hidden
+from apr_dali.data.listing import is_hidden, is_utf8
 from apr_dali.errors import InputError
 
 _WNID = re.compile(r"(?:^|[_/])(n\d{8})(?=[_./]|$)")

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from apr_dali.data.folders import EXTENSIONS, listing, open_files
+from apr_dali.data.folders import open_files
+from apr_dali.data.listing import EXTENSIONS, listing
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.errors import InputError

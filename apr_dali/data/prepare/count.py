@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.data.folders import images_below, listing
 from apr_dali.data.kinds import kind_of
+from apr_dali.data.listing import images_below, listing
 from apr_dali.data.tar_index import read_index
 
 _WNID = re.compile(r"n\d{8}")

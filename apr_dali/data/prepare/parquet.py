@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from apr_dali.data.folders import EXTENSIONS
+from apr_dali.data.listing import EXTENSIONS
 from apr_dali.data.prepare.catalogue import Item, Source, names_by_wnid
 from apr_dali.data.prepare.images import extension_of
 from apr_dali.errors import InputError, install_command

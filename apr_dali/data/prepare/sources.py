@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.data.arrays import cifar_at
-from apr_dali.data.folders import SPLITS, listing
+from apr_dali.data.folders import SPLITS
+from apr_dali.data.listing import listing
 from apr_dali.data.prepare import archives, class_folders, parquet, samples, small
 from apr_dali.data.prepare.catalogue import Source
 from apr_dali.data.prepare.truth import DEVKIT, KAGGLE, Truth, check_even, read_truth
