@@ -10,6 +10,7 @@ from helpers.tar_files import folder_of
 from PIL import Image
 from torch import nn
 
+NAMES = ("fog", "spatter")
 CLASSES = ("dark", "gray", "light")
 LEVELS = (40, 128, 215)
 
@@ -103,3 +104,30 @@ def packed(folder: Path) -> Path:
         members += [(f"{n:03d}.{name}", content) for name, content in found.items()]
     middle = len(files) // 3 * 4
     return folder_of(folder.parent / "tars", members[:middle], members[middle:], classes="\n".join(CLASSES))
+
+
+def write_arrays(root: Path, count: int = 10) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Two corruptions as CIFAR-C has them, of flat 32×32 images: the arrays and their labels."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    labels = np.tile(rng.integers(0, 3, count), 5)
+    levels = np.array(LEVELS)[labels] + np.repeat([10, 20, 40, 60, 80], count) * rng.normal(size=5 * count)
+    noise = rng.integers(-5, 6, (5 * count, 32, 32, 3))
+    images = {"fog": np.clip(levels[:, None, None, None] + noise, 0, 255).astype(np.uint8)}
+    images["snow"] = images["fog"][::-1].copy()
+    for name, array in images.items():
+        np.save(root / f"{name}.npy", array)
+    np.save(root / "labels.npy", labels)
+    return images, labels
+
+
+def scores_of(folder: Path) -> dict[str, np.ndarray]:
+    """The scores that `Brightness` gives the images below a folder of class folders, in float64."""
+    levels = [np.asarray(Image.open(path)).astype(np.float64).mean() for path in sorted(folder.glob("*/*.png"))]
+    logits = -np.abs(np.array(levels)[:, None] - LEVELS) / 10
+    exponentials = np.exp(logits)
+    return {
+        "max-softmax": (exponentials / exponentials.sum(1, keepdims=True)).max(1),
+        "max-logit": logits.max(1),
+        "energy": np.log(exponentials.sum(1)),
+    }
