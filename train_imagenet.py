@@ -28,8 +28,9 @@ from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import datasets, plots, run_dir, script
 from apr_dali.training.corrupted import CorruptedValidation, check_best
-from apr_dali.training.engine import Trainer, check_batch, restore, run_epochs
+from apr_dali.training.engine import Trainer, run_epochs
 from apr_dali.training.options import ImageNetOptions
+from apr_dali.training.start import check_batch, restore
 
 
 def main() -> None:

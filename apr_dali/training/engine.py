@@ -1,13 +1,12 @@
-"""The training engine: steps over any iterable of (images, targets), the epochs of a run, and how it continues."""
+"""The training engine: steps over any iterable of (images, targets), and the epochs of a run."""
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -17,19 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
-from apr_dali.models.weights import begin_with, pretrained
-from apr_dali.models.weights_file import read_weights
 from apr_dali.runtime import checkpoint, distributed
 from apr_dali.runtime.best_effort import best_effort, say
 from apr_dali.runtime.checkpoint import Position
-from apr_dali.runtime.distributed import Group, on_main
+from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.runtime.precision import AMP_TYPES
 from apr_dali.training import finite, plots
-from apr_dali.training.command_line import changes
 from apr_dali.training.logger import Logger
 from apr_dali.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from apr_dali.training.options import PRETRAINED, TrainingOptions
+from apr_dali.training.options import TrainingOptions
 
 # Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
 # after the signal; on a GPU the processes should not meet more often than they have to.
@@ -319,9 +315,6 @@ class ClosableLoader(Loader, Protocol):
         """Free them."""
 
 
-Kind = TypeVar("Kind", bound=ClosableLoader)
-
-
 def run_epochs(
     trainer: Trainer,
     loader: ClosableLoader,
@@ -358,64 +351,3 @@ def validate(trainer: Trainer, loader: ClosableLoader, output: Path, interrupts:
     """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
     batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
     return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)
-
-
-def start_from_weights(model: nn.Module, name: str, num_classes: int, options: TrainingOptions, group: Group) -> None:
-    """Put what --weights names into a new network, `name` as `canonical_name` gives it, and print what became of it."""
-    if not options.weights:
-        return
-    fetched = options.weights == PRETRAINED
-    if fetched and group.world > 1:
-        # The first process fetches them, the others then find them.
-        on_main(group, lambda: pretrained(name).training)
-    # What a network draws to be made anew must not change what comes after it.
-    with torch.random.fork_rng(devices=[]):
-        if fetched:
-            state, source = pretrained(name).state_dict(), f"the pretrained {name}"
-        else:
-            found = read_weights(options.weights).fitting(model.state_dict())
-            state, source = found.state, options.weights + found.said
-    told = begin_with(model, name, num_classes, state, source, options.in_chans)
-    if group.main:
-        print(told)
-
-
-def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
-    """Raise InputError if a process's batch is a single image, which batch norm may not take, and the network neither.
-
-    views: the loader's. image_size: pixels per side.
-    """
-    if trainer.group.share(trainer.options.batch_size) * views > 1:
-        return
-    model = copy.deepcopy(trainer.model).train()
-    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, channels, image_size, image_size, device=trainer.group.device))
-    except ValueError as error:
-        raise InputError(
-            f"one image is too small a batch for this network's batch norm ({error}): "
-            "give a larger --batch-size, or start fewer processes"
-        ) from error
-
-
-def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
-    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved."""
-    if state is None:
-        return make(trainer.loader_seed())
-    trainer.load(state)
-    loader = make(trainer.loader_seed())
-    reason = trainer.load_stream(state, loader)
-    if group.main:
-        print(f"continuing at {checkpoint.where(state)}")
-        if changed := changes(state["options"], trainer.options):
-            print(f"changed since then: {', '.join(changed)}")
-    if reason is None:
-        return loader
-    loader.close()
-    trainer.restart_epoch()
-    if group.main:
-        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
-        first = trainer.position.epoch + 1 + trainer.position.trained
-        print(f"epoch {first} starts from its beginning, in a new order of images")
-    return make(trainer.loader_seed())

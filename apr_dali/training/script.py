@@ -19,9 +19,10 @@ from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import plots, run_dir
 from apr_dali.training.command_line import parse
-from apr_dali.training.engine import Trainer, start_from_weights
+from apr_dali.training.engine import Trainer
 from apr_dali.training.logger import Logger
 from apr_dali.training.options import TrainingOptions, flag
+from apr_dali.training.start import start_from_weights
 
 Options = TypeVar("Options", bound=TrainingOptions)
 _OF_THE_NETWORK = ("model", "in_chans", "first_layer", "phase_weight", "spectrum", "radii")

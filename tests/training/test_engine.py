@@ -19,7 +19,7 @@ from apr_dali.runtime import checkpoint
 from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
-from apr_dali.training.engine import Trainer, check_batch, view_loss
+from apr_dali.training.engine import Trainer, view_loss
 from apr_dali.training.logger import Logger
 from apr_dali.training.optimizer import learning_rate, make_optimizer
 from apr_dali.training.options import CifarOptions, ImageNetOptions, TrainingOptions
@@ -283,23 +283,6 @@ def test_restart_after_the_last_step_leaves_the_epoch_to_validation():
     trainer.position = Position(epoch=2, step=3, trained=True)
     trainer.restart_epoch()
     assert trainer.position == Position(epoch=2, step=3, trained=True, stream=3)
-
-
-@pytest.mark.parametrize(("views", "told"), [(1, True), (2, False)])
-def test_a_batch_of_one_image_is_refused_where_batch_norm_refuses_it(views, told):
-    pooled = nn.Sequential(
-        nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2)
-    )
-    trainer = Trainer(pooled, TrainingOptions(batch_size=1), ALONE, "net")
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    if told:
-        with pytest.raises(InputError, match=r"one image is too small a batch .*give a larger --batch-size"):
-            check_batch(trainer, views, 8)
-    else:
-        check_batch(trainer, views, 8)
-    # Wherever its maps are larger, a single image has a variance.
-    check_batch(_trainer(batch_size=1), views, 4)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 
 def test_a_single_image_that_is_left_of_a_batch_can_be_trained_on():
