@@ -109,13 +109,18 @@ def test_native_is_the_truth_at_224(name, crops):
     assert (differs > 0).mean() < 1e-4
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", NAMES)
-def test_however_the_batch_is_cut(name, backend, crops, request):
-    if backend == "native":
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Each backend that a test's `name` has."""
+    if request.param == "native":
         request.getfixturevalue("native")
-        if not has_native(name):
+        if not has_native(request.getfixturevalue("name")):
             pytest.skip("has no native operator")
+    return request.param
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_however_the_batch_is_cut(name, backend, crops):
     images = crops(4, 47, 36)
     whole = apr_dali.corrupt(images, name, 2, sampled(name, 2, images), backend=backend)
     for threads in (1, 2, 3) if backend == "native" else (None,):
@@ -140,13 +145,8 @@ def test_in_two_processes(crops):
             np.testing.assert_array_equal(got, apr_dali.corrupt(*part), err_msg=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_input_stays_and_may_lie_anyhow(name, backend, crops, request):
-    if backend == "native":
-        request.getfixturevalue("native")
-        if not has_native(name):
-            pytest.skip("has no native operator")
+def test_the_input_stays_and_may_lie_anyhow(name, backend, crops):
     images = crops(2, 38, 45)
     draws = by_reference(name, 3, images)
     for values in draws[0].values():

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.eval_sets import CLASSES, Brightness, network, packed, random_levels, write_levels
+from helpers.eval_sets import CLASSES, Brightness, interrupted_at, network, packed, random_levels, write_levels
 from helpers.project import ROOT
 from PIL import Image
 
@@ -26,7 +26,6 @@ from apr_dali.eval import (
     evaluate_corruption_on_the_fly,
     on_the_fly,
     open_session,
-    passes,
 )
 from apr_dali.eval.corruption import COMPUTED, CorruptionTable
 from apr_dali.eval.evaluations import corruption_on_the_fly
@@ -196,15 +195,7 @@ def test_a_stopped_command_goes_on_after_the_last_cell(evaluate, val, monkeypatc
     given = ["--val", val, "--corruptions", *FEW]
     _, whole = evaluate(*given, "--seed", 1)
     assert whole["kept"] == {}
-    real, ran = passes.evaluate, []
-
-    def stops_at_the_fourth(*arguments):
-        ran.append(1)
-        if len(ran) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(passes, "evaluate", stops_at_the_fourth)
+    ran = interrupted_at(monkeypatch, 4)
     assert evaluate(*given)[0] == 130
     status, record = evaluate(*given)
     assert status == 0

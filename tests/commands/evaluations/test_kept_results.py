@@ -13,6 +13,7 @@ import pytest
 from helpers.eval_sets import (
     CLASSES,
     Brightness,
+    interrupted_at,
     network,
     random_levels,
     write_levels,
@@ -33,15 +34,7 @@ def test_a_stopped_evaluation_goes_on(evaluate, corrupted, monkeypatch, tmp_path
     _, whole = evaluate("corruption", "--data", root)
     for path in (tmp_path / "out").iterdir():
         path.unlink()
-    real, ran = passes.evaluate, []
-
-    def stops_at_the_fourth(*arguments):
-        ran.append(1)
-        if len(ran) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(passes, "evaluate", stops_at_the_fourth)
+    ran = interrupted_at(monkeypatch, 4)
     status, record = evaluate("corruption", "--data", root)
     assert (status, record) == (130, None)
     status, record = evaluate("corruption", "--data", root)
