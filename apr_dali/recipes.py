@@ -17,6 +17,14 @@ VIEWS = ("mixed", "both")
 """What training with APR-P sees of an image: the mixed view, or as published the clean one beside it."""
 
 
+def check_views(views: str, repeat_unmixed: bool) -> None:
+    """Raise InputError unless `views` is one of VIEWS, and `repeat_unmixed` a choice that it leaves."""
+    check_choice("views", views, VIEWS)
+    check_choice("repeat_unmixed", repeat_unmixed, (False, True))
+    if repeat_unmixed and views == "mixed":
+        raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+
+
 def uses_single(aug: str) -> bool:
     """Whether the augmentation, one of CIFAR_AUGMENTATIONS, contains APR-S."""
     check_choice("aug", aug, CIFAR_AUGMENTATIONS)

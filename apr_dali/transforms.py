@@ -31,7 +31,7 @@ from apr_dali.draws import PairDraws, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels import corruptions
 from apr_dali.kernels.dispatch import check_backend
-from apr_dali.recipes import VIEWS
+from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
 
@@ -231,10 +231,7 @@ class AprPair(torch.nn.Module):
         super().__init__()
         check_share("p", p)
         check_choice("axes", axes, AXES)
-        check_choice("views", views, VIEWS)
-        check_choice("repeat_unmixed", repeat_unmixed, (False, True))
-        if repeat_unmixed and views == "mixed":
-            raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+        check_views(views, repeat_unmixed)
         if coin_seed is not None:
             check_whole("coin_seed", coin_seed, 0)
         check_backend(backend)

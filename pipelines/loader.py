@@ -39,6 +39,7 @@ from apr_dali.recipes import (
     AprRecipe,
     Scaling,
     check_crop,
+    check_views,
     uses_pair,
 )
 
@@ -273,8 +274,7 @@ def _refuse_without_effect(graph: imagenet.Graph, train: bool) -> None:
     """Raise InputError for settings that are not the default's and would change nothing."""
     if graph.views == "mixed" and not uses_pair(graph.aug):
         raise InputError(f"views='mixed' has no effect with aug={graph.aug!r}: only apr-p and apr-sp have two views")
-    if graph.views == "mixed" and graph.repeat_unmixed:
-        raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+    check_views(graph.views, graph.repeat_unmixed)
     if train and graph.scaling != STANDARD:
         raise InputError("scaling has no effect with train=True: training crops are drawn, then resized to S×S")
     if not train and (graph.scale, graph.ratio, graph.hflip) != (CROP_SCALE, CROP_RATIO, 0.5):

@@ -23,7 +23,7 @@ from apr_dali.functional import check_pair_options
 from apr_dali.kernels import corruptions, dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.pipelines.per_batch import per_batch
-from apr_dali.recipes import VIEWS
+from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
 
@@ -92,10 +92,7 @@ def apr_pair(
     """
     check_share("p", p)
     check_choice("dtype", dtype, DTYPES)
-    check_choice("views", views, VIEWS)
-    check_choice("repeat_unmixed", repeat_unmixed, (False, True))
-    if repeat_unmixed and views == "mixed":
-        raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+    check_views(views, repeat_unmixed)
     if coin_seed is not None and draws is not None:
         raise InputError("coin_seed has no effect with draws: give it to draw_pair")
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
