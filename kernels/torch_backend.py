@@ -91,16 +91,23 @@ def pair(task: PairTask) -> Tensor:
     return out
 
 
-def single(images: Tensor, draws: SingleDraws, overflow: str, axes: str) -> Tensor:
-    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+def two_views(images: Tensor, draws: SingleDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """uint8 (N, H, W, 3) after the first operation; the K images that are mixed, by number, int64 (K,); those after the
+    second operation on top, uint8 (K, H, W, 3); and whether that gives the amplitude, bool (K, 1, 1, 1)."""
     first = operate(images, draws.operation[:, 0], draws.parameters[:, 0])
     chosen = np.flatnonzero(draws.mix)
-    if not len(chosen):
-        return first
     where = torch.as_tensor(chosen, device=images.device)
-    own = first[where]
-    second = operate(own, draws.operation[chosen, 1], draws.parameters[chosen, 1])
+    second = operate(first[where], draws.operation[chosen, 1], draws.parameters[chosen, 1])
     swap = torch.as_tensor(draws.amplitude_of_second[chosen], device=images.device)[:, None, None, None]
+    return first, where, second, swap
+
+
+def single(images: Tensor, draws: SingleDraws, overflow: str, axes: str) -> Tensor:
+    """See `apr_dali.single`; uint8 (N, H, W, 3)."""
+    first, where, second, swap = two_views(images, draws)
+    if not len(where):
+        return first
+    own = first[where]
     phase_of, amplitude_of = torch.where(swap, own, second), torch.where(swap, second, own)
     mixed = recombine(_to_planes(phase_of), _to_planes(amplitude_of), axes)
     first[where] = to_levels(mixed, overflow).permute(0, 2, 3, 1)
@@ -115,7 +122,7 @@ def to_levels(values: Tensor, overflow: str) -> Tensor:
 
 
 def operate(images: Tensor, operation: np.ndarray, parameters: np.ndarray) -> Tensor:
-    """One operation an image, uint8 (N, H, W, 3), by rows of `SingleDraws`; those of one operation are done together."""
+    """One operation an image, uint8 (N, H, W, 3), by rows of `SingleDraws`; those of one kind are done together."""
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for index in np.unique(operation):
         chosen = np.flatnonzero(operation == index)
