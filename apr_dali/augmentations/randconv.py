@@ -71,6 +71,8 @@ class RandConvDraws(Draws):
         check_choice("mixing", mixing, (False, True))
         for size in sizes:
             check_whole("a size", size, 1)
+            if size % 2 == 0:
+                raise InputError(f"sizes must be odd, got {size}")
         generator = generator_for(batch, height, width, channels, seed)
         kernel = None
         convolved, size = generator.random() < p, int(generator.choice(np.asarray(sizes)))

@@ -60,3 +60,21 @@ pixels, in both directions, times a step of 1 between neighbors."""
 
 DISTANCE_STEPS = 5e-4
 """Pixels. OpenCV's step lengths in float32 against 16 binary digits: up to 0.4 / 65536 a step."""
+
+AUGMENTATION_FLOAT64 = 1e-12
+"""Forms in torch against definitions in float64, on images in 0..1: transforms and sums of a few thousand values."""
+
+AUGMENTATION_FLOAT32 = 5e-6
+"""The same in float32; the ratio of two amplitudes amplifies rounding as it does for RECOMBINE_FLOAT32."""
+
+PRIME_FLOAT64 = 1e-10
+PRIME_FLOAT32_MEAN = 1e-3
+"""A color transform has slopes of hundreds, a filter of ten, and a chain multiplies three of them: rounding of 6e-8
+becomes 3e-2 at single pixels of noise, and 1e-5 on average."""
+
+AUGMENTATION_LEVELS = 1e-2
+"""Real gray levels of an APR-S with noise, before they become whole: float32 sums of up to 255."""
+
+HYBRID_LEVELS = 2
+"""Gray levels by which HybridAugment++-S may differ: its low part is APR-S, within LEVELS, and truncation of the sum
+towards zero turns around at 0."""
