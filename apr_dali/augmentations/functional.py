@@ -45,7 +45,7 @@ def apply(
         InputError: for draws that are not for these images, and options that would have no effect.
     """
     record = find(augmentation) if isinstance(augmentation, str) else augmentation
-    check_choice("backend", backend, BACKENDS)
+    check_options(overflow, backend)
     check_images(images)
     check_no_gradient(images)
     if record.unit and not _are_levels(images) and not arrays.on_device(images):
@@ -82,6 +82,26 @@ def sample_and_apply(
     return apply(record, images, draws, overflow=overflow, backend=backend)
 
 
+def apply_in_graph(
+    images: Any, numbers: Any, *, augmentation: str | Augmentation, backend: str = "auto", **options: Any
+) -> Any:
+    """`sample_and_apply` as a step of a DALI graph calls it by `pipelines.per_batch`, once per batch.
+
+    images: uint8 (N, H, W, C) or floating (N, C, H, W), NumPy's or CuPy's. numbers: integers (N,) or (N, 1), one that
+    the graph drew for each image; the first is the seed of the batch's draws. On a device it is looked at, which
+    synchronizes. options: those of `sample_and_apply`.
+    """
+    seed = int(numbers.reshape(-1)[0])
+    return sample_and_apply(augmentation, images, seed, backend=backend, **options)
+
+
+def check_options(overflow: str | None, backend: str) -> None:
+    """Raise InputError for options of `apply` that are none, whatever the images."""
+    check_choice("backend", backend, BACKENDS)
+    if overflow is not None:
+        check_choice("overflow", overflow, OVERFLOWS)
+
+
 def _sizes(images: Any) -> tuple[int, int, int]:
     """(H, W, C) of an image."""
     first, second, third = map(int, images.shape[1:])
@@ -105,8 +125,6 @@ def _check_unit(record: Augmentation, images: Any) -> None:
 
 def _checked_levels(record: Augmentation, images: Any, overflow: str | None) -> str | None:
     """How values become uint8; None for floating images."""
-    if overflow is not None:
-        check_choice("overflow", overflow, OVERFLOWS)
     if _are_levels(images):
         if record.takes == "levels" and images.shape[-1] != 3:
             raise InputError(f"{record.name} takes images of 3 channels (N, H, W, 3), got {tuple(images.shape)}")

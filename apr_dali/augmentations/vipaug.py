@@ -24,9 +24,9 @@ from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
-_TIE = 1e-4
-"""Bins whose amplitudes differ by less, relative, are equal: at odd sizes a pair k, -k lies among four, and its
-difference is rounding. The first of equals is vital."""
+_TIE = 1e-9
+"""Bins whose amplitudes differ by less, relative, are equal: at odd sizes a pair k, -k lies among four, and whole
+levels make others, whose difference is rounding. The first of equals is vital."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,24 +117,24 @@ def torch_form(images: Tensor, draws: VipAugDraws) -> Tensor:
     if not len(where):
         return out
     own, other = out[where], second.permute(0, 3, 1, 2).to(torch.float32)
-    half = half_spectrum(torch.where(swap, own, other), "chw")
-    given = half_spectrum(torch.where(swap, other, own), "chw").abs()
-    amplitudes = half.abs()
-    mixed = give_amplitude(half, amplitudes, given)
+    phase_of, amplitude_of = torch.where(swap, own, other), torch.where(swap, other, own)
+    half, given = half_spectrum(phase_of, "chw"), half_spectrum(amplitude_of, "chw").abs()
+    mixed = give_amplitude(half, half.abs(), given)
     rows = torch.as_tensor(np.searchsorted(np.flatnonzero(draws.views.mix), draws.noisy), device=images.device)
-    mixed[rows] *= _phase_noise(amplitudes[rows], draws)
+    if len(rows):
+        mixed[rows] *= _phase_noise(phase_of[rows], draws)
     out[where] = inverse(mixed, draws.height, draws.width, "chw")
     return out
 
 
-def _phase_noise(amplitudes: Tensor, draws: VipAugDraws) -> Tensor:
-    """What the noise multiplies the half spectra with whose amplitudes (K, C, H, W // 2 + 1) are these: complex."""
+def _phase_noise(images: Tensor, draws: VipAugDraws) -> Tensor:
+    """What the noise multiplies the half spectra of images (K, C, H, W) with: complex (K, C, H, W // 2 + 1)."""
+    # float64: what is largest of four would follow float32's rounding.
+    amplitudes = half_spectrum(images.to(torch.float64), "chw").abs()
     bins = amplitudes.shape[-1]
-    # The other half of the amplitudes, from the mirrored bins.
-    rest = _mirrored(amplitudes, draws.width)[..., bins:]
-    vital = _vital(torch.cat([amplitudes, rest], dim=-1))
+    vital = _vital(torch.cat([amplitudes, _mirrored(amplitudes, draws.width)[..., bins:]], dim=-1))
     deviations = torch.where(vital, draws.vital**0.5, draws.nonvital**0.5)
-    noise = torch.as_tensor(draws.noise, dtype=amplitudes.dtype, device=amplitudes.device) * deviations
+    noise = torch.as_tensor(draws.noise, device=images.device) * deviations.to(images.dtype)
     ahead, behind = noise[..., :bins], _mirrored(noise, draws.width)[..., :bins]
     real, imaginary = (ahead.cos() + behind.cos()) / 2, (ahead.sin() - behind.sin()) / 2
     return torch.complex(real, imaginary)

@@ -1,4 +1,4 @@
-"""APR and ImageNet-C's corruptions as torchvision v2 transforms, for people without DALI: the same operators, seeded.
+"""APR, its kin and ImageNet-C's corruptions as torchvision v2 transforms: the same operators without DALI, seeded.
 
     train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
@@ -30,7 +30,35 @@ from apr_dali.kernels.dispatch import check_backend
 from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
+from apr_dali.transforms.augmentations import (
+    Afa,
+    AmplitudeMix,
+    Augment,
+    Fda,
+    HybridPair,
+    HybridSingle,
+    Prime,
+    RandConv,
+    SpectralGains,
+    VipAug,
+)
 from apr_dali.transforms.base import OfLevels, Seeded, is_plain_tensor
+
+__all__ = [
+    "Afa",
+    "AmplitudeMix",
+    "AprPair",
+    "AprSingle",
+    "Augment",
+    "Corrupt",
+    "Fda",
+    "HybridPair",
+    "HybridSingle",
+    "Prime",
+    "RandConv",
+    "SpectralGains",
+    "VipAug",
+]
 
 
 class AprSingle(OfLevels):

@@ -37,7 +37,9 @@ class Seeded:
 
 
 class OfLevels(v2.Transform):
-    """A transform of uint8 images by `of_batch`, seeded: what `AprSingle` and `Corrupt` have in common."""
+    """A transform of uint8 images by `of_batch`, seeded: what those of images one by one have in common."""
+
+    takes = "PIL images or one uint8 tensor (..., 3, H, W)"
 
     def __init__(self, seed: int | None) -> None:
         super().__init__()
@@ -51,13 +53,16 @@ class OfLevels(v2.Transform):
         # Without an image the first plain tensor is one, as for all of torchvision's transforms.
         passed = [inpt for inpt in flat_inputs if isinstance(inpt, (np.ndarray, tv_tensors.Video))]
         passed += plain if images else plain[1:]
-        if not (images or plain) or any(map(_is_image, passed)):
+        if not (images or plain) or self.passed_images(passed):
             found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
             raise InputError(
-                f"{type(self).__name__} takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy "
-                "image is torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are "
-                "stacked in one"
+                f"{type(self).__name__} takes {self.takes}, got {found}; a NumPy image is "
+                "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
             )
+
+    def passed_images(self, passed: list[Any]) -> bool:
+        """Whether an image is among the parts of a sample that would pass through."""
+        return any(map(_is_image, passed))
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
         """A seed for the images of one sample."""
@@ -70,20 +75,30 @@ class OfLevels(v2.Transform):
             return Image.fromarray(self.of_batch(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
         if not is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
             return inpt  # a box, a mask
-        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
-            raise InputError(
-                f"{type(self).__name__} takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to "
-                f"float; got {inpt.dtype} with the shape {tuple(inpt.shape)}"
-            )
+        self.check_tensor(inpt)
         self.check_pixels(*inpt.shape[-2:])
-        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
-        out = self.of_batch(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
+        batch = inpt.reshape(-1, *inpt.shape[-3:])
+        out = self.of_planes(batch.as_subclass(Tensor), params["seed"]).reshape(inpt.shape)
         return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
 
+    def check_tensor(self, tensor: Tensor) -> None:
+        """Raise InputError for a tensor that is no uint8 (..., 3, H, W)."""
+        if tensor.dtype != torch.uint8 or tensor.ndim < 3 or tensor.shape[-3] != 3:
+            raise InputError(
+                f"{type(self).__name__} takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to "
+                f"float; got {tensor.dtype} with the shape {tuple(tensor.shape)}"
+            )
+
     def check_pixels(self, height: int, width: int) -> None:
+        """Raise InputError for an image without a pixel."""
         if 0 in (height, width):
             name = type(self).__name__
             raise InputError(f"{name} takes images of at least one pixel, got height {height} and width {width}")
+
+    def of_planes(self, batch: Tensor, seed: int) -> Tensor:
+        """The result for a tensor of a dtype that `check_tensor` lets pass, (N, C, H, W), as the same."""
+        out: Tensor = self.of_batch(batch.permute(0, 2, 3, 1), seed).permute(0, 3, 1, 2)
+        return out
 
     def of_batch(self, images: Any, seed: int) -> Any:
         """The result for uint8 (N, H, W, 3), an array or a tensor, as the same."""

@@ -8,36 +8,13 @@ import pytest
 import torch
 from helpers import tolerances
 from helpers.augmentations import SIZES, drawn, planes, smaller
+from helpers.forms import assert_close, assert_forms_agree
 from helpers.singles import levels_apart
 
 from apr_dali.augmentations import NAMES, apply, find, sample_and_apply
 
 SINGLES = [name for name in NAMES if find(name).takes == "levels"]
 PLANES = [name for name in NAMES if name not in SINGLES]
-DATASETS = ("cifar10", "imagenet")
-
-
-def assert_close(name: str, got: torch.Tensor, expected: np.ndarray) -> None:
-    """Within the tolerances of a dtype."""
-    apart = np.abs(got.double().numpy() - expected)
-    if name == "prime" and got.dtype == torch.float32:
-        assert apart.mean() < tolerances.PRIME_FLOAT32_MEAN
-    elif got.dtype == torch.float32:
-        assert apart.max() < tolerances.AUGMENTATION_FLOAT32
-    else:
-        assert apart.max() < (tolerances.PRIME_FLOAT64 if name == "prime" else tolerances.AUGMENTATION_FLOAT64)
-
-
-def assert_forms_agree(name: str, images: np.ndarray, seeds: int = 3) -> None:
-    """On floating images (N, C, H, W), with draws of several seeds."""
-    record = find(name)
-    for seed in range(seeds):
-        draws = drawn(record, len(images), images.shape[2:], seed, images.shape[1], dataset=DATASETS[seed % 2])
-        for dtype in (np.float64, np.float32):
-            given = images.astype(dtype)
-            got = record.torch_form(torch.from_numpy(given), draws)
-            assert got.numpy().dtype == dtype
-            assert_close(name, got, record.define(given.astype(np.float64), draws))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -45,13 +22,13 @@ def assert_forms_agree(name: str, images: np.ndarray, seeds: int = 3) -> None:
 def test_the_form_in_torch_is_the_definition(name, size, crops):
     # Levels may add up to a bin of 0, or of what rounding leaves of it, whose phase means nothing.
     noise = np.random.default_rng(0).random((5, 3, *size))
-    assert_forms_agree(name, 0.9 * planes(crops(5, *size)) + 0.1 * noise)
+    assert_forms_agree(find(name), 0.9 * planes(crops(5, *size)) + 0.1 * noise)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("name", PLANES)
 def test_other_numbers_of_channels(name, channels):
-    assert_forms_agree(name, np.random.default_rng(1).random((4, channels, 10, 13)))
+    assert_forms_agree(find(name), np.random.default_rng(1).random((4, channels, 10, 13)))
 
 
 @pytest.mark.parametrize("name", PLANES)
@@ -61,7 +38,7 @@ def test_gray_black_and_flat_images(name, crops):
     images[1] = 0
     images[2] = 0.5
     images[3] = 1
-    assert_forms_agree(name, images, seeds=6)
+    assert_forms_agree(find(name), images, seeds=6)
 
 
 def levels_limit(name: str) -> int:

@@ -45,7 +45,11 @@ def test_stages_are_names():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("afaa", "no augmentation is named 'afaa'.*afa"), ("hybrid-ps", "stages hybrid-s and hybrid-p"), ("afa+prime", "views")],
+    [
+        ("afaa", "no augmentation is named 'afaa'.*afa"),
+        ("hybrid-ps", "stages hybrid-s and hybrid-p"),
+        ("afa+prime", "views"),
+    ],
 )
 def test_names_that_are_none(name, message):
     with pytest.raises(InputError, match=message):
@@ -83,7 +87,12 @@ IMAGES = np.zeros((2, 6, 8, 3), np.uint8)
         (IMAGES, ("afa", 2, 6, 8), {"overflow": "round"}, "overflow must be one of"),
         (IMAGES, ("afa", 2, 6, 8), {"backend": "native"}, "backend must be one of auto, torch, reference"),
         (IMAGES.transpose(0, 3, 1, 2) / 255.0, ("afa", 2, 6, 8), {"overflow": "wrap"}, "no effect on floating images"),
-        (np.full((2, 3, 6, 8), 7.0), ("afa", 2, 6, 8), {}, "in 0..1, before they are normalized; got values from 7 to 7"),
+        (
+            np.full((2, 3, 6, 8), 7.0),
+            ("afa", 2, 6, 8),
+            {},
+            "in 0..1, before they are normalized; got values from 7 to 7",
+        ),
         (torch.rand(2, 3, 6, 8, requires_grad=True), ("afa", 2, 6, 8), {}, "not differentiable"),
     ],
 )
