@@ -136,7 +136,7 @@ AUGMENTATIONS = (
                 weights={"jsd": 5.0},
             ),
             Recipe(
-                "digits, mixed",
+                "digits-mixed",
                 {"p": 1.0, "sizes": (1, 3, 5, 7), "mixing": True, "mean": 0.5, "std": 0.5},
                 views=3,
                 objective="jsd",

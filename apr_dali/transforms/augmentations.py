@@ -61,7 +61,7 @@ class Augment(OfLevels):
         return super().passed_images(passed) or any(each.ndim > 2 and each.shape[-3] in (1, 3) for each in floating)
 
     def check_tensor(self, tensor: Tensor) -> None:
-        """Raise InputError for a tensor that is no uint8 or floating (..., C, H, W), or no batch of them where needed."""
+        """Raise InputError for a tensor that is no uint8 or floating (..., C, H, W), or no batch of images to mix."""
         record = self.augmentation
         if record.takes == "levels":
             super().check_tensor(tensor)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import methods
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,14 @@ def test_every_record_is_whole(name):
         assert (len(draws), draws.height, draws.width, draws.channels) == (2, 8, 10, 3)
         assert (recipe.views > 1) == (recipe.objective != "cross-entropy")
     assert record.recipe("no such set") is record.recipes[0]
+
+
+def test_the_page_shows_the_methods():
+    assert methods.PAGE.read_text() == methods.page(), "docs/augmentations.md is old: run python docs/methods.py"
+    for name in NAMES:
+        assert f"| `{name}` |" in methods.table()
+    for name in (*COMBINATIONS, *PARALLEL):
+        assert f"`{name}`" in methods.PAGE.read_text()
 
 
 def test_stages_are_names():
