@@ -126,6 +126,7 @@ def test_diffeomorphisms_are_between_half_a_pixel_and_a_fold():
         norm = np.hypot(i[:, None], i)
         inside = norm < cuts[-1] + 0.5
         assert (modes[:, ~inside] == 0).all()
+        assert (modes[:, inside] != 0).all()
         low, high = temperatures(32, cuts[-1])
         # The modes' variance is T / |k|²: estimated from all of them.
         temperature = (modes[:, inside] ** 2 * norm[inside] ** 2).mean()

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers.augmentations import SMALLER
 
 from apr_dali.augmentations import apply, find
+from apr_dali.augmentations.spectral_gains import _real_part
 
 GAINS = find("spectral-gains")
 EACH = {"amplitude": 1.0, "phase": 1.0, "mask": 1.0, "gaussian": 1.0}
@@ -24,6 +26,15 @@ def test_the_definition_is_the_half_spectrums(size):
         amplitude, phase = np.abs(half) * draws.gain[n], np.angle(half) + draws.shift[n]
         expected = np.fft.irfft2(amplitude * np.exp(1j * phase) * draws.keep[n] * mask, s=size)
         np.testing.assert_allclose(got[n], expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (8, 8), (9, 7), (6, 9), (5, 10)], ids=str)
+def test_columns_that_mirror_themselves_are_made_those_of_a_real_image(size):
+    """Not every library's inverse looks at both bins of a pair there."""
+    random = np.random.default_rng(0)
+    half = random.random((2, size[0], size[1] // 2 + 1)) + 1j * random.random((2, size[0], size[1] // 2 + 1))
+    expected = np.fft.rfft2(np.fft.irfft2(half, s=size))
+    np.testing.assert_allclose(_real_part(torch.from_numpy(half), size[1]).numpy(), expected, atol=1e-13)
 
 
 def test_each_part_alone_does_its_own_thing(crops):
