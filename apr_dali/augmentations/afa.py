@@ -35,6 +35,7 @@ class AfaDraws(Draws):
     def __post_init__(self) -> None:
         shape = (len(self), self.channels)
         self.check_shapes(frequency=shape, angle=shape, strength=shape)
+        self.check_bounds("strength", 0)
 
     def __len__(self) -> int:
         return len(self.frequency)
@@ -67,6 +68,10 @@ class AfaDraws(Draws):
         return math.sqrt(self.height * self.width) / 32
 
 
+_NO_WAVE = 1e-6
+"""A norm below which all pixels lie on zeros of the wave, as a single one may: nothing is added to them."""
+
+
 def define(images: NDArray[np.float64], draws: AfaDraws) -> NDArray[np.float64]:
     """clip(x + H/32·s·W, 0, 1) with W = sin(2πf(u·cos ω + v·sin ω) - π/4) / ‖·‖₂, u down and v across.
 
@@ -79,28 +84,28 @@ def define(images: NDArray[np.float64], draws: AfaDraws) -> NDArray[np.float64]:
         for c in range(draws.channels):
             f, angle = draws.frequency[n, c], draws.angle[n, c]
             wave = np.sin(2 * np.pi * f * (u * np.cos(angle) + v * np.sin(angle)) - np.pi / 4)
-            out[n, c] += draws.size() * draws.strength[n, c] * wave / np.linalg.norm(wave)
+            out[n, c] += draws.size() * draws.strength[n, c] * wave / max(float(np.linalg.norm(wave)), _NO_WAVE)
     return np.clip(out, 0, 1)
 
 
 def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
     """`define` in torch: floating (N, C, H, W) in 0..1 to the same."""
 
-    def axis(direction: NDArray[np.float64], size: int) -> Tensor:
+    def along(direction: NDArray[np.float64], size: int, shift: float) -> tuple[Tensor, Tensor]:
+        """Sine and cosine of the angle along an axis, (N, C, size)."""
         # float64: an angle of a hundred turns has few digits left in float32.
         points = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64, device=images.device)
         turns = torch.as_tensor(2 * np.pi * draws.frequency * direction, device=images.device)
-        return turns[..., None] * points
+        angles = turns[..., None] * points + shift
+        return angles.sin().to(images.dtype), angles.cos().to(images.dtype)
 
-    down = axis(np.cos(draws.angle), draws.height) - math.pi / 4
-    across = axis(np.sin(draws.angle), draws.width)
+    sin_down, cos_down = along(np.cos(draws.angle), draws.height, -math.pi / 4)
+    sin_across, cos_across = along(np.sin(draws.angle), draws.width, 0.0)
     # sin(a + b): two products of a row and a column instead of a sine for each pixel.
-    wave = (down.sin()[..., None] * across.cos()[..., None, :]).addcmul_(
-        down.cos()[..., None], across.sin()[..., None, :]
-    )
-    strength = torch.as_tensor(draws.size() * draws.strength, device=images.device)
-    scale = strength / torch.linalg.vector_norm(wave, dim=(-2, -1))
-    return (images + (wave * scale[..., None, None]).to(images.dtype)).clamp_(0, 1)
+    wave = (sin_down[..., None] * cos_across[..., None, :]).addcmul_(cos_down[..., None], sin_across[..., None, :])
+    strength = torch.as_tensor(draws.size() * draws.strength, dtype=images.dtype, device=images.device)
+    norm = torch.linalg.vector_norm(wave, dim=(-2, -1)).clamp_min_(_NO_WAVE)
+    return torch.addcmul(images, wave, (strength / norm)[..., None, None]).clamp_(0, 1)
 
 
 def _recipe(dataset: str, jsd: float) -> Recipe:

@@ -33,6 +33,7 @@ class AmplitudeMixDraws(Draws):
     def __post_init__(self) -> None:
         check_partner(self.partner, len(self.partner))
         self.check_shapes(share=(len(self),))
+        self.check_bounds("share", 0, 1)
         check_share("ratio", self.ratio)
 
     def __len__(self) -> int:

@@ -28,6 +28,7 @@ class FdaDraws(Draws):
     def __post_init__(self) -> None:
         check_partner(self.partner, len(self.partner))
         self.check_shapes(reach=(len(self),))
+        self.check_bounds("reach", 0)
 
     def __len__(self) -> int:
         return len(self.partner)

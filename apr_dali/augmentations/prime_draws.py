@@ -47,6 +47,10 @@ class PrimeDraws(Draws):
             frequency=(steps,),
             kernel=(steps, *chains, 3, 3),
         )
+        self.check_bounds("depth", 1, steps)
+        self.check_bounds("operation", 0, len(PRIMITIVES) - 1)
+        for name in ("mixture", "weight"):
+            self.check_bounds(name, 0, 1)
         if (len(self.modes), len(self.color)) != (steps, steps):
             raise InputError(f"modes and color must be for {steps} steps, got {len(self.modes)} and {len(self.color)}")
         for each in self.color:

@@ -13,6 +13,8 @@ from apr_dali.errors import InputError, check_choice, check_whole
 
 TAKES = ("planes", "levels")
 OVERFLOWS = ("clamp", "wrap", "truncate")
+DATASETS = ("cifar10", "cifar100", "imagenet")
+"""Those that every augmentation can be asked its settings for."""
 OBJECTIVES = ("cross-entropy", "both views", "auxiliary", "jsd", "teacher", "self-supervised")
 """How a network is trained on the views: cross entropy of the augmented one; the sum of the clean and the augmented
 view's; the mean of the two, the augmented one by batch norms of its own; that of the first view with the
@@ -45,6 +47,14 @@ class Draws:
             if got != shape:
                 raise InputError(f"{type(self).__name__}.{name} must have the shape {shape}, got {got}")
 
+    def check_bounds(self, name: str, low: float, high: float = np.inf) -> None:
+        """Raise InputError unless all values of the field `name` are in low..high."""
+        values = getattr(self, name)
+        # "not (low <= ...)": it also refuses nan.
+        if values.size and not low <= values.min() <= values.max() <= high:
+            got = f"{values.min()} to {values.max()}"
+            raise InputError(f"{type(self).__name__}.{name} must be in {low}..{high}, got values from {got}")
+
 
 def generator_for(
     batch: int, height: int, width: int, channels: int, seed: int | np.random.Generator | None
@@ -71,7 +81,7 @@ def check_range(name: str, values: tuple[float, float], low: float, high: float 
 class Recipe:
     """An augmentation as it was published for one data set.
 
-    dataset: "cifar10", "cifar100", "imagenet", or another one.
+    dataset: one of DATASETS, or another one that the paper has.
     settings: what `Draws.sample` is given beside the sizes.
     views: rows that the network sees of an image.
     objective: one of OBJECTIVES. weights: its numbers.
@@ -127,8 +137,13 @@ class Augmentation:
             raise InputError(f"the augmentation {self.name} needs at least one recipe")
 
     def recipe(self, dataset: str) -> Recipe:
-        """The recipe for a data set, or the first where the paper has none for it: its `dataset` says which."""
-        return next((recipe for recipe in self.recipes if recipe.dataset == dataset), self.recipes[0])
+        """The recipe for a data set, or the first where the paper has none for it: its `dataset` says which.
+
+        Raises InputError for a name that is neither one of DATASETS nor in the recipes.
+        """
+        own = {recipe.dataset: recipe for recipe in self.recipes}
+        check_choice("dataset", dataset, tuple(dict.fromkeys((*DATASETS, *own))))
+        return own.get(dataset, self.recipes[0])
 
     def sample(
         self,

@@ -48,6 +48,8 @@ class SpectralGainsDraws(Draws):
         bins = (len(self), self.height, self.width // 2 + 1)
         pairs = (len(self), self.center.shape[1], 2)
         self.check_shapes(gain=bins, keep=bins, shift=bins[:1], center=pairs, sigma=pairs, masked=bins[:1])
+        self.check_bounds("gain", 0)
+        self.check_bounds("sigma", np.finfo(float).tiny)
 
     def __len__(self) -> int:
         return len(self.gain)

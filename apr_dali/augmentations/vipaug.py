@@ -48,8 +48,11 @@ class VipAugDraws(Draws):
         self.check_shapes(noise=(len(self.noisy), self.channels, self.height, self.width))
         if not (0 <= self.vital < np.inf and 0 <= self.nonvital < np.inf):
             raise InputError(f"vital and nonvital are variances, at least 0, got {self.vital} and {self.nonvital}")
-        if not self.views.mix[self.noisy].all():
-            raise InputError("noisy must name images that are recombined: views.mix is False for some")
+        self.check_bounds("noisy", 0, len(self) - 1)
+        if (np.diff(self.noisy) <= 0).any() or not self.views.mix[self.noisy].all():
+            raise InputError(
+                "noisy must name images that are recombined, in ascending order: views.mix is True for them"
+            )
 
     def __len__(self) -> int:
         return len(self.views)

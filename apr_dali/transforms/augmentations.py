@@ -32,7 +32,8 @@ class Augment(OfLevels):
         dataset: whose published settings are taken; those of another data set where the paper has none for it, see
             `Augmentation.recipe`.
         seed: of this process; give each process of a distributed run another. None: torch's generator.
-        overflow: how values become levels of uint8 images, see `apr_dali.augmentations.apply`.
+        overflow: how values become levels of uint8 images, see `apr_dali.augmentations.apply`; floating ones are
+            refused with it.
         backend: see `apr_dali.augmentations.apply`.
         settings: in place of published ones: arguments of `sample` of the augmentation's draws.
     """
@@ -82,11 +83,11 @@ class Augment(OfLevels):
         """The result for uint8 (N, H, W, C), an array or a tensor, as the same."""
         if self.augmentation.partner and isinstance(images, np.ndarray):
             raise InputError(f"{type(self).__name__} {_MIXES}, got a PIL image")
-        return self._apply(images, seed, overflow=self.overflow)
+        return self._apply(images, seed)
 
-    def _apply(self, images: Any, seed: int, **options: Any) -> Any:
-        options.update(dataset=self.dataset, backend=self.backend, **self.settings)
-        return sample_and_apply(self.augmentation, images, seed, **options)
+    def _apply(self, images: Any, seed: int) -> Any:
+        options: dict[str, Any] = {"dataset": self.dataset, "overflow": self.overflow, "backend": self.backend}
+        return sample_and_apply(self.augmentation, images, seed, **options, **self.settings)
 
     def extra_repr(self) -> str:
         """What is shown of it."""

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from apr_dali.augmentations import find
 from apr_dali.augmentations.afa import AfaDraws
@@ -47,6 +48,14 @@ def test_no_strength_is_no_change():
     draws = AfaDraws(6, 6, 3, frequency=zeros + 0.5, angle=zeros, strength=zeros)
     images = np.random.default_rng(0).random((1, 3, 6, 6))
     np.testing.assert_array_equal(AFA.define(images, draws), images)
+
+
+def test_a_pixel_on_a_zero_of_the_wave_gets_nothing():
+    """One pixel, at u = v = -1/2: with ω = 0 the angle is -πf - π/4, 0 at f = -1/4."""
+    draws = AfaDraws(1, 1, 1, frequency=np.full((1, 1), -0.25), angle=np.zeros((1, 1)), strength=np.ones((1, 1)))
+    images = np.full((1, 1, 1, 1), 0.5)
+    for got in (AFA.define(images, draws), AFA.torch_form(torch.from_numpy(images), draws).numpy()):
+        np.testing.assert_allclose(got, images, atol=1e-6)
 
 
 def test_draws_have_their_published_distributions():

@@ -33,7 +33,10 @@ def test_every_record_is_whole(name):
         assert isinstance(draws, record.draws)
         assert (len(draws), draws.height, draws.width, draws.channels) == (2, 8, 10, 3)
         assert (recipe.views > 1) == (recipe.objective != "cross-entropy")
-    assert record.recipe("no such set") is record.recipes[0]
+    for dataset in ("cifar10", "cifar100", "imagenet"):
+        assert record.recipe(dataset) in record.recipes
+    with pytest.raises(InputError, match="dataset must be one of cifar10, cifar100, imagenet"):
+        record.sample(2, 8, 8, 0, dataset="imagnet")
 
 
 def test_the_page_shows_the_methods():
@@ -163,6 +166,30 @@ def test_draws_of_wrong_shapes_are_refused(name):
         if isinstance(value, np.ndarray) and field != "noisy":
             with pytest.raises(ValueError, match="must"):
                 replace(draws, **{field: value[..., None]})
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("amplitude-mix", "share", 1.5),
+        ("amplitude-mix", "share", np.nan),
+        ("fda", "reach", -1),
+        ("afa", "strength", -1.0),
+        ("vipaug-g", "noisy", 20),
+        ("spectral-gains", "sigma", 0.0),
+        ("spectral-gains", "gain", -1.0),
+        ("prime", "depth", 0),
+        ("prime", "depth", 4),
+        ("prime", "operation", 3),
+        ("prime", "weight", 2.0),
+    ],
+)
+def test_draws_of_values_that_there_are_not_are_refused(name, field, value):
+    draws = find(name).sample(20, 8, 8, 0)
+    values = getattr(draws, field).copy()
+    values.reshape(-1)[-1] = value
+    with pytest.raises(InputError, match=rf"{field} must be in"):
+        replace(draws, **{field: values})
 
 
 def test_names_are_known_without_torch():

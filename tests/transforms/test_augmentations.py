@@ -61,6 +61,14 @@ def test_of_a_floating_batch_it_is_the_operator(name, crops):
     assert torch.equal(out, sample_and_apply(name, images, seeds(5, 1)[0], **settings))
 
 
+def test_the_overflow_is_followed_for_levels(crops):
+    images = torch.from_numpy(crops(6, 14, 18)).permute(0, 3, 1, 2)
+    published, rounded = (AmplitudeMix(seed=1, overflow=overflow)(images).int() for overflow in (None, "clamp"))
+    assert set((rounded - published).unique().tolist()) == {0, 1}
+    with pytest.raises(InputError, match="no effect on floating images"):
+        AmplitudeMix(overflow="clamp")(images / 255)
+
+
 @pytest.mark.parametrize("name", OF_BATCHES)
 def test_one_image_has_no_partner(name, crops):
     image = crops(1, 8, 8)[0]
