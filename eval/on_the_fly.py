@@ -25,7 +25,7 @@ from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
 from apr_dali.data.folders import ImageSet, open_files
-from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged, through_jpeg
+from apr_dali.data.imagenet_c import QUALITY, check_cells, cropped, enlarged, through_jpeg
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.corruption import SEVERITIES
@@ -58,18 +58,13 @@ class Computed:
     in_memory: bool = False
 
     def __post_init__(self) -> None:
-        if not self.corruptions or not self.severities:
-            raise InputError("expected at least one corruption and one severity, got none")
         if self.images is not None:
             check_whole("images", self.images, 1)
         self.check(LEAST_SIDE, "imagenet")
 
     def check(self, side: int, parameter_set: str) -> None:
         """Raise InputError for a cell that cannot be computed on images of `side`."""
-        for name in self.corruptions:
-            for severity in self.severities:
-                CorruptionDraws.sample(name, severity, 0, side, side, self.seed, parameter_set=parameter_set)
-        check_needs(self.corruptions, side, parameter_set)
+        check_cells(self.corruptions, self.severities, side, self.seed, parameter_set)
 
 
 @dataclass(frozen=True, eq=False)

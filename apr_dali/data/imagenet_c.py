@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.corruptions import find
+from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.data.image_file import open_image
+from apr_dali.errors import InputError
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -53,3 +54,15 @@ def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> No
     for name in corruptions:
         record, parameters = find(name, 1, parameter_set)
         record.constants(parameters, side, side)
+
+
+def check_cells(
+    corruptions: Sequence[str], severities: Sequence[int], side: int, seed: int, parameter_set: str = "imagenet"
+) -> None:
+    """Raise InputError for a corruption and severity that cannot be computed on images of `side` × `side` pixels."""
+    if not corruptions or not severities:
+        raise InputError("expected at least one corruption and one severity, got none")
+    for name in corruptions:
+        for severity in severities:
+            CorruptionDraws.sample(name, severity, 0, side, side, seed, parameter_set=parameter_set)
+    check_needs(corruptions, side, parameter_set)

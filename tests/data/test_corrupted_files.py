@@ -239,7 +239,10 @@ def test_a_source_that_cannot_be_read_is_no_fault_of_the_target(val, tmp_path, m
 
 def test_two_at_once_are_refused(val, tmp_path):
     make_c(val, tmp_path / "c", FEW[:1], SIDE)
-    with lock.hold(tmp_path / "c"), pytest.raises(InputError, match=r"process \d+ on .* writes to .*/c: wait for it to end"):
+    with (
+        lock.hold(tmp_path / "c"),
+        pytest.raises(InputError, match=r"process \d+ on .* writes to .*/c: wait for it to end"),
+    ):
         make_c(val, tmp_path / "c", FEW[:1], SIDE)
 
 
