@@ -137,7 +137,7 @@ class Feeding:
 
     def normalized(self, images: NDArray[np.uint8]) -> Tensor:
         """Uint8 (N, H, W, 3), 0..255, as the network takes them: float32 (N, 3, H, W), on its device."""
-        pixels = torch.from_numpy(np.array(images)).to(self.group.device)
+        pixels = torch.from_numpy(np.require(images, requirements="W")).to(self.group.device)
         return normalized(pixels, self.network.mean, self.network.std)
 
 

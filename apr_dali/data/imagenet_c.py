@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.corruptions import CorruptionDraws, find
-from apr_dali.data.image_file import open_image
+from apr_dali.data.image_file import cut, open_image
 from apr_dali.errors import InputError
+from apr_dali.recipes import STANDARD
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -20,7 +21,7 @@ QUALITY = 85
 
 def enlarged(size: int) -> int:
     """The shorter side of an image, in pixels, before a square of `size` is cut out of its middle: 256 for 224."""
-    return round(size * 8 / 7)
+    return round(size * STANDARD.over_crop)
 
 
 def cropped(file: str, size: int) -> NDArray[np.uint8]:
@@ -28,9 +29,7 @@ def cropped(file: str, size: int) -> NDArray[np.uint8]:
 
     Raises InputError for a file that cannot be decoded, by its path.
     """
-    from torchvision.transforms.v2 import functional
-
-    return np.array(functional.center_crop(functional.resize(open_image(file), [enlarged(size)]), [size]))
+    return cut(open_image(file), size, STANDARD, (0.0, 0.0, 0.0))
 
 
 def as_jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -154,6 +154,18 @@ def test_what_a_corruption_lacks_is_said_before_any_is_written(val, tmp_path, mo
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("size", [32, 40, 63, 224])
+@pytest.mark.parametrize(("height", "width"), [(300, 451), (512, 299), (256, 256), (33, 40), (257, 256)])
+def test_images_are_cut_as_by_torchvision(tmp_path, photos, height, width, size):
+    from torchvision.transforms.v2 import functional
+
+    Image.fromarray(photos[0]).resize((width, height)).save(tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as image:
+        scaled = functional.resize(image, [round(size * 8 / 7)])
+        expected = np.array(functional.center_crop(scaled, [size]))
+    np.testing.assert_array_equal(cropped(str(tmp_path / "image.png"), size), expected)
+
+
 def test_a_file_list_is_refused(val, tmp_path):
     listing = FileList(str(val), ("a", "b"), (), ("a/0.jpg", "b/2.jpg"))
     write_file_list(tmp_path / "list.txt", listing)
