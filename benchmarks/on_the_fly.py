@@ -5,7 +5,7 @@
 Both begin with the same photographs and end with the errors of the same network, by default one so small that its own
 time, which is shown too, hides nothing. On disk: the images are cut, imagecorruptions-imaug makes each cell, JPEG files
 of quality 85 are written, and `eval corruption --data` reads them. The times are CPU time of this process and its
-children; the goal is 8 times less on the fly. The corruptions that the library makes are not all those of ImageNet-C: the
+children; the goal is 8 times less on the fly. Not all corruptions of the library are those of ImageNet-C: the two
 errors are near each other and not equal.
 """
 
