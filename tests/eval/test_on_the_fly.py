@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,29 @@ def test_chunks_change_nothing(photographs, monkeypatch):
     assert len(decoded) == 5 + 5, "once for all cells, after a look at the first batch"
     monkeypatch.undo()
     assert evaluate_corruption_on_the_fly(Brightness(), photographs, **given, **SEEN, **QUICK).table == one.table
+
+
+def test_a_cell_is_the_same_alone_in_other_batches_threads_and_processes(photographs):
+    wanted = Computed(("gaussian_noise", "elastic_transform", "jpeg_compression", "snow"), (1, 4), seed=9)
+
+    def run(chosen=wanted, rank=0, world=1, **options):
+        with open_session(Brightness(), **SEEN, **{**QUICK, **options}) as session:
+            feeding = replace(session.feeding, group=replace(session.group, rank=rank, world=world))
+            return pixels_of(computed_cells(feeding, open_clean(session, str(photographs)), chosen))
+
+    whole = run()
+    others = [run(batch_size=1), run(batch_size=4, threads=1)]
+    ranks = [run(rank=rank, world=2, batch_size=2) for rank in range(2)]
+    others.append(
+        {name: [np.concatenate(parts) for parts in zip(*(r[name] for r in ranks), strict=True)] for name in whole}
+    )
+    for name, (pixels, labels) in whole.items():
+        corruption, severity = name.split("/")
+        (alone,) = run(replace(wanted, corruptions=(corruption,), severities=(int(severity),))).values()
+        for found in (alone, *(other[name] for other in others)):
+            np.testing.assert_array_equal(found[0], pixels, err_msg=name)
+            np.testing.assert_array_equal(found[1], labels, err_msg=name)
+    assert len({pixels.tobytes() for pixels, _ in whole.values()}) == 8
 
 
 def test_the_errors_are_those_of_a_set_on_disk(val, tmp_path):
