@@ -27,7 +27,7 @@ def write_whole(
 ) -> None:
     """Write `content` to `path`, replacing what is there: a reader finds the old file or the whole new one.
 
-    The bytes go to a temporary file beside it and are on the disk before it takes its name.
+    The bytes go to a temporary file beside it and are on the disk before it takes its name. An OSError names a file.
 
     keep: a name that the former file takes first; a crash between the two renamings leaves it there.
     alone: no other process writes this file. What a crash leaves of a temporary file is then overwritten the next time,
@@ -49,8 +49,10 @@ def write_whole(
         if keep is not None and target.exists():
             os.replace(target, keep)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # writing itself does not say what it wrote
         raise
     if alone and synced:
         _sync_folder(target.parent)

@@ -1,5 +1,6 @@
 """Corruptions that are computed while a network runs: the images of make-c, stopped and continued, in two processes."""
 
+import errno
 import json
 import os
 import re
@@ -360,3 +361,23 @@ def test_small_images_and_an_output_that_cannot_be_written_are_named(val, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises((InputError, OSError), match="file"):
         evaluate_corruption_on_the_fly(Brightness(), val, output=tmp_path / "file", **SEEN, **QUICK)
+
+
+def test_a_full_disk_is_named_and_the_command_goes_on(evaluate, val, monkeypatch, tmp_path, capsys):
+    given = ["--val", val, "--corruptions", *FEW]
+    real, writes = os.fsync, []
+
+    def full(descriptor):
+        writes.append(descriptor)
+        if len(writes) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert evaluate(*given) == (2, None)
+    told = capsys.readouterr().err
+    assert re.search(r"No space left on device: '.*/out/corruption\.\w+\.state\.json': free some space, then run", told)
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".json"], "nothing half-written"
+    status, record = evaluate(*given)
+    assert (status, len(record["kept"])) == (0, 4)
