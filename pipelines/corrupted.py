@@ -28,6 +28,7 @@ from apr_dali.pipelines.batch_options import MEMORY_FORMATS
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import IMAGENET, STANDARD, AprRecipe, Scaling
+from apr_dali.runtime.device import parse_device
 
 Cell = tuple[str, int]
 """A corruption and a severity."""
@@ -91,6 +92,7 @@ class CorruptedLoader:
     ) -> None:
         if isinstance(corruptions, str):
             raise InputError(f"corruptions must be a list of names, got the text {corruptions!r}")
+        _check_files(parse_device(device)[0], in_memory)
         self.cells: tuple[Cell, ...] = tuple((name, severity) for name in corruptions for severity in severities)
         given = {"seed": seed, "in_memory": in_memory, "backend": backend}
         self._decoded = _Decoded(
@@ -196,8 +198,7 @@ def corrupted(
 
     Raises InputError for an unknown corruption, severity or backend, or where one cannot run on the images' device.
     """
-    if images.device == "gpu" and not in_memory:
-        raise InputError("the JPEG file of ImageNet-C's images is made on the CPU: with a GPU, take in_memory=True")
+    _check_files(images.device, in_memory)
     own = threads if backend in ("auto", "native") else None
     given = {"numbers": numbers, "seed": seed, "backend": backend, "threads": own}
     made = [operators.corrupt(images, *cell, **given) for cell in cells]
@@ -205,6 +206,11 @@ def corrupted(
         function = partial(_files, threads=threads)
         made = [per_batch(function, each, layout="HWC") for each in made]
     return fn.stack(*made)
+
+
+def _check_files(device: str, in_memory: bool) -> None:
+    if device != "cpu" and not in_memory:
+        raise InputError("the JPEG file of ImageNet-C's images is made on the CPU: with a GPU, take in_memory=True")
 
 
 def _files(images: NDArray[np.uint8], threads: int | None) -> NDArray[np.uint8]:

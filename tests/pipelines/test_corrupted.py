@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tar_files import folder_of
+from nvidia.dali import fn, pipeline_def, types
 from PIL import Image
 
 import apr_dali
@@ -163,7 +164,30 @@ def test_what_cannot_be_is_refused_at_once(val, given, told):
         CorruptedLoader(val, **{"batch_size": 2, **FEW, **QUICK, **given})
 
 
-def test_a_gpu_makes_no_jpeg_file():
-    images = SimpleNamespace(device="gpu")
-    with pytest.raises(InputError, match=r"the JPEG file of ImageNet-C's images is made on the CPU: .* in_memory=True"):
-        corrupted.corrupted(images, None, CELLS)
+def test_a_gpu_makes_no_jpeg_file(val):
+    told = r"the JPEG file of ImageNet-C's images is made on the CPU: .* in_memory=True"
+    with pytest.raises(InputError, match=told):
+        corrupted.corrupted(SimpleNamespace(device="gpu"), None, CELLS)
+    with pytest.raises(InputError, match=told):
+        CorruptedLoader(val, 2, **FEW, device="gpu")
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (np.zeros((2, 40, 40, 3), np.float32), r"of uint8 \(N, H, W, 3\), .*got float32 \(2, 40, 40, 3\)"),
+        (np.zeros((2, 40, 40, 1), np.uint8), r"got uint8 \(2, 40, 40, 1\)"),
+        (np.zeros((2, 31, 40, 3), np.uint8), r"at least 32 pixels per side, got .*31 × 40"),
+    ],
+    ids=["float", "gray", "small"],
+)
+def test_wrong_images_of_a_graph_are_named(images, told):
+    @pipeline_def(batch_size=2, num_threads=1, device_id=None)
+    def graph():
+        kind = types.FLOAT if images.dtype == np.float32 else types.UINT8
+        node = fn.external_source(source=lambda: list(images), batch=True, layout="HWC", dtype=kind)
+        numbers = fn.external_source(source=lambda: [np.array([0])] * 2, batch=True, dtype=types.INT64)
+        return corrupted.corrupted(node, numbers, [("fog", 1), ("contrast", 2)], in_memory=True)
+
+    with pytest.raises(RuntimeError, match=told):
+        graph().run()
