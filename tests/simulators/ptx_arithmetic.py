@@ -39,6 +39,14 @@ def converted(values: Array, to: np.dtype, rounding: str) -> Array:
     return np.clip(held, limits.min, top).astype(to)
 
 
+def saturated(values: Array, kinds: tuple[str, ...]) -> Array:
+    """In 0..1, what is no number 0, where the instruction says so."""
+    if "sat" not in kinds:
+        return values
+    assert values.dtype.kind == "f", "whole numbers are not saturated here"
+    return np.clip(np.nan_to_num(values, nan=0.0), 0, 1).astype(values.dtype)
+
+
 def raw(kind: np.dtype) -> np.dtype:
     """The type of the bits of a value."""
     return kind if kind.kind == "b" else np.dtype(f"u{kind.itemsize}")
@@ -62,11 +70,21 @@ def _product(part: str, given: list[Array]) -> Array:
         return (first * second + third).astype(kind)
     if kind.kind == "f" or part == "lo":
         return sum(given[2:], given[0] * given[1])
+    if kind == np.uint64 and part == "hi":
+        return sum(given[2:], _high_of_64(*given[:2]))
     assert kind.itemsize <= 4, "the whole product of 64 bits is not known here"
     twice = np.dtype(f"{kind.kind}{2 * kind.itemsize}")
     whole = given[0].astype(twice) * given[1].astype(twice)
     kept = whole if part == "wide" else (whole >> np.array(8 * kind.itemsize, twice)).astype(kind)
     return sum(given[2:], kept)
+
+
+def _high_of_64(first: Array, second: Array) -> Array:
+    """The upper half of the product of two uint64, by their halves."""
+    half, low = np.uint64(32), np.uint64(2**32 - 1)
+    (a, b), (c, d) = ((values >> half, values & low) for values in (first, second))
+    middle = b * c + (b * d >> half)
+    return a * c + (middle >> half) + (a * d + (middle & low) >> half)
 
 
 def _shifted_left(values: Array, by: Array) -> Array:

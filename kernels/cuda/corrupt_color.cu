@@ -1,0 +1,54 @@
+// Brightness, saturation and contrast in float64, in NumPy's and scikit-image's order and with no fused multiply-add (it
+// is compiled so): the result is theirs bit for bit, but for the last bit of contrast's mean.
+#include "levels.cuh"
+
+struct Hsv {
+    double hue, saturation, value;  // 0..1
+};
+
+INLINE Hsv to_hsv(double red, double green, double blue) {
+    const double value = fmax(red, fmax(green, blue)), range = value - fmin(red, fmin(green, blue));
+    if (range == 0) return {0, 0, value};
+    // Of two channels that are both largest the last counts.
+    const double apart = blue == value ? red - green : green == value ? blue - red : green - blue;
+    const double start = blue == value ? 4 : green == value ? 2 : 0;
+    const double turn = (start + apart / range) / 6;
+    return {turn < 0 ? turn + 1 : turn, range / value, value};
+}
+
+INLINE void to_rgb(const Hsv& hsv, double& red, double& green, double& blue) {
+    const double turn = hsv.hue * 6, sixth = floor(turn), rest = turn - sixth;
+    const double v = hsv.value;
+    const double p = v * (1 - hsv.saturation);
+    const double q = v * (1 - rest * hsv.saturation);
+    const double t = v * (1 - (1 - rest) * hsv.saturation);
+    const int which = static_cast<int>(sixth);
+    const bool first = which == 0 || which == 6;  // the seventh is the first
+    red = first || which == 5 ? v : which == 1 ? q : which == 4 ? t : p;
+    green = first ? t : which <= 2 ? v : which == 3 ? q : p;
+    blue = first || which == 1 ? p : which == 2 ? t : which == 5 ? q : v;
+}
+
+INLINE double changed(double value, double factor, double added) { return fmin(fmax(value * factor + added, 0.0), 1.0); }
+
+// Four pixels a thread. channel: 1 for saturation, 2 for value.
+extern "C" __global__ void __launch_bounds__(256)
+change_hsv(IMAGE_PARAMETERS, int parts, int channel, double factor, double added) {
+    const Share<12> mine(height, width, parts);
+    if (mine.none()) return;
+    Levels<12> levels(mine.in(images), mine.first, mine.total);
+#pragma unroll
+    for (int k = 0; k < 12; k += 3) {
+        unsigned* const level = levels.of + k;
+        double red = level[0] / 255.0, green = level[1] / 255.0, blue = level[2] / 255.0;
+        Hsv hsv = to_hsv(red, green, blue);
+        if (channel == 1) {
+            hsv.saturation = changed(hsv.saturation, factor, added);
+        } else {
+            hsv.value = changed(hsv.value, factor, added);
+        }
+        to_rgb(hsv, red, green, blue);
+        level[0] = to_level(red), level[1] = to_level(green), level[2] = to_level(blue);
+    }
+    levels.write(mine.in(out), mine.first, mine.total);
+}

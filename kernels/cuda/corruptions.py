@@ -1,0 +1,51 @@
+"""ImageNet-C's corruptions on a CUDA device, at most one gray level from the native ones, with the same draws.
+
+Everything runs on CuPy's current stream of the current device and nothing waits for it. A corruption is a few launches
+for a batch of any size. Repeated runs are equal bit for bit, however a batch is cut. A family of corruptions is a .cu
+file and the module of the same name beside it, whose LAUNCHERS are taken into the table here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.kernels.cuda import corrupt_color
+from apr_dali.kernels.cuda.corrupt_job import Cell, Job
+from apr_dali.kernels.cuda.device import CudaDevice
+
+Array = Any
+
+LAUNCHERS: dict[str, Callable[[Job], None]] = {**corrupt_color.LAUNCHERS}
+"""By name, what there are kernels for."""
+
+
+def corrupt(
+    images: Array,
+    cell: Cell,
+    given: Sequence[NDArray[np.float64]],
+    key: tuple[int, int],
+    numbers: NDArray[np.uint64] | Array,
+) -> Array:
+    """See `apr_dali.corrupt`; uint8 (N, H, W, 3) on the device.
+
+    given: the draws for all images, float64 (N, ...) each, on the host; none of them where the kernels draw by
+    themselves, from the Philox stream of `key` for the images of these `numbers`, integers (N,) on the host or on the
+    device, where they are taken on trust.
+    """
+    device = _device()
+    levels = device.contiguous(images, "uint8")
+    out = device.empty(levels.shape, "uint8")
+    if len(levels):
+        on_device = device.put(numbers.astype("u8")) if isinstance(numbers, np.ndarray) else numbers
+        uploaded = [device.put(values) for values in given]
+        job = Job(device, cell, levels, out, uploaded, key, device.contiguous(on_device, "uint64"))
+        LAUNCHERS[cell.name](job)
+    return out
+
+
+def _device() -> CudaDevice:
+    return CudaDevice()
