@@ -2,7 +2,7 @@
 
 Everything runs on CuPy's current stream of the current device and nothing waits for it. A corruption is a few launches
 for a batch of any size. Repeated runs are equal bit for bit, however a batch is cut. A family of corruptions is a .cu
-file and the module of the same name beside it, whose LAUNCHERS are taken into the table here.
+file and the module of the same name beside it: PROGRAM compiles the file, LAUNCHERS has a function for each corruption.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-LAUNCHERS: dict[str, Callable[[Job], None]] = {**corrupt_color.LAUNCHERS}
+FAMILIES = (corrupt_color,)
+
+LAUNCHERS: dict[str, Callable[[Job], None]] = {
+    name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()
+}
 """By name, what there are kernels for."""
 
 
