@@ -13,18 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels.cuda import corrupt_color
+from apr_dali.errors import InputError
+from apr_dali.kernels.cuda import corrupt_color, corrupt_frost, corrupt_noise, corrupt_pixelate, corrupt_zoom
 from apr_dali.kernels.cuda.corrupt_job import Cell, Job
 from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-FAMILIES = (corrupt_color,)
+FAMILIES = (corrupt_noise, corrupt_zoom, corrupt_frost, corrupt_color, corrupt_pixelate)
 
 LAUNCHERS: dict[str, Callable[[Job], None]] = {
     name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()
 }
 """By name, what there are kernels for."""
+
+MOST_LEVELS = 2**30
+"""Of an image: places in it are int32 in the kernels."""
 
 
 def corrupt(
@@ -40,6 +44,9 @@ def corrupt(
     themselves, from the Philox stream of `key` for the images of these `numbers`, integers (N,) on the host or on the
     device, where they are taken on trust.
     """
+    height, width = images.shape[1:3]
+    if 3 * height * width > MOST_LEVELS:
+        raise InputError(f"the CUDA kernels take images of {MOST_LEVELS // 3} pixels at most, got {height} × {width}")
     device = _device()
     levels = device.contiguous(images, "uint8")
     out = device.empty(levels.shape, "uint8")
