@@ -25,7 +25,7 @@ from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
 from apr_dali.data.folders import ImageSet, open_files
-from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged, through_jpeg
+from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.corruption import SEVERITIES
@@ -33,6 +33,7 @@ from apr_dali.eval.datasets import Feeding, outputs_by_name
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.eval.session import Session
 from apr_dali.kernels.corruptions import corrupt
+from apr_dali.kernels.jpeg import through_jpeg
 from apr_dali.runtime import cpus
 from apr_dali.runtime.distributed import on_main
 
@@ -198,24 +199,22 @@ class _Maker:
             slice(chunk.start + p.start, chunk.start + p.stop) for p in self._feeding.parts(chunk.stop - chunk.start)
         ]
         # While the network runs over one batch, a thread of its own has others make the next.
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(1) as ahead:
             if not parts:
                 yield []
                 return
             first = parts[0].start
             pixels = self._decoded(first, parts[-1].stop)
-            yield _one_ahead(ahead, partial(self._batch, pool, cell, pixels, first), parts)
+            yield _one_ahead(ahead, partial(self._batch, cell, pixels, first), parts)
 
-    def _batch(
-        self, pool: ThreadPoolExecutor, cell: Cell, pixels: NDArray[np.uint8], first: int, part: slice
-    ) -> tuple[Tensor, Tensor]:
+    def _batch(self, cell: Cell, pixels: NDArray[np.uint8], first: int, part: slice) -> tuple[Tensor, Tensor]:
         """The images `part` of a cell, whose clean pixels are in `pixels` from the image `first` on."""
         side, kind = pixels.shape[1], self._clean.parameter_set
         numbers = self._clean.numbers[part]
         draws = CorruptionDraws.of_images(*cell, numbers, side, side, self._computed.seed, kind)
         images = corrupt(pixels[part.start - first : part.stop - first], *cell, draws, threads=self._threads)
         if not (self._computed.in_memory or self._clean.small):
-            images = np.stack(list(pool.map(through_jpeg, images)))
+            images = through_jpeg(images, QUALITY, self._threads)
         return self._feeding.normalized(images), torch.from_numpy(self._clean.labels[part])
 
 

@@ -6,8 +6,6 @@ at most one gray level from it. "cupy" are our kernels on a CUDA device, for ima
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -64,11 +62,10 @@ def corrupt(
     if chosen == "cupy":
         return _on_device(record, parameters, images, draws)
     levels = np.ascontiguousarray(arrays.as_input(images, "native"))
-    if chosen == "native" and not record.library:
+    if chosen == "native":
         out = _native(record, parameters, levels, draws, threads)
     else:
-        workers = native_backend.threads_of(threads) if chosen == "native" else 1
-        out = _one_by_one(record, parameters, levels, draws, workers)
+        out = _one_by_one(record, parameters, levels, draws)
     return arrays.as_output(out, images, "uint8")
 
 
@@ -81,20 +78,10 @@ def check_options(backend: str, threads: int | None = None) -> None:
         check_whole("threads", threads, 1)
 
 
-def _one_by_one(
-    record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws, threads: int
-) -> Images:
+def _one_by_one(record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws) -> Images:
     out = np.empty_like(images)
-
-    def apply(k: int) -> None:
-        out[k] = record.apply(images[k], record.resolve(images[k], draws[k], parameters), parameters)
-
-    if min(threads, len(images)) <= 1:
-        for k in range(len(images)):
-            apply(k)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            deque(pool.map(apply, range(len(images))), maxlen=0)
+    for k, image in enumerate(images):
+        out[k] = record.apply(image, record.resolve(image, draws[k], parameters), parameters)
     return out
 
 
@@ -132,8 +119,6 @@ def _choose(record: Corruption, backend: str, device: str, threads: int | None) 
         return "cupy"
     if backend == "numpy":
         return backend
-    if record.library:
-        return "native"
     if not record.native:
         if backend == "native":
             raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")

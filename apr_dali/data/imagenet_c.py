@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,15 +36,6 @@ def as_jpeg(image: NDArray[np.uint8]) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY, optimize=True)
     return encoded.getvalue()
-
-
-def through_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Uint8 (H, W, 3) as it comes out of `as_jpeg`'s file."""
-    # Huffman tables change no pixel. In a file Pillow encodes without the interpreter's lock, and this one has no disk.
-    with open(os.memfd_create("image.jpg"), "w+b") as file:
-        Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
-        file.seek(0)
-        return np.asarray(Image.open(file))
 
 
 def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
