@@ -134,7 +134,7 @@ def elements(planes: int, items: int) -> tuple[Launch, int]:
 
 
 def shares(images: int, items: int) -> tuple[Launch, int]:
-    """Of kernels that do something once a block: a thread takes several items; also the blocks per image, 64 at most."""
+    """Of kernels that have work once a block: a thread takes several items; also the blocks per image, at most 64."""
     parts = min(-(-items // (_ELEMENT_THREADS * _ITEMS_OF_A_THREAD)), _MOST_SHARES)
     return Launch(images * parts, _ELEMENT_THREADS), parts
 
