@@ -66,9 +66,7 @@ def test_what_cannot_run_on_the_device_is_refused_by_its_name(crops, monkeypatch
     with pytest.raises(InputError, match="'cupy' cannot run here: the driver finds no GPU"):
         corrupt(images, "brightness", backend="cupy")
     monkeypatch.delitem(cuda_corruptions.LAUNCHERS, "brightness")
-    with pytest.raises(
-        InputError, match=r"brightness has no CUDA kernel, there are those of .*take .* native"
-    ):
+    with pytest.raises(InputError, match=r"brightness has no CUDA kernel, there are those of .*take .* native"):
         corrupt(images, "brightness", backend="cupy")
     corrupt(images, "brightness")  # on the CPU
     monkeypatch.setattr(arrays, "device_of", lambda _: "cpu")
