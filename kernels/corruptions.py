@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
 from apr_dali.corruptions.draws import LEAST_SIDE
-from apr_dali.corruptions.record import Corruption, Parameters
-from apr_dali.corruptions.record import as_drawn
+from apr_dali.corruptions.record import Corruption, Parameters, as_drawn
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cpu import backend as native_backend
@@ -117,8 +116,10 @@ def _choose(record: Corruption, backend: str, device: str, threads: int | None) 
         return backend
     if backend == "auto" and device == "cuda" and threads is None and _cupy_refuses(record.name) is None:
         return "cupy"
-    if backend == "numpy":
-        return backend
+    return backend if backend == "numpy" else _choose_on_cpu(record, backend)
+
+
+def _choose_on_cpu(record: Corruption, backend: str) -> str:
     if not record.native:
         if backend == "native":
             raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")

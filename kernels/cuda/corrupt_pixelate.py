@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def pixelate(job: Job) -> None:
 def _resize(job: Job, source: Array, target: Array) -> None:
     (rows, columns), (height, width) = source.shape[1:3], target.shape[1:3]
     sides = ((rows, height), (columns, width))
-    tables = [paths.constant(job.device, ("box", *side), lambda side=side: box_taps(*side)) for side in sides]
+    tables = [paths.constant(job.device, ("box", *side), partial(box_taps, *side)) for side in sides]
     sizes = [np.int32(value) for value in (height, width, rows, columns)]
     shape, parts = launch.elements(job.n, height * width)
     spans = [part for table in tables for part in (*table, np.int32(table[1].shape[1]))]
