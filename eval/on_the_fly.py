@@ -25,7 +25,7 @@ from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
 from apr_dali.data.folders import ImageSet, open_files
-from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged
+from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged, through_jpeg
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.corruption import SEVERITIES
@@ -33,7 +33,6 @@ from apr_dali.eval.datasets import Feeding, outputs_by_name
 from apr_dali.eval.passes import Batches, Source
 from apr_dali.eval.session import Session
 from apr_dali.kernels.corruptions import corrupt
-from apr_dali.kernels.jpeg import through_jpeg
 from apr_dali.runtime import cpus
 from apr_dali.runtime.distributed import on_main
 
@@ -214,7 +213,7 @@ class _Maker:
         draws = CorruptionDraws.of_images(*cell, numbers, side, side, self._computed.seed, kind)
         images = corrupt(pixels[part.start - first : part.stop - first], *cell, draws, threads=self._threads)
         if not (self._computed.in_memory or self._clean.small):
-            images = through_jpeg(images, QUALITY, self._threads)
+            images = through_jpeg(images, self._threads)
         return self._feeding.normalized(images), torch.from_numpy(self._clean.labels[part])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from PIL import Image
 
 from apr_dali.corruptions import find
 from apr_dali.data.image_file import open_image
+from apr_dali.kernels.jpeg import round_trip
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -36,6 +38,11 @@ def as_jpeg(image: NDArray[np.uint8]) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY, optimize=True)
     return encoded.getvalue()
+
+
+def through_jpeg(images: Any, threads: int | None = None) -> Any:
+    """Uint8 (N, H, W, 3), on the CPU or a CUDA device, as they come out of `as_jpeg`'s files, which are not made."""
+    return round_trip(images, QUALITY, threads)
 
 
 def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:

@@ -13,8 +13,8 @@ constexpr int kBlocks = 6;                // of a square: four of luma, two of c
 constexpr int kColorBits = 16, kHalf = 1 << (kColorBits - 1);
 constexpr int kCosineBits = 13, kMoreBits = 2;  // of a cosine; kept between the two passes
 
-constexpr int share(double value) { return static_cast<int>(value * (1 << kColorBits) + 0.5); }
-constexpr int cosine(double value) { return static_cast<int>(value * (1 << kCosineBits) + 0.5); }
+INLINE constexpr int share(double value) { return static_cast<int>(value * (1 << kColorBits) + 0.5); }
+INLINE constexpr int cosine(double value) { return static_cast<int>(value * (1 << kCosineBits) + 0.5); }
 
 INLINE int clamped(int value) { return min(max(value, 0), 255); }
 
@@ -105,7 +105,7 @@ INLINE void split(const Level* image, int height, int width, int square_y, int s
     int* const to = blocks + (y / 4 * 2 + x / 4) * kPlaces + y % 4 * 2 * kPitch + x % 4 * 2;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-        to[j] = luma[below][j];
+        to[j] = below ? luma[1][j] : luma[0][j];
         to[kPitch + j] = luma[1][j];
     }
     blocks[4 * kPlaces + y * kPitch + x] = blue >> 2;
@@ -170,43 +170,50 @@ to_planes(const Level* images, int height, int width, int parts, const float* st
     }
 }
 
-// The chroma of a pixel: three quarters of the nearer level and one of the next, along both sides.
-struct Nearest {
-    int near, far, at, next, odd;
-    bool narrow;  // too much so for libjpeg's filter
-
-    INLINE Nearest(int y, int x, int height, int width, int stride)
-        : near(y / 2 * stride), far(other(y, height) * stride), at(x / 2), next(other(x, width)), odd(x & 1),
-          narrow(width <= 4) {}
-    INLINE int operator()(const Level* plane) const {
-        if (narrow) return plane[near + at];
-        const int here = 3 * plane[near + at] + plane[far + at], there = 3 * plane[near + next] + plane[far + next];
-        return (3 * here + there + 8 - odd) >> 4;
+// Four neighboring levels of a row of chroma at full width, from `x` on: three quarters of the nearer level and one of
+// the next, along both sides.
+INLINE void enlarge(const Level* near, const Level* far, int x, int width, int* to) {
+    const int at = x / 2, last = (width - 1) / 2;
+    if (last < 2) {  // too narrow for libjpeg's filter
+        to[0] = to[1] = near[at];
+        to[2] = to[3] = near[last];
+        return;
     }
-
-   private:
-    static INLINE int other(int place, int size) { return min(max(place / 2 + (place & 1 ? 1 : -1), 0), (size - 1) / 2); }
-};
-
-// Four pixels a thread. luma, chroma: of the whole batch.
-extern "C" __global__ void __launch_bounds__(256)
-to_pixels(IMAGE_PARAMETERS, int parts, const Level* luma, const Level* chroma) {
-    const Share<12> mine(height, width, parts);
-    if (mine.none()) return;
-    const int down = (height + 15) / 16, across = (width + 15) / 16, stride = kBlock * across;
-    const Level* const lights = luma + static_cast<size_t>(mine.image) * 16 * down * 2 * stride;
-    const Level* const blues = chroma + static_cast<size_t>(mine.image) * 16 * down * stride;
-    const Level* const reds = blues + kBlock * down * stride;
-    Levels<12> levels;
-    int y = mine.first / 3 / width, x = mine.first / 3 % width;
+    int sums[4];
 #pragma unroll
-    for (int k = 0; k < 12 && mine.first + k < mine.total; k += 3) {
-        const Nearest nearest(y, x, height, width, stride);
-        const int light = lights[y * 2 * stride + x], blue = nearest(blues) - 128, red = nearest(reds) - 128;
-        levels.of[k] = clamped(light + ((red * share(1.402) + kHalf) >> kColorBits));
-        levels.of[k + 1] = clamped(light + ((kHalf - blue * share(0.34414) - red * share(0.71414)) >> kColorBits));
-        levels.of[k + 2] = clamped(light + ((blue * share(1.772) + kHalf) >> kColorBits));
-        if (++x == width) x = 0, ++y;
+    for (int i = 0; i < 4; ++i) {
+        const int column = min(max(at + i - 1, 0), last);
+        sums[i] = 3 * near[column] + far[column];
     }
-    levels.write(mine.in(out), mine.first, mine.total);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        to[2 * i] = (3 * sums[i + 1] + sums[i] + 8) >> 4;
+        to[2 * i + 1] = (3 * sums[i + 1] + sums[i + 2] + 7) >> 4;
+    }
+}
+
+// Four pixels of a row a thread.
+extern "C" __global__ void __launch_bounds__(256)
+to_pixels(int height, int width, Level* out, int parts, const Level* luma, const Level* chroma) {
+    const int fours = (width + 3) / 4, mine = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    if (mine >= height * fours) return;
+    const size_t image = blockIdx.x / parts;
+    const int y = mine / fours, x = mine % fours * 4;
+    const int down = (height + 15) / 16, stride = (width + 15) / 16 * kBlock;
+    const int near = y / 2, far = min(max(y & 1 ? near + 1 : near - 1, 0), (height - 1) / 2);
+    const Level* const blues = chroma + image * 16 * down * stride;
+    const Level* const reds = blues + kBlock * down * stride;
+    unsigned light = *reinterpret_cast<const unsigned*>(luma + (image * 16 * down + y) * 2 * stride + x);
+    int blue[4], red[4];
+    enlarge(blues + near * stride, blues + far * stride, x, width, blue);
+    enlarge(reds + near * stride, reds + far * stride, x, width, red);
+    Levels<12> levels;
+#pragma unroll
+    for (int i = 0; i < 4; ++i, light >>= 8) {
+        const int own = light & 255, b = blue[i] - 128, r = red[i] - 128;
+        levels.of[3 * i] = clamped(own + ((r * share(1.402) + kHalf) >> kColorBits));
+        levels.of[3 * i + 1] = clamped(own + ((kHalf - b * share(0.34414) - r * share(0.71414)) >> kColorBits));
+        levels.of[3 * i + 2] = clamped(own + ((b * share(1.772) + kHalf) >> kColorBits));
+    }
+    levels.write(out + (image * height + y) * 3 * width, 3 * x, 3 * width);
 }

@@ -4,40 +4,23 @@ import io
 
 import numpy as np
 import pytest
+from helpers.blocky import pictures
 from PIL import Image
 
 import apr_dali
-from apr_dali.corruptions.digital import jpeg_steps
-from apr_dali.corruptions.digital import through_jpeg as by_pillow
+from apr_dali.corruptions.digital import jpeg_steps, through_jpeg
 from apr_dali.kernels import jpeg
 from apr_dali.kernels.cpu import backend as native_backend
-from apr_dali.kernels.jpeg import through_jpeg
+from apr_dali.kernels.jpeg import round_trip
 
 QUALITIES = range(1, 101)
 # Chroma of up to two columns has another filter; of a block, a vector and a strip the last, the next and one between.
 SIDES = [*range(1, 19), 31, 32, 33, 47, 63, 64, 65, 79, 97, 128, 130, 161]
 
 
-def pictures(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Noise, black and white at random, one color, a gradient that begins anew where it ends, and a checkerboard."""
-    rng = np.random.default_rng(seed)
-    shape = (height, width, 3)
-    slopes = np.add.outer(np.arange(height) * rng.uniform(1, 9), np.arange(width) * rng.uniform(1, 9))
-    blocks = rng.integers(0, 2, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
-    return np.stack(
-        [
-            rng.integers(0, 256, shape),
-            rng.integers(0, 2, shape) * 255,
-            np.broadcast_to(rng.integers(0, 256, 3), shape),
-            (slopes[..., None] * [1.0, 0.7, 0.3]) % 256,
-            blocks[:height, :width] * 255,
-        ]
-    ).astype(np.uint8)
-
-
 def is_pillows(images: np.ndarray, quality: int) -> None:
-    expected = np.stack([by_pillow(image, quality) for image in images])
-    np.testing.assert_array_equal(through_jpeg(images, quality), expected, err_msg=f"{images.shape}, {quality}")
+    expected = np.stack([through_jpeg(image, quality) for image in images])
+    np.testing.assert_array_equal(round_trip(images, quality), expected, err_msg=f"{images.shape}, {quality}")
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -82,17 +65,17 @@ def test_optimized_files_have_the_same_pixels(crops):
     (image,) = crops(1, 50, 70)
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=85, optimize=True)
-    np.testing.assert_array_equal(through_jpeg(image[None], 85)[0], np.array(Image.open(encoded)))
+    np.testing.assert_array_equal(round_trip(image[None], 85)[0], np.array(Image.open(encoded)))
 
 
 @pytest.mark.usefixtures("native")
 def test_however_many_threads(crops):
     images = crops(7, 40, 72)
-    whole = through_jpeg(images, 85, threads=1)
+    whole = round_trip(images, 85, threads=1)
     for threads in (2, 3, None):
-        np.testing.assert_array_equal(through_jpeg(images, 85, threads), whole)
-    np.testing.assert_array_equal(np.concatenate([through_jpeg(images[k : k + 1], 85) for k in range(7)]), whole)
-    assert through_jpeg(images[:0], 85).shape == (0, 40, 72, 3)
+        np.testing.assert_array_equal(round_trip(images, 85, threads), whole)
+    np.testing.assert_array_equal(np.concatenate([round_trip(images[k : k + 1], 85) for k in range(7)]), whole)
+    assert round_trip(images[:0], 85).shape == (0, 40, 72, 3)
 
 
 @pytest.mark.usefixtures("native")
@@ -101,7 +84,7 @@ def test_the_corruption_is_the_file_of_its_quality(crops):
     for severity, quality in enumerate((25, 18, 15, 10, 7), 1):
         draws = apr_dali.CorruptionDraws.sample("jpeg_compression", severity, 3, 45, 37, seed=0)
         got = apr_dali.corrupt(images, "jpeg_compression", severity, draws, backend="native")
-        np.testing.assert_array_equal(got, through_jpeg(images, quality))
+        np.testing.assert_array_equal(got, round_trip(images, quality))
 
 
 def test_without_the_extension_pillow_serves(monkeypatch, crops):
@@ -114,10 +97,10 @@ def test_without_the_extension_pillow_serves(monkeypatch, crops):
     monkeypatch.setattr(jpeg.native_backend, "check", missing)
     monkeypatch.setattr(jpeg.native_backend, "corrupt", unexpected)
     images = crops(5, 33, 40)
-    expected = np.stack([by_pillow(image, 85) for image in images])
+    expected = np.stack([through_jpeg(image, 85) for image in images])
     for threads in (1, 2, None):
-        np.testing.assert_array_equal(through_jpeg(images, 85, threads), expected)
-    assert through_jpeg(images[:0], 85).shape == (0, 33, 40, 3)
+        np.testing.assert_array_equal(round_trip(images, 85, threads), expected)
+    assert round_trip(images[:0], 85).shape == (0, 33, 40, 3)
 
 
 @pytest.mark.usefixtures("native")

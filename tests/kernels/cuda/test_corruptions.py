@@ -21,7 +21,7 @@ from apr_dali.kernels.cuda.device import Cache
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 NAMES = tuple(cuda_corruptions.LAUNCHERS)
-EXACT = (*corrupt_noise.LAUNCHERS, "zoom_blur", "frost", "brightness", "saturate", "pixelate")
+EXACT = (*corrupt_noise.LAUNCHERS, "zoom_blur", "frost", "brightness", "saturate", "pixelate", "jpeg_compression")
 """The same operations in the same order as in the native operators, or whole numbers."""
 BATCH = 3
 
