@@ -36,7 +36,7 @@ def round_trip(device: CudaDevice, images: Array, quality: int, out: Array) -> N
 
 def _steps(quality: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     steps = np.stack(jpeg_steps(quality)).astype(np.float32)
-    return steps, 1 / (8 * steps)
+    return steps, np.reciprocal(8 * steps)
 
 
 def jpeg(job: Job) -> None:
