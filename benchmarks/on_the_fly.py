@@ -49,7 +49,7 @@ class Timed(nn.Module):
 
 
 def tiny() -> nn.Module:
-    """Three convolutions with strides: a tenth of a millisecond an image."""
+    """Three convolutions with strides."""
     layers = [nn.Conv2d(3, 8, 7, 8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, len(CLASSES)))
 
@@ -78,10 +78,8 @@ def main() -> None:
     disk = writing + reading
     print(f"{args.images} images × 75 cells, {args.model}, CPU seconds")
     print(f"on the fly {computing:.1f}, of which the network {own:.1f}; mean error {computed.mean_error:.4f}")
-    print(
-        f"on disk {disk:.1f}: written in {writing:.1f}, read in {reading:.1f}, of which the network {own_reading:.1f}"
-    )
-    print(f"of the set on disk: mean error {read.mean_error:.4f}")
+    print(f"on disk {disk:.1f}, of which the network {own_reading:.1f}; mean error {read.mean_error:.4f}")
+    print(f"         written in {writing:.1f}, read in {reading:.1f}")
     print(f"on disk / on the fly: {disk / computing:.1f}")
     print(f"without the network's own: {(disk - own_reading) / (computing - own):.1f}")
 
