@@ -34,6 +34,7 @@ APR_INLINE void turn_odd(Ints& a, Ints& b, Ints& c, Ints& d, std::int32_t half) 
     d = d * cosine(1.501321110) - ad + bd;
 }
 
+// What is far out is clipped too, as by libjpeg-turbo's vectors.
 APR_INLINE Ints to_level(Ints value) {
     const Ints positive = value > 0 ? value : Ints{};
     return positive < 255 ? positive : Ints{} + 255;

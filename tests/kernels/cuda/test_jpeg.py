@@ -36,7 +36,7 @@ def host(request, shim_folder, monkeypatch):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_size_is_pillows(size):
     images = pictures(*size)
-    for quality in (1, 40, 100):
+    for quality in (1, 17, 40, 100):
         expected = np.stack([through_jpeg(image, quality) for image in images])
         got = cuda_corruptions.through_jpeg(images, quality)
         np.testing.assert_array_equal(got, expected, err_msg=f"{quality}")
