@@ -1,9 +1,9 @@
-// What a JPEG file with halved chroma (4:2:0) does to pixels, in libjpeg's whole-number arithmetic: the levels are those
-// of kernels/cpu/corrupt_jpeg.cpp, bit for bit. First to planes of levels, with DCT and quantization there and back, then
-// to pixels again.
+// What a JPEG file with halved chroma (4:2:0) does to pixels, in libjpeg's whole-number arithmetic: the levels are
+// those of kernels/cpu/corrupt_jpeg.cpp, bit for bit. First to planes of levels, with DCT and quantization there and
+// back, then to pixels again.
 //
-// Planes: luma (n, 16 · down, 16 · across), then blue and red chroma (n, 2, 8 · down, 8 · across), of down × across squares
-// of 16 × 16 pixels.
+// Planes: luma (n, 16 · down, 16 · across), then blue and red chroma (n, 2, 8 · down, 8 · across), of down × across
+// squares of 16 × 16 pixels.
 #include "levels.cuh"
 
 constexpr int kBlock = 8;
@@ -131,11 +131,12 @@ to_planes(const Level* images, int height, int width, int parts, const float* st
     const int down = (height + 15) / 16, across = (width + 15) / 16;
     const int image = blockIdx.x / parts, first = blockIdx.x % parts * kSquares, most = down * across;
     {
-        const int mine = threadIdx.x / kQuads, square = first + mine;
+        const int mine = threadIdx.x / kQuads;
         const Level* const from = images + static_cast<size_t>(image) * 3 * height * width;
         // Past the last square of the image it comes once more.
-        const int known = min(square, most - 1);
-        split(from, height, width, known / across, known % across, threadIdx.x % kQuads, shared + mine * kBlocks * kPlaces);
+        const int known = min(first + mine, most - 1);
+        int* const blocks = shared + mine * kBlocks * kPlaces;
+        split(from, height, width, known / across, known % across, threadIdx.x % kQuads, blocks);
     }
     __syncthreads();
     const int block = threadIdx.x / kBlock, line = threadIdx.x % kBlock;
