@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels.cuda import corrupt_color
+from apr_dali.kernels.cuda import (
+    corrupt_blur,
+    corrupt_color,
+    corrupt_elastic,
+    corrupt_fog,
+    corrupt_motion,
+    corrupt_spatter,
+)
 from apr_dali.kernels.cuda.corrupt_job import Cell, Job
 from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-FAMILIES = (corrupt_color,)
+FAMILIES = (corrupt_color, corrupt_blur, corrupt_motion, corrupt_elastic, corrupt_fog, corrupt_spatter)
 
 LAUNCHERS: dict[str, Callable[[Job], None]] = {
     name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()
