@@ -39,8 +39,6 @@ inline uchar4 make_uchar4(int x, int y, int z, int w) {
 inline float2 __ldg(const float2* at) { return *at; }
 inline float rsqrtf(float value) { return 1 / std::sqrt(value); }
 inline double rsqrt(double value) { return 1 / std::sqrt(value); }
-inline double sinpi(double value) { return std::sin(M_PI * value); }
-inline double cospi(double value) { return std::cos(M_PI * value); }
 struct Index { int x; };
 static Index threadIdx, blockIdx, blockDim;
 
