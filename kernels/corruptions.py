@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.corruptions.counter import stream_of
 from apr_dali.corruptions.draws import LEAST_SIDE
-from apr_dali.corruptions.record import Corruption, Parameters
-from apr_dali.corruptions.record import as_drawn
+from apr_dali.corruptions.record import Corruption, Parameters, as_drawn
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cpu import backend as native_backend
@@ -130,8 +129,10 @@ def _choose(record: Corruption, backend: str, device: str, threads: int | None) 
         return backend
     if backend == "auto" and device == "cuda" and threads is None and _cupy_refuses(record.name) is None:
         return "cupy"
-    if backend == "numpy":
-        return backend
+    return backend if backend == "numpy" else _choose_on_cpu(record, backend)
+
+
+def _choose_on_cpu(record: Corruption, backend: str) -> str:
     if record.library:
         return "native"
     if not record.native:

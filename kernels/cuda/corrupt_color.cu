@@ -52,3 +52,57 @@ change_hsv(IMAGE_PARAMETERS, int parts, int channel, double factor, double added
     }
     levels.write(mine.in(out), mine.first, mine.total);
 }
+
+// The levels of each channel, added up by the blocks of an image, which share it out: sums (n, parts, 3). Whole numbers,
+// so that their order does not matter. Shared: 3 × 256 numbers.
+extern "C" __global__ void __launch_bounds__(256)
+channel_sums(const Level* images, int height, int width, int parts, unsigned long long* sums) {
+    SHARED(unsigned long long, sum);
+    const Share<12> mine(height, width, parts);
+    unsigned own[3] = {0, 0, 0};
+    for (int first = mine.first; first < mine.total; first += parts * blockDim.x * 12) {
+        const Levels<12> levels(mine.in(images), first, mine.total);
+#pragma unroll
+        for (int k = 0; k < 12; ++k) own[k % 3] += levels.of[k];
+    }
+#pragma unroll
+    for (int c = 0; c < 3; ++c) sum[c * blockDim.x + threadIdx.x] = own[c];
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) {
+#pragma unroll
+            for (int c = 0; c < 3; ++c) sum[c * blockDim.x + threadIdx.x] += sum[c * blockDim.x + threadIdx.x + half];
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x < 3) sums[3 * static_cast<size_t>(blockIdx.x) + threadIdx.x] = sum[threadIdx.x * blockDim.x];
+}
+
+// What each level of each channel becomes, once a block. `sums` and the blocks' shares are those of channel_sums. Shared:
+// 3 × 256 levels after 3 numbers, and one to fill up.
+extern "C" __global__ void __launch_bounds__(256)
+contrast(IMAGE_PARAMETERS, int parts, const unsigned long long* sums, double kept) {
+    SHARED(double, means);
+    Level* const table = reinterpret_cast<Level*>(means + 4);
+    const Share<12> mine(height, width, parts);
+    if (threadIdx.x < 3) {
+        unsigned long long sum = 0;
+        for (int part = 0; part < parts; ++part) {
+            sum += sums[3 * (static_cast<size_t>(mine.image) * parts + part) + threadIdx.x];
+        }
+        means[threadIdx.x] = static_cast<double>(sum) / 255 / (static_cast<double>(height) * width);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+        const double light = static_cast<int>(threadIdx.x) / 255.0;
+        table[256 * c + threadIdx.x] = static_cast<Level>(to_level((light - means[c]) * kept + means[c]));
+    }
+    __syncthreads();
+    for (int first = mine.first; first < mine.total; first += parts * blockDim.x * 12) {
+        Levels<12> levels(mine.in(images), first, mine.total);
+#pragma unroll
+        for (int k = 0; k < 12; ++k) levels.of[k] = table[k % 3 * 256 + levels.of[k]];
+        levels.write(mine.in(out), first, mine.total);
+    }
+}

@@ -77,7 +77,10 @@ class Job:
         """Small tables that depend on the corruption and the size alone, made and uploaded once."""
         return paths.constant(self.device, ("corruption", *self.cell, self.height, self.width, what), make)
 
-    def each(self, program: nvrtc.Program, kernel: str, levels: int, *args: Any) -> None:
-        """Launch a kernel whose threads take `levels` neighboring levels of an image each: a `Share` of levels.cuh."""
+    def each(self, program: nvrtc.Program, kernel: str, levels: int, *args: Any, shared: int = 0) -> None:
+        """Launch a kernel whose threads take `levels` neighboring levels of an image each: a `Share` of levels.cuh.
+
+        shared: bytes of shared memory of a block.
+        """
         shape, parts = launch.elements(self.n, -(-3 * self.height * self.width // levels))
-        self.device.launch(program, kernel, shape, (*self.ends, np.int32(parts), *args))
+        self.device.launch(program, kernel, shape._replace(shared=shared), (*self.ends, np.int32(parts), *args))

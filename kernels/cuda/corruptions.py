@@ -13,25 +13,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.errors import InputError
 from apr_dali.kernels.cuda import (
     corrupt_blur,
     corrupt_color,
     corrupt_elastic,
     corrupt_fog,
+    corrupt_frost,
     corrupt_motion,
+    corrupt_noise,
+    corrupt_pixelate,
     corrupt_spatter,
+    corrupt_zoom,
 )
 from apr_dali.kernels.cuda.corrupt_job import Cell, Job
 from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-FAMILIES = (corrupt_color, corrupt_blur, corrupt_motion, corrupt_elastic, corrupt_fog, corrupt_spatter)
+FAMILIES = (
+    corrupt_noise,
+    corrupt_blur,
+    corrupt_zoom,
+    corrupt_motion,
+    corrupt_frost,
+    corrupt_fog,
+    corrupt_color,
+    corrupt_elastic,
+    corrupt_pixelate,
+    corrupt_spatter,
+)
 
 LAUNCHERS: dict[str, Callable[[Job], None]] = {
     name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()
 }
 """By name, what there are kernels for."""
+
+MOST_LEVELS = 2**30
+"""Of an image: places in it are int32 in the kernels."""
 
 
 def corrupt(
@@ -47,6 +66,9 @@ def corrupt(
     themselves, from the Philox stream of `key` for the images of these `numbers`, integers (N,) on the host or on the
     device, where they are taken on trust.
     """
+    height, width = images.shape[1:3]
+    if 3 * height * width > MOST_LEVELS:
+        raise InputError(f"the CUDA kernels take images of {MOST_LEVELS // 3} pixels at most, got {height} × {width}")
     device = _device()
     levels = device.contiguous(images, "uint8")
     out = device.empty(levels.shape, "uint8")

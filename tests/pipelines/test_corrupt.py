@@ -82,5 +82,5 @@ def test_each_device_has_its_backends(monkeypatch):
     with pytest.raises(InputError, match="'cupy' cannot run here: no NVIDIA driver"):
         operators.corrupt(gpu, "brightness", 1)
     monkeypatch.delitem(corruptions.cuda_corruptions.LAUNCHERS, "brightness")
-    with pytest.raises(InputError, match="brightness has no CUDA kernel, there are those of .*saturate"):
+    with pytest.raises(InputError, match=r"brightness has no CUDA kernel, there are those of .*saturate"):
         operators.corrupt(gpu, "brightness", 1)

@@ -109,6 +109,18 @@ def _inserted(bits: Array, into: Array, at: Array, count: Array) -> Array:
     return (into & ~kept) | (bits << at & kept)
 
 
+def _permuted(first: Array, second: Array, places: Array) -> Array:
+    """Four of the eight bytes of two words, `first` has the low ones; a place's fourth bit asks for the sign alone."""
+    held = first.astype(np.uint64) | second.astype(np.uint64) << np.uint64(32)
+    result = np.zeros(1, np.uint32)
+    for k in range(4):
+        place = places.astype(np.uint64) >> np.uint64(4 * k)
+        byte = held >> (np.uint64(8) * (place & np.uint64(7))) & np.uint64(255)
+        byte = np.where(place & np.uint64(8), np.where(byte & np.uint64(128), 255, 0), byte).astype(np.uint32)
+        result = result | byte << np.uint32(8 * k)
+    return result
+
+
 def _quotient(first: Array, second: Array) -> Array:
     """Towards zero, as C."""
     return np.trunc(first.astype(np.longdouble) / second.astype(np.longdouble)).astype(first.dtype)
@@ -133,6 +145,7 @@ _SIMPLE: dict[str, Callable[..., Array]] = {
     "shl": _shifted_left,
     "shr": _shifted_right,
     "bfi": _inserted,
+    "prmt": _permuted,
 }
 # Of integers, and of numbers: of one and of what is none, the one.
 _BY_TYPE: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {

@@ -12,15 +12,17 @@ from simulators.ptx_cuda import PtxCuda
 import apr_dali
 from apr_dali import CorruptionDraws
 from apr_dali.corruptions import find
-from apr_dali.corruptions.parameters import SEVERITIES, SETS
+from apr_dali.corruptions.parameters import SETS, SEVERITIES
 from apr_dali.kernels import corruptions
+from apr_dali.kernels.cuda import corrupt_noise, paths
 from apr_dali.kernels.cuda import corruptions as cuda_corruptions
-from apr_dali.kernels.cuda import paths
 from apr_dali.kernels.cuda.device import Cache
 
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 NAMES = tuple(cuda_corruptions.LAUNCHERS)
+EXACT = (*corrupt_noise.LAUNCHERS, "zoom_blur", "frost", "brightness", "saturate", "pixelate")
+"""The same operations in the same order as in the native operators, or whole numbers."""
 BATCH = 3
 
 
@@ -71,6 +73,14 @@ def check(images, draws):
 def test_is_what_native_and_the_definition_give(name, severity, size, crops):
     images = various(crops, *size)
     check(images, sampled(name, severity, images, first=2**40))
+
+
+@pytest.mark.usefixtures("native", "host")
+@pytest.mark.parametrize("name", EXACT)
+def test_is_native_bit_for_bit(name, crops):
+    images = various(crops, 64, 64)
+    draws = sampled(name, 4, images)
+    np.testing.assert_array_equal(on_device(images, draws), apr_dali.corrupt(images, name, 4, draws, backend="native"))
 
 
 @pytest.mark.usefixtures("native", "host")
