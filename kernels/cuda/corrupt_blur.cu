@@ -5,13 +5,13 @@
 
 // ---- Gaussian: uint8 (n, rows, columns, 3) to float64 (n, columns, rows, 3), and a second time back to uint8 ----
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(384)
 smooth_levels(const Level* images, const double* weights, int reach, int rows, int columns, double* out) {
     smooth(Symmetric{weights, reach}, Planes{rows, columns, 3}, [=](size_t i) { return unit_of(images[i]); },
            [=](size_t i, double value) { out[i] = value; });
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(384)
 smooth_to_levels(const double* halfway, const double* weights, int reach, int rows, int columns, Level* out) {
     smooth(Symmetric{weights, reach}, Planes{rows, columns, 3}, [=](size_t i) { return halfway[i]; },
            [=](size_t i, double value) { out[i] = to_level(value); });
@@ -24,6 +24,7 @@ smooth_to_levels(const double* halfway, const double* weights, int reach, int ro
 // Grid: images × 3 × tiles down × tiles across.
 extern "C" __global__ void __launch_bounds__(256)
 defocus(IMAGE_PARAMETERS, const double* disk, int reach) {
+    constexpr int kTile = 32;
     SHARED(double, weights);
     const int side = 2 * reach + 1, pitch = kTile + 2 * reach;
     double* const tile = weights + side * side;

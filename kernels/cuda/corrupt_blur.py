@@ -13,13 +13,14 @@ from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
 PROGRAM = Program("corrupt_blur.cu", fused_multiply_add=False)
-_TILE, _THREADS, _DOUBLE = 32, 256, 8
+_TILE, _VALUES, _PITCH = 32, 48, 51
+_DOUBLE = 8
 
 
 def smooth_shape(n: int, rows: int, values: int, reach: int) -> Launch:
     """Of the kernels that call `smooth` of smooth.cuh for n images of so many values a row."""
-    tiles = -(-rows // _TILE) * -(-values // _TILE)
-    return Launch(n * tiles, _THREADS, _DOUBLE * _TILE * (_TILE + 2 * reach))
+    tiles = -(-rows // _TILE) * -(-values // _VALUES)
+    return Launch(n * tiles, _TILE // 4 * _VALUES, _DOUBLE * _PITCH * (_TILE + 2 * reach))
 
 
 def _halfway(job: Job) -> Kind:
@@ -55,7 +56,7 @@ def _defocus(job: Job) -> None:
     reach = len(disk) // 2
     tiles = -(-job.height // _TILE) * -(-job.width // _TILE)
     shared = _DOUBLE * (disk.size + (_TILE + 2 * reach) ** 2)
-    shape = Launch(3 * job.n * tiles, _THREADS, shared)
+    shape = Launch(3 * job.n * tiles, _TILE // 4 * _TILE, shared)
     job.device.launch(PROGRAM, "defocus", shape, (*job.ends, disk, np.int32(reach)))
 
 

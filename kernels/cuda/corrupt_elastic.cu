@@ -6,20 +6,20 @@
 #include "places.cuh"
 #include "random.cuh"
 
-constexpr int kColumns = 32, kRows = 8;  // of a block side by side, of a thread below each other
+// Results of a block side by side and below each other, and of a thread below each other.
+constexpr int kColumns = 32, kDown = 64, kRows = 8;
 
 // Of images (rows, columns) the product matrix · image, with rows and columns exchanged. The matrix (rows, pitch) is
-// symmetric, 0 farther than `reach` from its diagonal and in the columns past `rows`; pitch is a multiple of kRows.
-// A block has 256 threads: 64 × 32 results. Grid: images × blocks down × blocks across.
+// symmetric, 0 farther than `reach` from its diagonal and in the columns past `rows`; pitch is a multiple of kDown.
+// A block has 256 threads and kDown × (kColumns + 1) float64 of shared memory. Grid: images × blocks down × blocks across.
 template <typename Store>
 INLINE void multiply(const double* matrix, int pitch, int reach, const double* images, int rows, int columns, Store store) {
-    const int down = kRows * (blockDim.x / kColumns);
-    const int across = (columns + kColumns - 1) / kColumns, blocks = (rows + down - 1) / down * across;
-    const int row = blockIdx.x % blocks / across * down + threadIdx.x / kColumns * kRows;
-    const int column = blockIdx.x % across * kColumns + threadIdx.x % kColumns;
-    if (row >= rows || column >= columns) return;
+    SHARED(double, tile);
+    const int across = (columns + kColumns - 1) / kColumns, blocks = (rows + kDown - 1) / kDown * across;
+    const int top = blockIdx.x % blocks / across * kDown, left = blockIdx.x % across * kColumns;
     const size_t image = static_cast<size_t>(blockIdx.x / blocks) * rows * columns;
-    const double* const from = images + image + column;
+    const int first = threadIdx.x / kColumns * kRows, row = top + first, column = threadIdx.x % kColumns;
+    const double* const from = images + image + min(left + column, columns - 1);
     const double2* const weights = reinterpret_cast<const double2*>(matrix + row);
     double sum[kRows] = {};
     const int end = min(rows, row + kRows + reach);
@@ -33,8 +33,13 @@ INLINE void multiply(const double* matrix, int pitch, int reach, const double* i
         }
     }
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-        if (row + r < rows) store(image + static_cast<size_t>(column) * rows + row + r, sum[r]);
+    for (int r = 0; r < kRows; ++r) tile[(first + r) * (kColumns + 1) + column] = sum[r];
+    __syncthreads();
+    for (int k = threadIdx.x; k < kDown * kColumns; k += blockDim.x) {
+        const int x = left + k / kDown, y = top + k % kDown;
+        if (x < columns && y < rows) {
+            store(image + static_cast<size_t>(x) * rows + y, tile[k % kDown * (kColumns + 1) + k / kDown]);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ ROOM = 1 << 28
 """Bytes that the buffers of one call take at most, if they are not those of a single image."""
 
 FIELDS = Program("corrupt_fields.cu", fused_multiply_add=False)
+_STAGED = 9 * 8
 
 
 def by_parts(run: Callable[..., None], room: Callable[[Job], tuple[Kind, ...]]) -> Callable[[Job], None]:
@@ -52,9 +53,12 @@ def each_pixel(job: Job, program: Program, kernel: str, before: tuple[Any, ...],
     each_of(job, program, kernel, job.height * job.width, before, *after)
 
 
-def each_of(job: Job, program: Program, kernel: str, count: int, before: tuple[Any, ...], *after: Any) -> None:
-    """Launch a kernel with a thread for each of `count` things of an image."""
+def each_of(
+    job: Job, program: Program, kernel: str, count: int, before: tuple[Any, ...], *after: Any, shared: int = 0
+) -> None:
+    """Launch a kernel with a thread for each of `count` things of an image, and bytes of shared memory a thread."""
     shape, parts = launch.elements(job.n, count)
+    shape = shape._replace(shared=shared * shape.block)
     job.device.launch(program, kernel, shape, (*before, np.int32(parts), *after))
 
 
@@ -72,5 +76,6 @@ def _field(job: Job, kernel: str, field: int, first: float, second: float, room:
         return job.given[field]
     count = prod(room.shape[1:])
     before = (*job.draws(0), np.int32(field), np.int32(count))
-    each_of(job, FIELDS, kernel, -(-count // 8), before, np.float64(first), np.float64(second), room)
+    after = (np.float64(first), np.float64(second), room)
+    each_of(job, FIELDS, kernel, -(-count // 8), before, *after, shared=_STAGED)
     return room
