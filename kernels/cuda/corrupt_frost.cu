@@ -3,37 +3,40 @@
 #include "levels.cuh"
 #include "random.cuh"
 
-struct Piece {
-    const Level* corner;  // its first pixel
-    long long row;        // levels from one row of the photograph to the next
-};
-
-// photographs: one after the other, uint8 (H, W, 3) each; sizes (count, 3): height, width, and where each starts. They are
-// larger than the images. Four pixels a thread. Shared: a Piece.
+// photographs (count, 3): the height and width of each, larger than the images, and at which level it starts. pieces
+// (n, 2): at which level the piece for each image starts, and how many levels a row of its photograph has. A thread for
+// each image.
 extern "C" __global__ void __launch_bounds__(256)
-frost(IMAGE_PARAMETERS, int parts, DRAW_PARAMETERS, const double* which, const double* top, const double* left,
-      const Level* photographs, const long long* sizes, int count, double of_image, double of_frost) {
-    SHARED(Piece, piece);
+choose_pieces(int n, int height, int width, DRAW_PARAMETERS, const double* which, const double* top, const double* left,
+              const long long* photographs, int count, long long* pieces) {
+    const int image = blockIdx.x * blockDim.x + threadIdx.x;
+    if (image >= n) return;
+    const auto one_of = [&](int field, const double* given, int choices) {
+        int drawn[8];
+        Field(PHILOX(image), field, given, image, 1).integer(0, 0, choices, drawn);
+        return drawn[0];
+    };
+    const long long* const size = photographs + 3 * one_of(0, which, count);
+    const long long down = one_of(1, top, static_cast<int>(size[0]) - height);
+    const long long right = one_of(2, left, static_cast<int>(size[1]) - width);
+    pieces[2 * image] = size[2] + 3 * (down * size[1] + right);
+    pieces[2 * image + 1] = 3 * size[1];
+}
+
+// levels_of_frost: those of all photographs, end to end. Four pixels a thread.
+extern "C" __global__ void __launch_bounds__(256)
+frost(IMAGE_PARAMETERS, int parts, const Level* levels_of_frost, const long long* pieces, double of_image,
+      double of_frost) {
     const Share<12> mine(height, width, parts);
-    if (threadIdx.x == 0) {
-        const auto one_of = [&](int field, const double* given, int choices) {
-            int drawn[8];
-            Field(PHILOX(mine.image), field, given, mine.image, 1).integer(0, 0, choices, drawn);
-            return drawn[0];
-        };
-        const long long* const size = sizes + 3 * one_of(0, which, count);
-        const int down = one_of(1, top, static_cast<int>(size[0]) - height);
-        const int right = one_of(2, left, static_cast<int>(size[1]) - width);
-        *piece = {photographs + size[2] + 3 * (down * size[1] + right), 3 * size[1]};
-    }
-    __syncthreads();
     if (mine.none()) return;
     Levels<12> levels(mine.in(images), mine.first, mine.total);
+    const Level* const piece = levels_of_frost + pieces[2 * mine.image];
+    const long long row = pieces[2 * mine.image + 1];
     int y = mine.first / 3 / width, x = mine.first / 3 % width;
 #pragma unroll
     for (int k = 0; k < 12; k += 3) {
         if (mine.first + k >= mine.total) break;
-        const Level* const over = piece->corner + y * piece->row + 3 * x;
+        const Level* const over = piece + y * row + 3 * x;
 #pragma unroll
         for (int c = 0; c < 3; ++c) {
             const double sum = of_image * levels.of[k + c] + of_frost * over[c];

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apr_dali.corruptions.frost import PHOTOGRAPHS, covering
-from apr_dali.kernels.cuda import launch
+from apr_dali.kernels.cuda import launch, paths
 from apr_dali.kernels.cuda.corrupt_job import Array, Job
 from apr_dali.kernels.cuda.device import Cache
 from apr_dali.kernels.cuda.nvrtc import Program
@@ -19,9 +19,12 @@ _PIXELS = 4  # a thread
 def frost(job: Job) -> None:
     of_image, of_frost, scale = job.parameters
     key = (job.device.key, scale, job.height, job.width)
-    pixels, sizes = photographs.shared(key, lambda: _uploaded(job, scale))
-    args = (pixels, sizes, np.int32(len(PHOTOGRAPHS)), np.float64(of_image), np.float64(of_frost))
-    job.each(PROGRAM, "frost", 3 * _PIXELS, *job.draws(3), *args, shared=launch.PIECE)
+    levels, sizes = photographs.shared(key, lambda: _uploaded(job, scale))
+    with paths.work.borrowed((job.device.key, "pieces", job.n), lambda: job.device.empty((job.n, 2), "i8")) as pieces:
+        of_batch = (np.int32(job.n), np.int32(job.height), np.int32(job.width))
+        args = (*of_batch, *job.draws(3), sizes, np.int32(len(PHOTOGRAPHS)), pieces)
+        job.device.launch(PROGRAM, "choose_pieces", launch.elements(1, job.n)[0], args)
+        job.each(PROGRAM, "frost", 3 * _PIXELS, levels, pieces, np.float64(of_image), np.float64(of_frost))
 
 
 def _uploaded(job: Job, scale: float) -> tuple[Array, Array]:

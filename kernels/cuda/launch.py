@@ -36,8 +36,6 @@ CHANNEL_SUMS = 3 * _ELEMENT_THREADS * 8
 """Bytes of the sums of a block of `channel_sums`."""
 CHANNEL_TABLES = 4 * 8 + 3 * 256
 """Bytes of the means and tables of a block of `contrast`."""
-PIECE = 16
-"""Bytes of what the threads of a block of `frost` know of their photograph."""
 LIGHTS = 256 * 4
 """Bytes of the levels in 0..1 of a block of `zoom_blur`."""
 _ITEMS_OF_A_THREAD, _MOST_SHARES = 4, 64

@@ -10,13 +10,14 @@ typedef unsigned char Level;
 // `Count` neighboring levels of an image of `total`.
 template <int Count> struct Levels {
     static_assert(Count % 4 == 0, "levels are moved in words of four");
+    static constexpr int kTogether = Count % 8 == 0 ? 8 : 4;
     unsigned of[Count];
 
     // From `first` on, which is a multiple of Count; what lies past the end is 0.
     INLINE Levels(const Level* image, int first, int total) {
         if (whole(first, total)) {
 #pragma unroll
-            for (int k = 0; k < Count; k += 4) unpack(reinterpret_cast<const unsigned*>(image + first)[k / 4], k);
+            for (int k = 0; k < Count; k += kTogether) load(image + first + k, k);
         } else {
 #pragma unroll
             for (int k = 0; k < Count; ++k) of[k] = first + k < total ? image[first + k] : 0;
@@ -26,7 +27,7 @@ template <int Count> struct Levels {
     INLINE void write(Level* image, int first, int total) const {
         if (whole(first, total)) {
 #pragma unroll
-            for (int k = 0; k < Count; k += 4) reinterpret_cast<unsigned*>(image + first)[k / 4] = packed(k);
+            for (int k = 0; k < Count; k += kTogether) store(image + first + k, k);
         } else {
 #pragma unroll
             for (int k = 0; k < Count; ++k) {
@@ -36,7 +37,23 @@ template <int Count> struct Levels {
     }
 
    private:
-    static INLINE bool whole(int first, int total) { return total % 4 == 0 && first + Count <= total; }
+    static INLINE bool whole(int first, int total) { return total % kTogether == 0 && first + Count <= total; }
+    INLINE void load(const Level* from, int k) {
+        if constexpr (kTogether == 8) {
+            const uint2 words = *reinterpret_cast<const uint2*>(from);
+            unpack(words.x, k);
+            unpack(words.y, k + 4);
+        } else {
+            unpack(*reinterpret_cast<const unsigned*>(from), k);
+        }
+    }
+    INLINE void store(Level* to, int k) const {
+        if constexpr (kTogether == 8) {
+            *reinterpret_cast<uint2*>(to) = make_uint2(packed(k), packed(k + 4));
+        } else {
+            *reinterpret_cast<unsigned*>(to) = packed(k);
+        }
+    }
     INLINE void unpack(unsigned word, int k) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) of[k + i] = word >> 8 * i & 255;
