@@ -21,18 +21,19 @@ smooth_to_levels(const double* halfway, const double* weights, int reach, int ro
 
 // A block makes 32 × 32 pixels of one channel; a thread has four below each other, and reads each number that goes
 // into them once. The reference sums by a Fourier transform: no order of roundings is to be kept.
+// columns: the disk's, each with kBelow - 1 weights of 0 at its end. Shared: the columns and (32 + 2 · reach)² float64.
 // Grid: images × 3 × tiles down × tiles across.
 extern "C" __global__ void __launch_bounds__(256)
-defocus(IMAGE_PARAMETERS, const double* disk, int reach) {
-    constexpr int kTile = 32;
+defocus(IMAGE_PARAMETERS, const double* columns, int reach) {
     SHARED(double, weights);
-    const int side = 2 * reach + 1, pitch = kTile + 2 * reach;
-    double* const tile = weights + side * side;
+    constexpr int kTile = 32;
+    const int side = 2 * reach + 1, pitch = kTile + 2 * reach, line = side + kBelow - 1;
+    double* const tile = weights + side * line;
     const int across = (width + kTile - 1) / kTile, tiles = (height + kTile - 1) / kTile * across;
     const int top = blockIdx.x % tiles / across * kTile, left = blockIdx.x % across * kTile;
     const int c = blockIdx.x / tiles % 3;
     const size_t image = blockIdx.x / (3 * tiles) * (static_cast<size_t>(height) * width);
-    for (int k = threadIdx.x; k < side * side; k += blockDim.x) weights[k] = disk[k];
+    for (int k = threadIdx.x; k < side * line; k += blockDim.x) weights[k] = columns[k];
     for (int k = threadIdx.x; k < pitch * pitch; k += blockDim.x) {
         // What lies past the neighbors of the last pixels goes into none.
         const int row = mirrored(min(top + k / pitch - reach, height - 1 + reach), height);
@@ -43,12 +44,14 @@ defocus(IMAGE_PARAMETERS, const double* disk, int reach) {
     const int first = threadIdx.x / kTile * kBelow, x = threadIdx.x % kTile;
     double sum[kBelow] = {};
     for (int right = 0; right < side; ++right) {
-        const double* from = tile + first * pitch + x + right;
+        const double *from = tile + first * pitch + x + right, *next = weights + right * line;
+        // Each pixel's weights lie one step behind those of the pixel above it.
         double weight[kBelow] = {};
-        for (int down = 0; down < side + kBelow - 1; ++down, from += pitch) {
+#pragma unroll 4
+        for (int down = 0; down < line; ++down, from += pitch) {
 #pragma unroll
             for (int j = kBelow - 1; j > 0; --j) weight[j] = weight[j - 1];
-            weight[0] = down < side ? weights[down * side + right] : 0;
+            weight[0] = *next++;
 #pragma unroll
             for (int j = 0; j < kBelow; ++j) sum[j] = fma(*from, weight[j], sum[j]);
         }

@@ -44,20 +44,20 @@ def _gaussian(job: Job, halfway: Array) -> None:
     _smooth(job, job.images, 0, halfway, job.out)
 
 
-def _trimmed(disk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the border of 0 around it."""
+def _columns(disk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The columns (2 · reach + 1, 2 · reach + 4) of a disk without the border of 0 around it, each with three 0 more."""
     reach = len(disk) // 2
     far = int(np.abs(np.argwhere(disk) - reach).max())
-    return np.ascontiguousarray(disk[reach - far : reach + far + 1, reach - far : reach + far + 1])
+    return np.pad(disk[reach - far : reach + far + 1, reach - far : reach + far + 1].T, ((0, 0), (0, 3)))
 
 
 def _defocus(job: Job) -> None:
-    (disk,) = job.table("disk", lambda: (_trimmed(job.constants[0]),))
-    reach = len(disk) // 2
+    (columns,) = job.table("disk", lambda: (_columns(job.constants[0]),))
+    reach = len(columns) // 2
     tiles = -(-job.height // _TILE) * -(-job.width // _TILE)
-    shared = _DOUBLE * (disk.size + (_TILE + 2 * reach) ** 2)
+    shared = _DOUBLE * (columns.size + (_TILE + 2 * reach) ** 2)
     shape = Launch(3 * job.n * tiles, _TILE // 4 * _TILE, shared)
-    job.device.launch(PROGRAM, "defocus", shape, (*job.ends, disk, np.int32(reach)))
+    job.device.launch(PROGRAM, "defocus", shape, (*job.ends, columns, np.int32(reach)))
 
 
 def _inner(job: Job) -> tuple[int, int, int]:

@@ -109,8 +109,10 @@ warp(const Level* images, int height, int width, int parts, const float* maps, f
     float* const to = place.in(moved, 3 * pixels) + 3 * place.at;
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
-        const float upper = between(near[0][c] / 255.0f, near[1][c] / 255.0f, from_x - left);
-        const float lower = between(near[2][c] / 255.0f, near[3][c] / 255.0f, from_x - left);
+        float unit[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) unit[i] = float_unit_of(near[i][c]);
+        const float upper = between(unit[0], unit[1], from_x - left), lower = between(unit[2], unit[3], from_x - left);
         to[c] = between(upper, lower, from_y - above);
     }
 }

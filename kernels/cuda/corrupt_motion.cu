@@ -106,7 +106,7 @@ cover(IMAGE_PARAMETERS, int parts, const Level* flakes, float kept, float rest) 
     Level* const to = place.in(out, 3 * pixels) + 3 * place.at;
     float unit[3];
 #pragma unroll
-    for (int c = 0; c < 3; ++c) unit[c] = from[c] / 255.0f;
+    for (int c = 0; c < 3; ++c) unit[c] = float_unit_of(from[c]);
     const float light = gray(unit) * 1.5f + 0.5f;
     const Level* const layer = place.in(flakes, pixels);
     const double one = unit_of(layer[place.at]), other = unit_of(layer[pixels - 1 - place.at]);

@@ -32,7 +32,7 @@ cover_with_mud(IMAGE_PARAMETERS, int parts, const float* mud) {
     const Level* const from = place.in(images, 3 * pixels) + 3 * place.at;
     Level* const to = place.in(out, 3 * pixels) + 3 * place.at;
 #pragma unroll
-    for (int c = 0; c < 3; ++c) to[c] = to_level(from[c] / 255.0f * (1 - share) + kColor[c] * share);
+    for (int c = 0; c < 3; ++c) to[c] = to_level(float_unit_of(from[c]) * (1 - share) + kColor[c] * share);
 }
 
 // ---- Edges: OpenCV's Canny ----
@@ -192,7 +192,7 @@ INLINE Level mean_depth(const Depths& depths, const Size& size, int y, int x) {
 // Depths of liquid (n, H, W) to drops, levels times light (n, H, W), and the highest of them (n,). A block has an image.
 // The rest is room: `planes` for three planes of levels, `distances` with a border, `lines` with kSteps on both sides.
 // Grid: n.
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(1024)
 light_on_drops(const double* liquid, int height, int width, double threshold, Level* planes, float* distances,
                float* lines, int* drops, int* highest) {
     SHARED(Shared, shared);
@@ -255,6 +255,6 @@ cover_with_water(IMAGE_PARAMETERS, int parts, const int* drops, const int* highe
     Level* const to = place.in(out, 3 * pixels) + 3 * place.at;
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
-        to[c] = most == 0 ? from[c] : static_cast<Level>(to_level(from[c] / 255.0f + drop * kColor[c]));
+        to[c] = most == 0 ? from[c] : static_cast<Level>(to_level(float_unit_of(from[c]) + drop * kColor[c]));
     }
 }

@@ -13,7 +13,7 @@ from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
 PROGRAM = Program("corrupt_spatter.cu", fused_multiply_add=False)
-_THREADS, _SHARED = 512, 4 * (3 + 256) + 256
+_THREADS, _SHARED = 1024, 4 * (3 + 256) + 256
 _BORDER, _STEPS = 2, 20
 
 

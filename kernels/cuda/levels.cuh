@@ -80,9 +80,12 @@ template <typename Real> INLINE unsigned to_level(Real unit) {
     return static_cast<unsigned>((positive < Real(1) ? positive : Real(1)) * Real(255));
 }
 
-// level / 255 in float64, rounded as a division is, which would take three times as long: the product with 1 / 255 and
-// what it lacks.
+// level / 255 rounded as a division is, which would take three times as long: the product with 1 / 255, and what it lacks.
 INLINE double unit_of(Level level) {
     const double nearly = level * (1 / 255.0);
     return fma(fma(-nearly, 255.0, static_cast<double>(level)), 1 / 255.0, nearly);
+}
+INLINE float float_unit_of(Level level) {
+    const float nearly = level * (1 / 255.f);
+    return fmaf(fmaf(-nearly, 255.f, static_cast<float>(level)), 1 / 255.f, nearly);
 }

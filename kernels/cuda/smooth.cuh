@@ -32,6 +32,7 @@ INLINE void filter_below(const double* tile, const Symmetric& filter, int first,
         before[j] = middle[(j - reach) * kPitch];
         after[j] = middle[(j + reach) * kPitch];
     }
+#pragma unroll 4
     for (int k = reach; k > 0; --k) {
         const double weight = filter.weights[k];
 #pragma unroll
