@@ -45,7 +45,7 @@ def _gaussian(job: Job, halfway: Array) -> None:
 
 
 def _columns(disk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The columns (2 · reach + 1, 2 · reach + 4) of a disk without the border of 0 around it, each with three 0 more."""
+    """Of a disk without the border of 0 around it, each with three 0 more, (2 · reach + 1, 2 · reach + 4)."""
     reach = len(disk) // 2
     far = int(np.abs(np.argwhere(disk) - reach).max())
     return np.pad(disk[reach - far : reach + far + 1, reach - far : reach + far + 1].T, ((0, 0), (0, 3)))

@@ -81,11 +81,12 @@ affine_maps(DRAW_PARAMETERS, const double* given, int n, int height, int width, 
 }
 
 // However far outside, the edge not repeated.
-INLINE int reflected(long long at, int size) {
-    const long long period = 2LL * size - 2;
-    const int rest = static_cast<int>((at < 0 ? -at : at) % period);
-    return rest < size ? rest : static_cast<int>(period) - rest;
+INLINE int reflected(int at, int size) {
+    const int period = 2 * size - 2, rest = abs(at) % period;
+    return rest < size ? rest : period - rest;
 }
+// A whole number; one that is so far away that it cannot be meant, or none, becomes one that is not that far.
+INLINE int whole_of(float value) { return static_cast<int>(fminf(fmaxf(value, -1e9f), 1e9f)); }
 
 INLINE float between(float a, float b, float share) { return fmaf(share, b - a, a); }
 
@@ -102,8 +103,8 @@ warp(const Level* images, int height, int width, int parts, const float* maps, f
     const Level* near[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const int row = reflected(static_cast<long long>(above) + i / 2, height);
-        const int column = reflected(static_cast<long long>(left) + i % 2, width);
+        const int row = reflected(whole_of(above) + i / 2, height);
+        const int column = reflected(whole_of(left) + i % 2, width);
         near[i] = place.in(images, 3 * pixels) + 3 * (row * width + column);
     }
     float* const to = place.in(moved, 3 * pixels) + 3 * place.at;
@@ -129,8 +130,8 @@ struct Along {
         }
         const int whole = static_cast<int>(floor(at));
         share = at - whole;
-        first = max(whole, 0);
-        second = min(whole + 1, size - 1);
+        first = repeated(whole, size);
+        second = repeated(whole + 1, size);
     }
 };
 

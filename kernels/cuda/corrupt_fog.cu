@@ -59,8 +59,7 @@ cloud(const Level* images, int levels, const double* uniform, double decay, int 
     const size_t points = static_cast<size_t>(side) * side;
     Grid grid{maps + blockIdx.x * points, side, side};
     Heights heights{uniform + blockIdx.x * (points - 1), 100};
-    if (threadIdx.x == 0) *grid.points = 0;
-    __syncthreads();
+    if (threadIdx.x == 0) *grid.points = 0;  // it makes the first square too
     for (int log = 0; grid.step > 1; ++log, grid.step /= 2) {
         refine(grid, log, heights);
         heights.uniform += 3 << 2 * log;

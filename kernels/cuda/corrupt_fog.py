@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apr_dali.corruptions import fog
+from apr_dali.errors import InputError
 from apr_dali.kernels.cuda.corrupt_job import Job
 from apr_dali.kernels.cuda.corrupt_parts import Array, Kind, by_parts, each_pixel, uniform_field
 from apr_dali.kernels.cuda.launch import Launch
@@ -12,10 +13,14 @@ from apr_dali.kernels.cuda.nvrtc import Program
 
 PROGRAM = Program("corrupt_fog.cu", fused_multiply_add=False)
 _THREADS, _RANGE = 1024, 24
+_MOST_SIDE = 1 << 15  # places in the map are int32
 
 
 def _room(job: Job) -> tuple[Kind, ...]:
     side = fog.side(job.height, job.width)
+    if side > _MOST_SIDE:
+        words = f"images of {_MOST_SIDE} pixels a side at most, got {job.height} × {job.width}"
+        raise InputError(f"fog's CUDA kernels take {words}: take the backend native, on the CPU")
     return ((side * side - 1,), "float64"), ((side, side), "float64"), ((3,), "float64")
 
 

@@ -159,10 +159,6 @@ struct Shared {
 
 // What equalizes levels: their histogram is as flat as can be.
 INLINE void make_table(int pixels, Shared& shared) {
-    for (int level = threadIdx.x; level < 256; level += blockDim.x) {
-        if (shared.counts[level] != 0) atomicMin(&shared.lowest, level);
-    }
-    __syncthreads();
     const int lowest = shared.lowest, others = pixels - shared.counts[lowest];
     const float scale = 255.0f / static_cast<float>(others);
     for (int level = threadIdx.x; level < 256; level += blockDim.x) {
@@ -216,10 +212,14 @@ light_on_drops(const double* liquid, int height, int width, double threshold, Le
     find_distances(marks, size, 1, depths, line);
     find_distances(marks, size, -1, depths, line);
     // From here on `marks` holds levels.
+    int lowest = 255;
     size.deal([&](int y, int x, int p) {
-        marks[p] = mean_depth(depths, size, y, x);
-        atomicAdd(&shared->counts[marks[p]], 1u);
+        const int level = mean_depth(depths, size, y, x);
+        marks[p] = static_cast<Level>(level);
+        lowest = min(lowest, level);
+        atomicAdd(&shared->counts[level], 1u);
     });
+    atomicMin(&shared->lowest, lowest);
     __syncthreads();
     make_table(size.pixels(), *shared);
     size.deal([&](int y, int x, int p) {
