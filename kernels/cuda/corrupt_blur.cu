@@ -7,13 +7,13 @@
 
 extern "C" __global__ void __launch_bounds__(384)
 smooth_levels(const Level* images, const double* weights, int reach, int rows, int columns, double* out) {
-    smooth(Symmetric{weights, reach}, Planes{rows, columns, 3}, [=](size_t i) { return unit_of(images[i]); },
+    smooth<3>(Symmetric{weights, reach}, rows, columns, [=](size_t i) { return unit_of(images[i]); },
            [=](size_t i, double value) { out[i] = value; });
 }
 
 extern "C" __global__ void __launch_bounds__(384)
 smooth_to_levels(const double* halfway, const double* weights, int reach, int rows, int columns, Level* out) {
-    smooth(Symmetric{weights, reach}, Planes{rows, columns, 3}, [=](size_t i) { return halfway[i]; },
+    smooth<3>(Symmetric{weights, reach}, rows, columns, [=](size_t i) { return halfway[i]; },
            [=](size_t i, double value) { out[i] = to_level(value); });
 }
 

@@ -6,19 +6,19 @@
 
 extern "C" __global__ void __launch_bounds__(384)
 smooth_liquid(const double* in, const double* weights, int reach, int rows, int columns, double* out) {
-    smooth(Symmetric{weights, reach}, Planes{rows, columns, 1}, [=](size_t i) { return in[i]; },
+    smooth<1>(Symmetric{weights, reach}, rows, columns, [=](size_t i) { return in[i]; },
            [=](size_t i, double value) { out[i] = value; });
 }
 
 // Mud is where the liquid is above the threshold; each pass rounds to float32.
 extern "C" __global__ void __launch_bounds__(384)
 smooth_mud(const double* liquid, const double* weights, int reach, int rows, int columns, double threshold, float* out) {
-    smooth(Symmetric{weights, reach}, Planes{rows, columns, 1}, [=](size_t i) { return liquid[i] > threshold ? 1.0 : 0.0; },
+    smooth<1>(Symmetric{weights, reach}, rows, columns, [=](size_t i) { return liquid[i] > threshold ? 1.0 : 0.0; },
            [=](size_t i, double value) { out[i] = static_cast<float>(value); });
 }
 extern "C" __global__ void __launch_bounds__(384)
 smooth_mud_again(const float* halfway, const double* weights, int reach, int rows, int columns, float* out) {
-    smooth(Symmetric{weights, reach}, Planes{rows, columns, 1}, [=](size_t i) { return static_cast<double>(halfway[i]); },
+    smooth<1>(Symmetric{weights, reach}, rows, columns, [=](size_t i) { return static_cast<double>(halfway[i]); },
            [=](size_t i, double value) { out[i] = static_cast<float>(value); });
 }
 

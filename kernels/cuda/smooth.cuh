@@ -6,6 +6,7 @@
 #include "places.cuh"
 
 constexpr int kBelow = 4, kTileRows = 32, kTileValues = 48;  // whole pixels of 1 or 3 channels
+constexpr int kGroups = kTileRows / kBelow, kTileThreads = kGroups * kTileValues;
 constexpr int kPitch = 51;  // threads beside each other, which go down columns at the end, meet in no bank
 
 // The middle weight and those to one side, reach + 1.
@@ -14,17 +15,10 @@ struct Symmetric {
     int reach;
 };
 
-// Images of `channels` numbers a pixel.
-struct Planes {
-    int rows, columns, channels;
-
-    INLINE size_t size() const { return static_cast<size_t>(rows) * columns * channels; }
-};
-
-// The results of a block for its kBelow values of this thread, from number `first` of its rows on.
-INLINE void filter_below(const double* tile, const Symmetric& filter, int first, double (&sum)[kBelow]) {
+// The thread's values; the first row that goes into them is at `tile`.
+INLINE void filter_below(const double* tile, const Symmetric& filter, double (&sum)[kBelow]) {
     const int reach = filter.reach;
-    const double* const middle = tile + (reach + first) * kPitch + threadIdx.x % kTileValues;
+    const double* const middle = tile + reach * kPitch;
     double before[kBelow], after[kBelow];
 #pragma unroll
     for (int j = 0; j < kBelow; ++j) {
@@ -44,36 +38,36 @@ INLINE void filter_below(const double* tile, const Symmetric& filter, int first,
     }
 }
 
-// load(i) is number i of the images that come in, store(i, value) takes number i of those that go out. A block has
-// kTileRows / kBelow · kTileValues threads, and kPitch · (kTileRows + 2 · reach) float64 of shared memory.
+// Of images of `Channels` numbers a pixel; load(i) is number i of those that come in, store(i, value) takes number i of
+// those that go out. A block has kTileThreads threads and kPitch · (kTileRows + 2 · reach) float64 of shared memory.
 // Grid: images × tiles down × tiles across.
-template <typename Load, typename Store>
-INLINE void smooth(const Symmetric& filter, const Planes& planes, Load load, Store store) {
+template <int Channels, typename Load, typename Store>
+INLINE void smooth(const Symmetric& filter, int rows, int columns, Load load, Store store) {
     SHARED(double, tile);
-    const int values = planes.columns * planes.channels, reach = filter.reach;
-    const int across = (values + kTileValues - 1) / kTileValues;
-    const int tiles = (planes.rows + kTileRows - 1) / kTileRows * across;
+    const int values = columns * Channels, reach = filter.reach;
+    const int across = (values + kTileValues - 1) / kTileValues, tiles = (rows + kTileRows - 1) / kTileRows * across;
     const int top = blockIdx.x % tiles / across * kTileRows, left = blockIdx.x % across * kTileValues;
-    const size_t image = blockIdx.x / tiles * planes.size();
-    for (int k = threadIdx.x; k < kTileValues * (kTileRows + 2 * reach); k += blockDim.x) {
-        const int row = repeated(top - reach + k / kTileValues, planes.rows), value = k % kTileValues;
-        const size_t from = image + static_cast<size_t>(row) * values + min(left + value, values - 1);
-        tile[k / kTileValues * kPitch + value] = load(from);
+    const size_t image = blockIdx.x / tiles * (static_cast<size_t>(rows) * values);
+    const int lane = threadIdx.x % kTileValues, group = threadIdx.x / kTileValues;
+    const size_t above = image + min(left + lane, values - 1);
+    for (int row = group; row < kTileRows + 2 * reach; row += kGroups) {
+        const size_t from = above + static_cast<size_t>(repeated(top - reach + row, rows)) * values;
+        tile[row * kPitch + lane] = load(from);
     }
     __syncthreads();
-    const int first = threadIdx.x / kTileValues * kBelow;
     double sum[kBelow];
-    filter_below(tile, filter, first, sum);
+    filter_below(tile + group * kBelow * kPitch + lane, filter, sum);
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kBelow; ++j) tile[(first + j) * kPitch + threadIdx.x % kTileValues] = sum[j];
+    for (int j = 0; j < kBelow; ++j) tile[(group * kBelow + j) * kPitch + lane] = sum[j];
     __syncthreads();
     // Down the columns of the tile, pixel by pixel.
-    const int channels = planes.channels, line = kTileRows * channels;
-    const size_t out = image + (static_cast<size_t>(left / channels) * planes.rows + top) * channels;
-    for (int k = threadIdx.x; k < kTileRows * kTileValues; k += blockDim.x) {
-        const int pixel = k / line, row = k % line / channels, value = pixel * channels + k % channels;
-        if (top + row >= planes.rows || left + value >= values) continue;
-        store(out + static_cast<size_t>(pixel) * planes.rows * channels + k % line, tile[row * kPitch + value]);
+    constexpr int kLine = kTileRows * Channels;
+    const int place = threadIdx.x % kLine, row = place / Channels, c = place % Channels;
+    if (top + row >= rows) return;
+    const size_t out = image + (static_cast<size_t>(left / Channels) * rows + top) * Channels + place;
+    for (int pixel = threadIdx.x / kLine; pixel < kTileValues / Channels; pixel += kTileThreads / kLine) {
+        const int value = pixel * Channels + c;
+        if (left + value < values) store(out + static_cast<size_t>(pixel) * rows * Channels, tile[row * kPitch + value]);
     }
 }

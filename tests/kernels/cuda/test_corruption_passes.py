@@ -120,7 +120,7 @@ def check(images, draws):
 
 
 def liquids(height, width):
-    """A spiral whose edges are strong in the middle and faint elsewhere; none; all; steps; dots; waves beyond 0 and 1."""
+    """A spiral of faint edges that are strong in the middle; none; all; steps; dots; waves beyond 0 and 1."""
     y, x = np.mgrid[:height, :width]
     right, down = x - width / 2, y - height / 2
     radius = np.hypot(right, down)
