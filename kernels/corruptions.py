@@ -192,10 +192,14 @@ def _on_device(record: Corruption, parameters: Parameters, images: Any, draws: C
 
 
 def corrupt_on_device(images: Any, cell: Cell, seed: int, numbers: Any, given: list[NDArray[Any]] | None = None) -> Any:
-    """`corrupt` by the cupy backend with sampled draws, or with `given` ones; nothing is checked.
+    """`corrupt` by the cupy backend, with sampled draws or with `given` ones, where the device is not to be waited for.
 
-    numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array: the device is not waited for.
+    numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array, which is taken on trust.
+    Raises InputError for images that are none, and for another number of numbers.
     """
+    _check_images(images)
+    if tuple(numbers.shape) != (len(images),):
+        raise InputError(f"numbers must be of {len(images)} images, got the shape {tuple(numbers.shape)}")
     with arrays.on_the_stream_of(images, "cupy"):
         key = (seed, stream_of(cell.name, cell.severity))
         out = cuda_corruptions.corrupt(arrays.as_input(images, "cupy"), cell, given or [], key, numbers)

@@ -6,13 +6,19 @@ struct Hsv {
     double hue, saturation, value;  // 0..1
 };
 
+// value / 6, rounded as a division is: see unit_of.
+INLINE double sixth_of(double value) {
+    const double nearly = value * (1 / 6.0);
+    return fma(fma(-nearly, 6.0, value), 1 / 6.0, nearly);
+}
+
 INLINE Hsv to_hsv(double red, double green, double blue) {
     const double value = fmax(red, fmax(green, blue)), range = value - fmin(red, fmin(green, blue));
     if (range == 0) return {0, 0, value};
     // Of two channels that are both largest the last counts.
     const double apart = blue == value ? red - green : green == value ? blue - red : green - blue;
     const double start = blue == value ? 4 : green == value ? 2 : 0;
-    const double turn = (start + apart / range) / 6;
+    const double turn = sixth_of(start + apart / range);
     return {turn < 0 ? turn + 1 : turn, range / value, value};
 }
 
@@ -40,7 +46,7 @@ change_hsv(IMAGE_PARAMETERS, int parts, int channel, double factor, double added
 #pragma unroll
     for (int k = 0; k < 12; k += 3) {
         unsigned* const level = levels.of + k;
-        double red = level[0] / 255.0, green = level[1] / 255.0, blue = level[2] / 255.0;
+        double red = unit_of(level[0]), green = unit_of(level[1]), blue = unit_of(level[2]);
         Hsv hsv = to_hsv(red, green, blue);
         if (channel == 1) {
             hsv.saturation = changed(hsv.saturation, factor, added);
@@ -95,7 +101,7 @@ contrast(IMAGE_PARAMETERS, int parts, const unsigned long long* sums, double kep
     __syncthreads();
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
-        const double light = static_cast<int>(threadIdx.x) / 255.0;
+        const double light = unit_of(static_cast<Level>(threadIdx.x));
         table[256 * c + threadIdx.x] = static_cast<Level>(to_level((light - means[c]) * kept + means[c]));
     }
     __syncthreads();

@@ -8,7 +8,7 @@ extern "C" __global__ void __launch_bounds__(256)
 zoom_blur(IMAGE_PARAMETERS, int parts, const int* rows, const double2* of_rows, const int* columns,
           const double2* of_columns, int count) {
     SHARED(float, light);
-    light[threadIdx.x] = static_cast<float>(static_cast<int>(threadIdx.x) / 255.0);
+    light[threadIdx.x] = static_cast<float>(unit_of(static_cast<Level>(threadIdx.x)));
     __syncthreads();
     const Share<3> mine(height, width, parts);
     if (mine.none()) return;

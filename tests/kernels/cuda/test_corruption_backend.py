@@ -104,7 +104,7 @@ def test_a_second_call_uploads_nothing_but_the_numbers(name, host, crops):
     assert len(host.launched) == 3 * launched
 
 
-def test_numbers_on_the_device_stay_there(host, crops):
+def test_numbers_on_the_device_stay_there(host, crops, monkeypatch):
     images = crops(3, 32, 32)
     cell = cuda_corruptions.Cell("gaussian_noise", 3, "cifar")
     numbers = np.array([4, 0, 9])
@@ -112,10 +112,10 @@ def test_numbers_on_the_device_stay_there(host, crops):
     class OnDevice:
         """Not an array of the host."""
 
-        values = numbers.astype(np.int32)
+        values, shape = numbers.astype(np.int32), numbers.shape
 
-    monkeypatched = host.contiguous
-    host.contiguous = lambda array, kind: monkeypatched(getattr(array, "values", array), kind)
+    take = host.contiguous
+    monkeypatch.setattr(host, "contiguous", lambda array, kind: take(getattr(array, "values", array), kind))
     got = corruptions.corrupt_on_device(images, cell, 7, OnDevice())
     draws = CorruptionDraws.of_images("gaussian_noise", 3, numbers, 32, 32, 7, "cifar")
     expected = apr_dali.corrupt(images, "gaussian_noise", 3, draws, backend="native")
@@ -145,6 +145,9 @@ def test_in_a_graph_nothing_comes_to_the_host(host, crops, monkeypatch):
         def reshape(self, *shape):
             return OnDevice(self.values.reshape(*shape))
 
+        def __len__(self):
+            return len(self.values)
+
     take = host.contiguous
     monkeypatch.setattr(host, "contiguous", lambda array, kind: take(getattr(array, "values", array), kind))
     monkeypatch.setattr(arrays, "on_device", lambda _: False)
@@ -153,6 +156,10 @@ def test_in_a_graph_nothing_comes_to_the_host(host, crops, monkeypatch):
     options = {"name": "shot_noise", "severity": 4, "seed": 3, "parameter_set": "tiny-imagenet"}
     got = operators._corrupted_batch(OnDevice(images), OnDevice(numbers), **options, backend="auto", threads=None)
     assert host.launched == ["shot_noise"]
+    with pytest.raises(InputError, match=r"uint8 \(N, H, W, 3\), at least 32 pixels per side, got float32"):
+        operators._corrupted_batch(OnDevice(images.astype("f4")), OnDevice(numbers), **options)
+    with pytest.raises(InputError, match=r"numbers must be of 2 images, got the shape \(4,\)"):
+        operators._corrupted_batch(OnDevice(images), OnDevice(np.zeros((2, 2), int)), **options)
     monkeypatch.undo()
     expected = operators._corrupted_batch(images, numbers, **options, backend="native", threads=1)
     np.testing.assert_array_equal(got, expected)

@@ -119,3 +119,19 @@ def test_however_the_batch_is_cut(name, crops):
 def test_no_images_give_no_images(name):
     none = np.empty((0, 40, 50, 3), np.uint8)
     assert on_device(none, sampled(name, 1, none)).shape == none.shape
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_of_224(name, crops, monkeypatch, record_property):
+    pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
+    device = PtxCuda()
+    monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
+    images = crops(1, 224, 224)
+    check(images, sampled(name, 3, images))
+    # For docs/corruptions.md: it is the compiler's, so nothing is asserted of it.
+    for kernel, trace in device.traces.items():
+        record_property(f"{kernel}: warp instructions per image", round(trace.issued.sum()))
+    if name in ("gaussian_noise", "impulse_noise"):
+        trace = device.traces[device.launched[-1]]
+        assert trace.sectors.sum() < 1.1 * trace.filled.sum()
