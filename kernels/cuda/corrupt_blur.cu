@@ -19,14 +19,14 @@ smooth_to_levels(const double* halfway, const double* weights, int reach, int ro
 
 // ---- Defocus: a disk of (2 · reach + 1)² weights, the image mirrored at its edges ----
 
-// A block makes 32 × 32 pixels of one channel; a thread has four below each other, and reads each number that goes
-// into them once. The reference sums by a Fourier transform: no order of roundings is to be kept.
-// columns: the disk's, each with kBelow - 1 weights of 0 at its end. Shared: the columns and (32 + 2 · reach)² float64.
+// A block makes kTile × kTile pixels of one channel; a thread has kBelow below each other, and reads each number that
+// goes into them once. The reference sums by a Fourier transform: no order of roundings is to be kept.
+// columns: the disk's, each with kBelow - 1 weights of 0 at its end. Shared: the columns and (kTile + 2 · reach)² float64.
 // Grid: images × 3 × tiles down × tiles across.
 extern "C" __global__ void __launch_bounds__(256)
 defocus(IMAGE_PARAMETERS, const double* columns, int reach) {
     SHARED(double, weights);
-    constexpr int kTile = 32;
+    constexpr int kTile = DISK_TILE;
     const int side = 2 * reach + 1, pitch = kTile + 2 * reach, line = side + kBelow - 1;
     double* const tile = weights + side * line;
     const int across = (width + kTile - 1) / kTile, tiles = (height + kTile - 1) / kTile * across;

@@ -7,20 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.kernels.cuda import corrupt_shapes
 from apr_dali.kernels.cuda.corrupt_job import Job
 from apr_dali.kernels.cuda.corrupt_parts import Array, Kind, by_parts, each_of, each_pixel
-from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
-PROGRAM = Program("corrupt_blur.cu", fused_multiply_add=False)
-_TILE, _VALUES, _PITCH = 32, 48, 51
-_DOUBLE = 8
-
-
-def smooth_shape(n: int, rows: int, values: int, reach: int) -> Launch:
-    """Of the kernels that call `smooth` of smooth.cuh for n images of so many values a row."""
-    tiles = -(-rows // _TILE) * -(-values // _VALUES)
-    return Launch(n * tiles, _TILE // 4 * _VALUES, _DOUBLE * _PITCH * (_TILE + 2 * reach))
+PROGRAM = Program("corrupt_blur.cu", (*corrupt_shapes.SMOOTH, *corrupt_shapes.DISK), fused_multiply_add=False)
 
 
 def _halfway(job: Job) -> Kind:
@@ -35,7 +27,7 @@ def _smooth(job: Job, images: Array, number: int, halfway: Array, out: Array) ->
         ("smooth_levels", images, halfway, job.height, job.width),
         ("smooth_to_levels", halfway, out, job.width, job.height),
     ):
-        shape = smooth_shape(job.n, rows, 3 * columns, reach)
+        shape = corrupt_shapes.smooth(job.n, rows, 3 * columns, reach)
         args = (source, weights, np.int32(reach), np.int32(rows), np.int32(columns), target)
         job.device.launch(PROGRAM, kernel, shape, args)
 
@@ -45,18 +37,17 @@ def _gaussian(job: Job, halfway: Array) -> None:
 
 
 def _columns(disk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of a disk without the border of 0 around it, each with three 0 more, (2 · reach + 1, 2 · reach + 4)."""
+    """Of a disk without the border of 0 around it, each with some 0 more: see `corrupt_shapes.column`."""
     reach = len(disk) // 2
     far = int(np.abs(np.argwhere(disk) - reach).max())
-    return np.pad(disk[reach - far : reach + far + 1, reach - far : reach + far + 1].T, ((0, 0), (0, 3)))
+    columns = disk[reach - far : reach + far + 1, reach - far : reach + far + 1].T
+    return np.pad(columns, ((0, 0), (0, corrupt_shapes.column(far) - len(columns))))
 
 
 def _defocus(job: Job) -> None:
     (columns,) = job.table("disk", lambda: (_columns(job.constants[0]),))
     reach = len(columns) // 2
-    tiles = -(-job.height // _TILE) * -(-job.width // _TILE)
-    shared = _DOUBLE * (columns.size + (_TILE + 2 * reach) ** 2)
-    shape = Launch(3 * job.n * tiles, _TILE // 4 * _TILE, shared)
+    shape = corrupt_shapes.defocus(job.n, job.height, job.width, reach)
     job.device.launch(PROGRAM, "defocus", shape, (*job.ends, columns, np.int32(reach)))
 
 

@@ -7,11 +7,11 @@
 #include "random.cuh"
 
 // Results of a block side by side and below each other, and of a thread below each other.
-constexpr int kColumns = 32, kDown = 64, kRows = 8;
+constexpr int kColumns = ACROSS, kDown = DOWN, kRows = EACH;
 
 // Of images (rows, columns) the product matrix · image, with rows and columns exchanged. The matrix (rows, pitch) is
 // symmetric, 0 farther than `reach` from its diagonal and in the columns past `rows`; pitch is a multiple of kDown.
-// A block has 256 threads and kDown × (kColumns + 1) float64 of shared memory. Grid: images × blocks down × blocks across.
+// A block has kDown / kRows · kColumns threads and kDown × (kColumns + 1) float64 of shared memory. Grid: images × blocks down × blocks across.
 template <typename Store>
 INLINE void multiply(const double* matrix, int pitch, int reach, const double* images, int rows, int columns, Store store) {
     SHARED(double, tile);

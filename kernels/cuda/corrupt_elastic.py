@@ -5,27 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.kernels.cuda import corrupt_shapes
 from apr_dali.kernels.cuda.corrupt_job import Job
 from apr_dali.kernels.cuda.corrupt_parts import Array, Kind, by_parts, each_pixel, uniform_field
 from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
-PROGRAM = Program("corrupt_elastic.cu", fused_multiply_add=False)
-_DOWN, _ACROSS, _THREADS = 64, 32, 256
-_SHARED = 8 * _DOWN * (_ACROSS + 1)
+PROGRAM = Program("corrupt_elastic.cu", corrupt_shapes.PRODUCT, fused_multiply_add=False)
 _MAP_THREADS = 64
 
 
 def smoothing_matrix(size: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """What smooths a line of `size` numbers, mirrored at its ends with the outer ones repeated, by half a Gaussian;
-    symmetric, with columns of 0 up to a multiple of 64."""
+    symmetric, with columns of 0 behind its own."""
     # The mirrored line comes again and again: a number counts with all weights that lie a period apart.
     off = np.arange(1 - len(weights), len(weights))
     periodic = np.bincount(off % (2 * size), weights[abs(off)], 2 * size)
     places = np.arange(size)
     itself, image = places - places[:, None], -1 - places - places[:, None]
     matrix = periodic[itself % (2 * size)] + periodic[image % (2 * size)]
-    return np.pad(matrix, ((0, 0), (0, -size % _DOWN)))
+    return np.pad(matrix, ((0, 0), (0, corrupt_shapes.padding(size))))
 
 
 def _room(job: Job) -> tuple[Kind, ...]:
@@ -41,7 +40,7 @@ def _smooth(job: Job, noise: Array, halfway: Array, out: Array) -> None:
         ("smooth_down", down, noise, height, width, (halfway,)),
         ("smooth_across", across, halfway, width, height, (np.float64(job.constants[0][0]), out)),
     ):
-        shape = Launch(job.n * -(-rows // _DOWN) * -(-columns // _ACROSS), _THREADS, _SHARED)
+        shape = corrupt_shapes.product(job.n, rows, columns)
         # Where the Gaussian is longer than the image its mirror images reach everywhere.
         reach = rows if len(weights) > rows else len(weights) - 1
         sizes = (np.int32(matrix.shape[1]), np.int32(reach))

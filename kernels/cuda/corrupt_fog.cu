@@ -6,6 +6,7 @@
 struct Range {
     double least, most, brightest;
 };
+static_assert(sizeof(Range) == RANGE, "corrupt_shapes.py gives a thread RANGE bytes");
 
 // Random heights in their order, about the mean of four.
 struct Heights {

@@ -6,13 +6,12 @@ import numpy as np
 
 from apr_dali.corruptions import fog
 from apr_dali.errors import InputError
+from apr_dali.kernels.cuda import corrupt_shapes
 from apr_dali.kernels.cuda.corrupt_job import Job
 from apr_dali.kernels.cuda.corrupt_parts import Array, Kind, by_parts, each_pixel, uniform_field
-from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
-PROGRAM = Program("corrupt_fog.cu", fused_multiply_add=False)
-_THREADS, _RANGE = 1024, 24
+PROGRAM = Program("corrupt_fog.cu", (("RANGE", corrupt_shapes.RANGE),), fused_multiply_add=False)
 _MOST_SIDE = 1 << 15  # places in the map are int32
 
 
@@ -28,8 +27,9 @@ def _fog(job: Job, heights: Array, maps: Array, ranges: Array) -> None:
     thickness, decay = map(np.float64, job.parameters)
     side, levels = np.int32(maps.shape[1]), np.int32(3 * job.height * job.width)
     uniform = uniform_field(job, 0, 0, 1, heights)
-    shape = Launch(job.n, _THREADS, _RANGE * _THREADS)
-    job.device.launch(PROGRAM, "cloud", shape, (job.images, levels, uniform, decay, side, maps, ranges))
+    job.device.launch(
+        PROGRAM, "cloud", corrupt_shapes.cloud(job.n), (job.images, levels, uniform, decay, side, maps, ranges)
+    )
     each_pixel(job, PROGRAM, "fog", job.ends, maps, side, ranges, thickness)
 
 

@@ -114,7 +114,7 @@ INLINE void find_edges(const Level* image, const Size& size, Level* marks, int* 
 
 // What is as deep as the deepest need not be told apart: distances end there, after so many steps along a row.
 constexpr float kDiagonal = 1.4f, kKnight = 2.1969f, kDeepest = 20;
-constexpr int kSteps = 20, kBorder = 2;
+constexpr int kSteps = STEPS, kBorder = BORDER;
 
 // A plane with a border.
 struct Depths {
@@ -156,6 +156,7 @@ struct Shared {
     unsigned counts[256];
     Level table[256];
 };
+static_assert(sizeof(Shared) == DROP_ROOM, "corrupt_shapes.py gives a block DROP_ROOM bytes");
 
 // What equalizes levels: their histogram is as flat as can be.
 INLINE void make_table(int pixels, Shared& shared) {

@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from apr_dali.kernels.cuda.corrupt_blur import smooth_shape
+from apr_dali.kernels.cuda import corrupt_shapes
 from apr_dali.kernels.cuda.corrupt_job import Job
 from apr_dali.kernels.cuda.corrupt_parts import Array, Kind, by_parts, each_pixel, normal_field
-from apr_dali.kernels.cuda.launch import Launch
 from apr_dali.kernels.cuda.nvrtc import Program
 
-PROGRAM = Program("corrupt_spatter.cu", fused_multiply_add=False)
-_THREADS, _SHARED = 1024, 4 * (3 + 256) + 256
-_BORDER, _STEPS = 2, 20
+PROGRAM = Program("corrupt_spatter.cu", (*corrupt_shapes.SMOOTH, *corrupt_shapes.DROPS), fused_multiply_add=False)
 
 
 def _room(job: Job) -> tuple[Kind, ...]:
@@ -26,8 +23,8 @@ def _room(job: Job) -> tuple[Kind, ...]:
     return (
         *fields,
         ((3, *field), "uint8"),
-        ((height + 2 * _BORDER, width + 2 * _BORDER), "float32"),
-        ((width + 2 * _STEPS,), "float32"),
+        ((height + 2 * corrupt_shapes.BORDER, width + 2 * corrupt_shapes.BORDER), "float32"),
+        ((width + 2 * corrupt_shapes.STEPS,), "float32"),
         (field, "int32"),
         ((1,), "int32"),
     )
@@ -43,7 +40,7 @@ def _smooth(job: Job, kernels: tuple[str, str], buffers: tuple[Array, Array, Arr
         (kernels[1], halfway, out, job.width, job.height, ()),
     ):
         sizes = (np.int32(reach), np.int32(rows), np.int32(columns))
-        shape = smooth_shape(job.n, rows, columns, reach)
+        shape = corrupt_shapes.smooth(job.n, rows, columns, reach)
         job.device.launch(PROGRAM, kernel, shape, (given, weights, *sizes, *more, target))
 
 
@@ -58,7 +55,7 @@ def _spatter(job: Job, noise: Array, halfway: Array, liquid: Array, *room: Array
     levels, distances, lines, drops, highest = room
     sizes = (np.int32(job.height), np.int32(job.width))
     args = (liquid, *sizes, np.float64(threshold), levels, distances, lines, drops, highest)
-    job.device.launch(PROGRAM, "light_on_drops", Launch(job.n, _THREADS, _SHARED), args)
+    job.device.launch(PROGRAM, "light_on_drops", corrupt_shapes.drops(job.n), args)
     each_pixel(job, PROGRAM, "cover_with_water", job.ends, drops, highest, np.float32(strength))
 
 

@@ -1,13 +1,13 @@
 // A symmetric filter in float64 along the columns of images, the border repeated, in SciPy's order: the farthest first.
 //
 // It writes pixels with rows and columns exchanged, so that two passes smooth both ways. A block makes a tile of
-// 32 × 48 values; a thread has four values below each other, whose neighbors slide through its registers.
+// rows and values; a thread has a few values below each other, whose neighbors slide through its registers.
 #pragma once
 #include "places.cuh"
 
-constexpr int kBelow = 4, kTileRows = 32, kTileValues = 48;  // whole pixels of 1 or 3 channels
+constexpr int kBelow = BELOW, kTileRows = TILE_ROWS, kTileValues = TILE_VALUES, kPitch = TILE_PITCH;
 constexpr int kGroups = kTileRows / kBelow, kTileThreads = kGroups * kTileValues;
-constexpr int kPitch = 51;  // threads beside each other, which go down columns at the end, meet in no bank
+static_assert(kTileValues % 3 == 0 && kTileThreads % (3 * kTileRows) == 0, "a tile has whole pixels, dealt evenly");
 
 // The middle weight and those to one side, reach + 1.
 struct Symmetric {
