@@ -47,7 +47,7 @@ INLINE void move(const Level* images, int height, int width, int parts, const St
         const int row = repeated(y + step[k].down, height), column = repeated(x + step[k].right, width);
         const Level* const from = image + Channels * (row * width + column);
 #pragma unroll
-        for (int c = 0; c < Channels; ++c) sum[c] += from[c] * 257.0 * weights[k];
+        for (int c = 0; c < Channels; ++c) sum[c] += static_cast<double>(257 * from[c]) * weights[k];
     }
     Level* const to = place.in(out, Channels * pixels) + Channels * place.at;
 #pragma unroll
