@@ -11,7 +11,8 @@ constexpr int kColumns = ACROSS, kDown = DOWN, kRows = EACH;
 
 // Of images (rows, columns) the product matrix · image, with rows and columns exchanged. The matrix (rows, pitch) is
 // symmetric, 0 farther than `reach` from its diagonal and in the columns past `rows`; pitch is a multiple of kDown.
-// A block has kDown / kRows · kColumns threads and kDown × (kColumns + 1) float64 of shared memory. Grid: images × blocks down × blocks across.
+// A block has kDown / kRows · kColumns threads and kDown × (kColumns + 1) float64 of shared memory.
+// Grid: images × blocks down × blocks across.
 template <typename Store>
 INLINE void multiply(const double* matrix, int pitch, int reach, const double* images, int rows, int columns, Store store) {
     SHARED(double, tile);
@@ -70,14 +71,18 @@ affine_maps(DRAW_PARAMETERS, const double* given, int n, int height, int width, 
     for (int i = 0; i < 6; ++i) to[i] = corner[i] + static_cast<float>(by[i]);
     // The corners differ in y alone, then in x alone: what they become shows where the axes go.
     const double side = 2.0 * reach;
-    const double v[6] = {(to[2] - to[4]) / side, (to[0] - to[2]) / side, 0, (to[3] - to[5]) / side, (to[1] - to[3]) / side, 0};
-    const double move_x = to[0] - v[0] * corner[0] - v[1] * corner[1];
-    const double move_y = to[1] - v[3] * corner[0] - v[4] * corner[1];
-    const double determinant = v[0] * v[4] - v[1] * v[3], scale = determinant != 0 ? 1 / determinant : 0;
-    const double a = v[4] * scale, b_ = v[1] * -scale, d = v[3] * -scale, e = v[0] * scale;
+    const double xx = (to[2] - to[4]) / side, xy = (to[0] - to[2]) / side;
+    const double yx = (to[3] - to[5]) / side, yy = (to[1] - to[3]) / side;
+    const double move_x = to[0] - xx * corner[0] - xy * corner[1];
+    const double move_y = to[1] - yx * corner[0] - yy * corner[1];
+    const double determinant = xx * yy - xy * yx, scale = determinant != 0 ? 1 / determinant : 0;
+    const double back[4] = {yy * scale, xy * -scale, yx * -scale, xx * scale};
     float* const map = maps + 6 * b;
-    map[0] = a, map[1] = b_, map[2] = -a * move_x - b_ * move_y;
-    map[3] = d, map[4] = e, map[5] = -d * move_x - e * move_y;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        map[3 * i] = back[2 * i], map[3 * i + 1] = back[2 * i + 1];
+        map[3 * i + 2] = -back[2 * i] * move_x - back[2 * i + 1] * move_y;
+    }
 }
 
 // However far outside, the edge not repeated.

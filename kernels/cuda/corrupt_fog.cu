@@ -81,7 +81,9 @@ cloud(const Level* images, int levels, const double* uniform, double decay, int 
         if (threadIdx.x < half) {
             Range& range = found[threadIdx.x];
             const Range& other = found[threadIdx.x + half];
-            range = Range{fmin(range.least, other.least), fmax(range.most, other.most), fmax(range.brightest, other.brightest)};
+            range.least = fmin(range.least, other.least);
+            range.most = fmax(range.most, other.most);
+            range.brightest = fmax(range.brightest, other.brightest);
         }
         __syncthreads();
     }

@@ -68,6 +68,7 @@ def uniform_field(job: Job, field: int, low: float, high: float, room: Array) ->
 
 
 def normal_field(job: Job, field: int, location: float, scale: float, room: Array) -> Array:
+    """The same with normal numbers."""
     return _field(job, "normal_field", field, location, scale, room)
 
 

@@ -75,7 +75,8 @@ INLINE bool is_ridge(const Level* image, const Size& size, const Gradient& gradi
     const int here = gradient.strength();
     const int flat = kTangent * abs(gradient.across), steep = abs(gradient.down) << 15;
     const bool horizontal = steep < flat, vertical = steep > flat + (abs(gradient.across) << 16);
-    const int down = horizontal ? 0 : 1, right = horizontal ? 1 : vertical ? 0 : (gradient.across ^ gradient.down) < 0 ? -1 : 1;
+    const int diagonal = (gradient.across ^ gradient.down) < 0 ? -1 : 1;
+    const int down = horizontal ? 0 : 1, right = horizontal ? 1 : vertical ? 0 : diagonal;
     const auto strength = [&](int row, int column) {
         return size.has(row, column) ? gradient_at(image, size, row, column).strength() : 0;
     };
@@ -165,7 +166,8 @@ INLINE void make_table(int pixels, Shared& shared) {
     for (int level = threadIdx.x; level < 256; level += blockDim.x) {
         unsigned sum = 0;
         for (int other = lowest + 1; other <= level; ++other) sum += shared.counts[other];
-        shared.table[level] = static_cast<Level>(others == 0 ? level : static_cast<int>(rintf(static_cast<float>(sum) * scale)));
+        const int flat = static_cast<int>(rintf(static_cast<float>(sum) * scale));
+        shared.table[level] = static_cast<Level>(others == 0 ? level : flat);
     }
     __syncthreads();
 }
