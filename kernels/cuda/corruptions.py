@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from apr_dali.errors import InputError
 from apr_dali.kernels.cuda import (
+    corrupt_blur,
     corrupt_color,
+    corrupt_elastic,
+    corrupt_fog,
     corrupt_frost,
     corrupt_jpeg,
+    corrupt_motion,
     corrupt_noise,
     corrupt_pixelate,
+    corrupt_spatter,
     corrupt_zoom,
 )
 from apr_dali.kernels.cuda.corrupt_job import Cell, Job
@@ -27,7 +32,19 @@ from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-FAMILIES = (corrupt_noise, corrupt_zoom, corrupt_frost, corrupt_color, corrupt_pixelate, corrupt_jpeg)
+FAMILIES = (
+    corrupt_noise,
+    corrupt_blur,
+    corrupt_zoom,
+    corrupt_motion,
+    corrupt_frost,
+    corrupt_fog,
+    corrupt_color,
+    corrupt_elastic,
+    corrupt_pixelate,
+    corrupt_jpeg,
+    corrupt_spatter,
+)
 
 LAUNCHERS: dict[str, Callable[[Job], None]] = {
     name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()
