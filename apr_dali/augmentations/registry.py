@@ -6,6 +6,7 @@ import importlib
 
 from apr_dali.augmentations.record import Augmentation
 from apr_dali.errors import InputError
+from apr_dali.recipes import CIFAR_AUGMENTATIONS
 
 _MODULE_OF = {
     "amplitude-mix": "amplitude_mix",
@@ -32,11 +33,13 @@ COMBINATIONS = {
     "hybrid++-ps": ("hybrid++-s", "hybrid++-p"),
     "vipaug": ("vipaug-g", "apr-p"),
 }
-"""Names of several stages, in their order: the single ones on levels, before crop and flip as `apr_dali.single`, those
-of a batch after them as `apr_dali.pair`. "apr-p" and "apr-s" are these two."""
+"""Names of several stages, in their order: those of single images on levels, where `apr_dali.single` stands, those of a
+batch where `apr_dali.pair` does. "apr-p" is that one."""
 
 PARALLEL = {"afa+prime": ("prime", "afa")}
 """Names of several views of an image, each made of the clean one; AFA's is the auxiliary one."""
+
+_TAKEN = {*NAMES, *COMBINATIONS, *PARALLEL, *CIFAR_AUGMENTATIONS}
 
 _added: dict[str, Augmentation] = {}
 
@@ -68,7 +71,7 @@ def register(augmentation: Augmentation) -> Augmentation:
     Raises InputError for a name that another one has.
     """
     name = augmentation.name
-    if _added.get(name, augmentation) is not augmentation or name in (*NAMES, *COMBINATIONS, *PARALLEL):
+    if _added.get(name, augmentation) is not augmentation or name in _TAKEN:
         raise InputError(f"there is an augmentation named {name!r} already: give yours another name")
     _added[name] = augmentation
     return augmentation

@@ -52,7 +52,7 @@ def test_stages_are_names():
     assert stages("vipaug") == ("vipaug-g", "apr-p")
     for parts in (*COMBINATIONS.values(), *PARALLEL.values()):
         for part in parts:
-            assert part in (*NAMES, "apr-p", "apr-s")
+            assert part in (*NAMES, "apr-p")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_augmentation_from_elsewhere_is_found_and_keeps_its_name(monkeypatch)
     assert register(mine) is mine
     assert register(mine) is mine  # a module that is imported twice
     assert find("mine") is mine
-    for other in (replace(mine), find("afa"), replace(mine, name="hybrid-ps"), replace(mine, name="afa+prime")):
+    for other in (replace(mine), find("afa"), replace(mine, name="hybrid-ps"), replace(mine, name="apr-p")):
         with pytest.raises(InputError, match="already"):
             register(other)
 
