@@ -25,11 +25,9 @@ __all__ = [
     "Augmentation",
     "Draws",
     "Recipe",
-    "apply",
     "find",
     "generator_for",
     "register",
-    "sample_and_apply",
     "stages",
 ]
 

@@ -1,5 +1,7 @@
 """The augmentations beside APR as torchvision transforms: the operators, seeded; what is silently wrong is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,10 @@ FLOATS = torch.rand(2, 3, 8, 8)
 def test_what_would_be_silently_wrong_is_refused(augment, sample, message):
     with pytest.raises(InputError, match=message):
         augment(*sample)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_goes_to_the_workers_of_any_start_method(name, crops):
+    augment = Augment(name, seed=1, **smaller(find(name)))
+    images = torch.from_numpy(crops(4, 8, 8)).permute(0, 3, 1, 2)
+    assert torch.equal(pickle.loads(pickle.dumps(augment))(images), augment(images))
