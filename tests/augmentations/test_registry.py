@@ -1,5 +1,6 @@
 """The registry and what every record says; bad input by its name."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,6 +46,16 @@ def test_the_page_shows_the_methods():
         assert f"| `{name}` |" in methods.table()
     for name in (*COMBINATIONS, *PARALLEL):
         assert f"`{name}`" in methods.PAGE.read_text()
+
+
+def test_the_pages_functions_run(capsys):
+    code = re.findall(r"```python\n(.*?)```", methods.PAGE.read_text(), re.S)[0]
+    images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
+    names = {"images": images}
+    exec(code, names)
+    assert names["images"].shape == images.shape
+    assert (names["images"] != images).any()
+    assert "CVPR 2024" in capsys.readouterr().out
 
 
 def test_stages_are_names():
