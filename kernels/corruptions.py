@@ -179,7 +179,8 @@ def _on_device(record: Corruption, parameters: Parameters, images: Any, draws: C
 def corrupt_on_device(images: Any, cell: Cell, seed: int, numbers: Any, given: list[NDArray[Any]] | None = None) -> Any:
     """`corrupt` by the cupy backend, with sampled draws or with `given` ones, where the device is not to be waited for.
 
-    numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array, which is taken on trust.
+    images: uint8 (N, H, W, 3). numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array,
+    which is taken on trust. given: float64 (N, ...) for each field of the draws.
     Raises InputError for images that are none, and for another number of numbers.
     """
     _check_images(images)
