@@ -8,8 +8,8 @@ gaussian_mixture_masks_transform.py and fda_transform.py (the probabilities) of 
 All is drawn for the half spectrum (H, W // 2 + 1), zero frequency first, and is the same for all channels. Where a
 bin's mirror image lies in the half too, at kx = 0 and W / 2, the mean of what both ask for is taken: the real part.
 
-The Gaussians' sigmas are bins, published for images of 224 × 224. On small images 20 of them leave nothing, at 32 × 32
-1e-5 of the amplitude: give fewer or smaller ones.
+The Gaussians' sigmas are bins, published for images of 224 × 224, of which 0.8 of the root mean square remain. Of
+32 × 32 pixels 1e-4 remain: give fewer or smaller ones.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SpectralGainsDraws(Draws):
         seed: int | np.random.Generator | None = None,
         *,
         channels: int = 3,
-        p: Mapping[str, float] | None = None,
+        p: Mapping[str, float],
         amplitude: tuple[float, float] = (0.8, 1.75),
         phase: tuple[float, float] = (0.4, 0.7),
         dropped: tuple[float, float] = (0.01, 0.1),
@@ -76,9 +76,9 @@ class SpectralGainsDraws(Draws):
         `amplitude` for each bin; one shift uniform in `phase`; a share uniform in `dropped` of the bins dropped, never
         the zero frequency; `gaussians` of them at uniform bins, with sigmas uniform in `sigma`.
         """
-        for name in p or {}:
+        for name in p:
             check_choice("a part in p", name, _PARTS)
-        shares = {name: (p or {}).get(name, 0.0) for name in _PARTS}
+        shares = {name: p.get(name, 0.0) for name in _PARTS}
         for name, share in shares.items():
             check_share(f"p[{name!r}]", share)
         check_range("amplitude", amplitude, 0)

@@ -54,6 +54,17 @@ def test_each_part_alone_does_its_own_thing(crops):
     np.testing.assert_allclose(ratio, np.broadcast_to(draws.gain[:, None, :, 1:7], ratio.shape), rtol=1e-6)
 
 
+def test_gaussians_for_large_images_leave_nothing_of_small_ones():
+    """As the module says, of noise."""
+    left = {}
+    for side in (32, 224):
+        images = np.random.default_rng(0).random((4, 1, side, side))
+        draws = find("gaussian-mask").sample(4, side, side, 0, channels=1)
+        left[side] = np.sqrt((apply("gaussian-mask", images, draws) ** 2).mean() / (images**2).mean())
+    assert left[32] < 1e-3
+    assert 0.5 < left[224] < 1
+
+
 def test_draws_have_their_published_distributions():
     draws = GAINS.sample(2000, 16, 16, 0)
     scaled = (draws.gain != 1).any((1, 2))
