@@ -31,12 +31,11 @@ from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
 from apr_dali.transforms.augmentations import (
+    FDA,
     Afa,
     AmplitudeMix,
     Augment,
-    Fda,
-    HybridPair,
-    HybridSingle,
+    HybridAugment,
     Prime,
     RandConv,
     SpectralGains,
@@ -45,15 +44,14 @@ from apr_dali.transforms.augmentations import (
 from apr_dali.transforms.base import OfLevels, Seeded, is_plain_tensor
 
 __all__ = [
+    "FDA",
     "Afa",
     "AmplitudeMix",
     "AprPair",
     "AprSingle",
     "Augment",
     "Corrupt",
-    "Fda",
-    "HybridPair",
-    "HybridSingle",
+    "HybridAugment",
     "Prime",
     "RandConv",
     "SpectralGains",

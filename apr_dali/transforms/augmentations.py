@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apr_dali.augmentations import Augmentation, find
 from apr_dali.augmentations.functional import check_options, sample_and_apply
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.transforms.base import OfLevels, is_plain_tensor
 
 
@@ -113,7 +113,7 @@ class AmplitudeMix(_Named):
     name = "amplitude-mix"
 
 
-class Fda(_Named):
+class FDA(_Named):
     """FDA's swap of low amplitudes on a batch. settings: `beta`, two numbers; options as of `Augment`."""
 
     name = "fda"
@@ -153,15 +153,17 @@ class RandConv(_Named):
     name = "randconv"
 
 
-class HybridPair(Augment):
-    """HybridAugment-P on a batch, or ++-P. settings: `p`, `kernel`, `sigma`, `low_p`; options as of `Augment`."""
+class HybridAugment(Augment):
+    """HybridAugment, with `plus` HybridAugment++.
 
-    def __init__(self, *, plus: bool = False, **options: Any) -> None:
-        super().__init__("hybrid++-p" if plus else "hybrid-p", **options)
+    Args:
+        variant: "p" on a batch, settings `p`, `kernel`, `sigma`, `low_p`; or "s" on uint8 images, settings `kernel`,
+            `sigma`. For -PS both, "s" where `AprSingle` stands and "p" where `AprPair` does.
+        plus: whether APR-P, or APR-S, is put on the low parts.
+        options: as of `Augment`.
+    """
 
-
-class HybridSingle(Augment):
-    """HybridAugment-S on uint8 images, or ++-S. settings: `kernel`, `sigma`; options as of `Augment`."""
-
-    def __init__(self, *, plus: bool = False, **options: Any) -> None:
-        super().__init__("hybrid++-s" if plus else "hybrid-s", **options)
+    def __init__(self, variant: str, *, plus: bool = False, **options: Any) -> None:
+        check_choice("variant", variant, ("p", "s"))
+        check_choice("plus", plus, (False, True))
+        super().__init__(f"hybrid{'++' if plus else ''}-{variant}", **options)

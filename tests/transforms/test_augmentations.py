@@ -15,12 +15,11 @@ from apr_dali import transforms
 from apr_dali.augmentations import NAMES, find, sample_and_apply
 from apr_dali.errors import InputError
 from apr_dali.transforms import (
+    FDA,
     Afa,
     AmplitudeMix,
     Augment,
-    Fda,
-    HybridPair,
-    HybridSingle,
+    HybridAugment,
     Prime,
     RandConv,
     SpectralGains,
@@ -85,16 +84,16 @@ def test_one_image_has_no_partner(name, crops):
     ("made", "name"),
     [
         (AmplitudeMix(), "amplitude-mix"),
-        (Fda(beta=(0, 0.1)), "fda"),
+        (FDA(beta=(0, 0.1)), "fda"),
         (Afa(), "afa"),
         (VipAug(dataset="cifar100"), "vipaug-g"),
         (SpectralGains(), "spectral-gains"),
         (Prime(dataset="imagenet"), "prime"),
         (RandConv(mean=0, std=1), "randconv"),
-        (HybridPair(), "hybrid-p"),
-        (HybridPair(plus=True, dataset="imagenet"), "hybrid++-p"),
-        (HybridSingle(), "hybrid-s"),
-        (HybridSingle(plus=True), "hybrid++-s"),
+        (HybridAugment("p"), "hybrid-p"),
+        (HybridAugment("p", plus=True, dataset="imagenet"), "hybrid++-p"),
+        (HybridAugment("s"), "hybrid-s"),
+        (HybridAugment("s", plus=True), "hybrid++-s"),
     ],
 )
 def test_each_has_a_class(made, name):
@@ -135,6 +134,8 @@ def test_workers_differ():
     [
         (lambda: Augment("afaa"), "no augmentation is named"),
         (lambda: Augment("hybrid-ps"), "has the stages"),
+        (lambda: HybridAugment("ps"), "variant must be one of p, s"),
+        (lambda: HybridAugment("p", plus=2), "plus must be one of"),
         (lambda: Afa(strength=2), "no such setting"),
         (lambda: Prime(cuts=(1, 2)), "cuts must be"),
         (lambda: Afa(overflow="round"), "overflow must be one of"),
