@@ -71,9 +71,9 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
     return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
-"""(network, images (V·B, 3, H, W), targets (V·B, ...), views) → the loss of a step, a scalar. V is `views`, or 1 where
-the views are one and the same; an objective that is another number then has its loader repeat such batches."""
+Objective = Callable[[nn.Module, Tensor, Tensor, int, int], Tensor]
+"""(network, images (V·B, 3, H, W), targets (V·B, ...), views, V) → the loss of a step, a scalar. V is `views`, or 1
+where the views are one and the same; an objective that is another number then has its loader repeat such batches."""
 
 
 def _compiled(network: nn.Module) -> nn.Module:
@@ -123,11 +123,13 @@ class Trainer:
         # Dropout and its kin differ between the processes; the weights above came from one seed on all.
         torch.manual_seed(options.seed + 1 + group.rank)
 
-    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int, _: int) -> Tensor:
         return view_loss(network(images), targets, views, self.options.label_smoothing)
 
-    def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
+    def step(self, images: Tensor, targets: Tensor, views: int, batch_views: int | None = None) -> Tensor:
         """One update of the weights by floating images (V·B, C, H, W) with targets; returns the loss, a tensor ().
+
+        views, batch_views: the loader's; V is batch_views, by default `views`.
 
         Where the loss or a gradient is not finite on any process, and such steps are to be skipped, the network stays
         as it was and the position counts them.
@@ -137,7 +139,7 @@ class Trainer:
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
         before = finite.Buffers(self.model) if self._skips else None
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-            loss = self.objective(self._network, images, targets, views)
+            loss = self.objective(self._network, images, targets, views, batch_views or views)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(finite.spread(loss)).backward()
         self.scaler.unscale_(self.optimizer)
@@ -180,7 +182,7 @@ class Trainer:
         for images, targets in loader:
             rate = learning_rate(self.options, position.epoch, position.step, steps)
             set_learning_rate(self.optimizer, rate)
-            loss = self.step(images, targets, loader.views)
+            loss = self.step(images, targets, loader.views, loader.batch_views)
             position.step += 1
             if position.in_a_row == 0:
                 self._loss_sum += loss

@@ -7,9 +7,9 @@ from typing import Any
 
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
-from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, uses_pair, uses_single
+from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
 from apr_dali.training.options.common import TrainingOptions
-from apr_dali.training.options.declare import MISSING_CLASSES, option
+from apr_dali.training.options.declare import MISSING_CLASSES, flag, option
 
 ATTACKS = ("none", "fgsm", "n-fgsm")
 
@@ -93,6 +93,17 @@ class CifarOptions(TrainingOptions):
         choices=("warn", "stop"),
     )
 
+    policy: str = option(
+        "augmentation",
+        "none",
+        "an augmentation policy before APR, of DALI's operations",
+        choices=tuple(name for name in POLICIES if name != "autoaugment"),
+    )
+
+    @property
+    def has_views(self) -> bool:
+        return super().has_views or self.aug == "augmix"
+
     @property
     def nesterov(self) -> bool:
         return self.adversarial == "none"
@@ -134,6 +145,20 @@ class CifarOptions(TrainingOptions):
             self.refuse(name, not attacked, "--adversarial none: its learning rate is cyclic")
         if attacked:
             self._check_attack()
+        self._check_own_loss()
+
+    def _check_own_loss(self) -> None:
+        """Refuse what the losses of some methods would pass over."""
+        mixing = ("mixup", "cutmix", "loss")
+        for chosen, method, passed in (
+            (self.adversarial != "none", f"--adversarial {self.adversarial}", (*mixing, "jsd")),
+            (self.phase_weight != 1, f"--phase-weight {self.phase_weight}", (*mixing, "jsd")),
+            (self.aug in ("mixup", "cutmix", "augmix"), f"--aug {self.aug}", mixing),
+            (self.aug in ("autoaugment", "augmix"), f"--aug {self.aug}", ("policy",)),
+        ):
+            for name in passed:
+                if chosen and self.changed(name):
+                    raise InputError(f"{flag(name)} does not go with {method}, which has its own")
 
     def _check_attack(self) -> None:
         if self.aug not in AUGMENTATIONS:
