@@ -16,9 +16,7 @@ samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoc
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,9 +47,7 @@ def train(options: ImageNetOptions, group: Group) -> None:
     if state is not None:
         check_best(state, options)
     trainer = new_trainer(options, group, trained.classes, fresh=state is None)
-    loader = restore(
-        trainer, state, lambda seed: train_loader(options, group, trained, seed, lambda: trainer.position.epoch), group
-    )
+    loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed, trainer), group)
     check_batch(trainer, loader.views, min(options.all_sizes))
     val_loader = validation_loader(options, group, validated)
     datasets.check([trained, validated], options, group)
@@ -94,22 +90,22 @@ def new_trainer(options: ImageNetOptions, group: Group, classes: tuple[str, ...]
 
 
 def train_loader(
-    options: ImageNetOptions, group: Group, part: datasets.Images, seed: int, epoch: Callable[[], int]
-) -> ImageNetLoader:
-    """Training batches. epoch: says which one the run is in, for images that grow."""
-    given: dict[str, Any] = {
-        **script.loader_options(options, group),
+    options: ImageNetOptions, group: Group, part: datasets.Images, seed: int, trainer: Trainer
+) -> ProgressiveLoader:
+    """Training batches. trainer: knows the epoch, by which images may grow."""
+    return ProgressiveLoader(
+        part,
+        sizes=options.sizes,
+        run_epoch=lambda: trainer.position.epoch,
+        seed=seed,
+        scale=options.scale,
+        ratio=options.ratio,
+        hflip=options.hflip,
+        on_error=options.on_error,
+        hw_decoder_load=options.hw_decoder_load,
         **script.train_options(options),
-        "seed": seed,
-        "scale": options.scale,
-        "ratio": options.ratio,
-        "hflip": options.hflip,
-        "on_error": options.on_error,
-        "hw_decoder_load": options.hw_decoder_load,
-    }
-    if options.sizes is not None:
-        return ProgressiveLoader(part, **given, sizes=options.sizes, run_epoch=epoch)
-    return ImageNetLoader(part, **given, image_size=options.image_size)
+        **script.loader_options(options, group),
+    )
 
 
 def validation_loader(options: ImageNetOptions, group: Group, part: datasets.Images) -> ImageNetLoader:

@@ -27,7 +27,14 @@ class ProgressiveLoader(ImageNetLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; see ImageNetLoader."""
-        if self._batch == 0 and isinstance(state, dict) and state.get("batch") == 0:
-            # Between two epochs the state is still of the first one's size.
-            self.resize(dict(state.get("signature") or {}).get("image_size", self.image_size))
+        before = self._sizes.at(max(self._run_epoch() - 1, 0))
+        if isinstance(state, dict) and state.get("batch") == 0 and _size_of(state) == before:
+            # Between two epochs a state is still of the size of the first.
+            self._begin(self.epoch)
+            self.resize(before)
         super().load_state_dict(state)
+
+
+def _size_of(state: dict[str, Any]) -> Any:
+    signature = state.get("signature")
+    return signature.get("image_size") if isinstance(signature, dict) else None

@@ -18,7 +18,7 @@ _POINT = re.compile(r"(\d+):(\d+)")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes in pixels at some epochs, counted from 0: two or more, the epochs in their order.
+    """Sizes in pixels at some epochs, counted from 0 and in their order.
 
     Before the first epoch and after the last the size stays; in between it is on the straight line between two points,
     rounded to a multiple of STEP.
@@ -42,4 +42,7 @@ class Sizes:
 
     def at(self, epoch: int) -> int:
         """The size in pixels of the training images of an epoch, from 0."""
+        if epoch in self.epochs or not self.epochs[0] < epoch < self.epochs[-1]:
+            # Not rounded: a single size may be any.
+            return int(np.interp(epoch, self.epochs, self.sizes))
         return int(np.rint(np.interp(epoch, self.epochs, self.sizes) / STEP)) * STEP

@@ -94,7 +94,7 @@ def test_mixed_loss_has_the_soft_targets_of_what_was_mixed(aug, monkeypatch):
             return _Pixels()(mixed)
 
     torch.manual_seed(3)
-    loss = losses.mixed_loss(mixer, 0.0, Network(), images, torch.tensor([0, 1]), 1)
+    loss = losses.mixed_loss(mixer, 0.0, Network(), images, torch.tensor([0, 1]), 1, 1)
     share = seen[0].mean((1, 2, 3))  # of the second image in each, so of the class 1
     assert 0.02 < float(share[0]) < 0.98
     expected = 0.0
@@ -185,7 +185,7 @@ def test_what_apr_p_made_is_brought_into_the_range(attacked):
 def test_adversarial_loss_is_one_mean_over_both_views(attacked, monkeypatch):
     network, images, targets = attacked
     monkeypatch.setattr(losses, "fast_attack", lambda *_: images)
-    loss = losses.adversarial_loss(network, BALL, 10.0, "fgsm", 0.0, network, images, targets, 2)
+    loss = losses.adversarial_loss(network, BALL, 10.0, "fgsm", 0.0, network, images, targets, 2, 2)
     assert float(loss.detach()) == pytest.approx(float(F.cross_entropy(network(images), targets).detach()))
 
 

@@ -12,6 +12,8 @@ from apr_dali.training.sizes import Sizes
 
 CHECKS = ("quick", "full", "off")
 BEST_BY = ("top1", "corrupted")
+_SMALLEST = 8
+"""Pixels per side."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ImageNetOptions(TrainingOptions):
     )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     allow_missing_classes: bool = option("data", False, MISSING_CLASSES)
-    image_size: int = option("data", 224, "height and width that the network sees", low=8)
+    image_size: int = option("data", 224, "height and width that the network sees", low=_SMALLEST)
     progressive: tuple[str, ...] = option(
         "data",
         (),
@@ -35,7 +37,7 @@ class ImageNetOptions(TrainingOptions):
     val_crop: float = option(
         "data",
         CROP_PCT,
-        "side of the crop in validation, in lengths of the scaled image's shorter side",
+        "crop in validation, as a share of the scaled image's shorter side",
         low=0.1,
         high=1,
     )
@@ -71,20 +73,23 @@ class ImageNetOptions(TrainingOptions):
     tar_label: str = option("data", "cls", "the label in a tar's samples", metavar="EXT")
 
     @property
-    def sizes(self) -> Sizes | None:
-        """The size of training images by the epoch; None where it is --image-size throughout."""
-        return Sizes.parse(self.progressive, "--progressive") if self.progressive else None
+    def sizes(self) -> Sizes:
+        """The size of training images by the epoch."""
+        if not self.progressive:
+            return Sizes((self.image_size,), (0,))
+        return Sizes.parse(self.progressive, "--progressive")
 
     @property
     def all_sizes(self) -> tuple[int, ...]:
         """Every size in pixels that the network sees in this run, that of validation last."""
-        trained = {self.sizes.at(epoch) for epoch in range(self.epochs)} if self.sizes else {self.image_size}
-        return (*sorted(trained), self.val_size or self.image_size)
+        return (*sorted({self.sizes.at(epoch) for epoch in range(self.epochs)}), self.val_size or self.image_size)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sizes:
+        if self.progressive:
             self._check_sizes(self.sizes)
+        if 0 < self.val_size < _SMALLEST:
+            raise InputError(f"--val-size must be 0 or at least {_SMALLEST}, got {self.val_size}")
         check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
