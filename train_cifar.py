@@ -29,7 +29,8 @@ from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import adversarial, losses, plots, run_dir, script
-from apr_dali.training.engine import Trainer, run_epochs, validate
+from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import run_epochs, validate
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
 from apr_dali.training.start import check_batch, restore
 

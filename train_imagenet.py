@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from apr_dali.models.build import model_name
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -28,7 +29,8 @@ from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import datasets, losses, plots, run_dir, script
 from apr_dali.training.corrupted import CorruptedValidation, check_best
-from apr_dali.training.engine import Trainer, run_epochs
+from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import run_epochs
 from apr_dali.training.options import ImageNetOptions
 from apr_dali.training.progressive import ProgressiveLoader
 from apr_dali.training.start import check_batch, restore
@@ -57,9 +59,9 @@ def train(options: ImageNetOptions, group: Group) -> None:
         logger = script.begin(trainer, loader, val_loader, output, lambda: draw_samples(output, trained, options))
         with logger, Interrupts(announce=group.main) as interrupts:
 
-            def judge(row: dict[str, float]) -> float:
+            def judge(row: dict[str, float], network: nn.Module) -> float:
                 if corrupted is not None:
-                    row["corrupted_top1"] = corrupted.top1(output, interrupts)
+                    row["corrupted_top1"] = corrupted.top1(network, output, interrupts)
                 return row["corrupted_top1" if options.best_by == "corrupted" else "top1"]
 
             result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, judge)

@@ -20,8 +20,8 @@ from apr_dali.training.options import GROUPS, flag
 Options = TypeVar("Options")
 _OF_A_START = ("data", "train", "val", "download", "check", "compile")
 """Beside those of the machine and of the run folder: what each start of a run is given anew."""
-_OF_THE_BEGINNING = ("recipe", "weights")
-"""What cannot be changed later in a run: it has been followed already."""
+_OF_THE_BEGINNING = ("recipe", "weights", "optimizer", "no_decay")
+"""What cannot be changed later in a run: it has been followed already, or the optimizer's state hangs on it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,7 +141,8 @@ def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
     shown = " ".join(str(value) for value in defaults if value is not None)
     return {
         "type": inner[0] if inner else hint,
-        "nargs": "+" if several else None,
+        "nargs": "+" if several else "?" if item.metadata["bare"] else None,
+        "const": item.metadata["bare"],
         "choices": item.metadata["choices"] or None,
         "metavar": item.metadata["metavar"],
         "help": f"{text} (default {shown})" if shown else text,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from apr_dali.data.fingerprint import identity
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
@@ -52,8 +54,11 @@ class CorruptedValidation:
         clean = clean_files(feeding, part, identity(part)).taking(computed.images)
         self._trainer, self._cells = trainer, computed_cells(feeding, clean, computed)
 
-    def top1(self, output: Path, interrupts: Interrupts) -> float:
-        """The accuracy now, 0..1, on all processes; a signal ends it, since what was trained is saved by now."""
+    def top1(self, network: nn.Module, output: Path, interrupts: Interrupts) -> float:
+        """The accuracy of the trainer's network or its average, 0..1, on all processes.
+
+        A signal ends it, since what was trained is saved by now.
+        """
         trainer, right, images = self._trainer, 0.0, 0
         # All cells of a part before the next part: it is decoded once.
         for chunk in zip(*(parts for _, parts in self._cells), strict=True):
@@ -62,6 +67,6 @@ class CorruptedValidation:
                     watched = interrupts.watch(
                         batches, f"stopped in validation; continue with --resume auto --output {output}"
                     )
-                    found = evaluate(trainer.evaluated, watched, trainer.group.device, trainer.amp)
+                    found = evaluate(network, watched, trainer.group.device, trainer.amp)
                 right, images = right + found.top1 * found.images, images + found.images
         return right / images

@@ -19,8 +19,10 @@ from apr_dali.runtime.best_effort import best_effort
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import plots, run_dir
+from apr_dali.training.boards import check_logger
 from apr_dali.training.command_line import parse
 from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import networks
 from apr_dali.training.logger import Logger
 from apr_dali.training.options import TrainingOptions, flag
 from apr_dali.training.start import start_from_weights
@@ -47,6 +49,7 @@ def main(
 ) -> None:
     """Parse the command line as `kind`, join the other processes, and train or, with --eval-only, validate."""
     options = parse(kind, description, recipes=recipes)
+    check_logger(options.logger)
     with start(options.device) as group:
         (evaluate_only if options.eval_only else train)(options, group)
 
@@ -128,19 +131,22 @@ def begin(trainer: Trainer, loader: Sized, val_loader: Sized, output: Path, draw
             draw_samples()
         counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
         print(f"{models.describe(vars(options))}: {counts}, in {output}")
-    return Logger(output, group.main, options.epochs, trainer.position)
+    return Logger(output, group.main, options.epochs, trainer.position, options.logger, vars(options))
 
 
 def end(trainer: Trainer, output: Path, result: CleanResult) -> None:
     """Print what a run came to."""
     if trainer.group.main:
-        print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
+        averaged = " of the averaged weights" if trainer.position.averaged else ""
+        print(f"run folder: {output}\ntop-1 {result.top1:.2%}{averaged} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
 
 
 def validate_checkpoint(trainer: Trainer, state: dict[str, Any], loader: Iterable[Any]) -> None:
-    """Print the result of a checkpoint's network on a validation loader."""
+    """Print the result of a checkpoint's network on a validation loader, and of its average if it has one."""
     trainer.load(state)
-    result = evaluate(trainer.evaluated, loader, trainer.group.device, trainer.amp)
-    if trainer.group.main:
-        print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
+    for prefix, network in networks(trainer).items():
+        result = evaluate(network, loader, trainer.group.device, trainer.amp)
+        if trainer.group.main:
+            told = f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images"
+            print(f"averaged weights: {told}" if prefix else told)

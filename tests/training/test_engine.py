@@ -21,8 +21,9 @@ from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.training.engine import Trainer, view_loss
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import learning_rate, make_optimizer
+from apr_dali.training.optimizer import make_optimizer
 from apr_dali.training.options import CifarOptions, ImageNetOptions, TrainingOptions
+from apr_dali.training.schedule import learning_rate
 
 ALONE = Group(0, 1, 0, torch.device("cpu"))
 

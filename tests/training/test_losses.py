@@ -21,8 +21,9 @@ from apr_dali.training.adversarial import Ball, CatastrophicOverfitting, fast_at
 from apr_dali.training.command_line import build_parser, parse
 from apr_dali.training.engine import Trainer, view_loss
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import learning_rate, make_optimizer
+from apr_dali.training.optimizer import make_optimizer
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
+from apr_dali.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, 0, CPU)
@@ -229,7 +230,7 @@ def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
         with torch.no_grad():
             trainer.model[1].weight.fill_(epoch)
         row = dict(values)
-        assert watch(row) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
+        assert watch(row, trainer.model) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
         logger.epoch(epoch, row)
     message = capsys.readouterr().out
     assert message.count("warning: catastrophic overfitting") == 1
@@ -246,9 +247,9 @@ def test_the_look_leaves_the_generator_alone(tmp_path, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    first = watch({})
+    first = watch({}, nn.Identity())
     assert torch.equal(torch.rand(2), expected)
-    assert watch({}) == first
+    assert watch({}, nn.Identity()) == first
 
 
 # ---- options and schedule --------------------------------------------------------------------------------------------
@@ -262,7 +263,8 @@ def test_defaults_are_the_published_recipe():
     found = options("")
     names = ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor", "momentum", "weight_decay")
     assert [getattr(found, name) for name in names] == ["wrn-40-2", 200, 128, 0.1, (60, 120, 160, 190), 0.2, 0.9, 5e-4]
-    assert (found.pair_probability, found.nesterov, found.dataset) == (CIFAR.pair_probability, True, "digits")
+    assert (found.pair_probability, found.chosen_optimizer) == (CIFAR.pair_probability, "nesterov")
+    assert found.dataset == "digits"
     optimizer = make_optimizer(nn.Linear(1, 1), found)
     assert optimizer.defaults["nesterov"] is True
     rates = [learning_rate(found, epoch, 0, 10) for epoch in (0, 59, 60, 120, 160, 190)]
@@ -282,7 +284,8 @@ def test_adversarial_recipes_are_the_published_ones(recipe, aug, lr, epochs, pai
     found = options(f"--recipe {recipe}")
     assert (found.aug, found.lr, found.epochs, found.pair_probability) == (aug, lr, epochs, pair)
     assert (found.single_probability, found.adversarial, found.model) == (single, "fgsm", "preactresnet18")
-    assert (found.epsilon, found.step_of_attack, found.nesterov, found.cyclic) == (8.0, 10.0, False, True)
+    assert (found.epsilon, found.step_of_attack) == (8.0, 10.0)
+    assert (found.chosen_optimizer, found.chosen_schedule) == ("sgd", "cyclic")
     assert options(f"--recipe {recipe} --lr 0.5").lr == 0.5
 
 

@@ -367,14 +367,14 @@ def test_the_loaders_follow_the_options(tree, trainer):
     given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
     given += ["--sampler", "balanced"]
     options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
-    with trainer.train_loader(options, group, open_set(tree / "train"), 0) as loader:
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0, fake) as loader:
         assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
         np.testing.assert_allclose(loader._weights, 1 / TRAINING)
     with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
         assert len(loader) > 0
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
-        trainer.train_loader(options, group, open_set(tree / "train"), 0)
+        trainer.train_loader(options, group, open_set(tree / "train"), 0, fake)
 
 
 def test_a_gray_network_is_trained_and_evaluated(tree, train):

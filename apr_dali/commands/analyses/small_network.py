@@ -20,8 +20,8 @@ from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.distributed import Group
 from apr_dali.training import losses
 from apr_dali.training.engine import Trainer
-from apr_dali.training.optimizer import learning_rate, set_learning_rate
 from apr_dali.training.options import CifarOptions
+from apr_dali.training.schedule import learning_rate, set_learning_rate
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
 """Options with which the digits are learned in half a minute on a core: 98 % of the test images."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
 from apr_dali.training.options.common import TrainingOptions
-from apr_dali.training.options.declare import MISSING_CLASSES, flag, option
+from apr_dali.training.options.declare import MISSING_CLASSES, flag, option, redeclare
 
+redeclared = partial(redeclare, TrainingOptions)
 ATTACKS = ("none", "fgsm", "n-fgsm")
 
 _FAST = {"adversarial": "fgsm", "model": "preactresnet18"}
@@ -59,7 +61,7 @@ class CifarOptions(TrainingOptions):
     modulation_noise: float = option("network", 0.1, "--first-layer modulated: δ of its noise", low=0, high=1)
 
     aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
-    pair_probability: float = option("augmentation", 0.6, "APR-P: share of batches that are mixed", low=0, high=1)
+    pair_probability: float = redeclared("pair_probability", 0.6)
     single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
     spectrum: str = option(
         "network",
@@ -72,11 +74,11 @@ class CifarOptions(TrainingOptions):
         "network", RADII, "--spectrum: where low and band, and band and high meet, in cycles per pixel", low=0
     )
 
-    epochs: int = option("optimization", 200, "passes over the training images", low=1)
-    batch_size: int = option("optimization", 128, "images of a step, over all processes, however often shown", low=1)
-    lr_steps: tuple[int, ...] = option("optimization", (60, 120, 160, 190), "epochs after which it falls", low=0)
-    lr_factor: float = option("optimization", 0.2, "what it is multiplied by there", low=0, high=1)
-    weight_decay: float = option("optimization", 5e-4, "of SGD, on every parameter", low=0)
+    epochs: int = redeclared("epochs", 200)
+    batch_size: int = redeclared("batch_size", 128)
+    lr_steps: tuple[int, ...] = redeclared("lr_steps", (60, 120, 160, 190))
+    lr_factor: float = redeclared("lr_factor", 0.2)
+    weight_decay: float = redeclared("weight_decay", 5e-4)
 
     adversarial: str = option("adversarial training", "none", "train on attacked images", choices=ATTACKS)
     epsilon: float = option("adversarial training", 8.0, "greatest change of a value, in 255ths", low=0)
@@ -105,17 +107,19 @@ class CifarOptions(TrainingOptions):
         return super().has_views or self.aug == "augmix"
 
     @property
-    def nesterov(self) -> bool:
-        return self.adversarial == "none"
+    def chosen_optimizer(self) -> str:
+        published = "nesterov" if self.adversarial == "none" else "sgd"
+        return published if self.optimizer == "auto" else self.optimizer
 
     @property
-    def cyclic(self) -> bool:
-        return self.adversarial != "none"
+    def chosen_schedule(self) -> str:
+        published = "step" if self.adversarial == "none" else "cyclic"
+        return published if self.schedule == "auto" else self.schedule
 
     @property
     def repeats_unmixed(self) -> bool:
         # Attacks begin at random: the views of one image are two images under attack.
-        return self.repeat_unmixed or (self.adversarial != "none" and uses_pair(self.aug))
+        return super().repeats_unmixed or (self.adversarial != "none" and uses_pair(self.aug))
 
     @property
     def step_of_attack(self) -> float:
@@ -133,6 +137,8 @@ class CifarOptions(TrainingOptions):
         modulated = self.first_layer == "modulated"
         self.refuse("modulation_noise", modulated, "--first-layer modulated")
         self.refuse("low_filters", not modulated, "--first-layer plain")
+        if self.low_filters is not None and self.ema is not None:
+            raise InputError("--ema does not go with --low-filters: an average of filters need not keep their share")
         self.refuse("radii", bool(self.spectrum), "--spectrum")
         if self.spectrum:
             BandFilter.parse(self.spectrum, self.radii)
@@ -141,8 +147,6 @@ class CifarOptions(TrainingOptions):
         attacked = self.adversarial != "none"
         for name in ("epsilon", "alpha", "on_overfitting"):
             self.refuse(name, attacked, "--adversarial fgsm or n-fgsm")
-        for name in ("lr_steps", "lr_factor", "warmup_epochs"):
-            self.refuse(name, not attacked, "--adversarial none: its learning rate is cyclic")
         if attacked:
             self._check_attack()
         self._check_own_loss()
@@ -169,5 +173,7 @@ class CifarOptions(TrainingOptions):
             raise InputError("--repeat-unmixed changes nothing with --adversarial, which always attacks both views")
         if self.phase_weight != 1:
             raise InputError("--adversarial attacks one label: it does not go with --phase-weight")
+        if self.ema is not None:
+            raise InputError("--adversarial watches the weights themselves for a collapse: it does not go with --ema")
         if self.amp == "fp16":
             raise InputError("--adversarial needs gradients too small for fp16: use --amp bf16 or none")

@@ -22,14 +22,22 @@ def option(
     low: float | None = None,
     high: float | None = None,
     metavar: str | None = None,
+    bare: str | None = None,
 ) -> Any:
     """A dataclass field that is also an option of the command line.
 
     group: the heading it stands under in --help. text: its help. choices: the allowed values, () for any.
-    low, high: the allowed range, both ends included. metavar: what --help calls the value.
+    low, high: the allowed range, both ends included. metavar: what --help calls the value. bare: the value where the
+    option stands without one, None where it must have one.
     """
-    details = {"group": group, "text": text, "choices": choices, "low": low, "high": high, "metavar": metavar}
-    return field(default=default, metadata=details)
+    details = {"group": group, "text": text, "choices": choices, "low": low, "high": high}
+    return field(default=default, metadata={**details, "metavar": metavar, "bare": bare})
+
+
+def redeclare(kind: type[Any], name: str, default: Any) -> Any:
+    """The field `name` of the dataclass `kind` with another default."""
+    (item,) = (item for item in fields(kind) if item.name == name)
+    return field(default=default, metadata=item.metadata)
 
 
 def check_options(options: Any) -> None:

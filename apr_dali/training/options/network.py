@@ -9,6 +9,7 @@ from apr_dali.training.options.declare import Options, option
 
 AMP_MODES = ("none", "bf16", "fp16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
+COMPILE = ("none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 PRETRAINED = "pretrained"
 """The value of --weights that is no file."""
 
@@ -26,5 +27,12 @@ class NetworkOptions(Options):
     )
     amp: str = option("network", "none", "autocast: 16-bit arithmetic where it is safe", choices=AMP_MODES)
     memory_format: str = option("network", "channels_last", "order of the images in memory", choices=MEMORY_FORMATS)
-    compile: bool = option("network", False, "compile the network (torch.compile)")
+    compile: str = option(
+        "network",
+        "none",
+        "compile the network, with a mode of torch.compile or without",
+        choices=COMPILE,
+        bare="default",
+    )
+    sync_bn: bool = option("network", False, "batch norm over the batches of all processes, on GPUs")
     in_chans: int = option("network", 3, "channels of the images: 1 is for networks of gray images", choices=CHANNELS)
