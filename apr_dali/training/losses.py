@@ -82,7 +82,9 @@ class BatchLoss:
             loss = bce_loss(logits, wanted, options.bce_threshold)
         else:
             loss = F.cross_entropy(logits, wanted)
-        return views * loss + options.jsd * divergence(logits, batch_views) if options.jsd else views * loss
+        if not options.jsd or batch_views == 1:
+            return views * loss
+        return views * loss + options.jsd * divergence(logits, batch_views)
 
 
 def bce_loss(logits: Tensor, targets: Tensor, threshold: float | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval import evaluate_corruption_on_the_fly
 from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
+from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.training.command_line import parse
@@ -367,14 +369,15 @@ def test_the_loaders_follow_the_options(tree, trainer):
     given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
     given += ["--sampler", "balanced"]
     options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
-    with trainer.train_loader(options, group, open_set(tree / "train"), 0, fake) as loader:
+    beginning = SimpleNamespace(position=Position())
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning) as loader:
         assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
         np.testing.assert_allclose(loader._weights, 1 / TRAINING)
     with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
         assert len(loader) > 0
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
-        trainer.train_loader(options, group, open_set(tree / "train"), 0, fake)
+        trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning)
 
 
 def test_a_gray_network_is_trained_and_evaluated(tree, train):
