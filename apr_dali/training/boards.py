@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from apr_dali.errors import InputError, install_command
 from apr_dali.runtime.checkpoint import write_of_run
 
 _PROJECT = "apr_dali"
+_DATABASE = "mlflow.db"
 
 
 class Board(Protocol):
@@ -85,15 +86,15 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow: on the server of MLFLOW_TRACKING_URI, else in `mlruns` beside the run folder.
+    """A run of MLflow: at MLFLOW_TRACKING_URI, else in the database mlflow.db beside the run folder.
 
-    The folder's mlflow.txt has its id, with which a run that continues goes on.
+    The folder's mlflow.txt has its id, with which a run that continues goes on; steps that come again are there twice.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         from mlflow import MlflowClient
 
-        place = os.environ.get("MLFLOW_TRACKING_URI") or (folder.resolve().parent / "mlruns").as_uri()
+        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve().parent / _DATABASE}"
         self._client = MlflowClient(place)
 
         def begin() -> str:
@@ -105,6 +106,7 @@ class MLflow:
             return run
 
         self._run = _kept(folder / "mlflow.txt", begin)
+        self._client.update_run(self._run, status="RUNNING")
 
     def add(self, numbers: Mapping[str, float], step: int) -> None:
         for name, value in numbers.items():
@@ -114,7 +116,7 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
-def _kept(path: Path, begin: Any) -> str:
+def _kept(path: Path, begin: Callable[[], str]) -> str:
     """The text of the file; where there is none, what `begin()` gives, which it then has."""
     if not path.is_file():
         write_of_run(path, begin().encode())
