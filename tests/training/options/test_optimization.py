@@ -79,9 +79,6 @@ def test_compile_alone_takes_the_default_mode(given, mode):
 
 
 def test_cifar_takes_a_cosine_with_adversarial_training():
-    options = parse(
-        CifarOptions,
-        "",
-        ["--adversarial", "fgsm", "--schedule", "cosine", "--warmup-epochs", "2", "--optimizer", "nesterov"],
-    )
+    given = "--adversarial fgsm --schedule cosine --warmup-epochs 2 --optimizer nesterov"
+    options = parse(CifarOptions, "", given.split())
     assert (options.chosen_schedule, options.chosen_optimizer) == ("cosine", "nesterov")
