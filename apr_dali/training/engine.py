@@ -297,7 +297,7 @@ class Trainer:
         if self.average is None:
             return {"model": weights}
         average = self.average.state_dict()
-        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "ema": average}
+        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "average": average}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take weights, their average, optimizer and position from `state`, as `checkpoint.load` gives it.
@@ -306,10 +306,10 @@ class Trainer:
         have no use for: an average, or what another optimizer has gathered.
         """
         self.model.load_state_dict(state.get("raw", state["model"]))
-        if "ema" in state:
+        if "average" in state:
             if self.average is None:
                 raise InputError("the checkpoint has averaged weights: continue with --ema DECAY")
-            self.average.load_state_dict(state["ema"])
+            self.average.load_state_dict(state["average"])
         load_gathered(self.optimizer, state["optimizer"], state.get("optimizer_kind", SGD.__name__))
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:

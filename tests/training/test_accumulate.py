@@ -72,7 +72,7 @@ def assert_close(found: Trainer, expected: Trainer) -> None:
         torch.testing.assert_close(found.model.state_dict()[name], value, **STEPS_FLOAT64)
 
 
-# The eleventh batch is alone in the last cycle of three, and the tenth and eleventh of four are two.
+# The last cycle of an epoch has four batches, two or three.
 @pytest.mark.parametrize("length", [12, 10, 11])
 @pytest.mark.parametrize("given", [{}, {"optimizer": "adamw", "lr": 0.01, "clip_grad": 0.1, "ema": 0.9}])
 def test_a_cycle_is_one_large_batch(tmp_path, length, given):

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult
+from apr_dali.models.weights_file import read_weights
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import epochs
 from apr_dali.training.ema import Average
@@ -160,10 +161,19 @@ def test_best_has_the_better_weights_first_and_both(run):
     _, _, _, kept, _ = run
     assert [state["position"]["averaged"] for state in kept] == [False, True, True]
     for state in kept:
-        raw, averaged = state["raw"], state["ema"]["model"]
+        raw, averaged = state["raw"], state["average"]["model"]
         chosen = averaged if state["position"]["averaged"] else raw
         assert all(torch.equal(value, chosen[name]) for name, value in state["model"].items())
         assert not torch.equal(raw["4.weight"], averaged["4.weight"])
+
+
+def test_others_who_read_the_file_get_the_better_weights(run):
+    _, folder, _, kept, _ = run
+    assert [state["position"]["averaged"] for state in (kept[0], kept[1])] == [False, True]
+    for state in kept[:2]:
+        torch.save(state, folder / "kept.pt")
+        found = read_weights(folder / "kept.pt").fitting(state["model"]).state
+        assert all(torch.equal(value, state["model"][name]) for name, value in found.items())
 
 
 def test_training_goes_on_with_the_weights_themselves(run):
@@ -172,7 +182,7 @@ def test_training_goes_on_with_the_weights_themselves(run):
     resumed = new_trainer(ema=0.9)
     resumed.load(state)
     assert torch.equal(resumed.model[4].weight, state["raw"]["4.weight"])
-    assert torch.equal(resumed.average.model[4].weight, state["ema"]["model"]["4.weight"])
+    assert torch.equal(resumed.average.model[4].weight, state["average"]["model"]["4.weight"])
 
 
 def test_weights_are_in_a_file_once(run):

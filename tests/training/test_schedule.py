@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers.tolerances import SCHEDULE
@@ -50,6 +51,21 @@ def test_cosine_after_a_warm_up_is_torchs(start):
 
     found = rates(schedule="cosine", min_lr=0.01, warmup_epochs=2, warmup_lr=start)
     assert found == pytest.approx(torchs(make), rel=SCHEDULE)
+
+
+def test_a_line_is_torchs():
+    """With a warm-up from a ten-thousandth of the peak it is the schedule that ffcv calls cyclic."""
+    warming, total = 2 * STEPS, EPOCHS * STEPS
+
+    def make(optimizer):
+        rising = lr_scheduler.LinearLR(optimizer, 1e-4, total_iters=warming)
+        falling = lr_scheduler.LinearLR(optimizer, 1.0, end_factor=0.0, total_iters=total - warming)
+        return lr_scheduler.SequentialLR(optimizer, [rising, falling], [warming])
+
+    found = rates(schedule="linear", warmup_epochs=2, warmup_lr=0.4e-4)
+    assert found == pytest.approx(torchs(make), rel=SCHEDULE, abs=SCHEDULE)
+    ffcvs = np.interp(np.arange(total) / STEPS, [0, 2, EPOCHS], [0.4e-4, 0.4, 0.0])
+    assert found == pytest.approx(ffcvs.tolist(), rel=SCHEDULE, abs=SCHEDULE)
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 2])
