@@ -20,8 +20,8 @@ from apr_dali.training.options import GROUPS, flag
 Options = TypeVar("Options")
 _OF_A_START = ("data", "train", "val", "download", "check", "compile")
 """Beside those of the machine and of the run folder: what each start of a run is given anew."""
-_OF_THE_BEGINNING = ("recipe", "weights", "optimizer", "no_decay")
-"""What cannot be changed later in a run: it has been followed already, or the optimizer's state hangs on it."""
+_OF_THE_BEGINNING = ("recipe", "weights")
+"""What cannot be changed later in a run: it has been followed already."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import SGD
 
 from apr_dali.errors import InputError
 from apr_dali.runtime import checkpoint, distributed
@@ -23,7 +24,7 @@ from apr_dali.runtime.precision import AMP_TYPES
 from apr_dali.training import finite, wrap
 from apr_dali.training.ema import Average
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import make_optimizer
+from apr_dali.training.optimizer import load_gathered, make_optimizer
 from apr_dali.training.options import TrainingOptions
 from apr_dali.training.schedule import learning_rate, set_learning_rate
 
@@ -285,6 +286,7 @@ class Trainer:
                 "position": asdict(self.position),
                 **self._weights(),
                 "optimizer": self.optimizer.state_dict(),
+                "optimizer_kind": type(self.optimizer).__name__,
                 "scaler": self.scaler.state_dict(),
                 "processes": everyone,
             }
@@ -299,22 +301,20 @@ class Trainer:
         if self.average is None:
             return {"model": weights}
         average = self.average.state_dict()
-        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "ema": average}
+        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "average": average}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take weights, their average, optimizer and position from `state`, as `checkpoint.load` gives it.
 
-        An average that it does not hold begins with the next step.
-
-        Of the optimizer only what it has gathered: its settings, which a state holds too, are those of our options.
+        An average that it does not hold begins with the next step. Raises InputError where it holds what our options
+        have no use for: an average, or what another optimizer has gathered.
         """
         self.model.load_state_dict(state.get("raw", state["model"]))
-        if self.average is not None and "ema" in state:
-            self.average.load_state_dict(state["ema"])
-        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, ours in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(ours)
+        if "average" in state:
+            if self.average is None:
+                raise InputError("the checkpoint has averaged weights: continue with --ema DECAY")
+            self.average.load_state_dict(state["average"])
+        load_gathered(self.optimizer, state["optimizer"], state.get("optimizer_kind", SGD.__name__))
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from typing import Any
 
@@ -50,6 +50,25 @@ def parameter_groups(model: nn.Module, options: TrainingOptions) -> list[dict[st
         {"params": [parameter for name, parameter in named if name not in spared]},
     ]
     return [group for group in groups if group["params"]]
+
+
+def load_gathered(optimizer: Optimizer, state: Mapping[str, Any], kind: str) -> None:
+    """Take what an optimizer has gathered, such as momentum, from `state`; its settings stay those of our options.
+
+    kind: the name of the class whose state it is. Raises InputError if it is another, or of other groups of parameters.
+    """
+    settings = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
+    sizes, theirs = (
+        [len(group["params"]) for group in found] for found in (optimizer.param_groups, state["param_groups"])
+    )
+    if (type(optimizer).__name__, sizes) != (kind, theirs):
+        raise InputError(
+            f"the checkpoint has the state of {kind} over groups of {theirs} parameters, which does not fit "
+            f"{type(optimizer).__name__} over {sizes}: continue with the --optimizer and the --no-decay of before"
+        )
+    optimizer.load_state_dict(dict(state))
+    for group, ours in zip(optimizer.param_groups, settings, strict=True):
+        group.update(ours)
 
 
 def _lamb() -> Any:

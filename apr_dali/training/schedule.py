@@ -20,6 +20,7 @@ def learning_rate(options: TrainingOptions, epoch: int, step: int, steps_per_epo
     step: peak · lr_factor^(how many of lr_steps are reached), which the warm-up rises to too.
     cosine: half a period from the peak down to min_lr, over the updates that the warm-up left: Loshchilov and Hutter
     (2017) without restarts, torch's CosineAnnealingLR by update.
+    linear: in equal parts instead.
     cyclic: from 0 in equal parts over the first half of the run, and back over the second.
     """
     updates = math.ceil(steps_per_epoch / options.accumulate)
@@ -34,7 +35,8 @@ def learning_rate(options: TrainingOptions, epoch: int, step: int, steps_per_epo
     if done < warming:
         return _warmed(options, peak, done, warming)
     share = (done - warming) / (total - warming)
-    return options.min_lr + (peak - options.min_lr) * (1 + math.cos(math.pi * share)) / 2
+    left = 1 - share if options.chosen_schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+    return options.min_lr + (peak - options.min_lr) * left
 
 
 def _warmed(options: TrainingOptions, rate: float, done: int, warming: float) -> float:

@@ -60,3 +60,13 @@ pixels, in both directions, times a step of 1 between neighbors."""
 
 DISTANCE_STEPS = 5e-4
 """Pixels. OpenCV's step lengths in float32 against 16 binary digits: up to 0.4 / 65536 a step."""
+
+SCHEDULE = 1e-9
+"""Relative, of a learning rate in float64 against torch's, which goes from step to step and adds up rounding."""
+
+STEPS_FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
+"""Of weights after ten steps in float64, by sums in another order: rounding of 1e-16 a step, through Adam's square
+roots."""
+
+STEPS_FP16 = {"rtol": 1e-2, "atol": 1e-4}
+"""Of weights after five steps with gradients rounded to 11 bits, at another scale."""

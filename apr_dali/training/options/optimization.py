@@ -9,11 +9,13 @@ from apr_dali.errors import InputError
 from apr_dali.training.options.declare import Options, flag, option
 
 OPTIMIZERS = ("auto", "sgd", "nesterov", "adamw", "lamb")
-SCHEDULES = ("auto", "step", "cosine", "cyclic")
+SCHEDULES = ("auto", "step", "cosine", "linear", "cyclic")
 NO_DECAY = ("none", "norms-and-biases")
 ON_NONFINITE = ("stop", "skip")
 _REFERENCE_BATCH = 256
 _OF_SGD = ("sgd", "nesterov")
+_FALLING = ("cosine", "linear")
+"""Schedules that fall smoothly over all epochs after the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class OptimizationOptions(Options):
         "optimization", (30, 60, 90), "--schedule step: epochs after which it falls", low=0
     )
     lr_factor: float = option("optimization", 0.1, "--schedule step: what it is multiplied by there", low=0, high=1)
-    min_lr: float = option("optimization", 0.0, "--schedule cosine: the rate that it falls to", low=0)
+    min_lr: float = option("optimization", 0.0, "--schedule cosine and linear: the rate that it falls to", low=0)
     scale_lr: bool = option("optimization", False, "multiply --lr by images of a step / 256")
     warmup_epochs: float = option("optimization", 0.0, "epochs over which the learning rate first rises", low=0)
     warmup_lr: float | None = option(
@@ -95,15 +97,15 @@ class OptimizationOptions(Options):
         for name, schedules in (
             ("lr_steps", ("step",)),
             ("lr_factor", ("step",)),
-            ("min_lr", ("cosine",)),
-            ("warmup_epochs", ("step", "cosine")),
+            ("min_lr", _FALLING),
+            ("warmup_epochs", ("step", *_FALLING)),
         ):
             self.refuse(name, self.chosen_schedule in schedules, f"--schedule {' or '.join(schedules)}")
         self.refuse("warmup_lr", self.warmup_epochs > 0, "--warmup-epochs")
         for name in ("min_lr", "warmup_lr"):
             if (getattr(self, name) or 0) > self.peak_lr:
                 raise InputError(f"{flag(name)} {getattr(self, name):g} is above the learning rate {self.peak_lr:g}")
-        if self.chosen_schedule == "cosine" and self.warmup_epochs >= self.epochs:
+        if self.chosen_schedule in _FALLING and self.warmup_epochs >= self.epochs:
             raise InputError(f"--warmup-epochs {self.warmup_epochs:g} leaves none of {self.epochs} --epochs to fall in")
 
     def _check_optimizer(self) -> None:
