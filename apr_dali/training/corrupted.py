@@ -15,7 +15,7 @@ from apr_dali.eval.clean import evaluate
 from apr_dali.eval.datasets import Feeding
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.on_the_fly import Computed, clean_files, computed_cells
-from apr_dali.recipes import recipe_of
+from apr_dali.recipes import recipe_of, validation_view
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training.datasets import Images
 from apr_dali.training.engine import Trainer
@@ -45,11 +45,10 @@ class CorruptedValidation:
                 "--validate-corrupted takes class folders of image files, the validation set has tar files"
             )
         computed = Computed(images=options.validate_corrupted)
-        computed.check(options.image_size, "imagenet")
+        size, scaling = validation_view(vars(options))
+        computed.check(size, "imagenet")
         recipe, group = recipe_of(vars(options)), trainer.group
-        network = Network(
-            trainer.architecture, trainer.model, part.classes, recipe.mean, recipe.std, options.image_size, ""
-        )
+        network = Network(trainer.architecture, trainer.model, part.classes, recipe.mean, recipe.std, size, "", scaling)
         share = group.share(options.batch_size)
         feeding = Feeding(network, group, share, options.amp, options.threads or None)
         clean = clean_files(feeding, part, identity(part)).taking(computed.images)

@@ -72,9 +72,9 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
     return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
-"""(network, images (V·B, 3, H, W), targets (V·B, ...), views) → the loss of a step, a scalar. V is `views`, or 1 where
-the views are one and the same; an objective that is another number then has its loader repeat such batches."""
+Objective = Callable[[nn.Module, Tensor, Tensor, int, int], Tensor]
+"""(network, images (V·B, 3, H, W), targets (V·B, ...), views, V) → the loss of a step, a scalar. V is `views`, or 1
+where the views are one and the same; an objective that is another number then has its loader repeat such batches."""
 
 
 class Trainer:
@@ -121,11 +121,15 @@ class Trainer:
         # Dropout and its kin differ between the processes; the weights above came from one seed on all.
         torch.manual_seed(options.seed + 1 + group.rank)
 
-    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int, _: int) -> Tensor:
         return view_loss(network(images), targets, views, self.options.label_smoothing)
 
-    def step(self, images: Tensor, targets: Tensor, views: int, cycle: int = 1) -> Tensor:
+    def step(
+        self, images: Tensor, targets: Tensor, views: int, cycle: int = 1, batch_views: int | None = None
+    ) -> Tensor:
         """The gradient of floating images (V·B, C, H, W) with targets; returns the loss, a tensor ().
+
+        views, batch_views: the loader's; V is batch_views, by default `views`.
 
         The last of `cycle` calls updates the weights by the mean of their gradients. Where a loss or the gradient is
         not finite on any process, and such updates are to be skipped, the network stays as it was before the first of
@@ -141,7 +145,7 @@ class Trainer:
         # Processes exchange the sum, not its parts.
         with wrap.apart(self._exchanging) if self._in_cycle < cycle else nullcontext():
             with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-                loss = self.objective(self._network, images, targets, views)
+                loss = self.objective(self._network, images, targets, views, batch_views or views)
             self.scaler.scale(finite.spread(loss) / cycle).backward()
         if self._in_cycle == cycle:
             self._update(cycle)
@@ -197,7 +201,7 @@ class Trainer:
                 rate = learning_rate(self.options, position.epoch, position.step, steps)
                 set_learning_rate(self.optimizer, rate)
                 losses = torch.zeros_like(self._loss_sum)
-            losses += self.step(images, targets, loader.views, cycle)
+            losses += self.step(images, targets, loader.views, cycle, loader.batch_views)
             position.step += 1
             self._images += len(targets) // loader.batch_views * self.group.world
             self._seconds = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from apr_dali import models
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.models.build import model_name, options_of
+from apr_dali.recipes import recipe_of
 from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.best_effort import best_effort
 from apr_dali.runtime.distributed import Group, on_main, start
@@ -75,20 +76,38 @@ def load(path: Path, options: TrainingOptions, classes: tuple[str, ...] | None =
     return state
 
 
-def new_network(options: TrainingOptions, classes: int, image_size: int, group: Group, fresh: bool) -> nn.Module:
-    """The network with weights from the seed, once it has shown that it takes images of this size.
+def new_network(
+    options: TrainingOptions, classes: int, image_size: int, group: Group, fresh: bool, sizes: Sequence[int] = ()
+) -> nn.Module:
+    """The network with weights from the seed, once it has shown that it takes images of this size, and of all `sizes`.
 
     fresh: training begins with it, so with --weights.
     """
 
     def begin(model: nn.Module, name: str) -> None:
-        models.check_input(model, image_size, classes, options.in_chans)
+        for size in sorted({image_size, *sizes}):
+            models.check_input(model, size, classes, options.in_chans)
         torch_threads.choose(model, image_size, options.in_chans, group.device)
         if fresh:
             start_from_weights(model, name, classes, options, group)
 
     torch.manual_seed(options.seed)
     return models.build(vars(options), classes, begin)
+
+
+def train_options(options: TrainingOptions) -> dict[str, Any]:
+    """What the loaders of training are given, whatever the data set."""
+    return {
+        "aug": options.aug,
+        "repeat_unmixed": options.repeats_unmixed,
+        # The last batch of an epoch is left out unless it is full: batch norm wants equal batches.
+        "drop_last": True,
+        "recipe": recipe_of(vars(options)),
+        "sampler": options.sampler,
+        "policy": options.policy,
+        "policy_magnitude": options.policy_magnitude,
+        "random_erasing": options.random_erasing,
+    }
 
 
 def loader_options(options: TrainingOptions, group: Group) -> dict[str, Any]:

@@ -48,6 +48,11 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
     views: the loader's. image_size: pixels per side.
     """
     options = trainer.options
+    if options.mixes and trainer.group.share(options.batch_size) < 2:
+        raise InputError(
+            "--mixup and --cutmix mix the images of a process with one another, and a batch of one has no other: "
+            "give a larger --batch-size, or start fewer processes"
+        )
     once = _may_come_once(options)
     if trainer.group.share(options.batch_size) * (1 if once else views) > 1:
         return

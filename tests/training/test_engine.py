@@ -358,7 +358,7 @@ def steps(group):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
     added = 0.0
-    def objective(network, images, targets, views):
+    def objective(network, images, targets, views, _):
         return view_loss(network(images), targets, views) + added
     trainer = Trainer(model, TrainingOptions(on_nonfinite="skip"), group, "net", objective)
     for step in range(3):

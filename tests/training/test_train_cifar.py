@@ -74,6 +74,9 @@ def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
     return [row for row in rows if row["kind"] == kind]
 
 
+# APR-P's views mixed with others, held together, and erased.
+MIXED = ["--mixup", "0.4", "--cutmix", "1", "--label-smoothing", "0.1", "--jsd", "2"]
+MIXED += ["--policy", "randaugment", "--policy-magnitude", "5", "--random-erasing", "0.5"]
 METHODS = {
     "none": [],
     "cutout": [],
@@ -117,8 +120,10 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
         ["--aug", "apr-s", "--sampler", "balanced", "--in-chans", "1"],
         ["--aug", "apr-p", "--adversarial", "fgsm"],
         ["--first-layer", "modulated", "--modulation-noise", "0.5"],
+        ["--aug", "apr-sp", *MIXED, "--accumulate", "2"],
+        ["--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce", "--bce-threshold", "0.2"],
     ],
-    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated"],
+    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "bce"],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]

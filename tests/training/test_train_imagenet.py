@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ from PIL import Image
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
-from apr_dali.eval import evaluate_corruption_on_the_fly
+from apr_dali.eval import evaluate_clean, evaluate_corruption_on_the_fly
 from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
+from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.training.command_line import parse
@@ -190,6 +192,73 @@ def test_stopped_by_sigterm_and_ctrl_c_and_resumed(tree, tmp_path, whole):
     status, told = start(tree, folder)
     assert status == 0, told
     assert_ends_as(folder, whole)
+
+
+# What happens to batches beside APR, images that grow from the first epoch to the second, and a validation of its own.
+MIXED = ["--mixup", "0.4", "--cutmix", "1", "--label-smoothing", "0.1", "--jsd", "2", "--random-erasing", "0.5"]
+MIXED += ["--policy", "randaugment", "--image-size", "64", "--progressive", "32:0", "64:1"]
+MIXED += ["--val-size", "48", "--val-crop", "0.8"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tree, tmp_path_factory) -> dict:
+    """`whole`, of a run with MIXED."""
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    status, told = start(tree, folder, *MIXED)
+    assert status == 0, told
+    return {"state": state_of(folder / "latest.pt"), "rows": rows_of(folder), "folder": folder}
+
+
+def test_mixed_batches_and_sizes_go_on_where_they_were(tree, tmp_path, mixed):
+    folder = tmp_path / "run"
+    status, told = start(tree, folder, *MIXED, "--checkpoint-minutes", "0", signum=signal.SIGKILL, step=4)
+    assert status == -signal.SIGKILL, told
+    # Then in the second step of the second epoch, whose images are larger.
+    status, told = start(tree, folder, *MIXED, signum=signal.SIGTERM, step=STEPS - 3 + 2)
+    assert status == 128 + signal.SIGTERM, told
+    position = state_of(folder / "latest.pt")["position"]
+    assert (position["epoch"], position["step"]) == (1, 2)
+    status, told = start(tree, folder, *MIXED)
+    assert status == 0, told
+    assert "continuing at epoch 2, step 2" in told
+    assert_ends_as(folder, mixed)
+
+
+def test_a_checkpoint_is_seen_as_it_was_validated(mixed, tree, trainer, monkeypatch, capfd):
+    latest = mixed["folder"] / "latest.pt"
+    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--data", str(tree), "--eval-only", str(latest)])
+    assert run(trainer.main) == 0
+    row = mixed["rows"][-1]
+    told = capfd.readouterr().out
+    assert told.startswith(f"top-1 {row['top1']:.2%}, "), told
+    assert float(told.split()[5]) == pytest.approx(row["val_loss"], abs=1e-4)
+    network = load_model(latest)
+    # timm's floor(48 / 0.8).
+    assert (network.image_size, network.scaling.resized(100, 100, 48)) == (48, (60, 60))
+    found = evaluate_clean(latest, tree / "val", device="cpu", threads=1)
+    assert found.top1 == pytest.approx(row["top1"])
+    assert found.loss == pytest.approx(row["val_loss"], rel=1e-4)
+
+
+def test_other_sizes_in_mid_epoch_begin_the_epoch_anew(tree, train, tmp_path):
+    status, told = start(tree, tmp_path / "run", *MIXED, signum=signal.SIGTERM, step=2)
+    assert status == 128 + signal.SIGTERM, told
+    given = ["--data", tree, "--resume", "auto", "--output", "run", "--image-size", 64, "--epochs", 2]
+    status, told, errors = train(*given, "--progressive", "64:0", "64:1")
+    assert status == 0, errors
+    assert "changed since then: --progressive 32:0 64:1 → 64:0 64:1\n" in told
+    assert "image_size 32, now 64" in told
+    assert "epoch 1 starts from its beginning" in told
+
+
+def test_two_processes_mix_each_its_own_batches_and_agree(tree, tmp_path):
+    data = ["--data", tree, "--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce"]
+    data += ["--random-erasing", "0.5", "--image-size", "64", "--progressive", "32:0", "64:1", "--epochs", 2]
+    done = train_in_two(SCRIPT, *SMALL, *data, "--output", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same(torch.load(tmp_path / "rank1.pt"), torch.load(tmp_path / "rank0.pt"))
+    ours, theirs = (process["random"] for process in state_of(tmp_path / "run" / "latest.pt")["processes"])
+    assert not torch.equal(ours, theirs)
 
 
 # ---- two processes ---------------------------------------------------------------------------------------------------
@@ -367,14 +436,15 @@ def test_the_loaders_follow_the_options(tree, trainer):
     given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
     given += ["--sampler", "balanced"]
     options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
-    with trainer.train_loader(options, group, open_set(tree / "train"), 0) as loader:
+    beginning = SimpleNamespace(position=Position())
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning) as loader:
         assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
         np.testing.assert_allclose(loader._weights, 1 / TRAINING)
     with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
         assert len(loader) > 0
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
-        trainer.train_loader(options, group, open_set(tree / "train"), 0)
+        trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning)
 
 
 def test_a_gray_network_is_trained_and_evaluated(tree, train):

@@ -78,7 +78,7 @@ def fit(
                 falling = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
                 in_steps = learning_rate(options, step // length, step % length, length)
                 set_learning_rate(trainer.optimizer, in_steps if as_published else falling)
-                trainer.step(images, targets, loader.views)
+                trainer.step(images, targets, loader.views, loader.batch_views)
                 if after_step is not None:
                     after_step()
             if home is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apr_dali.errors import InputError
-from apr_dali.recipes import AUGMENTATIONS, SAMPLERS, uses_pair, uses_single
+from apr_dali.recipes import AUGMENTATIONS, POLICIES, SAMPLERS, policy_magnitude, uses_pair, uses_single
 from apr_dali.spectral import AXES, OVERFLOWS
 from apr_dali.training.options.declare import Options, flag, option
 
@@ -32,6 +32,16 @@ class AugmentationOptions(Options):
         "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss",
     )
 
+    policy: str = option(
+        "augmentation", "none", "an augmentation policy before APR, of DALI's operations", choices=POLICIES
+    )
+    policy_magnitude: int | None = option(
+        "augmentation", None, "randaugment: of 0..30, default 9; augmix: severity of 1..10, default 3", metavar="N"
+    )
+    random_erasing: float = option(
+        "augmentation", 0.0, "share of the views that get a rectangle of the mean color, last of all", low=0, high=1
+    )
+
     @property
     def repeats_unmixed(self) -> bool:
         """Whether the network is to see a batch that APR-P does not mix in both views."""
@@ -39,6 +49,7 @@ class AugmentationOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        policy_magnitude(self.policy, self.policy_magnitude, "--")
         pair, single = uses_pair(self.aug), uses_single(self.aug)
         for name, usable, needed in (
             ("pair_probability", pair, "apr-p or apr-sp"),

@@ -8,9 +8,9 @@ from typing import Any
 
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
-from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, uses_pair, uses_single
+from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
 from apr_dali.training.options.common import TrainingOptions
-from apr_dali.training.options.declare import MISSING_CLASSES, option, redeclare
+from apr_dali.training.options.declare import MISSING_CLASSES, flag, option, redeclare
 
 redeclared = partial(redeclare, TrainingOptions)
 ATTACKS = ("none", "fgsm", "n-fgsm")
@@ -95,6 +95,17 @@ class CifarOptions(TrainingOptions):
         choices=("warn", "stop"),
     )
 
+    policy: str = option(
+        "augmentation",
+        "none",
+        "an augmentation policy before APR, of DALI's operations",
+        choices=tuple(name for name in POLICIES if name != "autoaugment"),
+    )
+
+    @property
+    def has_views(self) -> bool:
+        return super().has_views or self.aug == "augmix"
+
     @property
     def chosen_optimizer(self) -> str:
         published = "nesterov" if self.adversarial == "none" else "sgd"
@@ -108,7 +119,7 @@ class CifarOptions(TrainingOptions):
     @property
     def repeats_unmixed(self) -> bool:
         # Attacks begin at random: the views of one image are two images under attack.
-        return self.repeat_unmixed or (self.adversarial != "none" and uses_pair(self.aug))
+        return super().repeats_unmixed or (self.adversarial != "none" and uses_pair(self.aug))
 
     @property
     def step_of_attack(self) -> float:
@@ -138,6 +149,20 @@ class CifarOptions(TrainingOptions):
             self.refuse(name, attacked, "--adversarial fgsm or n-fgsm")
         if attacked:
             self._check_attack()
+        self._check_own_loss()
+
+    def _check_own_loss(self) -> None:
+        """Refuse what the losses of some methods would pass over."""
+        mixing = ("mixup", "cutmix", "loss")
+        for chosen, method, passed in (
+            (self.adversarial != "none", f"--adversarial {self.adversarial}", (*mixing, "jsd")),
+            (self.phase_weight != 1, f"--phase-weight {self.phase_weight}", (*mixing, "jsd")),
+            (self.aug in ("mixup", "cutmix", "augmix"), f"--aug {self.aug}", mixing),
+            (self.aug in ("autoaugment", "augmix"), f"--aug {self.aug}", ("policy",)),
+        ):
+            for name in passed:
+                if chosen and self.changed(name):
+                    raise InputError(f"{flag(name)} does not go with {method}, which has its own")
 
     def _check_attack(self) -> None:
         if self.aug not in AUGMENTATIONS:

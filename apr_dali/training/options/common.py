@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apr_dali.training.options.augmentation import AugmentationOptions
+from apr_dali.training.options.mixing import MixingOptions
 from apr_dali.training.options.network import NetworkOptions
-from apr_dali.training.options.optimization import OptimizationOptions
 from apr_dali.training.options.run import RunOptions
 
 
 @dataclass(frozen=True)
-class TrainingOptions(RunOptions, OptimizationOptions, AugmentationOptions, NetworkOptions):
+class TrainingOptions(RunOptions, MixingOptions, NetworkOptions):
     """What a training run can be asked for, whatever its data set: each option's type, default, help and range.
 
     The command line is made from these fields, see `command_line`. Defaults are the published ImageNet

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apr_dali.errors import InputError
-from apr_dali.recipes import CROP_RATIO, CROP_SCALE, HW_DECODER_LOAD, ON_ERROR, check_crop
+from apr_dali.recipes import CROP_PCT, CROP_RATIO, CROP_SCALE, HW_DECODER_LOAD, ON_ERROR, check_crop
 from apr_dali.training.options.common import TrainingOptions
 from apr_dali.training.options.declare import MISSING_CLASSES, option
+from apr_dali.training.sizes import Sizes
 
 CHECKS = ("quick", "full", "off")
 BEST_BY = ("top1", "corrupted")
+_SMALLEST = 8
+"""Pixels per side."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,21 @@ class ImageNetOptions(TrainingOptions):
     )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     allow_missing_classes: bool = option("data", False, MISSING_CLASSES)
-    image_size: int = option("data", 224, "height and width that the network sees", low=8)
+    image_size: int = option("data", 224, "height and width that the network sees", low=_SMALLEST)
+    progressive: tuple[str, ...] = option(
+        "data",
+        (),
+        "size of training images at some epochs, the last one --image-size; linear in between, by steps of 32",
+        metavar="SIZE:EPOCH",
+    )
+    val_size: int = option("data", 0, "height and width in validation; 0 takes --image-size", low=0)
+    val_crop: float = option(
+        "data",
+        CROP_PCT,
+        "crop in validation, as a share of the scaled image's shorter side",
+        low=0.1,
+        high=1,
+    )
     scale: tuple[float, float] = option(
         "augmentation",
         CROP_SCALE,
@@ -55,8 +72,24 @@ class ImageNetOptions(TrainingOptions):
     )
     tar_label: str = option("data", "cls", "the label in a tar's samples", metavar="EXT")
 
+    @property
+    def sizes(self) -> Sizes:
+        """The size of training images by the epoch."""
+        if not self.progressive:
+            return Sizes((self.image_size,), (0,))
+        return Sizes.parse(self.progressive, "--progressive")
+
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """Every size in pixels that the network sees in this run, that of validation last."""
+        return (*sorted({self.sizes.at(epoch) for epoch in range(self.epochs)}), self.val_size or self.image_size)
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.progressive:
+            self._check_sizes(self.sizes)
+        if 0 < self.val_size < _SMALLEST:
+            raise InputError(f"--val-size must be 0 or at least {_SMALLEST}, got {self.val_size}")
         check_crop(self.scale, self.ratio, self.hflip, "--")
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
@@ -67,6 +100,17 @@ class ImageNetOptions(TrainingOptions):
             raise InputError(
                 "no data: give --data DIR with DIR/train and DIR/val, --data sample for the built-in photographs, "
                 "or --train DIR with --val DIR"
+            )
+
+    def _check_sizes(self, sizes: Sizes) -> None:
+        if sizes.sizes[-1] != self.image_size:
+            raise InputError(
+                f"--progressive ends at {sizes.sizes[-1]} pixels, --image-size is {self.image_size}: give the same"
+            )
+        if sizes.epochs[-1] >= self.epochs:
+            raise InputError(
+                f"--progressive reaches its last size in epoch {sizes.epochs[-1]}, counted from 0, and --epochs is "
+                f"{self.epochs}: end it earlier"
             )
 
     def _check_corrupted(self) -> None:
