@@ -7,7 +7,7 @@
 
 The defaults are the published recipe: ResNet-50, 100 epochs, batch 256 over all processes, SGD with learning rate 0.1,
 divided by 10 every 30 epochs, momentum 0.9, weight decay 1e-4. Training parts may be folders of class folders, folders
-of WebDataset tars, or file lists written by `apr-dali check-data`.
+of WebDataset tars, or file lists written by `apr-dali check-data`. --recipe help prints other recipes.
 
 The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
 samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
@@ -31,13 +31,13 @@ from apr_dali.training import datasets, losses, plots, run_dir, script
 from apr_dali.training.corrupted import CorruptedValidation, check_best
 from apr_dali.training.engine import Trainer
 from apr_dali.training.epochs import run_epochs
-from apr_dali.training.options import ImageNetOptions
+from apr_dali.training.options import IMAGENET_RECIPES, ImageNetOptions
 from apr_dali.training.progressive import ProgressiveLoader
 from apr_dali.training.start import check_batch, restore
 
 
 def main() -> None:
-    script.main(ImageNetOptions, __doc__ or "", train, evaluate_only)
+    script.main(ImageNetOptions, __doc__ or "", train, evaluate_only, IMAGENET_RECIPES)
 
 
 def train(options: ImageNetOptions, group: Group) -> None:

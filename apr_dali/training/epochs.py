@@ -54,7 +54,7 @@ def run_epochs(
         if trainer.group.main:
             with best_effort(f"drawing {plots.CURVES}"):
                 plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
-        trainer.end_epoch(loader, output, scores[better], averaged=better > 0)
+        trainer.end_epoch(loader, output, scores[better], better > 0)
     # A finished run that is started again has nothing left to train.
     return result or validate(trainer, val_loader, output, interrupts)
 

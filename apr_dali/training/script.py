@@ -24,7 +24,7 @@ from apr_dali.training.command_line import parse
 from apr_dali.training.engine import Trainer
 from apr_dali.training.epochs import networks
 from apr_dali.training.logger import Logger
-from apr_dali.training.options import TrainingOptions, flag
+from apr_dali.training.options import Recipe, TrainingOptions, flag
 from apr_dali.training.start import start_from_weights
 
 Options = TypeVar("Options", bound=TrainingOptions)
@@ -45,7 +45,7 @@ def main(
     description: str,
     train: Callable[[Options, Group], None],
     evaluate_only: Callable[[Options, Group], None],
-    recipes: Mapping[str, dict[str, Any]] | None = None,
+    recipes: Mapping[str, Recipe],
 ) -> None:
     """Parse the command line as `kind`, join the other processes, and train or, with --eval-only, validate."""
     options = parse(kind, description, recipes=recipes)

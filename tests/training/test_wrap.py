@@ -16,13 +16,13 @@ from apr_dali.training.options import TrainingOptions
 
 def test_batch_norm_of_all_processes_keeps_names_and_activations():
     """The conversion alone: torch runs it on GPUs only. timm's batch norm has an activation in it."""
-    from timm.layers import BatchNormAct2d
+    from timm.layers import BatchNormAct2d, SyncBatchNormAct
 
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4))
     names = list(model.state_dict())
     found = wrap.shared_batch_norm(model, Group(0, 2, 0, torch.device("cuda")))
     assert [isinstance(layer, nn.SyncBatchNorm) for layer in found] == [False, True, True]
-    assert isinstance(found[2].act, nn.ReLU)
+    assert isinstance(found[2], SyncBatchNormAct), "its forward pass applies the activation"
     assert list(found.state_dict()) == names
 
 

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
 from apr_dali.training.options.common import TrainingOptions
 from apr_dali.training.options.declare import MISSING_CLASSES, flag, option, redeclare
+from apr_dali.training.options.recipes import CIFAR_RECIPES
 
 redeclared = partial(redeclare, TrainingOptions)
 ATTACKS = ("none", "fgsm", "n-fgsm")
-
-_FAST = {"adversarial": "fgsm", "model": "preactresnet18"}
-CIFAR_RECIPES: dict[str, dict[str, Any]] = {
-    "standard": {},
-    # autoattacks/train_fgsm's defaults, and the settings that its README calls optimal.
-    "fgsm": {**_FAST, "lr": 0.2, "epochs": 30},
-    "fgsm-apr-p": {**_FAST, "aug": "apr-p", "lr": 0.22, "epochs": 55, "pair_probability": 0.16},
-    "fgsm-apr-s": {**_FAST, "aug": "apr-s", "lr": 0.23, "epochs": 65},
-    "fgsm-apr-sp": {
-        **_FAST,
-        **{"aug": "apr-sp", "lr": 0.2, "epochs": 90, "pair_probability": 0.16, "single_probability": 0.9},
-    },
-}
-"""Defaults of train_cifar.py by the name of a recipe; options that are given win."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +21,7 @@ class CifarOptions(TrainingOptions):
     """The options of train_cifar.py; the defaults are the published CIFAR recipe."""
 
     recipe: str = option(
-        "run", "standard", "published settings as defaults of the other options", choices=tuple(CIFAR_RECIPES)
+        "run", "standard", "defaults of the other options; help prints what each sets", choices=tuple(CIFAR_RECIPES)
     )
     dataset: str = option("data", "digits", "digits are scikit-learn's, and need no file", choices=DATASETS)
     data: str = option("data", "data", "folder with the CIFAR archive, or with train/ and val/", metavar="DIR")

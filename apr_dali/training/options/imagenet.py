@@ -8,6 +8,7 @@ from apr_dali.errors import InputError
 from apr_dali.recipes import CROP_PCT, CROP_RATIO, CROP_SCALE, HW_DECODER_LOAD, ON_ERROR, check_crop
 from apr_dali.training.options.common import TrainingOptions
 from apr_dali.training.options.declare import MISSING_CLASSES, option
+from apr_dali.training.options.recipes import IMAGENET_RECIPES
 from apr_dali.training.sizes import Sizes
 
 CHECKS = ("quick", "full", "off")
@@ -20,6 +21,9 @@ _SMALLEST = 8
 class ImageNetOptions(TrainingOptions):
     """The options of train_imagenet.py."""
 
+    recipe: str = option(
+        "run", "published", "defaults of the other options; help prints what each sets", choices=tuple(IMAGENET_RECIPES)
+    )
     data: str = option("data", "", "folder with train/ and val/, or sample for the built-in photographs", metavar="DIR")
     train: tuple[str, ...] = option(
         "data", (), "further training folders, added to DIR/train: same class names", metavar="DIR"
