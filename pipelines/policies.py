@@ -23,6 +23,9 @@ _OPERATIONS = 2
 _CHAINS = 3
 """AugMix's, each of one to three operations."""
 _LEVELS = 31
+"""RandAugment's magnitudes, torchvision's."""
+_AUGMIX_LEVELS = 10
+"""Levels that are drawn of an operation of AugMix; each one takes DALI time when the graph is made."""
 
 
 def enabled(policy: str) -> bool:
@@ -53,13 +56,18 @@ def _augmix(images: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
     """
     # Exponentials, divided by their sum, are of Dirichlet(1, ..., 1).
     shares = -dali_math.log(fn.random.uniform(range=(1e-6, 1.0), shape=(_CHAINS,)))
-    shares = shares / fn.reductions.sum(shares)
+    shares = _beside(images, shares / fn.reductions.sum(shares))
     depth = fn.random.uniform(values=[1, 2, 3], shape=(_CHAINS,), dtype=types.INT32)
     mixture = shares[0] * _chain(images, depth[0], severity, size)
     for n in range(1, _CHAINS):
         mixture = mixture + shares[n] * _chain(images, depth[n], severity, size)
-    weight = fn.random.uniform(range=(0.0, 1.0))
+    weight = _beside(images, fn.random.uniform(range=(0.0, 1.0)))
     return fn.cast((1 - weight) * images + weight * mixture, dtype=types.UINT8)
+
+
+def _beside(images: DataNode, drawn: DataNode) -> DataNode:
+    """What is drawn, on the device of the images that it is multiplied with."""
+    return drawn.gpu() if images.device == "gpu" else drawn
 
 
 def _chain(images: DataNode, depth: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
@@ -74,7 +82,7 @@ def _chain(images: DataNode, depth: DataNode, severity: int, size: tuple[int, in
 
 def _operation(images: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
     suite = augmix_suite(severity)
-    return trivial_augment.apply_trivial_augment(suite, images, _LEVELS, fill_value=0, shape=size)
+    return trivial_augment.apply_trivial_augment(suite, images, _AUGMIX_LEVELS, fill_value=0, shape=size)
 
 
 def augmix_suite(severity: int) -> list[Any]:

@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.loaders import gpu_graph
 from nvidia.dali import fn, pipeline_def, types
 from PIL import Image
 
 from apr_dali import CifarLoader, ImageNetLoader
 from apr_dali.data.arrays import ArraySet
+from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
-from apr_dali.pipelines import policies
-from apr_dali.recipes import POLICIES, policy_magnitude
+from apr_dali.pipelines import imagenet, policies
+from apr_dali.recipes import IMAGENET, POLICIES, policy_magnitude
 
 SIDE, COUNT, BATCH = 24, 24, 4
 CHANGING = [name for name in POLICIES if name != "none"]
@@ -130,6 +132,22 @@ def test_images_from_memory_have_policies_too():
         CifarLoader(
             small_set(), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment", policy_magnitude=5
         ).load_state_dict(state)
+
+
+@pytest.mark.slow
+def test_gpu_graph_of_augmix_is_complete(folder):
+    """Every operator and argument is known to DALI; building it needs a driver."""
+    given = {"policy": "augmix", "policy_magnitude": 3, "random_erasing": 0.5}
+    graph = imagenet.Graph(**gpu_graph("apr-p", IMAGENET), **given, image_size=32)
+    options = {"batch_size": 4, "num_threads": 2, "device_id": 0, "enable_conditionals": True}
+    with policies.without_dalis_own_warnings():
+        made = imagenet.train_pipeline(open_set(folder), graph, 0, **options)
+    made._build_graph()
+    devices = {op.name: op.outputs[0].device for op in made._ops}
+    assert {device for name, device in devices.items() if "Erase" in name} == {"gpu"}
+    arithmetic = [op for op in made._ops if "ArithmeticGenericOp" in op.name and op.outputs[0].device == "gpu"]
+    assert arithmetic
+    assert {node.device for op in arithmetic for node in op.inputs} == {"gpu"}
 
 
 def test_a_state_without_policies_is_that_of_older_versions():

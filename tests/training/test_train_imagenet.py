@@ -251,16 +251,6 @@ def test_other_sizes_in_mid_epoch_begin_the_epoch_anew(tree, train, tmp_path):
     assert "epoch 1 starts from its beginning" in told
 
 
-def test_two_processes_mix_each_its_own_batches_and_agree(tree, tmp_path):
-    data = ["--data", tree, "--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce"]
-    data += ["--random-erasing", "0.5", "--image-size", "64", "--progressive", "32:0", "64:1", "--epochs", 2]
-    done = train_in_two(SCRIPT, *SMALL, *data, "--output", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert_same(torch.load(tmp_path / "rank1.pt"), torch.load(tmp_path / "rank0.pt"))
-    ours, theirs = (process["random"] for process in state_of(tmp_path / "run" / "latest.pt")["processes"])
-    assert not torch.equal(ours, theirs)
-
-
 # ---- two processes ---------------------------------------------------------------------------------------------------
 
 
@@ -336,13 +326,14 @@ def test_an_error_is_told_once_under_torchrun(tree, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# A worker dies of nothing it could have caught, in the second step of the run's first start.
+# A worker dies of nothing it could have caught, in the third step of the last epoch, at the run's first start.
 KILL = """
 import os, runpy, signal, sys
 from apr_dali.training.engine import Trainer
 step = Trainer.step
 def dying(self, *given):
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and self.position.step == 2 and self.group.rank == 1:
+    place = self.position.epoch, self.position.step, self.group.rank
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and place == (self.options.epochs - 1, 2, 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *given)
 Trainer.step = dying
@@ -351,15 +342,39 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
-    (tmp_path / "kill.py").write_text(KILL)
-    data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
-    always = ["--resume", "auto", "--checkpoint-minutes", 0]
+def killed_and_started_again(folder: Path, *given: object) -> str:
+    """What two processes print, one of which dies, in a folder that then has their `run`."""
+    (folder / "kill.py").write_text(KILL)
+    always = ["--output", "run", "--resume", "auto", "--checkpoint-minutes", 0]
     fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *data, *always, cwd=tmp_path, **fresh)
+    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *given, *always, cwd=folder, **fresh)
     assert done.returncode == 0, done.stderr
-    assert "continuing at epoch 1, step 2" in done.stdout
+    return done.stdout
+
+
+def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
+    told = killed_and_started_again(tmp_path, "--data", tree, "--aug", "apr-p", "--epochs", 1)
+    assert "continuing at epoch 1, step 2" in told
     assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(pair_run / "run" / "latest.pt")["model"])
+
+
+def test_two_processes_mix_each_its_own_batches_and_go_on_with_them(tree, tmp_path):
+    given = ["--data", tree, "--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce"]
+    given += ["--random-erasing", "0.5", "--image-size", "64", "--progressive", "32:0", "64:1", "--epochs", 2]
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    done = train_in_two(SCRIPT, *SMALL, *given, "--output", "run", cwd=folders[0])
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(folders[0] / f"rank{rank}.pt") for rank in (0, 1))
+    assert_same(second, first)
+    told = killed_and_started_again(folders[1], *given)
+    assert "continuing at epoch 2, step 2" in told
+    states = [state_of(folder / "run" / "latest.pt") for folder in folders]
+    assert_same(states[1]["model"], first)
+    randoms = [[process["random"] for process in state["processes"]] for state in states]
+    assert_same(randoms[1], randoms[0])
+    assert not torch.equal(*randoms[0])
 
 
 def test_a_restart_in_a_store_that_holds_the_dead_is_refused(tree, train, monkeypatch):
