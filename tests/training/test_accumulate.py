@@ -114,7 +114,7 @@ def test_more_batches_than_an_epoch_has_are_refused():
             closed.append(self)
 
     assert len(restore(network(accumulate=8), None, lambda _: Closing(8), ALONE)) == 8
-    with pytest.raises(InputError, match="--accumulate 9 is more than the 8 batches of an epoch.*at most 8"):
+    with pytest.raises(InputError, match=r"--accumulate 9 is more than the 8 batches of an epoch.*at most 8"):
         restore(network(accumulate=9), None, lambda _: Closing(8), ALONE)
     assert len(closed) == 1
 

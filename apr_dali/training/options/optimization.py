@@ -92,9 +92,7 @@ class OptimizationOptions(Options):
         if self.ema is not None and self.ema in (0, 1):
             raise InputError(f"--ema must be between 0 and 1, got {self.ema:g}: leave it out for no average")
         if self.clip_grad in (0, math.inf):
-            raise InputError(
-                f"--clip-grad must be above 0 and finite, got {self.clip_grad:g}: leave it out for no limit"
-            )
+            raise InputError(f"--clip-grad must be above 0 and finite, got {self.clip_grad:g}: leave it out for none")
 
     def _check_schedule(self) -> None:
         for name, schedules in (

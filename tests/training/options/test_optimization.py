@@ -35,7 +35,7 @@ from apr_dali.training.options import CifarOptions, ImageNetOptions
         ("--ema 1", "--ema must be between 0 and 1, got 1"),
         ("--ema 1.5", "--ema must be at most 1"),
         ("--ema nan", "--ema must be at least 0, got nan"),
-        ("--clip-grad 0", "--clip-grad must be above 0 and finite, got 0: leave it out for no limit"),
+        ("--clip-grad 0", "--clip-grad must be above 0 and finite, got 0: leave it out for none"),
         ("--clip-grad inf", "--clip-grad must be above 0 and finite, got inf"),
         ("--clip-grad -1", "--clip-grad must be at least 0"),
         ("--accumulate 0", "--accumulate must be at least 1"),
