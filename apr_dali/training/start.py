@@ -84,8 +84,8 @@ def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int]
     if trainer.options.accumulate > max(1, batches):
         loader.close()
         raise InputError(
-            f"--accumulate {trainer.options.accumulate} is more than the {batches} batches of an epoch, whose end moves "
-            f"the weights in any case: give at most {batches}, or a smaller --batch-size"
+            f"--accumulate {trainer.options.accumulate} is more than the {batches} batches of an epoch, whose end "
+            f"moves the weights in any case: give at most {batches}, or a smaller --batch-size"
         )
     return loader
 
