@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -26,7 +25,8 @@ class Average:
             if averages[0].is_floating_point():
                 floating(averages, values, steps)
             else:
-                torch._foreach_copy_(averages, values)
+                for own, value in zip(averages, values, strict=True):
+                    own.copy_(value)
 
         self._averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)  # type: ignore[arg-type]
         self.model: nn.Module = self._averaged.module

@@ -75,7 +75,22 @@ def _may_come_once(options: TrainingOptions) -> bool:
 
 
 def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
-    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved."""
+    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved.
+
+    Raises InputError where an update would need more batches than an epoch has.
+    """
+    loader = _restored(trainer, state, make, group)
+    batches = len(loader)
+    if trainer.options.accumulate > max(1, batches):
+        loader.close()
+        raise InputError(
+            f"--accumulate {trainer.options.accumulate} is more than the {batches} batches of an epoch, whose end "
+            f"moves the weights in any case: give at most {batches}, or a smaller --batch-size"
+        )
+    return loader
+
+
+def _restored(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
     if state is None:
         return make(trainer.loader_seed())
     trainer.load(state)

@@ -12,8 +12,10 @@ from helpers.tolerances import STEPS_FLOAT64
 from helpers.trainers import Batches, new_trainer, train
 from torch import nn
 
+from apr_dali.errors import InputError
 from apr_dali.training.engine import Trainer
 from apr_dali.training.options import TrainingOptions
+from apr_dali.training.start import restore
 
 IMAGES = 4
 """Of a batch."""
@@ -102,6 +104,19 @@ def test_weights_move_once_a_cycle(tmp_path):
     trainer.step = spying
     train(trainer, Mixing(8), tmp_path, 1)
     assert moved == [False, False, True] * 2 + [False, True]
+
+
+def test_more_batches_than_an_epoch_has_are_refused():
+    closed = []
+
+    class Closing(Mixing):
+        def close(self):
+            closed.append(self)
+
+    assert len(restore(network(accumulate=8), None, lambda _: Closing(8), ALONE)) == 8
+    with pytest.raises(InputError, match=r"--accumulate 9 is more than the 8 batches of an epoch.*at most 8"):
+        restore(network(accumulate=9), None, lambda _: Closing(8), ALONE)
+    assert len(closed) == 1
 
 
 def test_fp16_is_scaled_alike_in_a_cycle(tmp_path):

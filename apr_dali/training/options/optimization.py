@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from apr_dali.draws import SEEDS
@@ -90,8 +91,8 @@ class OptimizationOptions(Options):
         self._check_optimizer()
         if self.ema is not None and self.ema in (0, 1):
             raise InputError(f"--ema must be between 0 and 1, got {self.ema:g}: leave it out for no average")
-        if self.clip_grad == 0:
-            raise InputError("--clip-grad must be greater than 0: leave it out for no limit")
+        if self.clip_grad in (0, math.inf):
+            raise InputError(f"--clip-grad must be above 0 and finite, got {self.clip_grad:g}: leave it out for none")
 
     def _check_schedule(self) -> None:
         for name, schedules in (
