@@ -82,3 +82,12 @@ AUGMENTATION_LEVELS = 1e-2
 HYBRID_LEVELS = 2
 """Gray levels by which HybridAugment++-S may differ: its low part is APR-S, within LEVELS, and truncation of the sum
 towards zero turns around at 0."""
+SCHEDULE = 1e-9
+"""Relative, of a learning rate in float64 against torch's, which goes from step to step and adds up rounding."""
+
+STEPS_FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
+"""Of weights after ten steps in float64, by sums in another order: rounding of 1e-16 a step, through Adam's square
+roots."""
+
+STEPS_FP16 = {"rtol": 1e-2, "atol": 1e-4}
+"""Of weights after five steps with gradients rounded to 11 bits, at another scale."""
