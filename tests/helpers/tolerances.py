@@ -40,20 +40,16 @@ LEVELS_OF_12_BITS = 1
 JPEG_MEAN_LEVELS = 1.0
 """Mean difference in gray levels between two JPEG decoders' color upsampling after resizing."""
 
-
 BF16_LOSS = 3e-2
 """Relative: the loss of a network in bfloat16 on images that were normalized in bfloat16 or in float32."""
-
 
 ONCE_OR_TWICE = 1e-5
 """Relative to the largest of a parameter: 20 steps on batches of B rows, or of 2·B where each comes twice. The sums are
 the same but for the order of their rounding, which in float32 would be of the order of small biases."""
 
-
 def relative(got: object, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value expected."""
     return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
-
 
 PRINTED = 1e-3
 """Results that a command prints with four digits behind the point, and the sums of a few of them."""
