@@ -1,7 +1,7 @@
-"""ImageNet-C's corruptions on batches: the check of what is given, and the choice of the code that runs.
+"""Corruptions on batches: the check of what is given, and the choice of the code that runs.
 
 "numpy" is the definition of truth, one image after another on one thread. "native" is C++ on as many threads as asked,
-at most one gray level from it.
+at most one gray level from it. "auto" is "native", or the definition on as many threads where there is nothing native.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def corrupt(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Any:
-    """Images under one corruption of ImageNet-C, computed on the CPU.
+    """Images under one corruption of ImageNet-C or C-bar, computed on the CPU.
 
     Args:
         images: uint8 (N, H, W, 3), 0..255, at least 32 pixels per side: a NumPy array, a torch tensor or a CuPy array.
-        name: one of `apr_dali.corruptions.NAMES`.
+        name: one of `apr_dali.corruptions.NAMES`, `C_BAR` or `CIFAR_C_BAR`.
         severity: 1 to 5.
         draws: of this corruption and severity for N images of this size; see `CorruptionDraws`.
         backend: "numpy", "native", or "auto": native where it is there.
-        threads: of the native backend; None takes every processor that this process may run on.
+        threads: of "native" and "auto"; None takes every processor that this process may run on.
 
     Returns:
         The same kind of array on the same device, truncated as the reference does before it saves. The input is left
@@ -60,7 +60,7 @@ def corrupt(
     if chosen == "native" and not record.library:
         out = _native(record, parameters, levels, draws, threads)
     else:
-        workers = native_backend.threads_of(threads) if chosen == "native" else 1
+        workers = 1 if backend == "numpy" else native_backend.threads_of(threads)
         out = _one_by_one(record, parameters, levels, draws, workers)
     return arrays.as_output(out, images, "uint8")
 

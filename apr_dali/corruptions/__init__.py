@@ -18,7 +18,8 @@ from apr_dali.corruptions.registry import (
     NAMES,
     benchmark,
     find,
-    sets_of,
+    names_in,
+    set_for,
 )
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "CorruptionDraws",
     "benchmark",
     "find",
-    "sets_of",
+    "names_in",
+    "set_for",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
 from apr_dali.corruptions import blur, c_bar, color, digital, elastic, fog, frost, noise, snow, spatter
 from apr_dali.corruptions.c_bar.parameters import C_BAR_TABLES
@@ -74,14 +73,21 @@ def find(name: str, severity: int = 1, parameter_set: str = "imagenet") -> tuple
         raise InputError(f"no set of parameters is named {parameter_set!r}: there are {', '.join(SETS)}")
     if isinstance(severity, bool) or severity not in SEVERITIES:
         raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
-    if parameter_set not in sets_of(name):
-        raise InputError(f"{name} has parameters of {' and '.join(sets_of(name))}, none of {parameter_set}")
-    return _BY_NAME[name], _table(name, parameter_set)[name][int(severity) - 1]
+    if name not in names_in(parameter_set):
+        having = [each for each in SETS if name in names_in(each)]
+        raise InputError(f"{name} has parameters of the set {' and '.join(having)}, none of {parameter_set}")
+    table = TABLES[parameter_set] if name in NAMES else C_BAR_TABLES[parameter_set]
+    return _BY_NAME[name], table[name][int(severity) - 1]
 
 
-def sets_of(name: str) -> tuple[str, ...]:
-    """The sets of parameters that have the corruption; none for a name that there is not."""
-    return tuple(each for each in SETS if name in _table(name, each))
+def names_in(parameter_set: str) -> tuple[str, ...]:
+    """The corruptions that a set of parameters has."""
+    return (*TABLES[parameter_set], *C_BAR_TABLES.get(parameter_set, ()))
+
+
+def set_for(names: Collection[str]) -> str:
+    """The first set of parameters that has all of these corruptions; "imagenet" where none has."""
+    return next((each for each in SETS if set(names) <= set(names_in(each))), "imagenet")
 
 
 def benchmark(which: str, parameter_set: str) -> tuple[str, ...]:
@@ -90,7 +96,3 @@ def benchmark(which: str, parameter_set: str) -> tuple[str, ...]:
     if which == "c":
         return CORRUPTIONS
     return tuple(C_BAR_TABLES[parameter_set])
-
-
-def _table(name: str, parameter_set: str) -> Mapping[str, tuple[Any, ...]]:
-    return TABLES[parameter_set] if name in NAMES else C_BAR_TABLES.get(parameter_set, {})

@@ -42,17 +42,17 @@ def _light(shape: tuple[int, ...], center: NDArray[np.float64], lengths: NDArray
     part = turn - ray
     length = lengths[ray % len(lengths)]
     length = length + part * (lengths[(ray + 1) % len(lengths)] - length)
-    strength = (length**2 / (np.sqrt(y**2 + x**2) ** 2 + 1e-4)) ** power  # the root for its rounding
+    strength = (length**2 / (y**2 + x**2 + 1e-4)) ** power
     return np.clip((1 - (part - 0.5) ** 2) * strength, 0, 1)[..., None]
 
 
 def _sparkles(image: Image, draws: Draws, strength: Parameters) -> Image:
     radius = share(strength, 0.1) * min(image.shape[:2])
-    out, first = image.astype(np.float64), 0
+    out, first = np.asarray(image, np.float64), 0
     for center, rays in zip(draws["centers"], draws["rays"], strict=True):
         lengths = np.maximum(1, radius + _SPREAD * radius * draws["lengths"][first : first + rays])
         first += rays
-        out = out.astype(np.float32)
+        out = out.astype(np.float32).astype(np.float64)  # as the reference hands it from star to star
         out = out + _light(image.shape, center, lengths, 1) * (255.0 - out)
     return to_levels(out)
 
