@@ -132,7 +132,7 @@ class CorruptionTable:
 
     @property
     def averaged(self) -> tuple[str, ...]:
-        """The corruptions that `mean_error` is over: those of the benchmark's 15 that are there, else C-bar's, else all.
+        """The corruptions that `mean_error` is over: those of the 15 that are there, else C-bar's, else all.
 
         Those of digits are others, whatever their names.
         """

@@ -46,7 +46,7 @@ Cell = tuple[str, int]
 class Computed:
     """What is computed of a validation set.
 
-    corruptions: names, of `apr_dali.corruptions.names_in`. severities: of 1 to 5. images: how many, evenly taken from the
+    corruptions: names, see `apr_dali.corruptions.find`. severities: of 1 to 5. images: how many, evenly taken from the
     set, the same for everyone; None for all. seed: of the draws, which are those of `CorruptionDraws.sample` for the
     number of an image in the sorted set. in_memory: without the JPEG file that the published images went through.
     """

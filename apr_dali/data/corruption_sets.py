@@ -39,8 +39,7 @@ class CorruptionFolders:
 def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size: int) -> CorruptionFolders:
     """Every folder of `root` that holds folders named 1 to 5, checked down to the class folders; decodes no image.
 
-    In their place a corruption of ImageNet-C-bar may have those of its authors' script, which are named by the strength:
-    2.35, 3.20, ….
+    A corruption of ImageNet-C-bar may have those of its authors' script instead, named by the strength: 2.35, 3.20, ….
 
     Args:
         root: with `<corruption>/<severity>/<class>/<image>`.

@@ -121,7 +121,8 @@ def make_cifar_c(
 
     Args:
         source: a CIFAR archive or the folder that it is in, or what else `open_small` takes.
-        corruptions: some of `apr_dali.corruptions.NAMES` and `CIFAR_C_BAR`. seed: as for `make_c`. threads: that corrupt; they change nothing in the result.
+        corruptions: some of `apr_dali.corruptions.NAMES` and `CIFAR_C_BAR`, None for the 15. seed: as for `make_c`.
+        threads: that corrupt; they change nothing in the result.
 
     Raises:
         InputError: for an unknown corruption, or a set that cannot be read or has more than 256 classes.

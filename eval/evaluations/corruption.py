@@ -99,7 +99,8 @@ def evaluate_corruption(
 
     Args:
         model, options: as for `evaluate_clean`.
-        data: folders of ImageNet-C or C-bar, .npy files of CIFAR-C or C-bar, or the word digits for digits that are corrupted now.
+        data: folders of ImageNet-C or C-bar, .npy files of CIFAR-C or C-bar, or the word digits for digits that are
+            corrupted now.
         clean: the clean images, for the relative mCE; None to leave them out.
 
     Raises:

@@ -18,7 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--data",
         metavar="DIR",
-        help="folders of ImageNet-C or C-bar, or .npy files of CIFAR-C or C-bar; the word digits for digits that are corrupted now",
+        help="folders of ImageNet-C or C-bar, or .npy files of CIFAR-C or C-bar; the word digits for digits that are "
+        "corrupted now",
     )
     source.add_argument(
         "--val", metavar="VAL", help="clean images, which ImageNet-C's corruptions are computed of while it runs"

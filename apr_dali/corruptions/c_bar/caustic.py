@@ -55,7 +55,7 @@ def _apply(image: Image, draws: Draws, strength: Parameters) -> Image:
     from scipy.ndimage import gaussian_filter
 
     height, width = image.shape[:2]
-    light = gaussian_filter(_caustics(height, width, draws["time"], draws["size"]), sigma=1)
+    light = gaussian_filter(_caustics(height, width, float(draws["time"]), float(draws["size"])), sigma=1)
     padded = np.pad(light, 1)
     down = padded[2:, 1:-1] - padded[:-2, 1:-1]
     right = padded[1:-1, 2:] - padded[1:-1, :-2]

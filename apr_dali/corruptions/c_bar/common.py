@@ -1,4 +1,4 @@
-"""What the C-bar corruptions share: their strengths, their second generator, coordinates, and reading between pixels."""
+"""What the C-bar corruptions share: strengths, their second generator, coordinates, and reading between pixels."""
 
 from __future__ import annotations
 

@@ -54,9 +54,7 @@ def _ripple(image: Image, draws: Draws, strength: Parameters) -> Image:
     reach = share(strength, 0.025) * min(image.shape[:2])
     rows, columns = (
         places + reach * np.sin(2 * np.pi * places / wavelength + phase)
-        for places, wavelength, phase in zip(
-            grid(*image.shape[:2]), draws["wavelengths"], draws["phases"], strict=True
-        )
+        for places, wavelength, phase in zip(grid(*image.shape[:2]), draws["wavelengths"], draws["phases"], strict=True)
     )
     return to_levels(between(image, *np.broadcast_arrays(rows, columns)))
 

@@ -57,14 +57,14 @@ def _draw_plasma(random: Any, height: int, width: int, strength: Parameters) -> 
 
 def _plasma(image: Image, draws: Draws, strength: Parameters) -> Image:
     rows, columns = grid(*image.shape[:2])
-    time, scale = draws["time"], draws["scale"]
+    time, scale, sharpness = (float(draws[key]) for key in ("time", "scale", "sharpness"))
     y, x = np.broadcast_arrays(rows / scale, columns / scale)
     frequency, delay, damping = 1.0, 1.0, 1.0
     for _ in range(int(draws["iterations"])):
         across = np.cos(y * frequency + time / delay) / damping
         down = np.sin(x * frequency + time / delay) / damping
         x, y = x + (across - down * 0.3), y + (down + across * 0.3)
-        frequency, delay, damping = frequency * 1.93, delay * 1.15, damping * (2.25 - draws["sharpness"])
+        frequency, delay, damping = frequency * 1.93, delay * 1.15, damping * (2.25 - sharpness)
     colors = np.sin(np.stack([x - time, (x + y + np.sin(time)) * 0.5, y + time], axis=-1))
     intensity = share(strength, 64)
     return to_levels((1 - intensity / 255) * image + intensity * colors)
