@@ -1,4 +1,4 @@
-"""ImageNet-C's corruptions as pure functions of (image, draws): the definition of truth.
+"""The corruptions of ImageNet-C and C-bar as pure functions of (image, draws): the definition of truth.
 
 The 15 corruptions and the 4 extra ones of Hendrycks and Dietterich's "Benchmarking Neural Network Robustness to Common
 Corruptions and Perturbations" (ICLR 2019), in NumPy and SciPy, float64 where the reference has it. What the reference
