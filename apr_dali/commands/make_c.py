@@ -21,14 +21,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the set and print what was done."""
-    from apr_dali.corruptions import benchmark
+    from apr_dali.corruptions import corruptions_of
     from apr_dali.data.make_c import make_c, make_cifar_c
 
     corruptions = args.corruptions
     if args.set is not None:
         if corruptions is not None:
             raise InputError(f"--set {args.set} has no effect with --corruptions: these name all")
-        corruptions = benchmark(args.set, "cifar" if args.cifar else "imagenet")
+        corruptions = corruptions_of(args.set, "cifar" if args.cifar else "imagenet")
     if not args.cifar:
         size = 224 if args.image_size is None else args.image_size
         print(make_c(args.source, args.target, corruptions, size, args.seed, args.processes))

@@ -90,7 +90,7 @@ def set_for(names: Collection[str]) -> str:
     return next((each for each in SETS if set(names) <= set(names_in(each))), "imagenet")
 
 
-def benchmark(which: str, parameter_set: str) -> tuple[str, ...]:
+def corruptions_of(which: str, parameter_set: str) -> tuple[str, ...]:
     """The names of a benchmark's corruptions: "c", the 15, or "c-bar", the 10 of ImageNet or CIFAR-10."""
     check_choice("the set of corruptions", which, BENCHMARKS)
     if which == "c":

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr_dali.corruptions import EXTRA, benchmark
+from apr_dali.corruptions import EXTRA, corruptions_of
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
@@ -64,13 +64,13 @@ def evaluate_corruption_on_the_fly(
         raise InputError("extra adds four corruptions to the 15: name them in corruptions instead")
     if set is not None and corruptions is not None:
         raise InputError(f"the set {set} has no effect beside corruptions: these name all")
-    of_benchmark = benchmark(set or "c", "imagenet")
+    of_benchmark = corruptions_of(set or "c", "imagenet")
     chosen = dict.fromkeys((*of_benchmark, *(EXTRA if extra else ())) if corruptions is None else corruptions)
     numbers = SEVERITIES if severities is None else dict.fromkeys(severities)
     computed = Computed(tuple(chosen), tuple(numbers), images, seed, in_memory)
     with session_of(model, options) as session:
         if set == "c-bar" and session.takes_small(str(val)):
-            computed = replace(computed, corruptions=benchmark(set, "cifar"))
+            computed = replace(computed, corruptions=corruptions_of(set, "cifar"))
         return _measure(session, str(val), computed, None if clean is None else str(clean))
 
 

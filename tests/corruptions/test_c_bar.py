@@ -7,7 +7,7 @@ from scipy import stats
 
 import apr_dali
 from apr_dali import CorruptionDraws
-from apr_dali.corruptions import C_BAR, CIFAR_C_BAR, NAMES, benchmark, find, names_in, set_for
+from apr_dali.corruptions import C_BAR, CIFAR_C_BAR, NAMES, corruptions_of, find, names_in, set_for
 from apr_dali.corruptions.c_bar import RECORDS, perlin
 from apr_dali.corruptions.counter import CounterRandom
 from apr_dali.corruptions.parameters import SEVERITIES
@@ -51,9 +51,9 @@ def test_all_are_there():
     assert (len(C_BAR), len(CIFAR_C_BAR), len(ALL)) == (10, 10, 15)
     assert {record.name for record in RECORDS} == set(ALL)
     assert not set(ALL) & set(NAMES)
-    assert benchmark("c-bar", "imagenet") == C_BAR
-    assert benchmark("c-bar", "cifar") == CIFAR_C_BAR
-    assert len(benchmark("c", "cifar")) == 15
+    assert corruptions_of("c-bar", "imagenet") == C_BAR
+    assert corruptions_of("c-bar", "cifar") == CIFAR_C_BAR
+    assert len(corruptions_of("c", "cifar")) == 15
     assert set(names_in("tiny-imagenet")) == set(NAMES)
     for parameter_set, names in (("imagenet", C_BAR), ("cifar", CIFAR_C_BAR)):
         for name in names:
@@ -73,7 +73,7 @@ def test_what_no_set_has_is_refused():
     with pytest.raises(InputError, match=r"no corruption is named 'sparkle': there are .*fog.*sparkles.*ripple"):
         find("sparkle")
     with pytest.raises(InputError, match="set of corruptions must be one of c, c-bar, got 'C-bar'"):
-        benchmark("C-bar", "imagenet")
+        corruptions_of("C-bar", "imagenet")
     assert [set_for(names) for names in (["ripple", "fog"], ["fog"], ["ripple", "perlin_noise"])] == [
         "cifar",
         "imagenet",

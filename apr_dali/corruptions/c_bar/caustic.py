@@ -26,7 +26,7 @@ def _draw(random: Any, height: int, width: int, strength: Parameters) -> dict[st
 def _caustics(height: int, width: int, time: float, size: float) -> Plane:
     """The pattern of light on the ground, 0..1, float64 (H, W)."""
     y, x = ((places / size) % 1 * _TURN - 250 for places in grid(height, width))
-    row, column = np.broadcast_arrays(y, x)
+    row, column = y, x
     brightness = np.ones((height, width))
     for n in range(_STEPS):
         t = time * (1 - 3.5 / (n + 1))

@@ -42,13 +42,14 @@ def between(values: NDArray[Any], rows: Plane, columns: Plane) -> Plane:
     height, width = values.shape[:2]
     padded = np.zeros((height + 2, width + 2, values.shape[2]))
     padded[1:-1, 1:-1] = values
+    pixels = padded.reshape(-1, values.shape[2])
     top, left = np.floor(rows), np.floor(columns)
-
-    def at(row: Plane, column: Plane) -> Plane:
-        # What is further than a pixel outside is black as the border is.
-        return padded[np.clip(row + 1, 0, height + 1).astype(int), np.clip(column + 1, 0, width + 1).astype(int)]
-
     right, below = (columns - left)[..., None], (rows - top)[..., None]
-    upper = at(top, left) * (1 - right) + at(top, left + 1) * right
-    lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
+    # What is further than a pixel outside is black as the border is.
+    top_row, bottom_row = (np.clip(row, 0, height + 1).astype(int) * (width + 2) for row in (top + 1, top + 2))
+    left_column, right_column = (np.clip(column, 0, width + 1).astype(int) for column in (left + 1, left + 2))
+    upper, lower = (
+        pixels.take(row + left_column, axis=0) * (1 - right) + pixels.take(row + right_column, axis=0) * right
+        for row in (top_row, bottom_row)
+    )
     return upper * (1 - below) + lower * below

@@ -43,12 +43,14 @@ def _smooth(t: Plane) -> Plane:
 
 def _noise(order: NDArray[np.int64], vectors: Plane, rows: Plane, columns: Plane) -> Plane:
     """Gradient noise at `rows` (H, 1) and `columns` (1, W), in points of the lattice."""
-    row, column = np.floor(rows), np.floor(columns)
+    row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
     y, x = rows - row, columns - column
+    points = order[(order[np.arange(row.max() + 2) % _LATTICE, None] + np.arange(column.max() + 2)) % _LATTICE]
+    down, across = vectors[points, 0], vectors[points, 1]
 
     def corner(below: int, right: int) -> Plane:
-        vector = vectors[order[(order[(row.astype(int) + below) % _LATTICE] + column.astype(int) + right) % _LATTICE]]
-        return (y - below) * vector[..., 0] + (x - right) * vector[..., 1]
+        here = row + below, column + right
+        return (y - below) * down[here] + (x - right) * across[here]
 
     left, right = (corner(0, side) + _smooth(y) * (corner(1, side) - corner(0, side)) for side in (0, 1))
     return 1.5 * (left + _smooth(x) * (right - left))

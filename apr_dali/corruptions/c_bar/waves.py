@@ -58,7 +58,7 @@ def _draw_plasma(random: Any, height: int, width: int, strength: Parameters) -> 
 def _plasma(image: Image, draws: Draws, strength: Parameters) -> Image:
     rows, columns = grid(*image.shape[:2])
     time, scale, sharpness = (float(draws[key]) for key in ("time", "scale", "sharpness"))
-    y, x = np.broadcast_arrays(rows / scale, columns / scale)
+    y, x = rows / scale, columns / scale
     frequency, delay, damping = 1.0, 1.0, 1.0
     for _ in range(int(draws["iterations"])):
         across = np.cos(y * frequency + time / delay) / damping
