@@ -24,7 +24,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_corruptions(parser: argparse._ActionsContainer) -> None:
-    """Declare --corruptions and --set, of which one says what is computed; see `apr_dali.corruptions.corruptions_of`."""
+    """Declare --corruptions and --set, of which one says what is made; see `apr_dali.corruptions.corruptions_of`."""
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: those of --set)")
     parser.add_argument(
         "--set",
