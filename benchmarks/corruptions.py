@@ -4,8 +4,8 @@
     python benchmarks/corruptions.py --write            # and puts them into docs/corruptions.md
     python benchmarks/corruptions.py --count 2 --only fog snow
 
-The differences are those of the truth (NumPy, SciPy) with the reference's draws, on two photographs of 224 × 224 (one for
-C-bar), and of the native operators from the truth with draws of their own. The times are CPU time, draws included, one
+The differences are those of the truth (NumPy, SciPy) with the reference's draws, on two photographs of 224 × 224 (C-bar
+on one), and of the native operators from the truth with draws of their own. The times are CPU time, draws included, one
 thread; the library is imagecorruptions-imaug, where it is installed. C-bar is neither native nor in it.
 """
 

@@ -38,13 +38,12 @@ def _caustics(height: int, width: int, time: float, size: float) -> Plane:
     return np.clip(np.abs(1.17 - (brightness / _STEPS) ** 1.4) ** 8, 0, 1)
 
 
-def _bend(down: Plane, right: Plane) -> Plane:
-    """By what share of its normal's slope, (`down`, `right`) of a normal of length 1, the water displaces a place.
+def _bend(cosine: Plane) -> Plane:
+    """By which multiple of its normal, of length 1, the surface moves a place sideways. cosine: of the angle a below.
 
-    A vertical ray with the angle a to the normal leaves the surface at the angle b, sin b = sin a / _INDEX; b is
-    measured from the normal in the plane of both.
+    A vertical ray with the angle a to the normal goes on at the angle b to it, in the plane of both, with
+    sin b = sin a / _INDEX.
     """
-    cosine = np.sqrt(np.clip(1 - down**2 - right**2, 0, 1))
     straight = cosine >= 1 - _STRAIGHT
     angle = np.where(straight, 1.0, np.arccos(cosine))
     bent = np.arcsin(np.sin(angle) / _INDEX)
@@ -60,13 +59,12 @@ def _apply(image: Image, draws: Draws, strength: Parameters) -> Image:
     down = padded[2:, 1:-1] - padded[:-2, 1:-1]
     right = padded[1:-1, 2:] - padded[1:-1, :-2]
     length = np.sqrt(down**2 + right**2 + 1)
-    normal_down, normal_right = down / length, right / length
-    reach = _bend(normal_down, normal_right) * share(strength, 0.5 * min(height, width))
+    reach = _bend(1 / length) * share(strength, 0.5 * min(height, width))
     rows, columns = grid(height, width)
     moved = between(
         image.astype(np.float32) / 255,
-        rows + np.round(normal_down * reach, 3),
-        columns + np.round(normal_right * reach, 3),
+        rows + np.round(down / length * reach, 3),
+        columns + np.round(right / length * reach, 3),
     )
     gain = share(strength, 2)
     return to_bytes(moved + (-right * gain)[..., None] + (down * gain)[..., None])
