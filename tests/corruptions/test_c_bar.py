@@ -177,6 +177,16 @@ def test_noise_has_its_spectrum_on_rectangles_too(height, width):
     assert low < high
 
 
+@pytest.mark.parametrize(("height", "width"), [(64, 160), (160, 64)])
+def test_noise_is_the_same_in_all_directions(height, width):
+    noise = corrupted(np.full((8, height, width, 3), 127, np.uint8), "brownish_noise", 1).astype(float)
+    power = (np.abs(np.fft.fft2(noise, axes=(1, 2))) ** 2).mean(axis=(0, 3))
+    down, across = np.meshgrid(np.fft.fftfreq(height) * 64, np.fft.fftfreq(width) * 64, indexing="ij")
+    near = (np.hypot(down, across) > 4) & (np.hypot(down, across) < 8)
+    steep, flat = (power[near & side].mean() for side in (abs(down) > abs(across), abs(down) < abs(across)))
+    assert steep == pytest.approx(flat, rel=0.4)
+
+
 def test_one_frequency_is_one():
     gray = np.full((3, 64, 128, 3), 127, np.uint8)
     for image in corrupted(gray, "single_frequency_greyscale", 1):
