@@ -144,7 +144,7 @@ class AprSingle(_OfLevels):
 
 
 class Corrupt(_OfLevels):
-    """One corruption of ImageNet-C or C-bar at one severity, as `apr_dali.corrupt` has it, on the CPU.
+    """One corruption of ImageNet-C or C-bar at one severity, as `apr_dali.corrupt` has it.
 
     Takes and gives what `AprSingle` does; stands after the crop and before the conversion to float. In a batch each
     image has draws of its own.

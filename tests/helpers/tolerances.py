@@ -26,6 +26,10 @@ LEVELS = 1
 LEVELS_SHARE_CLAMP = 1e-3
 """Share of values that may differ by LEVELS with overflow="clamp": only those within 1e-4 of a half."""
 
+CORRUPTED_SHARE = 2e-3
+"""Share of values of a corrupted image that may be a level off: those that an error of float32 takes over a whole
+number. One value in 10⁴ is usual; small images have some thousands of them."""
+
 RESIZE_LEVELS = 2
 """Gray levels between DALI's and Pillow's antialiased resize: DALI interpolates in float, Pillow in fixed point and
 rounds to uint8 between the two passes."""
