@@ -1,17 +1,20 @@
 """ImageNet-C's 19 corruptions and C-bar's 10 × 5 severities: how far from the reference, how long on one core.
 
-    python benchmarks/corruptions.py                    # prints both tables; start it on an idle machine
+    python benchmarks/corruptions.py                    # prints the tables; start it on an idle machine
     python benchmarks/corruptions.py --write            # and puts them into docs/corruptions.md
     python benchmarks/corruptions.py --count 2 --only fog snow
 
 The differences are those of the truth (NumPy, SciPy) with the reference's draws, on two photographs of 224 × 224 (C-bar
 on one), and of the native operators from the truth with draws of their own. The times are CPU time, draws included, one
-thread; the library is imagecorruptions-imaug, where it is installed. C-bar is neither native nor in it.
+thread; the library is imagecorruptions-imaug, where it is installed. C-bar is neither native nor in it. The third table
+is of the JPEG file of quality 85 that evaluation takes every image through: the native operator, and Pillow's encoder
+and decoder.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 import re
@@ -23,10 +26,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import apr_dali
 from apr_dali.corruptions import C_BAR, CORRUPTIONS, NAMES
 from apr_dali.corruptions.parameters import SEVERITIES
+from apr_dali.data.imagenet_c import QUALITY, as_jpeg, through_jpeg
 from apr_dali.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,8 +56,13 @@ def main() -> None:
         "images": options.count,
         "differences": differences(names),
         "milliseconds": speeds(names, options.count),
+        "files": files(options.count),
     }
-    tables = {"differences": table_of_differences(result), "speeds": table_of_speeds(result)}
+    tables = {
+        "differences": table_of_differences(result),
+        "speeds": table_of_speeds(result),
+        "files": table_of_files(result),
+    }
     print("\n\n".join(tables.values()))
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
@@ -145,6 +155,17 @@ def by_library(name: str, images: np.ndarray) -> None:
         corrupt(image, severity=MIDDLE, corruption_name=name)
 
 
+def files(count: int) -> dict[str, float]:
+    """Milliseconds an image through a JPEG file, or what it does."""
+    images = np.stack([photographs()[k % 2] for k in range(count)])
+
+    def pillow() -> None:
+        for image in images:
+            Image.open(io.BytesIO(as_jpeg(image))).load()
+
+    return {"native": timed(partial(through_jpeg, images, threads=1), count), "Pillow": timed(pillow, count)}
+
+
 def timed(run: Callable[[], object], images: int) -> float:
     """Milliseconds of CPU time an image, the best of three; NaN where it cannot run."""
     try:
@@ -189,6 +210,12 @@ def table_of_speeds(result: dict) -> str:
             f"| the 15 together | {' '.join(map(milliseconds, sums))} | {' | '.join(map(milliseconds, others))} |"
         )
     return "\n".join(rows)
+
+
+def table_of_files(result: dict) -> str:
+    times = result["files"]
+    rows = [f"| | {' | '.join(times)} |", f"|{'---|' * (1 + len(times))}"]
+    return "\n".join([*rows, f"| quality {QUALITY} | {' | '.join(map(milliseconds, times.values()))} |"])
 
 
 def milliseconds(value: float) -> str:

@@ -64,7 +64,7 @@ def corrupt(
     if chosen == "cupy":
         return _on_device(record, parameters, images, draws)
     levels = np.ascontiguousarray(arrays.as_input(images, "native"))
-    if chosen == "native" and not record.library:
+    if chosen == "native":
         out = _native(record, parameters, levels, draws, threads)
     else:
         workers = 1 if backend == "numpy" else native_backend.threads_of(threads)
@@ -134,8 +134,6 @@ def _choose(record: Corruption, backend: str, device: str, threads: int | None) 
 
 
 def _choose_on_cpu(record: Corruption, backend: str) -> str:
-    if record.library:
-        return "native"
     if not record.native:
         if backend == "native":
             raise InputError(f"{record.name} has no native operator: take the backend numpy or auto")
@@ -195,7 +193,8 @@ def _on_device(record: Corruption, parameters: Parameters, images: Any, draws: C
 def corrupt_on_device(images: Any, cell: Cell, seed: int, numbers: Any, given: list[NDArray[Any]] | None = None) -> Any:
     """`corrupt` by the cupy backend, with sampled draws or with `given` ones, where the device is not to be waited for.
 
-    numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array, which is taken on trust.
+    images: uint8 (N, H, W, 3). numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array,
+    which is taken on trust. given: float64 (N, ...) for each field of the draws.
     Raises InputError for images that are none, and for another number of numbers.
     """
     _check_images(images)

@@ -7,6 +7,7 @@ Evaluation: resize of the shorter side, center crop, normalize. The geometry is 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -139,6 +140,11 @@ def train_pipeline(
 def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
     """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each."""
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
+    return normalize(in_color(middle(encoded, graph), graph), graph.recipe, graph.dtype), labels
+
+
+def middle(encoded: DataNode, graph: Graph) -> DataNode:
+    """The middle of each encoded image, decoded and scaled as evaluation sees it: uint8 HWC."""
     encoded = checked(encoded)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
@@ -153,8 +159,7 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
             padding = {"out_of_bounds_policy": "pad", "fill_values": list(border)}
     corner = fn.stack(_center(height - graph.image_size), _center(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
-    images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
-    return normalize(in_color(images, graph), graph.recipe, graph.dtype), labels
+    return fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
 
 
 def in_color(images: DataNode, graph: Graph) -> DataNode:
@@ -214,10 +219,12 @@ def build(
     stream: int = 0,
     shuffle: bool = True,
     checkpoint: bytes | None = None,
+    evaluation: Callable[..., Pipeline] = eval_pipeline,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    shuffle: training images; False where they lie in the order in which they are to come.
+    shuffle: training images; False where they lie in the order in which they are to come. evaluation: what makes the
+    pipeline where it is not for training.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
@@ -226,6 +233,6 @@ def build(
         if train:
             made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
         else:
-            made = eval_pipeline(files, graph, **options)
+            made = evaluation(files, graph, **options)
         made.build()  # reads the indices
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -98,6 +98,7 @@ class ImageNetLoader(EpochLoader):
     """
 
     _version = 4
+    _evaluation: Callable[..., Pipeline] = staticmethod(imagenet.eval_pipeline)
 
     @takes_batch_arguments
     def __init__(
@@ -179,6 +180,7 @@ class ImageNetLoader(EpochLoader):
                 stream=self._stream,
                 shuffle=self._weights is None,
                 checkpoint=checkpoint,
+                evaluation=self._evaluation,
             )
         except RuntimeError as error:
             if isinstance(self._set, TarSet):

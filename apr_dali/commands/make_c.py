@@ -14,6 +14,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="OUT", help="folder to write; a stopped command goes on there")
     add_corruptions(parser)
     parser.add_argument("--image-size", type=positive, metavar="N", help="pixels (default: 224)")
+    parser.add_argument(
+        "--format",
+        choices=("folder", "webdataset"),
+        default="folder",
+        help="class folders, or tar files with DALI's indices (default: %(default)s)",
+    )
     parser.add_argument("--cifar", action="store_true", help="write CIFAR-C's arrays of the test images instead")
     parser.add_argument("--seed", type=seed, default=0, help="of the draws (default: %(default)s)")
     add_processes(parser)
@@ -31,8 +37,10 @@ def run(args: argparse.Namespace) -> None:
         corruptions = corruptions_of(args.set, "cifar" if args.cifar else "imagenet")
     if not args.cifar:
         size = 224 if args.image_size is None else args.image_size
-        print(make_c(args.source, args.target, corruptions, size, args.seed, args.processes))
+        print(make_c(args.source, args.target, corruptions, size, args.seed, args.processes, args.format))
         return
+    if args.format != "folder":
+        raise InputError(f"--format {args.format} has no effect with --cifar, which writes .npy files")
     if args.image_size is not None:
         raise InputError(f"--image-size {args.image_size} has no effect with --cifar: its images have 32 pixels")
     print(make_cifar_c(args.source, args.target, corruptions, args.seed, args.processes))

@@ -247,8 +247,8 @@ def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
 
 def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
     """The cells, their kind and their name."""
-    classes, size = session.network.classes, session.network.image_size
-    found = on_main(session.group, lambda: find_corruption_folders(data, classes, size))
+    classes, size, components = session.network.classes, session.network.image_size, session.feeding.components
+    found = on_main(session.group, lambda: find_corruption_folders(data, classes, size, components))
     sources = [
         session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True)
         for name, folders in found.folders.items()

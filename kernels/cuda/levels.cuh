@@ -13,6 +13,7 @@ template <int Count> struct Levels {
     static constexpr int kTogether = Count % 8 == 0 ? 8 : 4;
     unsigned of[Count];
 
+    Levels() = default;
     // From `first` on, which is a multiple of Count; what lies past the end is 0.
     INLINE Levels(const Level* image, int first, int total) {
         if (whole(first, total)) {

@@ -63,11 +63,10 @@ INLINE void on_circle(unsigned word, float& cosine, float& sine) {
     cosine = 1 + t * (-0.5f + t * (1.0f / 24 + t * (-1.0f / 720 + t * (1.0f / 40320))));
     into_quarter(word, cosine, sine);
 }
-INLINE void on_circle(unsigned word, double& cosine, double& sine) {
-    const double x = (static_cast<double>(static_cast<int>(word << 2)) + 2) * (1.57079632679489662 * kWord);
+// cos and sin of an eighth of a turn at most, by Taylor's series to the 17th power: 1e-16.
+INLINE void on_eighth(double x, double& cosine, double& sine) {
     const double t = x * x;
     sine = cosine = 0;
-    // Taylor's series to the 17th power: 1e-16 at an eighth of a turn.
 #pragma unroll
     for (int n = 16; n >= 2; n -= 2) {
         sine = t * (-1.0 / (n * (n + 1))) * (1 + sine);
@@ -75,6 +74,9 @@ INLINE void on_circle(unsigned word, double& cosine, double& sine) {
     }
     sine = x * (1 + sine);
     cosine = 1 + cosine;
+}
+INLINE void on_circle(unsigned word, double& cosine, double& sine) {
+    on_eighth((static_cast<double>(static_cast<int>(word << 2)) + 2) * (1.57079632679489662 * kWord), cosine, sine);
     into_quarter(word, cosine, sine);
 }
 

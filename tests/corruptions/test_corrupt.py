@@ -39,8 +39,7 @@ def levels(name: str) -> int:
 
 
 def has_native(name: str) -> bool:
-    record, _ = find(name)
-    return record.native or record.library
+    return find(name)[0].native
 
 
 def sampled(name, severity, images, seed=4, first=0, parameter_set="imagenet"):

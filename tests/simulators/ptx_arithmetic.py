@@ -20,6 +20,8 @@ def calculated(name: str, kinds: tuple[str, ...], given: list[Array]) -> Array |
             return _BY_TYPE[name][given[0].dtype.kind == "f"](*given)
         if name == "setp":
             return _compared(kinds[0], *given)
+        if name == "dp2a":
+            return _added_products(kinds, *given)
         return _product(kinds[0], given) if name in ("mul", "mad", "fma") else None
 
 
@@ -77,6 +79,18 @@ def _product(part: str, given: list[Array]) -> Array:
     whole = given[0].astype(twice) * given[1].astype(twice)
     kept = whole if part == "wide" else (whole >> np.array(8 * kind.itemsize, twice)).astype(kind)
     return sum(given[2:], kept)
+
+
+def _added_products(kinds: tuple[str, ...], halves: Array, of_bytes: Array, start: Array) -> Array:
+    """The two halves of a word times two bytes of another, the low or the high ones, added to a third."""
+    part, *types = kinds
+    half, byte = (np.dtype(f"{'i' if kind == 's32' else 'u'}{size}") for kind, size in zip(types, (2, 1), strict=True))
+    total = start.astype(np.int64)
+    for k in range(2):
+        first = (halves >> 16 * k).astype(half)
+        second = (of_bytes >> 8 * k + (16 if part == "hi" else 0)).astype(byte)
+        total = total + first.astype(np.int64) * second.astype(np.int64)
+    return total.astype(start.dtype)
 
 
 def _high_of_64(first: Array, second: Array) -> Array:

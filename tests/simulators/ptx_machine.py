@@ -266,8 +266,9 @@ class _Blocks:
 
     def value(self, operand: str, kind: np.dtype) -> Array:
         """What a register, a number or a special register is as `kind`: the low bits of what is wider."""
-        if operand in self.special:
-            return self.special[operand].astype(kind)
+        name, _, _ = operand.partition("$")  # the compiler numbers the types that shared memory is seen as
+        if name in self.special:
+            return self.special[name].astype(kind)
         if operand not in self.registers:
             return _number(operand, kind)
         held = self.registers[operand]

@@ -99,6 +99,25 @@ def test_bytes_saturation_and_wide_products():
     np.testing.assert_array_equal(out.reshape(-1, 3), np.stack([permuted, clipped, high], axis=1))
 
 
+@pytest.mark.parametrize("part", ["lo", "hi"])
+@pytest.mark.parametrize("signs", ["u32.u32", "s32.u32", "u32.s32", "s32.s32"])
+def test_products_of_halves_and_bytes(part, signs):
+    words = np.random.default_rng(0).integers(-(2**31), 2**31, 256).astype(np.int32)
+    out = np.zeros(128, np.int32)
+    run(
+        f"""
+        asm("dp2a.{part}.{signs} %0, %1, %2, %3;" : "=r"(b[i]) : "r"(a[i]), "r"(a[128 + i]), "r"(a[255 - i]));
+        """,
+        *(words, out),
+    )
+    first, second = signs.split(".")
+    halves = words[:128].view("i2" if first == "s32" else "u2").reshape(-1, 2).astype(np.int64)
+    of_bytes = words[128:].view("i1" if second == "s32" else "u1").reshape(-1, 4).astype(np.int64)
+    of_bytes = of_bytes[:, :2] if part == "lo" else of_bytes[:, 2:]
+    expected = words[:127:-1] + (halves * of_bytes).sum(axis=1)
+    np.testing.assert_array_equal(out, expected.astype(np.int32))
+
+
 def test_threads_part_and_meet_at_a_barrier():
     out = np.zeros(128, np.int32)
     run(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import apr_dali
 from apr_dali import CorruptionDraws
@@ -53,3 +54,21 @@ def test_without_numbers_each_image_has_draws_of_its_own(crops):
     drawn = run(images, None, name="impulse_noise", severity=3)
     assert len(np.unique(drawn.reshape(2 * BATCH, -1), axis=0)) == 2 * BATCH
     np.testing.assert_array_equal(run(images, None, name="impulse_noise", severity=3), drawn)
+
+
+def test_the_loader_gives_what_it_gives_on_the_cpu(tmp_path, crops):
+    from apr_dali import CorruptedLoader
+    from apr_dali.recipes import IMAGENET
+
+    (tmp_path / "a").mkdir()
+    for number, image in enumerate(crops(5, 40, 40)):
+        Image.fromarray(image).save(tmp_path / "a" / f"{number}.png")
+    cells = {"corruptions": [name for name in cuda_corruptions.LAUNCHERS if name != "frost"], "severities": [2]}
+    given = {**cells, "image_size": 40, "scaling": None, "in_memory": True}
+    with CorruptedLoader(tmp_path, 2, **given) as cpu, CorruptedLoader(tmp_path, 2, device="cuda", **given) as gpu:
+        for (cell, images, targets), (other, expected, labels) in zip(gpu, cpu, strict=True):
+            assert cell == other
+            assert images.device.type == targets.device.type == "cuda"
+            assert torch.equal(targets.cpu(), labels)
+            # A level at most.
+            torch.testing.assert_close(images.cpu(), expected, rtol=0, atol=1.01 / 255 / min(IMAGENET.std))

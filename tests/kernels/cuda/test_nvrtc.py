@@ -5,6 +5,7 @@ import re
 import pytest
 
 from apr_dali.kernels.cuda import nvrtc
+from apr_dali.kernels.cuda.corrupt_parts import FIELDS
 from apr_dali.kernels.cuda.corruptions import FAMILIES
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES
 
@@ -19,6 +20,7 @@ KERNELS = {
     nvrtc.OPERATIONS: {"operate", "decode"},
     **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
     **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
+    FIELDS: {"uniform_field", "normal_field"},
     **{family.PROGRAM: set(_KERNEL.findall(nvrtc.source(family.PROGRAM.file))) for family in FAMILIES},
 }
 # The other sizes are the same source with other factors, which take other registers.
