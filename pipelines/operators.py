@@ -160,7 +160,7 @@ def corrupt(
     backend: str = "auto",
     threads: int | None = None,
 ) -> DataNode:
-    """A corruption of ImageNet-C in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.corrupt`.
+    """A corruption of ImageNet-C or C-bar in a DALI graph, of uint8 HWC images of one size; see `apr_dali.corrupt`.
 
     Args:
         images: on the CPU, or on a GPU for those that have a CUDA kernel.

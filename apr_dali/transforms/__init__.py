@@ -93,13 +93,13 @@ class AprSingle(OfLevels):
 
 
 class Corrupt(OfLevels):
-    """One corruption of ImageNet-C at one severity, as `apr_dali.corrupt` has it.
+    """One corruption of ImageNet-C or C-bar at one severity, as `apr_dali.corrupt` has it.
 
     Takes and gives what `AprSingle` does; stands after the crop and before the conversion to float. In a batch each
     image has draws of its own.
 
     Args:
-        name: one of `apr_dali.corruptions.NAMES`.
+        name: one of `apr_dali.corruptions.NAMES`, `C_BAR` or `CIFAR_C_BAR`; the last with parameter_set="cifar".
         severity: 1 to 5.
         seed: of this process; give each process of a distributed run another. None: torch's generator.
         parameter_set: "imagenet", "cifar" or "tiny-imagenet".

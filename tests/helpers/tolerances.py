@@ -47,9 +47,11 @@ ONCE_OR_TWICE = 1e-5
 """Relative to the largest of a parameter: 20 steps on batches of B rows, or of 2·B where each comes twice. The sums are
 the same but for the order of their rounding, which in float32 would be of the order of small biases."""
 
+
 def relative(got: object, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value expected."""
     return float(np.abs(np.asarray(got, np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30))
+
 
 PRINTED = 1e-3
 """Results that a command prints with four digits behind the point, and the sums of a few of them."""
@@ -78,6 +80,7 @@ AUGMENTATION_LEVELS = 1e-2
 HYBRID_LEVELS = 2
 """Gray levels by which HybridAugment++-S may differ: its low part is APR-S, within LEVELS, and truncation of the sum
 towards zero turns around at 0."""
+
 SCHEDULE = 1e-9
 """Relative, of a learning rate in float64 against torch's, which goes from step to step and adds up rounding."""
 
