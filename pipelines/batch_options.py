@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from apr_dali import functional
+from apr_dali.augmentations.plan import check_form, is_named
+from apr_dali.augmentations.record import DATASETS
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.sampling import Sampler, weights_of
@@ -54,6 +56,8 @@ class BatchArguments(TypedDict, total=False):
     policy: str
     policy_magnitude: int | None
     random_erasing: float
+    aug_form: str
+    aug_dataset: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,10 @@ class BatchOptions:
             trivialaugment, or augmix (one view of it).
         policy_magnitude: of randaugment 0..30, by default 9; of augmix 1..10, its severity, by default 3.
         random_erasing: share of the normalized views that get a rectangle of 0, see `apr_dali.pipelines.erasing`.
+        aug_form: of an augmentation of `apr_dali.augmentations`, what is given of an image: "published", "replaced" or
+            "both", see `apr_dali.augmentations.plan`.
+        aug_dataset: whose published settings such an augmentation has: cifar10, cifar100 or imagenet; by default the
+            loader's.
 
     Raises:
         InputError: for a value that cannot be, or that would change nothing.
@@ -113,6 +121,8 @@ class BatchOptions:
     policy: str = "none"
     policy_magnitude: int | None = None
     random_erasing: float = 0.0
+    aug_form: str = "published"
+    aug_dataset: str = ""
 
     def __post_init__(self) -> None:
         for name in ("train", "drop_last", "with_index", "repeat_unmixed"):
@@ -123,6 +133,9 @@ class BatchOptions:
             )
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
+        check_form(self.aug, self.aug_form)
+        if self.aug_dataset:
+            check_choice("aug_dataset", self.aug_dataset, DATASETS)
         policy_magnitude(self.policy, self.policy_magnitude)
         check_share("random_erasing", self.random_erasing)
         for name in ("policy", "random_erasing"):
@@ -202,6 +215,8 @@ class BatchOptions:
             "policy": self.policy,
             "policy_magnitude": policy_magnitude(self.policy, self.policy_magnitude),
             "random_erasing": float(self.random_erasing),
+            "aug_form": self.aug_form,
+            "aug_dataset": self.aug_dataset if is_named(self.aug) else "",
         }
 
     def weights(self, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:

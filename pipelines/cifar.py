@@ -24,7 +24,7 @@ from apr_dali.data.arrays import ArraySet
 from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
-from apr_dali.pipelines import operators, policies
+from apr_dali.pipelines import augmented, operators, policies
 from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales, stored
@@ -177,15 +177,21 @@ def _augmented(
         frames = "F" if views(graph.aug) > 1 else ""
         images = normalize(images, recipe, graph.dtype, layout=frames + "CHW")
         return erased(images, graph.random_erasing, size, views(graph.aug) if frames else 0), numbers
+    plan = graph.plan
     if uses_single(graph.aug):
         images = _some_single(images, graph)
+    elif plan is not None:
+        images = augmented.on_levels(images, plan)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
-    if not uses_pair(graph.aug):
+    if plan is None and not uses_pair(graph.aug):
         images = normalize(images, recipe, graph.dtype, mirror)
         images = _cutout(images, size) if graph.aug == "cutout" else images
         return erased(images, graph.random_erasing, size), numbers
     images = fn.flip(images, horizontal=mirror)
+    if plan is not None and not plan.pair:
+        images = augmented.normalized_views(images, plan, recipe, graph.dtype)
+        return erased(images, graph.random_erasing, size, plan.views if plan.views > 1 else 0), numbers
     draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
         images,

@@ -9,9 +9,10 @@ import torch
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
+from apr_dali.augmentations.plan import check_aug
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.fingerprint import fingerprint
-from apr_dali.errors import InputError, check_choice
+from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar
 from apr_dali.pipelines.base import EpochLoader
 from apr_dali.pipelines.batch_options import BatchArguments, BatchOptions, check_flag, takes_batch_arguments
@@ -35,7 +36,8 @@ class CifarLoader(EpochLoader):
     Args:
         data: the images, of one size; see `apr_dali.data.arrays.load_set`.
         aug: one of none, apr-p, apr-s, apr-sp, cutout, autoaugment, augmix; training only. Of mixup and cutmix the
-            pipeline gives what they mix, as for none: see `apr_dali.training.losses`.
+            pipeline gives what they mix, as for none: see `apr_dali.training.losses`. Or one of
+            `apr_dali.augmentations.plan.TRAINABLE`, with the views of its `aug_form`.
         flip: mirror half of the training images; not for digits, which then mean something else.
         fill: gray level of the 4 pixels round a training image from which crops are taken.
         single_probability: share of the images that APR-S changes.
@@ -59,8 +61,9 @@ class CifarLoader(EpochLoader):
         amplitude_labels: bool = False,
         **batch: Unpack[BatchArguments],
     ) -> None:
-        check_choice("aug", aug, CIFAR_AUGMENTATIONS)
+        check_aug(aug, CIFAR_AUGMENTATIONS)
         check_flag("flip", flip)
+        batch["aug_dataset"] = batch.get("aug_dataset") or "cifar10"
         options = BatchOptions(batch_size=batch_size, aug=aug, recipe=recipe, **batch)
         if amplitude_labels and not uses_pair(aug):
             raise InputError(
@@ -77,9 +80,9 @@ class CifarLoader(EpochLoader):
             single_probability=single_probability,
             amplitude_labels=amplitude_labels,
         )
-        super().__init__(
-            options, classes=data.classes, num_images=len(data), labels=data.labels, views=cifar.views(aug)
-        )
+        plan = self._graph.plan
+        views = cifar.views(aug) if plan is None else plan.views
+        super().__init__(options, classes=data.classes, num_images=len(data), labels=data.labels, views=views)
 
     def _build(self, checkpoint: bytes | None) -> Pipeline:
         return cifar.build(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from apr_dali.augmentations.plan import Plan, is_named, plan
 from apr_dali.pipelines import policies
 from apr_dali.recipes import AprRecipe
 
@@ -18,7 +19,7 @@ from apr_dali.recipes import AprRecipe
 STREAM_STRIDE = 15_485_863
 
 
-_NEW = ("policy", "policy_magnitude", "random_erasing")
+_NEW = ("policy", "policy_magnitude", "random_erasing", "aug_form", "aug_dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
     device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
-    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it.
+    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it. aug_dataset: "" where `aug` has no settings by it.
     """
 
     device: str
@@ -41,6 +42,13 @@ class Graph:
     policy: str = "none"
     policy_magnitude: int = 0
     random_erasing: float = 0.0
+    aug_form: str = "published"
+    aug_dataset: str = ""
+
+    @property
+    def plan(self) -> Plan | None:
+        """How the augmentation is trained with, where it is one of `apr_dali.augmentations`."""
+        return plan(self.aug, self.aug_dataset, self.aug_form) if is_named(self.aug) else None
 
     @property
     def operator_threads(self) -> int | None:
@@ -100,13 +108,15 @@ def stored(dtype: str) -> str:
     return "float16" if dtype == "float16" else "float32"
 
 
-def normalize(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
-    """uint8 HWC images in 0..255 as normalized ones in `layout`, mirrored where `mirror` is 1."""
+def normalize(
+    images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW", levels: float = 255
+) -> DataNode:
+    """Images in 0..levels, HWC or CHW, as normalized ones in `layout`, mirrored where `mirror` is 1."""
     return fn.crop_mirror_normalize(
         images,
         mirror=mirror,
-        mean=[255 * value for value in recipe.mean],
-        std=[255 * value for value in recipe.std],
+        mean=[levels * value for value in recipe.mean],
+        std=[levels * value for value in recipe.std],
         dtype=types.FLOAT16 if stored(dtype) == "float16" else types.FLOAT,
         output_layout=layout,
     )

@@ -21,7 +21,7 @@ from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
-from apr_dali.pipelines import operators, policies
+from apr_dali.pipelines import augmented, operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
 from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
@@ -134,11 +134,17 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNod
     recipe, size = graph.recipe, (graph.image_size, graph.image_size)
     if uses_single(graph.aug):
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
+    plan = graph.plan
+    if plan is not None:
+        images = augmented.on_levels(images, plan)
     mirror = fn.random.coin_flip(probability=graph.hflip)
-    if not uses_pair(graph.aug):
+    if plan is None and not uses_pair(graph.aug):
         images = normalize(images, recipe, graph.dtype, mirror)
         return erased(images, graph.random_erasing, size)
     images = fn.flip(images, horizontal=mirror)
+    if plan is not None and not plan.pair:
+        images = augmented.normalized_views(images, plan, recipe, graph.dtype)
+        return erased(images, graph.random_erasing, size, plan.views if plan.views > 1 else 0)
     draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
         images,

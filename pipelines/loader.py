@@ -15,6 +15,7 @@ import numpy as np
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
+from apr_dali.augmentations.plan import check_aug
 from apr_dali.data import tar_reader
 from apr_dali.data.check import Bad, quick_check
 from apr_dali.data.fingerprint import fingerprint
@@ -71,7 +72,8 @@ class ImageNetLoader(EpochLoader):
     Args:
         path: a folder of class folders, a folder of tars, a file list, or several of these; or what
             `apr_dali.data.folders.open_set` has found in them.
-        aug: one of none, apr-p, apr-s, apr-sp; training only.
+        aug: one of none, apr-p, apr-s, apr-sp, or of `apr_dali.augmentations.plan.TRAINABLE`, with the views of its
+            `aug_form`; training only.
         views: with APR-P, "both", or "mixed": one view per image, as a loop for one view takes it.
         image_size: S in pixels.
         scaling: of evaluation images before the crop, by default that of the published recipe: the shorter side to
@@ -120,7 +122,8 @@ class ImageNetLoader(EpochLoader):
         hw_decoder_load: float = HW_DECODER_LOAD,
         **batch: Unpack[BatchArguments],
     ) -> None:
-        check_choice("aug", aug, AUGMENTATIONS)
+        check_aug(aug, AUGMENTATIONS)
+        batch["aug_dataset"] = batch.get("aug_dataset") or "imagenet"
         check_choice("views", views, VIEWS)
         check_choice("on_error", on_error, ON_ERROR)
         check_size("image_size", image_size)
@@ -149,7 +152,7 @@ class ImageNetLoader(EpochLoader):
             classes=self._set.classes,
             num_images=len(self._set),
             labels=self._set.labels if isinstance(self._set, ImageSet) else None,
-            views=2 if uses_pair(aug) and views == "both" else 1,
+            views=_views(self._graph),
             anew=self._weights is not None,
         )
 
@@ -291,6 +294,13 @@ class ImageNetLoader(EpochLoader):
             return []
         known = set(self.skipped)
         return quick_check([file for file in self._set.files if file not in known], self._graph.threads)
+
+
+def _views(graph: imagenet.Graph) -> int:
+    """Rows of an image."""
+    if graph.plan is not None and not graph.plan.pair:
+        return graph.plan.views
+    return 2 if uses_pair(graph.aug) and graph.views == "both" else 1
 
 
 def _refuse_without_effect(graph: imagenet.Graph, train: bool) -> None:

@@ -16,6 +16,9 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from apr_dali import functional
+from apr_dali.augmentations import find as find_augmentation
+from apr_dali.augmentations.functional import BACKENDS as AUGMENTATION_BACKENDS
+from apr_dali.augmentations.functional import apply_in_graph
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.draws import SEEDS, UNIFORMS_PER_IMAGE, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
@@ -197,6 +200,40 @@ def _check_corrupting_device(device: str, name: str, backend: str, threads: int 
         chosen = f"backend={backend!r}" if threads is None else f"threads={threads}"
         raise InputError(f"{chosen} runs on the CPU, got images on the GPU: corrupt them before they go there")
     corruptions.check_device(name)
+
+
+def augment(
+    images: DataNode,
+    name: str,
+    *,
+    dataset: str = "cifar10",
+    layout: str = "HWC",
+    backend: str = "auto",
+    numbers: DataNode | None = None,
+    **changes: Any,
+) -> DataNode:
+    """An augmentation of `apr_dali.augmentations` in a DALI graph; see `apr_dali.augmentations.functional.apply`.
+
+    One call a batch, whose draws follow the pipeline's seed and its checkpoints. On a GPU the number that seeds them is
+    looked at, which synchronizes.
+
+    Args:
+        images: uint8 HWC, or float CHW, in 0..1 where the augmentation is `unit`; all of one size. The same comes back.
+        name: one of `apr_dali.augmentations.NAMES`, or of a registered one; stages of a combination are given one by one.
+        dataset: whose published settings are taken, see `Augmentation.recipe`.
+        layout: of the images, "HWC" or "CHW".
+        numbers: int64 () or (1,) per image, of which the first of a batch seeds its draws; None: DALI draws them.
+        changes: of the settings.
+    """
+    record = find_augmentation(name)
+    record.recipe(dataset)
+    check_choice("backend", backend, AUGMENTATION_BACKENDS)
+    check_choice("layout", layout, ("HWC",) if record.takes == "levels" else ("HWC", "CHW"))
+    record.sample(0, 8, 8, 0, dataset=dataset, **changes)  # refuses settings that it has not before the graph runs
+    if numbers is None:
+        numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
+    function = partial(apply_in_graph, augmentation=record, backend=backend, dataset=dataset, **changes)
+    return per_batch(function, images, numbers, layout=layout)
 
 
 def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:

@@ -134,6 +134,7 @@ AUGMENTATIONS = (
                 views=3,
                 objective="jsd",
                 weights={"jsd": 5.0},
+                clean=False,
             ),
             Recipe(
                 "digits-mixed",
@@ -141,6 +142,7 @@ AUGMENTATIONS = (
                 views=3,
                 objective="jsd",
                 weights={"jsd": 10.0},
+                clean=False,
             ),
         ),
     ),

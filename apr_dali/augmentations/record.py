@@ -85,6 +85,7 @@ class Recipe:
     settings: what `Draws.sample` is given beside the sizes.
     views: rows that the network sees of an image.
     objective: one of OBJECTIVES. weights: its numbers.
+    clean: whether the first of several views is the image as it is.
     """
 
     dataset: str
@@ -92,6 +93,7 @@ class Recipe:
     views: int = 1
     objective: str = "cross-entropy"
     weights: Mapping[str, float] = field(default_factory=dict)
+    clean: bool = True
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)

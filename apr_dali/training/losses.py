@@ -31,6 +31,10 @@ def objective(
     of_method = _of_method(options, model, num_classes, recipe, device) if isinstance(options, CifarOptions) else None
     if of_method is not None:
         return of_method
+    if options.aug_plan is not None and options.aug_plan.objective == "jsd":
+        smoothing, views = options.label_smoothing, options.aug_plan.views
+        weight = options.aug_plan.jsd if options.jsd is None else options.jsd
+        return lambda network, images, targets, *_: augmix_loss(network(images), targets, smoothing, weight, views)
     if options.mixes or options.jsd or options.loss != "cross-entropy":
         return BatchLoss(options, num_classes)
     return None
@@ -133,12 +137,15 @@ def mixed_loss(
     return view_loss(network(images), targets, views, smoothing)
 
 
-def augmix_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weight: float = JSD_WEIGHT) -> Tensor:
-    """Cross-entropy of the first view + weight × the divergence of the three: AugMix, Hendrycks et al. 2020.
+def augmix_loss(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, weight: float = JSD_WEIGHT, views: int = 3
+) -> Tensor:
+    """Cross-entropy of the first view + weight × the divergence of all: AugMix, Hendrycks et al. 2020; PRIME, RandConv.
 
-    logits: (3·B, classes), the views of an image side by side. targets: int64 (3·B,).
+    logits: (V·B, classes), the V = `views` views of an image side by side. targets: int64 (V·B,).
     """
-    return F.cross_entropy(logits[::3], targets[::3], label_smoothing=smoothing) + weight * divergence(logits, 3)
+    first = F.cross_entropy(logits[::views], targets[::views], label_smoothing=smoothing)
+    return first + weight * divergence(logits, views)
 
 
 def two_head_loss(logits: Tensor, targets: Tensor, views: int, phase_weight: float, smoothing: float = 0.0) -> Tensor:

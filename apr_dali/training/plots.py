@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import apr_dali
+from apr_dali.augmentations import sample_and_apply
+from apr_dali.augmentations.plan import Plan
 from apr_dali.bands import BandFilter, banded
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.pillow_ops import gray_levels
@@ -98,6 +100,9 @@ def sample_columns(
         single = SingleDraws.sample(count, height, width, options.seed)
         images = apr_dali.single(images, single, overflow=recipe.overflow, axes=recipe.axes)
         columns.append((f"APR-S{clean}", images, [_describe(single, n) for n in range(count)]))
+    if options.aug_plan is not None:
+        images = _changed(images, options.aug_plan, options.seed)
+        columns.append((options.aug, images, blank))
     if uses_pair(options.aug):
         # The next image in the row of photographs is the partner: every picture then shows a mix of two.
         draws = PairDraws(np.roll(np.arange(count), -1), mix=True)
@@ -108,6 +113,14 @@ def sample_columns(
         shown = _banded(images, BandFilter.parse(options.spectrum, options.radii))
         columns.append((f"seen: {options.spectrum.replace(',', ', ')}", shown, blank))
     return columns
+
+
+def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> NDArray[np.uint8]:
+    """What the steps of a method but APR-P make of images, in gray levels; a coin of a batch may leave them as they are."""
+    for name in (*plan.levels, plan.last):
+        if name:
+            images = sample_and_apply(name, images, seed, dataset=plan.dataset)
+    return images
 
 
 def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDArray[np.uint8]:

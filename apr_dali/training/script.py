@@ -107,6 +107,8 @@ def train_options(options: TrainingOptions) -> dict[str, Any]:
         "policy": options.policy,
         "policy_magnitude": options.policy_magnitude,
         "random_erasing": options.random_erasing,
+        "aug_form": options.aug_form,
+        "aug_dataset": options.aug_dataset,
     }
 
 
@@ -131,6 +133,8 @@ def begin(trainer: Trainer, loader: Sized, val_loader: Sized, output: Path, draw
             draw_samples()
         counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
         print(f"{models.describe(vars(options))}: {counts}, in {output}")
+        if options.aug_plan is not None and options.aug_plan.told:
+            print(options.aug_plan.told)
     return Logger(output, group.main, options.epochs, trainer.position, options.logger, vars(options))
 
 

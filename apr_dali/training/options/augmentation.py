@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apr_dali.augmentations.plan import FORMS, TRAINABLE, Plan, check_form, is_named, plan
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, POLICIES, SAMPLERS, policy_magnitude, uses_pair, uses_single
 from apr_dali.spectral import AXES, OVERFLOWS
@@ -18,7 +19,19 @@ class AugmentationOptions(Options):
         "data", "shuffle", "each training image once per epoch, or drawn so that classes come alike", choices=SAMPLERS
     )
 
-    aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
+    aug: str = option(
+        "augmentation",
+        "none",
+        "which part of APR to train with, or another method: docs/augmentations.md tells of each",
+        choices=(*AUGMENTATIONS, *TRAINABLE),
+        metavar="NAME",
+    )
+    aug_form: str = option(
+        "augmentation",
+        "published",
+        "methods other than APR: views and loss as published, the changed image alone, or both with the sum of losses",
+        choices=FORMS,
+    )
     overflow: str = option(
         "augmentation", "wrap", "APR-S: values outside 0..255 wrap, as published, or are clamped", choices=OVERFLOWS
     )
@@ -43,6 +56,16 @@ class AugmentationOptions(Options):
     )
 
     @property
+    def aug_dataset(self) -> str:
+        """Whose published settings a method other than APR has, one of `augmentations.record.DATASETS`."""
+        return "imagenet"
+
+    @property
+    def aug_plan(self) -> Plan | None:
+        """How a method of `apr_dali.augmentations` is trained with; None for others."""
+        return plan(self.aug, self.aug_dataset, self.aug_form) if is_named(self.aug) else None
+
+    @property
     def repeats_unmixed(self) -> bool:
         """Whether the network is to see a batch that APR-P does not mix in both views."""
         return self.repeat_unmixed
@@ -50,6 +73,9 @@ class AugmentationOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         policy_magnitude(self.policy, self.policy_magnitude, "--")
+        check_form(self.aug, self.aug_form, "--aug-form")
+        if is_named(self.aug):
+            plan(self.aug, self.aug_dataset, self.aug_form)  # refuses what is not here
         pair, single = uses_pair(self.aug), uses_single(self.aug)
         for name, usable, needed in (
             ("pair_probability", pair, "apr-p or apr-sp"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from apr_dali.augmentations.plan import TRAINABLE
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
@@ -46,7 +47,13 @@ class CifarOptions(TrainingOptions):
     )
     modulation_noise: float = option("network", 0.1, "--first-layer modulated: δ of its noise", low=0, high=1)
 
-    aug: str = option("augmentation", "none", "how to augment beside crops and flips", choices=CIFAR_AUGMENTATIONS)
+    aug: str = option(
+        "augmentation",
+        "none",
+        "how to augment beside crops and flips: APR, or another method: docs/augmentations.md tells of each",
+        choices=(*CIFAR_AUGMENTATIONS, *TRAINABLE),
+        metavar="NAME",
+    )
     pair_probability: float = redeclared("pair_probability", 0.6)
     single_probability: float = option("augmentation", 1.0, "APR-S: share of images that it changes", low=0, high=1)
     spectrum: str = option(
@@ -87,6 +94,10 @@ class CifarOptions(TrainingOptions):
         "an augmentation policy before APR, of DALI's operations",
         choices=tuple(name for name in POLICIES if name != "autoaugment"),
     )
+
+    @property
+    def aug_dataset(self) -> str:
+        return self.dataset if self.dataset.startswith("cifar") else "cifar10"
 
     @property
     def has_views(self) -> bool:

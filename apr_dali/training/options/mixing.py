@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from apr_dali.errors import InputError
 from apr_dali.recipes import uses_pair
 from apr_dali.training.options.augmentation import AugmentationOptions
-from apr_dali.training.options.declare import option
+from apr_dali.training.options.declare import flag, option
 from apr_dali.training.options.optimization import OptimizationOptions
 
 MIX_VIEWS = ("both", "clean")
@@ -58,16 +58,24 @@ class MixingOptions(OptimizationOptions, AugmentationOptions):
     @property
     def has_views(self) -> bool:
         """Whether the network sees several views of an image."""
-        return uses_pair(self.aug)
+        return uses_pair(self.aug) or (self.aug_plan is not None and self.aug_plan.views > 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse("mix_views", self.mixes and uses_pair(self.aug), "--mixup or --cutmix, and --aug apr-p or apr-sp")
         self.refuse("bce_threshold", self.loss == "bce", "--loss bce")
-        self.refuse("jsd", self.has_views, "several views of an image: --aug apr-p or apr-sp")
+        self.refuse("jsd", self.has_views, "several views of an image: --aug apr-p or apr-sp, or --aug-form both")
+        self._check_own_divergence()
         if self.mix_views == "clean" and self.repeat_unmixed:
             raise InputError("--repeat-unmixed changes nothing with --mix-views clean, which shows both views anyway")
         if self.jsd and self.mix_views == "clean":
             raise InputError("--jsd compares views of one image, of which --mix-views clean makes two: mix both")
         if self.jsd and self.loss == "bce":
             raise InputError("--jsd is of class probabilities that add up to 1: it does not go with --loss bce")
+
+    def _check_own_divergence(self) -> None:
+        """Refuse what the loss of a method with a divergence of its own would pass over."""
+        if self.aug_plan is not None and self.aug_plan.objective == "jsd":
+            for name in ("mixup", "cutmix", "loss"):
+                if self.changed(name):
+                    raise InputError(f"{flag(name)} does not go with --aug {self.aug}, which has its own loss")

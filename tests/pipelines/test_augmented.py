@@ -1,0 +1,109 @@
+"""The augmentations of the registry in both loaders: their views, their values, and where they go on."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("nvidia.dali")
+
+from apr_dali import CifarLoader, ImageNetLoader  # noqa: E402
+from apr_dali.augmentations.plan import TRAINABLE, plan  # noqa: E402
+from apr_dali.data.arrays import load_set  # noqa: E402
+from apr_dali.data.sample import write_sample  # noqa: E402
+from apr_dali.errors import InputError  # noqa: E402
+from apr_dali.recipes import CIFAR  # noqa: E402
+
+_SINGLE = {"threads": 1, "seed": 3, "drop_last": True}
+NAMES = [name for name in TRAINABLE if name != "afa+prime"]
+
+
+def form_of(name: str, dataset: str) -> str:
+    """The published form, or the changed image alone where that needs more than a loader."""
+    try:
+        plan(name, dataset)
+    except InputError:
+        return "replaced"
+    return "published"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_set("digits", "train")
+
+
+def cifar(digits, name: str, **options) -> CifarLoader:
+    return CifarLoader(digits, 8, name, flip=False, **{"aug_form": form_of(name, "cifar10")} | _SINGLE | options)
+
+
+def first(loader, count: int = 2) -> list[torch.Tensor]:
+    with loader:
+        return [images for (images, _), _ in zip(loader, range(count), strict=False)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_goes_on_where_it_was_left(digits, name):
+    expected = first(cifar(digits, name), 3)
+    loader = cifar(digits, name)
+    iterator = iter(loader)
+    next(iterator)
+    state = loader.state_dict()
+    loader.close()
+    again = cifar(digits, name)
+    again.load_state_dict(state)
+    for found, wanted in zip(first(again, 2), expected[1:], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert torch.isfinite(expected[0]).all()
+
+
+@pytest.mark.parametrize("name", ["prime", "afa", "amplitude-mix", "spectral-gains", "hybrid-p"])
+def test_the_clean_view_is_the_image_and_the_other_is_not(digits, name):
+    plain = first(CifarLoader(digits, 8, flip=False, **_SINGLE), 3)
+    both = first(cifar(digits, name, aug_form="both"), 3)
+    # The draws of crops come after others in this graph: images are told by what a crop keeps, their sorted levels.
+    assert all(images.shape == (16, 3, *plain[0].shape[2:]) for images in both)
+    shares = torch.cat(both)[::2] * torch.tensor(CIFAR.std).view(3, 1, 1) + torch.tensor(CIFAR.mean).view(3, 1, 1)
+    levels = 255 * shares
+    assert (levels - levels.round()).abs().max() < 1e-2
+    assert any(not torch.equal(images[::2], images[1::2]) for images in both)
+
+
+def test_views_are_those_of_the_plan(digits):
+    for name, views in (("hybrid-p", 2), ("prime", 3), ("randconv", 3), ("fda", 1), ("vipaug", 2), ("hybrid++-ps", 2)):
+        with cifar(digits, name) as loader:
+            assert loader.views == views
+            images, targets = next(iter(loader))
+            assert len(images) == len(targets) == 8 * loader.batch_views
+    (images,) = first(cifar(digits, "prime"), 1)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(images[one::3], images[other::3])
+
+
+@pytest.mark.parametrize("name", ["hybrid-ps", "vipaug", "prime", "afa"])
+def test_photographs_get_them_too(tmp_path, name):
+    folder = write_sample(tmp_path)
+    options = {"image_size": 32, "aug_form": form_of(name, "imagenet"), **_SINGLE}
+    runs = [first(ImageNetLoader(folder / "train", 4, name, **options)) for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one, other)
+        assert one.shape[1:] == (3, 32, 32)
+        assert torch.isfinite(one).all()
+    assert not np.array_equal(runs[0][0][:4], runs[0][1][:4])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("afa", {"aug_form": "published"}, "batch norms of its own"),
+        ("amplitude-mix", {"aug_form": "published"}, "teacher"),
+        ("afa+prime", {"aug_form": "published"}, "take one of prime, afa"),
+        ("vipaug", {"aug_form": "both"}, "changes nothing"),
+        ("apr-p", {"aug_form": "both"}, "changes nothing"),
+        ("primes", {"aug_form": "published"}, "hybrid-p.*prime"),
+        ("prime", {"aug_form": "wrong"}, "replaced"),
+        ("prime", {"aug_dataset": "pacs"}, "cifar100"),
+        ("prime", {"repeat_unmixed": True}, "repeat_unmixed"),
+    ],
+)
+def test_what_does_not_go_is_refused_by_name(digits, name, options, says):
+    with pytest.raises(InputError, match=says):
+        CifarLoader(digits, 8, name, **_SINGLE | options)
