@@ -1,4 +1,4 @@
-"""The augmentations of `apr_dali.augmentations` in the training graphs: where each stands, and the views of an image."""
+"""The augmentations of `apr_dali.augmentations` in training graphs: where each stands, and the views of an image."""
 
 from __future__ import annotations
 

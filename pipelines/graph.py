@@ -27,7 +27,7 @@ class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
     device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
-    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it. aug_dataset: "" where `aug` has no settings by it.
+    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it. aug_dataset: "" where `aug` has nothing by it.
     """
 
     device: str

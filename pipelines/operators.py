@@ -219,7 +219,7 @@ def augment(
 
     Args:
         images: uint8 HWC, or float CHW, in 0..1 where the augmentation is `unit`; all of one size. The same comes back.
-        name: one of `apr_dali.augmentations.NAMES`, or of a registered one; stages of a combination are given one by one.
+        name: one of `apr_dali.augmentations.NAMES`, or a registered one; the stages of a combination one by one.
         dataset: whose published settings are taken, see `Augmentation.recipe`.
         layout: of the images, "HWC" or "CHW".
         numbers: int64 () or (1,) per image, of which the first of a batch seeds its draws; None: DALI draws them.

@@ -3,27 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from helpers.augmentations import form_of
 
-pytest.importorskip("nvidia.dali")
+fn = pytest.importorskip("nvidia.dali.fn")
+
+from nvidia.dali import pipeline_def, types  # noqa: E402
 
 from apr_dali import CifarLoader, ImageNetLoader  # noqa: E402
-from apr_dali.augmentations.plan import TRAINABLE, plan  # noqa: E402
+from apr_dali.augmentations import sample_and_apply  # noqa: E402
+from apr_dali.augmentations.plan import TRAINABLE  # noqa: E402
 from apr_dali.data.arrays import load_set  # noqa: E402
 from apr_dali.data.sample import write_sample  # noqa: E402
 from apr_dali.errors import InputError  # noqa: E402
+from apr_dali.pipelines import operators  # noqa: E402
 from apr_dali.recipes import CIFAR  # noqa: E402
 
 _SINGLE = {"threads": 1, "seed": 3, "drop_last": True}
 NAMES = [name for name in TRAINABLE if name != "afa+prime"]
-
-
-def form_of(name: str, dataset: str) -> str:
-    """The published form, or the changed image alone where that needs more than a loader."""
-    try:
-        plan(name, dataset)
-    except InputError:
-        return "replaced"
-    return "published"
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +53,8 @@ def test_each_goes_on_where_it_was_left(digits, name):
 
 @pytest.mark.parametrize("name", ["prime", "afa", "amplitude-mix", "spectral-gains", "hybrid-p"])
 def test_the_clean_view_is_the_image_and_the_other_is_not(digits, name):
-    plain = first(CifarLoader(digits, 8, flip=False, **_SINGLE), 3)
     both = first(cifar(digits, name, aug_form="both"), 3)
-    # The draws of crops come after others in this graph: images are told by what a crop keeps, their sorted levels.
-    assert all(images.shape == (16, 3, *plain[0].shape[2:]) for images in both)
+    # Whole levels: what nothing but a crop has changed.
     shares = torch.cat(both)[::2] * torch.tensor(CIFAR.std).view(3, 1, 1) + torch.tensor(CIFAR.mean).view(3, 1, 1)
     levels = 255 * shares
     assert (levels - levels.round()).abs().max() < 1e-2
@@ -88,6 +82,36 @@ def test_photographs_get_them_too(tmp_path, name):
         assert one.shape[1:] == (3, 32, 32)
         assert torch.isfinite(one).all()
     assert not np.array_equal(runs[0][0][:4], runs[0][1][:4])
+
+
+@pytest.mark.parametrize(("name", "layout"), [("afa", "HWC"), ("afa", "CHW"), ("fda", "CHW"), ("hybrid-s", "HWC")])
+def test_the_operator_is_the_function_of_its_number(digits, name, layout):
+    images = digits.images[:6]
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
+    given = images if layout == "HWC" else planes
+
+    @pipeline_def(batch_size=6, num_threads=1, device_id=None, seed=4, exec_dynamic=True)
+    def graph():
+        source = fn.external_source(lambda: list(given), batch=True, ndim=3, layout=layout)
+        numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
+        return operators.augment(source, name, dataset="imagenet", layout=layout, numbers=numbers), numbers
+
+    made = graph()
+    made.build()
+    found, numbers = (np.stack([np.asarray(sample) for sample in output]) for output in made.run())
+    expected = sample_and_apply(name, given, int(numbers.reshape(-1)[0]), dataset="imagenet")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_operator_refuses_before_a_graph_runs():
+    for options, says in (
+        ({"layout": "CHW"}, "HWC"),
+        ({"nosuch": 1}, "no such setting"),
+        ({"dataset": "mnist"}, "cifar10"),
+        ({"backend": "cupy"}, "torch"),
+    ):
+        with pytest.raises(InputError, match=says):
+            operators.augment(None, "hybrid-s", **options)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.augmentations import form_of
 from helpers.processes import train_in_two
 from helpers.project import ROOT
 from helpers.tolerances import BF16_LOSS
 from PIL import Image
 
 from apr_dali import cli
+from apr_dali.augmentations.plan import TRAINABLE
 from apr_dali.data.arrays import load_set
 from apr_dali.draws import SEEDS
 from apr_dali.eval.analyses.filters import filter_spectra
@@ -89,6 +91,7 @@ METHODS = {
     "apr-p": ["--phase-weight", "0.5"],
     "apr-s": ["--adversarial", "n-fgsm"],
     "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
+    **{name: ["--aug-form", form_of(name, "cifar10")] for name in TRAINABLE if name != "afa+prime"},
 }
 
 
@@ -125,8 +128,12 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
         ["--aug", "apr-sp", *MIXED, "--accumulate", "2"],
         ["--optimizer", "lamb", "--lr", "0.02", *SMOOTH],
         ["--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce", "--bce-threshold", "0.2"],
+        ["--aug", "hybrid++-ps"],
+        ["--aug", "prime"],
+        ["--aug", "afa", "--aug-form", "both", "--jsd", "10"],
+        ["--aug", "fda"],
     ],
-    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "lamb", "bce"],
+    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "lamb", "bce", "coin", "jsd", "both", "one"],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
@@ -162,7 +169,9 @@ def weights_of(state: dict) -> list[dict]:
     return [state.get("raw", state["model"]), *average]
 
 
-@pytest.mark.parametrize("method", [["--aug", "apr-sp", "--adversarial", "fgsm"], ["--recipe", "modern", *SMOOTH]])
+@pytest.mark.parametrize(
+    "method", [["--aug", "apr-sp", "--adversarial", "fgsm"], ["--recipe", "modern", *SMOOTH], ["--aug", "hybrid-ps"]]
+)
 def test_two_processes_agree(method, tree, tmp_path):
     given = [*on(tree), *method, "--epochs", 1, "--output", "run"]
     done = train_in_two(SCRIPT, *given, cwd=tmp_path)

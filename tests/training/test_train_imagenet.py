@@ -16,12 +16,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.augmentations import form_of
 from helpers.processes import ENVIRONMENT, PATIENCE, torchrun, train_in_two
 from helpers.project import ROOT
 from helpers.tar_files import folder_of
 from helpers.tolerances import PRINTED
 from PIL import Image
 
+from apr_dali.augmentations.plan import TRAINABLE
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
@@ -263,6 +265,15 @@ def pair_run(tree, tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder: run") == 1
     return folder
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINABLE if name != "afa+prime"])
+def test_each_augmentation_trains_and_says_whose_settings_it_has(name, tree, train):
+    form = form_of(name, "imagenet")
+    status, told, errors = train("--data", tree, "--aug", name, "--aug-form", form, "--epochs", 1, "--output", "run")
+    assert status == 0, errors
+    assert 0.1 < rows_of(Path("run"))[0]["train_loss"] < 50
+    assert ("has no published settings" in told) == (name in ("amplitude-mix", "fda", "randconv"))
 
 
 def test_two_processes_agree(pair_run):
