@@ -11,9 +11,9 @@ from torch import Tensor
 import apr_dali
 from apr_dali import pillow_ops, spectral
 from apr_dali.bench import published_code
-from apr_dali.bench.feeds import open_feed, recipe_of, views_of
+from apr_dali.bench.feeds import has_clean_view, open_feed, recipe_of, views_of
 from apr_dali.bench.images import Places, photographs, small_images
-from apr_dali.bench.rows import Row
+from apr_dali.bench.rows import METHODS, Row
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
@@ -70,6 +70,10 @@ def _check_levels(row: Row, images: Tensor) -> None:
     mean, std = (torch.tensor(value, device=images.device).view(3, 1, 1) for value in (recipe.mean, recipe.std))
     if row.method in ("apr-p", "apr-sp"):
         images = images[::2]  # APR-P leaves the clean views as they are, and does not clip the mixed ones
+    if row.aug in METHODS:
+        if not has_clean_view(row):
+            return
+        images = images[:: views_of(row)]
     levels = 255 * (images * std + mean)
     low, high = float(levels.min()), float(levels.max())
     if low < -_LEVEL_ERROR or high > 255 + _LEVEL_ERROR:

@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 from torchvision.transforms import v2
 
+from apr_dali.augmentations.plan import plan
 from apr_dali.bench import published_code
 from apr_dali.bench.images import Places, photographs, small_images
-from apr_dali.bench.rows import MIXTURES, POLICIES, Row
+from apr_dali.bench.rows import METHODS, MIXTURES, POLICIES, Row
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
+from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar
 from apr_dali.pipelines.batch_options import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
@@ -58,7 +60,28 @@ def threads_of(row: Row, threads: int | None) -> int:
 
 def views_of(row: Row) -> int:
     """Images that a network sees of each one."""
+    if row.aug in METHODS:
+        return plan(row.aug, _dataset_of(row), form_of(row)).views
     return {"apr-p": 2, "apr-sp": 2, "augmix": 3}.get(row.method, 1)
+
+
+def form_of(row: Row) -> str:
+    """The published form of one of METHODS, or "replaced" where the trainers lack what that needs."""
+    try:
+        plan(row.aug, _dataset_of(row))
+    except InputError:
+        return "replaced"
+    return "published"
+
+
+def has_clean_view(row: Row) -> bool:
+    """Whether the first view of each image of one of METHODS is of whole gray levels."""
+    chosen = plan(row.aug, _dataset_of(row), form_of(row))
+    return chosen.views > 1 and chosen.clean
+
+
+def _dataset_of(row: Row) -> str:
+    return "imagenet" if row.size == 224 else "cifar10"
 
 
 def open_feed(row: Row, places: Places, threads: int | None, hw_decoder_load: float = HW_DECODER_LOAD) -> Feed:
@@ -97,6 +120,8 @@ def _forever(loader: Iterable[Batch]) -> Iterator[Batch]:
 def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: float) -> Iterable[Batch]:
     device = "gpu" if row.way == "dali-gpu" else "cpu"
     common: dict[str, Any] = {"device": device, "threads": threads, "drop_last": True, "recipe": recipe_of(row)}
+    if row.aug in METHODS:
+        common["aug_form"] = form_of(row)
     if isinstance(images, ImageSet):
         common["image_size"] = row.size
         if device == "gpu":

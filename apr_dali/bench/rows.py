@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from apr_dali.augmentations.registry import COMBINATIONS, NAMES
 from apr_dali.errors import InputError
 
 WAYS = {
@@ -19,12 +20,19 @@ PUBLISHED = "published-"
 APR = ("apr-p", "apr-s", "apr-sp")
 POLICIES = ("autoaugment", "trivialaugment", "randaugment")
 MIXTURES = ("mixup", "cutmix")
-AUGS = ("none", *APR, *(PUBLISHED + aug for aug in APR), "augmix", *POLICIES, *MIXTURES)
+METHODS = (*NAMES, *COMBINATIONS)
+"""Those of `apr_dali.augmentations`, in their published form, or the changed image alone where that needs more."""
+AUGS = ("none", *APR, *(PUBLISHED + aug for aug in APR), "augmix", *POLICIES, *MIXTURES, *METHODS)
 SIZES = (224, 32)
 
 LEFT_OUT = (
     ("dali-*/published-*/*", "the published formulation has no DALI form"),
     ("torch-gpu/published-apr-s*/*", "the operations of published APR-S are Pillow's, which has no GPU"),
+    *(
+        (f"{way}/{name}/*", "it is measured in DALI's pipeline alone")
+        for way in ("dataloader", "torch-gpu")
+        for name in METHODS
+    ),
     ("dali-*/augmix/224", "DALI has no AugMix; at 32 px torchvision makes it before the graph"),
 )
 """Rows that make no sense, and why."""

@@ -23,6 +23,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=positive, default=224, metavar="N", help="pixels per side (default: %(default)s)"
     )
+    parser.add_argument(
+        "--aug",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods beside APR, or all, instead of APR's operators: writes methods.html and methods.png",
+    )
     parser.add_argument("--seed", type=seed, default=_SEED, help="of APR-S's operations (default: %(default)s)")
     parser.add_argument("--output", default="runs/analyze-gallery", metavar="DIR", help="(default: %(default)s)")
 
@@ -34,6 +41,9 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.runtime.json_text import json_text
 
     images, names = _photographs(args.images, args.size)
+    if args.aug:
+        _write_methods(images, names, args)
+        return
     found = rows(images, names, args.seed)
     record = {
         "size": args.size,
@@ -56,6 +66,18 @@ def run(args: argparse.Namespace) -> None:
     for row in found:
         print(f"{row.name}: phase of {row.operations[0]}, amplitude of {row.operations[1]}; {row.wrapped:.1%} wrapped")
     print(f"written: {output / 'gallery.html'}")
+
+
+def _write_methods(images: Pixels, names: tuple[str, ...], args: argparse.Namespace) -> None:
+    from apr_dali.eval.analyses.method_gallery import SHOWN, changed, methods_page, methods_picture
+    from apr_dali.runtime.files import make_output, write_whole
+
+    chosen = SHOWN if args.aug == ["all"] else dict.fromkeys(args.aug)
+    columns = {name: changed(images, name, args.seed) for name in chosen}
+    output = make_output(args.output)
+    write_whole(output / "methods.png", methods_picture(images, names, columns))
+    write_whole(output / "methods.html", methods_page(images, names, columns).encode())
+    print(f"written: {output / 'methods.html'}")
 
 
 def _photographs(files: list[str], size: int) -> tuple[Pixels, tuple[str, ...]]:

@@ -1,0 +1,71 @@
+"""The augmentations beside APR at work on photographs: one column a method, as a picture and as a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from apr_dali.augmentations import find, sample_and_apply
+from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.registry import COMBINATIONS, PARALLEL
+from apr_dali.errors import check_choice
+from apr_dali.eval.analyses.gallery import Pixels
+from apr_dali.eval.page import Section, html
+from apr_dali.runtime.figures import new_figure
+
+SHOWN = tuple(name for name in TRAINABLE if name not in PARALLEL and "apr-p" not in COMBINATIONS.get(name, ()))
+"""Those that a gallery can show: one image of each."""
+_MOST = 40
+"""Seeds that are tried for one whose coins change something."""
+_DPI = 100
+_INCHES = 1.6
+
+
+def changed(images: Pixels, name: str, seed: int, dataset: str = "imagenet") -> Pixels:
+    """What one of SHOWN makes of photographs, uint8 (N, H, W, 3) to the same.
+
+    The first seed from `seed` on whose draws change all images: many methods have a coin. Values outside 0..255, which
+    a network sees, are cut.
+    """
+    check_choice("--aug", name, SHOWN)
+    for tried in range(seed, seed + _MOST):
+        found = images
+        for stage in COMBINATIONS.get(name, (name,)):
+            overflow = "clamp" if find(stage).takes == "planes" else None
+            found = sample_and_apply(stage, found, tried, dataset=dataset, overflow=overflow)
+        if all(not np.array_equal(one, other) for one, other in zip(images, found, strict=True)):
+            break
+    return found
+
+
+def methods_picture(images: Pixels, names: Sequence[str], columns: dict[str, Pixels]) -> bytes:
+    """A line a photograph, a column a method, the photograph first; PNG."""
+    shown = {"photograph": images, **columns}
+    figure = new_figure(_INCHES * len(shown), (_INCHES + 0.1) * len(images) + 0.3)
+    grid = figure.subplots(len(images), len(shown), squeeze=False)
+    for column, (title, pictures) in enumerate(shown.items()):
+        for row, axes in enumerate(grid[:, column]):
+            axes.imshow(pictures[row])
+            axes.set(xticks=[], yticks=[])
+            if column == 0:
+                axes.set_xlabel(names[row], fontsize=7, parse_math=False)
+        grid[0, column].set_title(title, fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def methods_page(images: Pixels, names: Sequence[str], columns: dict[str, Pixels]) -> str:
+    """The same, a section a method with its paper and formula, as one HTML file without scripts."""
+    sections = []
+    for name, pictures in columns.items():
+        stages = [find(stage) for stage in COMBINATIONS.get(name, (name,))]
+        told = tuple(f"{stage.name}: {stage.paper}. {stage.equation}" for stage in stages)
+        picture = methods_picture(images, names, {name: pictures})
+        sections.append(Section(name, told, pictures=((f"photographs, and by {name}", picture),)))
+    return html("Augmentations at work", sections)
