@@ -4,9 +4,9 @@
     python experiments/digits_methods.py --seeds 1 --epochs 1 --methods none prime
 
 Trains WRN-16-1 with APR and with each augmentation of docs/augmentations.md, by the settings and the views that were
-published, or, where the trainers lack what those need, with both views and the sum of their losses ("both views"). Tests
-on corruptions that no training used. Each run is written as it ends into results/digits_methods_runs/, and is not run
-again: a study that was stopped goes on. Writes digits_methods.json and .png into experiments/results/.
+published, or, where the trainers lack what those need, with both views and the sum of their losses ("both views").
+Tests on corruptions that no training used. Each run is written as it ends into results/digits_methods_runs/, and is
+not run again: a study that was stopped goes on. Writes digits_methods.json and .png into experiments/results/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from digits_robustness import mean_and_spread
-from small_runs import CLEAN, ECE, ECE_CORRUPTED, SECONDS, mean_corrupted, train_and_calibrate
+from small_runs import CLEAN, ECE, ECE_CORRUPTED, mean_corrupted, train_and_calibrate
 from small_sweep import measure, parse
 
 from apr_dali.augmentations.plan import TRAINABLE, plan
@@ -44,7 +44,6 @@ def _methods() -> dict[str, dict[str, Any]]:
 
 
 METHODS = _methods()
-_ASIDE = (ECE, ECE_CORRUPTED, SECONDS)
 
 
 def main() -> None:
@@ -79,8 +78,11 @@ def kept(given: dict[str, Any]) -> dict[str, float]:
 
 def summary(result: dict[str, float]) -> dict[str, float]:
     """Error on clean images, over the corruptions, and both calibration errors, 0..1."""
-    corrupted = mean_corrupted({name: value for name, value in result.items() if name not in _ASIDE})
-    return {"clean": result[CLEAN], "corrupted": corrupted, **{name: result[name] for name in (ECE, ECE_CORRUPTED)}}
+    return {
+        "clean": result[CLEAN],
+        "corrupted": mean_corrupted(result),
+        **{name: result[name] for name in (ECE, ECE_CORRUPTED)},
+    }
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
@@ -89,9 +91,8 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
     lines = ["| % | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for method, results in found.items():
         rows = [summary(result) for result in results]
-        lines.append(
-            f"| {method} | " + " | ".join(mean_and_spread([row[name] for row in rows]) for name in names) + " |"
-        )
+        cells = [mean_and_spread([row[name] for row in rows]) for name in names]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
 from apr_dali.augmentations import find, sample_and_apply
@@ -27,16 +26,21 @@ _INCHES = 1.6
 def changed(images: Pixels, name: str, seed: int, dataset: str = "imagenet") -> Pixels:
     """What one of SHOWN makes of photographs, uint8 (N, H, W, 3) to the same.
 
-    The first seed from `seed` on whose draws change all images: many methods have a coin. Values outside 0..255, which
+    By the first seed from `seed` on whose draws change all images, if there is one: many methods have a coin. Values outside 0..255, which
     a network sees, are cut.
     """
     check_choice("--aug", name, SHOWN)
+    found = images
+    for stage in COMBINATIONS.get(name, (name,)):
+        found = _by_stage(found, stage, seed, dataset)
+    return found
+
+
+def _by_stage(images: Pixels, name: str, seed: int, dataset: str) -> Pixels:
+    overflow = "clamp" if find(name).takes == "planes" else None
     for tried in range(seed, seed + _MOST):
-        found = images
-        for stage in COMBINATIONS.get(name, (name,)):
-            overflow = "clamp" if find(stage).takes == "planes" else None
-            found = sample_and_apply(stage, found, tried, dataset=dataset, overflow=overflow)
-        if all(not np.array_equal(one, other) for one, other in zip(images, found, strict=True)):
+        found: Pixels = sample_and_apply(name, images, tried, dataset=dataset, overflow=overflow)
+        if (found != images).any(axis=(1, 2, 3)).all():
             break
     return found
 

@@ -91,6 +91,8 @@ def _loader(data: ArraySet, recipe: AprRecipe, options: CifarOptions, group: Gro
         data,
         options.batch_size,
         options.aug,
+        aug_form=options.aug_form,
+        aug_dataset=options.aug_dataset,
         repeat_unmixed=options.repeats_unmixed,
         device=group.device,
         seed=options.seed,

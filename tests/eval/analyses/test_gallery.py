@@ -12,6 +12,7 @@ from apr_dali import pillow_ops, spectral
 from apr_dali.cli import main
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.eval.analyses.gallery import gallery_page, gallery_picture, rows
+from apr_dali.eval.analyses.method_gallery import SHOWN, changed
 
 NAMES = ("one", "two", "three")
 
@@ -112,3 +113,23 @@ def test_bad_input(broken, message, tmp_path, images, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_each_method_shows_what_it_makes_of_all_photographs(images, name):
+    found = changed(images, name, seed=0)
+    assert found.shape == images.shape
+    assert found.dtype == np.uint8
+    assert np.array_equal(changed(images, name, seed=0), found)
+    # APR-S's operations, which some of them have, leave some images as they are.
+    assert (found != images).any(axis=(1, 2, 3)).sum() >= 2
+
+
+def test_the_command_writes_the_methods_that_are_asked_for(tmp_path, capsys):
+    assert main(["analyze", "gallery", "--aug", "afa", "hybrid-ps", "--size", "32", "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "methods.html").read_text()
+    assert "AFA" in page
+    assert "HybridAugment" in page
+    assert Image.open(tmp_path / "methods.png").width > 300
+    assert main(["analyze", "gallery", "--aug", "nosuch", "--output", str(tmp_path)]) == 2
+    assert "hybrid-ps" in capsys.readouterr().err
