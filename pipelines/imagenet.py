@@ -84,17 +84,17 @@ def read(source: ImageSet | ReaderFiles, shard: tuple[int, int], seed: int, shuf
         seed=seed,
         **common,
     )
-    parse = partial(_parse_labels, classes=source.classes)
+    parse = partial(_parse_labels, classes=source.classes, field=source.field)
     # DALI knows where a sample comes from: a label that is none can say so.
     origin = fn.get_property(digits, key="source_info")
     return encoded, fn.python_function(digits, origin, function=parse, batch_processing=True)
 
 
-def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: int) -> list[np.ndarray]:
+def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: int, field: str) -> list[np.ndarray]:
     labels = []
     for content, origin in zip(digits, origins, strict=True):
         name = bytes(origin).decode("utf-8", "surrogateescape")
-        labels.append(np.array(tar_reader.read_label(bytes(content), name, classes), np.int32))
+        labels.append(np.array(tar_reader.read_label(bytes(content), name, classes, field), np.int32))
     return labels
 
 

@@ -31,12 +31,16 @@ _READING = r"nvidia\.dali\.fn\.readers\.webdataset`.*?encountered:\n\n(.*?)\n(?:
 
 @dataclass(frozen=True)
 class ReaderFiles:
-    """What `nvidia.dali.fn.readers.webdataset` reads: tars and their indices; so many samples, of so many classes."""
+    """What `nvidia.dali.fn.readers.webdataset` reads: tars and their indices; so many samples, of so many classes.
+
+    field: of JSON labels.
+    """
 
     tars: tuple[str, ...]
     indices: tuple[str, ...]
     samples: int
     classes: int
+    field: str
 
 
 def write(source: TarSet, folder: str) -> ReaderFiles:
@@ -50,7 +54,7 @@ def write(source: TarSet, folder: str) -> ReaderFiles:
         Path(path).write_text(content, encoding="ascii")
         tars.append(tar)
         written.append(path)
-    return ReaderFiles(tuple(tars), tuple(written), len(source), len(source.classes))
+    return ReaderFiles(tuple(tars), tuple(written), len(source), len(source.classes), source.components.field)
 
 
 def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
@@ -92,13 +96,13 @@ def _line(samples: Samples, number: int, path: str) -> str:
     return f"{IMAGE} {image} {image_size} {path} {LABEL} {label} {label_size} {path}"
 
 
-def read_label(content: bytes, origin: str, classes: int) -> tuple[int, int]:
+def read_label(content: bytes, origin: str, classes: int, field: str) -> tuple[int, int]:
     """(number, label) of the sample whose label DALI read from `origin`; -1 - number where it stands in for another.
 
     Raises ValueError, by which `fault` finds the sample, if it is no label.
     """
     try:
-        label = parse_label(content, classes)
+        label = parse_label(content, classes, field)
     except ValueError as error:
         raise ValueError(f"the label of {origin}\n{error}") from None
     number, stands_in = _sample_of(origin)

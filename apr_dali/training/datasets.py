@@ -8,10 +8,11 @@ from itertools import chain, islice
 
 from PIL import Image
 
-from apr_dali.data.file_list import read_file_list
-from apr_dali.data.folders import ImageSet, TarSet, check_components, join, open_set
+from apr_dali.data.folders import ImageSet, TarSet, check_components, has_split, join, open_set
 from apr_dali.data.image_file import open_image
+from apr_dali.data.remote import is_remote
 from apr_dali.data.sampling import evenly
+from apr_dali.data.tar_sources import is_elsewhere
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -41,7 +42,7 @@ def open_parts(
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
-    elif options.data and not os.path.exists(options.data):
+    elif options.data and not (is_elsewhere(options.data) or os.path.exists(options.data)):
         raise InputError(
             f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
             "or a file list; `--data sample` takes the built-in photographs"
@@ -88,10 +89,9 @@ def _open_extra(
     source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
 ) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
-    has_splits = read_file_list(source).splits if os.path.isfile(source) else os.path.isdir(os.path.join(source, split))
     return open_set(
         source,
-        split if has_splits else None,
+        split if has_split(source, split) else None,
         classes,
         allow_missing_classes=allow_missing,
         components=components,
@@ -102,15 +102,18 @@ def _open_extra(
 def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
     """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
 
-    With --on-error skip nothing is looked at: the loaders leave broken images out.
+    With --on-error skip nothing is looked at: the loaders leave broken images out. The ends of images in object
+    storage are not looked at either, which would take two requests each; with --check full they are decoded.
     """
     if options.check == "off" or options.on_error == "skip":
         return
     from apr_dali.data.check import full_check, quick_check
 
     opened_parts = [part for part in parts if part is not None]
-    files = chain.from_iterable(map(_files, opened_parts))
-    look = quick_check if options.check == "quick" else full_check
+    files: Iterable[str | Part] = chain.from_iterable(map(_files, opened_parts))
+    look = full_check
+    if options.check == "quick":
+        look, files = quick_check, filter(_is_local, files)
     broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cpus.share())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
@@ -125,6 +128,10 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
 
 def _files(part: Images) -> Iterable[str | Part]:
     return part.files if isinstance(part, ImageSet) else part.parts()
+
+
+def _is_local(image: str | Part) -> bool:
+    return isinstance(image, str) or not is_remote(image.tar)
 
 
 def left_out(group: Group, skipped: Sequence[str]) -> int:

@@ -178,10 +178,10 @@ class TestSeveral:
         make_tree(tmp_path, "a/cat/1.jpg", "b/dog/1.jpg")
         assert_fails("b must have.*missing: cat; 1 extra: dog", [tmp_path / "a", tmp_path / "b"])
 
-    def test_tars_cannot_be_joined(self, tmp_path):
+    def test_tars_and_files_cannot_be_joined(self, tmp_path):
         make_tree(tmp_path, "a/cat/1.jpg", "a/dog/1.jpg")
         folder_of(tmp_path / "b", samples("0"))
-        assert_fails("tar files cannot be joined", [tmp_path / "a", tmp_path / "b"])
+        assert_fails("must all be image files or all be tars, got both: 1 and 1", [tmp_path / "a", tmp_path / "b"])
 
     def test_a_list_of_one_is_that_one(self, tmp_path):
         folder_of(tmp_path / "b", samples("0", "1", "2", "3"))

@@ -213,7 +213,8 @@ def test_the_components_that_are_asked_for(tmp_path):
 def test_a_broken_header_where_only_dali_can_read(tmp_path, monkeypatch):
     """As in object storage: no file can be opened to look for it."""
     root = write(tmp_path / "tars", {7: "header", 12: "text", 13: "words"})
-    monkeypatch.setattr("apr_dali.data.tars.is_remote", lambda _: True)
+    for module in ("apr_dali.data.check", "apr_dali.pipelines.loader"):
+        monkeypatch.setattr(f"{module}.opened", lambda _: pytest.fail("opened a file"))
     with (
         pytest.raises(InputError, match=rf"{name(root, 7)} cannot be decoded \(broken header\)"),
         ImageNetLoader(root, BATCH, train=False, **SETTINGS) as loader,
