@@ -218,18 +218,19 @@ def build(
     seed: int,
     stream: int = 0,
     shuffle: bool = True,
+    drawn: tar_reader.Drawn = None,
     checkpoint: bytes | None = None,
     evaluation: Callable[..., Pipeline] = eval_pipeline,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    shuffle: training images; False where they lie in the order in which they are to come. evaluation: what makes the
-    pipeline where it is not for training.
+    shuffle: training images; False where they lie in the order in which they are to come. drawn: which samples of tars
+    an epoch has, see `tar_reader.write`. evaluation: what makes the pipeline where it is not for training.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
-        files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
+        files = tar_reader.write(source, folder, drawn) if isinstance(source, TarSet) else source
         if train:
             made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
         else:

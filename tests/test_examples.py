@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.examples import CLASSES, SIZE, example, learns
-from helpers.processes import PATIENCE, torchrun
+from helpers.processes import torchrun
 from helpers.project import ROOT
 
 from apr_dali import ImageNetLoader

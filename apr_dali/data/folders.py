@@ -30,11 +30,13 @@ class ImageSet:
     files: absolute paths.
     labels: int64 (N,), indices into `classes`.
     classes: names.
+    sources: how many each of the sets has that were joined to this one.
     """
 
     files: tuple[str, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -175,6 +177,7 @@ def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
         files=tuple(file for found in images for file in found.files),
         labels=np.concatenate([found.labels for found in images]),
         classes=images[0].classes,
+        sources=tuple(map(len, images)),
     )
 
 

@@ -115,6 +115,7 @@ class TarSet:
     classes: names.
     components: which members are images and labels.
     left_out: names of samples that others stand in for, see `with_stand_ins`.
+    sources: how many samples each of the sets has that were joined to this one.
     """
 
     tars: tuple[str, ...]
@@ -122,6 +123,7 @@ class TarSet:
     classes: tuple[str, ...]
     components: Components = DEFAULT
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    sources: tuple[int, ...] = ()
 
     @cached_property
     def samples(self) -> tuple[Samples, ...]:
@@ -191,7 +193,7 @@ class TarSet:
         wanted[numbers] = True
         parts = np.split(wanted, np.cumsum(self.counts)[:-1])
         chosen = (samples.only(np.flatnonzero(part)) for samples, part in zip(self.samples, parts, strict=True))
-        return replace(self)._with_samples(tuple(chosen))
+        return replace(self, sources=())._with_samples(tuple(chosen))
 
     def _with_samples(self, samples: tuple[Samples, ...]) -> TarSet:
         # Not read again: where cached_property keeps it.
@@ -207,7 +209,7 @@ def _part(tar: str, samples: Samples, number: int) -> Part:
 def join_tars(sets: Sequence[TarSet]) -> TarSet:
     """The samples of several sets of the same classes and components, one set after the other."""
     tars, indices = (tuple(path for found in sets for path in getattr(found, of)) for of in ("tars", "indices"))
-    joined = TarSet(tars, indices, sets[0].classes, sets[0].components)
+    joined = TarSet(tars, indices, sets[0].classes, sets[0].components, sources=tuple(map(len, sets)))
     return joined._with_samples(tuple(samples for found in sets for samples in found.samples))
 
 

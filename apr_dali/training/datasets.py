@@ -11,7 +11,7 @@ from PIL import Image
 from apr_dali.data.folders import ImageSet, TarSet, check_components, has_split, join, open_set
 from apr_dali.data.image_file import open_image
 from apr_dali.data.remote import is_remote
-from apr_dali.data.sampling import evenly
+from apr_dali.data.sampling import Sampler, by_source, evenly
 from apr_dali.data.tar_sources import is_elsewhere
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
@@ -75,6 +75,11 @@ def _opened(
         components=components,
         mixed=True,
     )
+
+
+def sampler(options: ImageNetOptions, part: Images) -> Sampler:
+    """What draws the training images: --sampler, or --train-weights over the sources that the part was joined of."""
+    return by_source(part.sources, options.train_weights) if options.train_weights else options.sampler
 
 
 def _write_sample() -> None:
