@@ -141,7 +141,7 @@ def _store(bucket: str, environment: tuple[str, ...]) -> Any:
     from obstore.store import from_url
 
     amazon, google, anonymous = environment
-    config: dict[str, Any] = {}
+    config: Any = {}
     if bucket.startswith("gs:"):
         config = {"base_url": google} if google else {}
         config |= {"skip_signature": True} if anonymous not in ("", "0") else {}

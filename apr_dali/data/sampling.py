@@ -29,11 +29,11 @@ def weights_of(
         check_choice("sampler", sampler, SAMPLERS)
         if sampler == "shuffle":
             return None
-    if labels is None and isinstance(sampler, (str, Mapping)):
-        raise InputError("sampler by class needs image files: a tar's labels are known when its samples are read")
-    if isinstance(sampler, str):
-        return 1 / np.bincount(labels, minlength=len(classes))[labels]
-    if isinstance(sampler, Mapping):
+    if isinstance(sampler, (str, Mapping)):
+        if labels is None:
+            raise InputError("sampler by class needs image files: a tar's labels are known when its samples are read")
+        if isinstance(sampler, str):
+            return 1 / np.bincount(labels, minlength=len(classes))[labels]
         weights = _of_classes(sampler, classes)[labels]
     else:
         weights = _numbers(sampler)

@@ -116,9 +116,10 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
 
     opened_parts = [part for part in parts if part is not None]
     files: Iterable[str | Part] = chain.from_iterable(map(_files, opened_parts))
-    look = full_check
-    if options.check == "quick":
-        look, files = quick_check, filter(_is_local, files)
+    quick = options.check == "quick"
+    look = quick_check if quick else full_check
+    if quick:
+        files = filter(_is_local, files)
     broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cpus.share())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
