@@ -67,14 +67,18 @@ class Checked:
 
 
 def check_tree(
-    directory: str | Path, processes: int, components: Components = _DEFAULT, for_list: bool = False
+    directory: str | Path,
+    processes: int,
+    components: Components = _DEFAULT,
+    for_list: bool = False,
+    cached: bool = True,
 ) -> Checked:
     """Decode every image of a data set: of both splits where `directory` says which images are of train and val.
 
     directory: a folder, an address of object storage, or a pattern of tars, as `open_set` takes them.
 
     components: which members of a tar's samples are image and label. for_list: refuse tars, which a file list cannot
-    name the samples of.
+    name the samples of. cached: see `open_set`.
 
     Raises InputError for a folder that is no data set, splits that differ in their classes, and as a trainer would.
     """
@@ -85,7 +89,7 @@ def check_tree(
     opened: list[ImageSet | TarSet] = []
     for name in names or [""]:
         classes = opened[0].classes if opened else None
-        opened.append(open_set(root, name or None, classes, components=components, mixed=True))
+        opened.append(open_set(root, name or None, classes, components=components, mixed=True, cached=cached))
         if for_list and isinstance(opened[-1], TarSet):
             raise InputError(
                 f"{root} holds tar files, whose samples a file list cannot name: leave --write-file-list out, and "

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from apr_dali.data import tar_sources
 from apr_dali.data.class_names import check_classes, check_names, some
 from apr_dali.data.file_list import read_file_list
-from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, images_below, is_utf8, listing
+from apr_dali.data.folder_cache import images_in
+from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, UNREAD, images_below, is_utf8, listing, warn_of_unread
 from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
 from apr_dali.errors import InputError
 
@@ -62,6 +63,7 @@ def open_set(
     allow_missing_classes: bool = False,
     components: Components = DEFAULT,
     mixed: bool = False,
+    cached: bool = True,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
@@ -78,6 +80,8 @@ def open_set(
             classes are refused as ever, and a classes.txt of tars must name them all.
         components: which members of a tar's samples are image and label; of tars only.
         mixed: the components are of several sets' tars, see `check_components`: a set without tars passes over them.
+        cached: a large folder's listing of an earlier start will do while no folder in it has another time; False lists
+            it anew.
 
     Raises:
         InputError: for whatever is missing, empty, or has other classes than asked for.
@@ -96,11 +100,14 @@ def open_set(
         check_names(classes)
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
-    first = _open_one(sources[0], split, classes, allow_missing_classes, components)
+    common = (allow_missing_classes, components, cached)
+    first = _open_one(sources[0], split, classes, *common)
     sets = [first]
     for extra in sources[1:]:
         whole = split is not None and not os.path.isfile(extra) and not has_split(extra, split)
-        sets.append(_open_one(extra, None if whole else split, first.classes, allow_missing_classes, components))
+        sets.append(
+            _open_one(extra, None if whole else split, first.classes, allow_missing_classes, components, cached)
+        )
     if not mixed:
         check_components(components, any(isinstance(found, TarSet) for found in sets), sources)
     return join(sets)
@@ -155,6 +162,7 @@ def open_unlabeled(folder: str | Path) -> ImageSet | None:
     found = tuple(name for name in names if name.lower().endswith(EXTENSIONS))
     if directories or not found:
         return None
+    warn_of_unread([os.path.join(path, name) for name in names if name.lower().endswith(UNREAD)])
     return ImageSet(tuple(os.path.join(path, name) for name in found), np.arange(len(found)), found)
 
 
@@ -212,13 +220,17 @@ def _open_one(
     classes: Sequence[str] | None,
     allow_missing: bool,
     components: Components,
+    cached: bool,
 ) -> ImageSet | TarSet:
     if isinstance(source, str) and tar_sources.is_elsewhere(source):
         return tar_sources.open_tars(source, tar_sources.find(source, split), classes, components)
     path = os.path.abspath(source)
     if os.path.isfile(path):
         entries = read_file_list(path)
-        return _labeled(path, entries.below(split), entries.classes, classes, allow_missing)
+        of, files = zip(*entries.below(split), strict=True)
+        number = {name: index for index, name in enumerate(entries.classes)}
+        numbers = np.fromiter((number[name] for name in of), np.int64, len(of))
+        return _labeled(path, files, numbers, entries.classes, classes, allow_missing)
     if split is not None and not os.path.isdir(os.path.join(path, split)):
         mixed = tar_sources.flat(path, split)
         if mixed is not None:
@@ -228,13 +240,15 @@ def _open_one(
     tars = [name for name in names if name.endswith(".tar")]
     if directories or not tars:
         _check_class_folders(folder, names, directories)
-    found = [(name, file) for name in directories for file in images_below(os.path.join(folder, name))]
-    if tars and not found:
+    found = images_in(folder, directories, cached)
+    if tars and not found.files:
         paths = tuple(os.path.join(folder, name) for name in tars)
         return tar_sources.open_tars(folder, tar_sources.Tars(paths, paths), classes, components)
     _check_unpacked(folder, tars, directories)
-    _check_none_empty(folder, directories, {name for name, _ in found})
-    return _labeled(folder, found, directories, classes, allow_missing)
+    warn_of_unread(found.unread)
+    _check_none_empty(folder, [name for name, count in zip(directories, found.counts, strict=True) if not count])
+    numbers = np.repeat(np.arange(len(directories)), found.counts)
+    return _labeled(folder, found.files, numbers, directories, classes, allow_missing)
 
 
 def _split_folder(path: str, split: str | None) -> str:
@@ -276,8 +290,7 @@ def _check_unpacked(folder: str, tars: Sequence[str], directories: Sequence[str]
         )
 
 
-def _check_none_empty(folder: str, directories: Sequence[str], filled: set[str]) -> None:
-    empty = [name for name in directories if name not in filled]
+def _check_none_empty(folder: str, empty: Sequence[str]) -> None:
     if empty:
         raise InputError(
             f"{folder} has {len(empty)} class folders without an image ({', '.join(EXTENSIONS)}): {some(empty)}; "
@@ -287,13 +300,14 @@ def _check_none_empty(folder: str, directories: Sequence[str], filled: set[str])
 
 def _labeled(
     where: str,
-    found: Sequence[tuple[str, str]],
+    files: tuple[str, ...],
+    numbers: NDArray[np.int64],
     own: Sequence[str],
     expected: Sequence[str] | None,
     allow_missing: bool,
 ) -> ImageSet:
+    """Files with labels in the order of the classes that are expected; numbers: those in that of their `own` names."""
     check_classes(where, own, expected, allow_missing, _ALLOW)
     classes = tuple(own if expected is None else expected)
     label = {name: index for index, name in enumerate(classes)}
-    labels = np.fromiter((label[name] for name, _ in found), dtype=np.int64, count=len(found))
-    return ImageSet(tuple(file for _, file in found), labels, classes)
+    return ImageSet(files, np.array([label[name] for name in own], np.int64)[numbers], classes)

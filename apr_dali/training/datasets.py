@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from PIL import Image
 
@@ -59,21 +60,21 @@ def _opened(
 ) -> tuple[Images | None, Images]:
     """What `open_parts` gives; parts without tars pass over the components."""
     trained = None
+    common: dict[str, Any] = {"components": components, "mixed": True, "cached": options.cache}
     if not options.eval_only:
-        sets = [open_set(options.data, "train", components=components, mixed=True)] if options.data else []
+        sets = [open_set(options.data, "train", **common)] if options.data else []
         for source in options.train:
-            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, components))
+            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, common))
         trained = join(sets)
         classes = trained.classes
     if options.val:
-        return trained, _open_extra(options.val, "val", classes, components, options.allow_missing_classes)
+        return trained, _open_extra(options.val, "val", classes, common, options.allow_missing_classes)
     return trained, open_set(
         options.data,
         "val",
         classes,
         allow_missing_classes=options.allow_missing_classes,
-        components=components,
-        mixed=True,
+        **common,
     )
 
 
@@ -91,7 +92,7 @@ def _write_sample() -> None:
 
 
 def _open_extra(
-    source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
+    source: str, split: str, classes: tuple[str, ...] | None, common: dict[str, Any], allow_missing: bool = False
 ) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
     return open_set(
@@ -99,8 +100,7 @@ def _open_extra(
         split if has_split(source, split) else None,
         classes,
         allow_missing_classes=allow_missing,
-        components=components,
-        mixed=True,
+        **common,
     )
 
 

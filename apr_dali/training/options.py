@@ -229,7 +229,8 @@ class ImageNetOptions(TrainingOptions):
     tar_image: str = option(
         "data", "", "the image in a tar's samples (default: the only one), several with ; between them", metavar="EXT"
     )
-    tar_label: str = option("data", "cls", "the label in a tar's samples", metavar="EXT")
+    tar_label: str = option("data", "cls", "the label in a tar's samples, json:FIELD of one in JSON", metavar="EXT")
+    cache: bool = option("data", True, "take an earlier start's listing of folders that have not changed since")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -55,6 +55,7 @@ class TestFolders:
         make_tree(tmp_path, "cat/1.png", "dog/1.png")
         assert relative(open_set(str(tmp_path)), tmp_path) == [("cat/1.png", 0), ("dog/1.png", 1)]
 
+    @pytest.mark.filterwarnings("ignore:left out 1 image files")
     def test_every_extension_in_either_case_and_no_other(self, tmp_path):
         kept = ["a.jpg", "b.JPEG", "c.png", "d.Bmp", "e.webp", "f.tif", "g.TIFF", "h.ppm"]
         make_tree(tmp_path, *(f"cat/{name}" for name in [*kept, "i.txt", "j.gif", "jpg", "k.jpg.part"]))
