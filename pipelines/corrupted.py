@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from nvidia.dali import fn, math, pipeline_def
 from nvidia.dali.data_node import DataNode
 from torch import Tensor
@@ -28,7 +25,6 @@ from apr_dali.pipelines.batch_options import MEMORY_FORMATS
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import IMAGENET, STANDARD, AprRecipe, Scaling
-from apr_dali.runtime.device import parse_device
 
 Cell = tuple[str, int]
 """A corruption and a severity."""
@@ -52,15 +48,15 @@ class CorruptedLoader:
     Args:
         path, classes, allow_missing_classes, on_error, scaling: as for `ImageNetLoader`: class folders, tars or a list.
         batch_size: images that are decoded at once, B.
-        corruptions: some of `apr_dali.corruptions.NAMES`; by default the 15 of the benchmark.
+        corruptions: some of `apr_dali.corruptions.NAMES` or `C_BAR`; by default the 15 of the benchmark.
         severities: some of 1 to 5.
         seed: of the draws, 0..2⁶⁴ - 1.
-        in_memory: without the JPEG file that ImageNet-C's images went through (quality 85, 4:2:0), which is made on the
-            CPU alone: with a GPU it must be True.
+        in_memory: leave out the JPEG file (quality 85, 4:2:0) that ImageNet-C's images went through.
         backend: of the corruptions, see `apr_dali.corrupt`.
         image_size: S in pixels, at least 32.
         recipe: whose mean and std the images are normalized with.
-        device, device_id, shard, dtype, memory_format, threads: as for `BatchOptions`.
+        device, device_id, shard, dtype, memory_format, threads: as for `BatchOptions`. On a GPU, a corruption that has
+            no CUDA kernel is refused by name.
 
     Raises:
         InputError: for anything that a person can correct, before work starts; an image that cannot be decoded is
@@ -92,7 +88,6 @@ class CorruptedLoader:
     ) -> None:
         if isinstance(corruptions, str):
             raise InputError(f"corruptions must be a list of names, got the text {corruptions!r}")
-        _check_files(parse_device(device)[0], in_memory)
         self.cells: tuple[Cell, ...] = tuple((name, severity) for name in corruptions for severity in severities)
         given = {"seed": seed, "in_memory": in_memory, "backend": backend}
         self._decoded = _Decoded(
@@ -194,25 +189,14 @@ def corrupted(
         images, numbers, seed, backend: as for `apr_dali.pipelines.operators.corrupt`.
         threads: of the native operators and the JPEG files; None for every processor, and for images on a GPU.
         cells: (corruption, severity) each.
-        in_memory: without the JPEG file that ImageNet-C's images went through; it is made on the CPU alone.
+        in_memory: leave out the JPEG file (quality 85, 4:2:0) that ImageNet-C's images went through.
 
     Raises InputError for an unknown corruption, severity or backend, or where one cannot run on the images' device.
     """
-    _check_files(images.device, in_memory)
     own = threads if backend in ("auto", "native") else None
     given = {"numbers": numbers, "seed": seed, "backend": backend, "threads": own}
     made = [operators.corrupt(images, *cell, **given) for cell in cells]
     if not in_memory:
-        function = partial(_files, threads=threads)
+        function = partial(through_jpeg, threads=threads)
         made = [per_batch(function, each, layout="HWC") for each in made]
     return fn.stack(*made)
-
-
-def _check_files(device: str, in_memory: bool) -> None:
-    if device != "cpu" and not in_memory:
-        raise InputError("the JPEG file of ImageNet-C's images is made on the CPU: with a GPU, take in_memory=True")
-
-
-def _files(images: NDArray[np.uint8], threads: int | None) -> NDArray[np.uint8]:
-    with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(through_jpeg, images)))

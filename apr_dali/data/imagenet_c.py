@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from PIL import Image
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.data.image_file import cut, open_image
 from apr_dali.errors import InputError
+from apr_dali.kernels.jpeg import round_trip
 from apr_dali.recipes import STANDARD
 
 QUALITY = 85
@@ -39,13 +40,9 @@ def as_jpeg(image: NDArray[np.uint8]) -> bytes:
     return encoded.getvalue()
 
 
-def through_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Uint8 (H, W, 3) as it comes out of `as_jpeg`'s file."""
-    # Huffman tables change no pixel. In a file Pillow encodes without the interpreter's lock, and this one has no disk.
-    with open(os.memfd_create("image.jpg"), "w+b") as file:
-        Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
-        file.seek(0)
-        return np.asarray(Image.open(file))
+def through_jpeg(images: Any, threads: int | None = None) -> Any:
+    """Uint8 (N, H, W, 3), on the CPU or a CUDA device, as they come out of `as_jpeg`'s files, which are not made."""
+    return round_trip(images, QUALITY, threads)
 
 
 def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
