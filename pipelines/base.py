@@ -147,7 +147,7 @@ class EpochLoader(ABC):
     def _next(self) -> tuple[Tensor, ...]:
         valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
         images, numbers = self._run()
-        images, numbers = images[:valid], numbers[:valid]
+        images, numbers = self._as_pixels(images)[:valid], numbers[:valid]
         if self.skipped:
             images, numbers = self._without_stand_ins(images, numbers)
         if self.views > 1:
@@ -155,6 +155,7 @@ class EpochLoader(ABC):
             images = images.flatten(0, 1)
         # The channels of a gray image are the same three times.
         images = images[:, : self.in_chans]
+        # Passes over the batch where the graph could not write it so: gray images, and bfloat16 on a GPU without APR-P.
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
         numbers = numbers.to(torch.int64)
         labels = numbers[:, 1:] if self._labels is None else self._labels[numbers]
@@ -162,6 +163,12 @@ class EpochLoader(ABC):
         if not self.with_index:
             return images, targets
         return images, targets, numbers[:, 0].repeat_interleave(self.batch_views).to(self._device)
+
+    def _as_pixels(self, images: Tensor) -> Tensor:
+        """A graph's output as the view (B, C, H, W) or (B, V, C, H, W) of numbers that it stands for."""
+        if images.dtype == torch.int16:
+            images = images.view(torch.bfloat16)
+        return images.movedim(-1, -3) if self._memory_format == torch.channels_last else images
 
     def _without_stand_ins(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""

@@ -184,6 +184,7 @@ class BatchOptions:
             "shard": self.shard,
             "in_chans": self.in_chans,
             "repeat_unmixed": bool(self.repeat_unmixed),
+            "memory_format": self.memory_format,
         }
 
     def weights(self, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:

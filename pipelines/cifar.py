@@ -26,7 +26,7 @@ from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.graph import Graph as CommonGraph
-from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales
 from apr_dali.recipes import uses_pair, uses_single
 
 BORDER = 4
@@ -159,14 +159,14 @@ def train_pipeline(
     if graph.aug in _ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
         images, numbers = read(source, graph, frames + "HWC")
-        return normalize(images, recipe, graph.dtype, layout=frames + "CHW"), numbers
+        return normalize(images, graph, frames=frames), numbers
     images, numbers = read(source, graph, "HWC")
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
-        images = normalize(images, recipe, graph.dtype, mirror)
+        images = normalize(images, graph, mirror)
         return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair(coin_seed)
@@ -174,8 +174,8 @@ def train_pipeline(
         images,
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=stored(graph.dtype),
         **graph.operator_options,
+        **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
     )
@@ -188,7 +188,7 @@ def train_pipeline(
 def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
     """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,)."""
     images, numbers = read(source, graph, "HWC")
-    return normalize(images, graph.recipe, graph.dtype), numbers
+    return normalize(images, graph), numbers
 
 
 def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:

@@ -22,7 +22,7 @@ from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.encoded import checked, longest_side
-from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.recipes import (
     CROP_RATIO,
@@ -121,14 +121,14 @@ def train_pipeline(
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        return normalize(images, recipe, graph.dtype, mirror), labels
+        return normalize(images, graph, mirror), labels
     images = operators.apr_pair(
         fn.flip(images, horizontal=mirror),
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=stored(graph.dtype),
         views=graph.views,
         **graph.operator_options,
+        **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         coin_seed=coin_seed,
     )
@@ -154,7 +154,7 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
     corner = fn.stack(_center(height - graph.image_size), _center(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
-    return normalize(in_color(images, graph), graph.recipe, graph.dtype), labels
+    return normalize(in_color(images, graph), graph), labels
 
 
 def in_color(images: DataNode, graph: Graph) -> DataNode:

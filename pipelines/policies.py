@@ -33,7 +33,7 @@ def policy_pipeline(source: ImageSet, graph: imagenet.Graph, policy: str) -> tup
     encoded, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
     images = imagenet.random_crop(encoded, graph)
     images = POLICIES[policy](imagenet.resize(images, (graph.image_size, graph.image_size)))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+    return normalize(images, graph, fn.random.coin_flip()), labels
 
 
 @pipeline_def(enable_checkpointing=True, enable_conditionals=True)
@@ -43,7 +43,7 @@ def small_policy_pipeline(
     """The CIFAR training graph with one of POLICIES in the place of APR."""
     images, labels = cifar.read(source, graph, "HWC")
     images = POLICIES[policy](cifar.crop(images, graph.fill, size))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+    return normalize(images, graph, fn.random.coin_flip()), labels
 
 
 class PolicyImageNetLoader(ImageNetLoader):
