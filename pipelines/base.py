@@ -19,6 +19,7 @@ from torch import Tensor
 
 from apr_dali.errors import InputError, check_whole
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions
+from apr_dali.pipelines.handover import Handover
 
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
@@ -72,6 +73,7 @@ class EpochLoader(ABC):
         self._checkpoint = b""  # DALI's, with which the next pipeline begins; none at the beginning of a stream
         self._turn = 0  # tells an abandoned iterator from the current one
         self._pipeline: Pipeline | None = None
+        self._handover = Handover()
         self._closed = False
         self._check_length()
 
@@ -200,12 +202,16 @@ class EpochLoader(ABC):
             tensor = torch.empty(output.shape(), dtype=to_torch_type[output.dtype], device=self._device)
             return feed_ndarray(output, tensor, cuda_stream=torch.cuda.current_stream(self._device))
         # The dynamic executor gives memory out for good. Fresh memory for a copy would cost more than the copy.
-        return torch.from_dlpack(output).to(self._device)
+        tensor = torch.from_dlpack(output)
+        if tensor.dtype == torch.int64:  # the number of a batch in its place
+            return torch.from_numpy(self._handover.take(int(tensor[0])))
+        return tensor.to(self._device)
 
     def _running(self) -> Pipeline:
         if self._closed:
             raise RuntimeError("the loader is closed")
         if self._pipeline is None:
+            self._handover = Handover()
             try:
                 self._pipeline = self._build(self._checkpoint or None)
             except RuntimeError as error:

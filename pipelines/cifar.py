@@ -27,6 +27,7 @@ from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import uses_pair, uses_single
 
 BORDER = 4
@@ -147,26 +148,30 @@ def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(
-    source: Batches, graph: Graph, size: tuple[int, int], coin_seed: int | None = None
+    source: Batches,
+    graph: Graph,
+    size: tuple[int, int],
+    coin_seed: int | None = None,
+    handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first, V = 1 where APR-P leaves the batch
     unmixed; and its number (1,).
 
-    size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed
-    view's amplitude's.
+    size: (H, W). coin_seed, handover: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and
+    its mixed view's amplitude's.
     """
     recipe = graph.recipe
     if graph.aug in _ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
         images, numbers = read(source, graph, frames + "HWC")
-        return normalize(images, graph, frames=frames), numbers
+        return normalize(images, graph, frames=frames, handover=handover), numbers
     images, numbers = read(source, graph, "HWC")
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
-        images = normalize(images, graph, mirror)
+        images = normalize(images, graph, mirror, handover=handover)
         return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair(coin_seed)
@@ -178,6 +183,7 @@ def train_pipeline(
         **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
+        handover=handover,
     )
     if graph.amplitude_labels:
         numbers = fn.cat(numbers, operators.amplitudes_of(numbers, draws, recipe.pair_probability))
@@ -185,10 +191,13 @@ def train_pipeline(
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,)."""
+def eval_pipeline(source: Batches, graph: Graph, handover: Handover | None = None) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,).
+
+    handover: see `apr_pair`.
+    """
     images, numbers = read(source, graph, "HWC")
-    return normalize(images, graph), numbers
+    return normalize(images, graph, handover=handover), numbers
 
 
 def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
@@ -246,17 +255,18 @@ def build(
     stream: int = 0,
     weights: NDArray[np.float64] | None = None,
     checkpoint: bytes | None = None,
+    handover: Handover | None = None,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    weights: (N,), of training images that are drawn instead of each coming once.
+    weights: (N,), of training images that are drawn instead of each coming once. handover: see `apr_pair`.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     if train:
-        made = train_pipeline(source, graph, size, coin_seed(seed, stream), **options)
+        made = train_pipeline(source, graph, size, coin_seed(seed, stream), handover, **options)
     else:
-        made = eval_pipeline(source, graph, **options)
+        made = eval_pipeline(source, graph, handover, **options)
     made.build()
     return made

@@ -13,6 +13,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
 from apr_dali.pipelines import operators
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import AprRecipe, uses_pair
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
@@ -61,6 +62,12 @@ class Graph:
         """
         return self.dtype == "bfloat16" and self.device == "cpu" and not uses_pair(self.aug)
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether the last operator is one of ours on the CPU, whose batches can go past DALI: see `Handover`."""
+        ours = uses_pair(self.aug) or self.normalizes_itself
+        return ours and self.device == "cpu" and self.aug != "cutout"
+
     def settings(self) -> dict[str, Any]:
         """What of it must be the same for a state to mean the same batches."""
         settings = asdict(self) | {"recipe": repr(self.recipe)}
@@ -106,17 +113,25 @@ def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
 
 # DALI's conditionals rewrite the functions of a graph; here there are none.
 @do_not_convert
-def normalize(images: DataNode, graph: Graph, mirror: DataNode | None = None, frames: str = "") -> DataNode:
+def normalize(
+    images: DataNode,
+    graph: Graph,
+    mirror: DataNode | None = None,
+    frames: str = "",
+    handover: Handover | None = None,
+) -> DataNode:
     """uint8 HWC images in 0..255 as normalized ones, as the graph gives them out, mirrored where `mirror` is 1.
 
     bfloat16 comes as int16, its bits, or on a GPU as float32, which is still to be converted. frames: "F" for views.
+    handover: see `apr_pair`; what DALI normalizes it gives out by itself.
     """
     mean, std = ([255 * value for value in values] for values in (graph.recipe.mean, graph.recipe.std))
     layout = operators.layout_of(graph.memory_format, frames)
     if graph.normalizes_itself:
         if mirror is not None:
             images = fn.flip(images, horizontal=mirror)
-        options = {"layout": layout, "backend": graph.backend, "threads": graph.operator_threads}
+        options: dict[str, Any] = {"layout": layout, "backend": graph.backend, "threads": graph.operator_threads}
+        options["handover"] = handover
         return operators.normalized(images, mean, std, **graph.output_options, **options)
     return fn.crop_mirror_normalize(
         images,

@@ -24,6 +24,7 @@ from apr_dali.pipelines import operators
 from apr_dali.pipelines.encoded import checked, longest_side
 from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
@@ -107,12 +108,16 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(
-    source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None, coin_seed: int | None = None
+    source: ImageSet | ReaderFiles,
+    graph: Graph,
+    order_seed: int | None,
+    coin_seed: int | None = None,
+    handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
     `apr_pair`; and what `read` says of each.
 
-    order_seed: None takes the images in the order of the set. coin_seed: see `apr_pair`.
+    order_seed: None takes the images in the order of the set. coin_seed, handover: see `apr_pair`.
     """
     encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
     images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
@@ -121,7 +126,7 @@ def train_pipeline(
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        return normalize(images, graph, mirror), labels
+        return normalize(images, graph, mirror, handover=handover), labels
     images = operators.apr_pair(
         fn.flip(images, horizontal=mirror),
         recipe.pair_probability,
@@ -131,13 +136,19 @@ def train_pipeline(
         **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         coin_seed=coin_seed,
+        handover=handover,
     )
     return images, labels
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each."""
+def eval_pipeline(
+    source: ImageSet | ReaderFiles, graph: Graph, handover: Handover | None = None
+) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each.
+
+    handover: see `apr_pair`.
+    """
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
     encoded = checked(encoded)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
@@ -154,7 +165,7 @@ def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNod
     corner = fn.stack(_center(height - graph.image_size), _center(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
     images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
-    return normalize(in_color(images, graph), graph), labels
+    return normalize(in_color(images, graph), graph, handover=handover), labels
 
 
 def in_color(images: DataNode, graph: Graph) -> DataNode:
@@ -214,18 +225,19 @@ def build(
     stream: int = 0,
     shuffle: bool = True,
     checkpoint: bytes | None = None,
+    handover: Handover | None = None,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    shuffle: training images; False where they lie in the order in which they are to come.
+    shuffle: training images; False where they lie in the order in which they are to come. handover: see `apr_pair`.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
         if train:
-            made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
+            made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), handover, **options)
         else:
-            made = eval_pipeline(files, graph, **options)
+            made = eval_pipeline(files, graph, handover, **options)
         made.build()  # reads the indices
     return made

@@ -179,6 +179,7 @@ class ImageNetLoader(EpochLoader):
                 stream=self._stream,
                 shuffle=self._weights is None,
                 checkpoint=checkpoint,
+                handover=self._handover if self._graph.hands_over else None,
             )
         except RuntimeError as error:
             if isinstance(self._set, TarSet):

@@ -23,11 +23,11 @@ from apr_dali.functional import check_pair_options
 from apr_dali.kernels import corruptions, dispatch
 from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.pipelines.handover import Handover
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
-
 
 
 def apr_single(
@@ -74,6 +74,7 @@ def apr_pair(
     repeat_unmixed: bool = False,
     coin_seed: int | None = None,
     draws: tuple[DataNode, DataNode] | None = None,
+    handover: Handover | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation per batch; see `apr_dali.pair`.
 
@@ -88,6 +89,7 @@ def apr_pair(
         coin_seed: of the coin, the same on all ranks so that all mix at the same steps, whatever their batch size;
             None: the coin follows the pipeline's seed.
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
+        handover: gets the batches of the CPU, where nothing follows in the graph; it gives out their numbers.
 
     The other arguments are those of `apr_dali.pair`.
     """
@@ -116,7 +118,8 @@ def apr_pair(
     # The coin goes by the shape, which the host knows of a batch on a GPU too: the partner twice where it mixes.
     twice = fn.stack(partner, partner)
     decided = fn.slice(twice, start=0, shape=1 + _mixed(partner, coin, p), axes=[0])
-    return per_batch(function, images, decided, layout=layout_of(memory_format, "F" if views == "both" else ""))
+    layout = layout_of(memory_format, "F" if views == "both" else "")
+    return per_batch(function, images, decided, layout=layout, handover=handover)
 
 
 def normalized(
@@ -129,10 +132,12 @@ def normalized(
     layout: str = "CHW",
     backend: str = "auto",
     threads: int | None = None,
+    handover: Handover | None = None,
 ) -> DataNode:
     """(images - mean) / std as `fn.crop_mirror_normalize` computes it, in the types of `apr_pair`.
 
-    images: uint8 HWC or FHWC, 0..255, as are mean and std, one per channel. layout: of the result.
+    images: uint8 HWC or FHWC, 0..255, as are mean and std, one per channel. layout: of the result. handover: see
+    `apr_pair`.
     """
     function = partial(
         _normalized_batch,
@@ -144,7 +149,7 @@ def normalized(
         backend=backend,
         threads=threads,
     )
-    return per_batch(function, images, layout=layout)
+    return per_batch(function, images, layout=layout, handover=handover)
 
 
 def layout_of(memory_format: str, frames: str = "") -> str:
@@ -259,9 +264,7 @@ def _normalized_batch(images: Any, **options: Any) -> Any:
 
 def _stored_pair(*given: Any, dtype: str, memory_format: str, **options: Any) -> Any:
     """`apr_dali.pair` as DALI takes it: arrays in the order of their axes, and bfloat16 as its bits."""
-    result = functional.pair(
-        *given, dtype=dtype, memory_format=memory_format, bits=dtype == "bfloat16", **options
-    )
+    result = functional.pair(*given, dtype=dtype, memory_format=memory_format, bits=dtype == "bfloat16", **options)
     return channels_last(result) if memory_format == "channels_last" else result
 
 

@@ -25,7 +25,7 @@
 #define COLUMN_TEAMS 40
 #if SIZE == 128
 #define FORWARD_TEAMS 36
-#elif SIZE == 96
+#elif SIZE == 96 || (SIZE == 224 && defined(CHANNELS_LAST))
 #define FORWARD_TEAMS 48
 #else
 #define FORWARD_TEAMS 60

@@ -16,12 +16,22 @@ KERNELS = {
     **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
     **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
 }
+KERNELS |= {
+    nvrtc.writing_channels_last(program): KERNELS[program]
+    for program in (nvrtc.generic(), nvrtc.whole(32), nvrtc.fused(224), nvrtc.fused(224, half=True))
+}
 # The other sizes are the same source with other factors, which take other registers.
-OTHERS = [(nvrtc.fused(size), architecture) for size in FUSED_SIZES if size != 224 for architecture in ARCHITECTURES]
+OTHERS = [
+    (program, architecture)
+    for size in FUSED_SIZES
+    if size != 224
+    for program in (nvrtc.fused(size), nvrtc.writing_channels_last(nvrtc.fused(size)))
+    for architecture in ARCHITECTURES
+]
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 
-_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA")
+_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA", "CHANNELS_LAST")
 
 
 def name_of(value) -> str:
