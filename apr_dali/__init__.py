@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from apr_dali.kernels.corruptions import corrupt as corrupt
     from apr_dali.models.registry import create_model as create_model
     from apr_dali.pipelines.cifar_loader import CifarLoader as CifarLoader
+    from apr_dali.pipelines.corrupted import CorruptedLoader as CorruptedLoader
     from apr_dali.pipelines.loader import ImageNetLoader as ImageNetLoader
     from apr_dali.transforms import AprPair as AprPair
     from apr_dali.transforms import AprSingle as AprSingle
@@ -37,6 +38,7 @@ _HOME = {
     "AprSingle": "apr_dali.transforms",
     "CifarLoader": "apr_dali.pipelines.cifar_loader",
     "Corrupt": "apr_dali.transforms",
+    "CorruptedLoader": "apr_dali.pipelines.corrupted",
     "CorruptionDraws": "apr_dali.corruptions",
     "ImageNetLoader": "apr_dali.pipelines.loader",
     "PairDraws": "apr_dali.draws",
@@ -53,6 +55,7 @@ __all__ = [
     "AprSingle",
     "CifarLoader",
     "Corrupt",
+    "CorruptedLoader",
     "CorruptionDraws",
     "ImageNetLoader",
     "PairDraws",

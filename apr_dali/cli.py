@@ -159,7 +159,7 @@ def _run_in_torch(run: Callable[[argparse.Namespace], int | None], args: argpars
     """Run a command that needs torch and may be one process of several."""
     from apr_dali.runtime import exit_status
 
-    return exit_status.run(lambda: run(args))
+    return exit_status.run(lambda: run(args), "run the same command, which keeps what it has finished")
 
 
 def _complete() -> None:

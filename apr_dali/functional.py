@@ -29,7 +29,8 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 INTERMEDIATES = ("float32", "float16")
 
 
-def _check_images(images: Any) -> None:
+def check_images(images: Any) -> None:
+    """Raise TypeError or ValueError unless `images` is uint8 (N, H, W, C) or floating (N, C, H, W), of pixels."""
     arrays.library_of(images)  # raises for anything that is no array
     kind = dtype_name(images.dtype)
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
@@ -40,7 +41,7 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
 
 
-def _check_no_gradient(*values: Any) -> None:
+def check_no_gradient(*values: Any) -> None:
     """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
     wanting = [value for value in values if getattr(value, "requires_grad", False)]
     if not wanting:
@@ -71,7 +72,7 @@ def recombine(
     """
     check_choice("axes", axes, AXES)
     for images in (phase_of, amplitude_of):
-        _check_images(images)
+        check_images(images)
         if "float" not in dtype_name(images.dtype):
             raise TypeError(f"recombine takes floating images (N, C, H, W), got dtype {dtype_name(images.dtype)}")
     if tuple(phase_of.shape) != tuple(amplitude_of.shape) or phase_of.dtype != amplitude_of.dtype:
@@ -79,7 +80,7 @@ def recombine(
             "phase_of and amplitude_of must have one shape and dtype, got "
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
-    _check_no_gradient(phase_of, amplitude_of)
+    check_no_gradient(phase_of, amplitude_of)
     chosen = dispatch.choose(backend, arrays.device_of(phase_of), threads)
     with arrays.on_the_stream_of(phase_of, chosen):
         first, second = (arrays.as_input(images, chosen) for images in (phase_of, amplitude_of))
@@ -139,11 +140,11 @@ def pair(
     Returns:
         The images (N, C, H, W) in `dtype`, not clipped; (N, 2, C, H, W), the clean one of each first, `with_clean`.
     """
-    _check_images(images)
+    check_images(images)
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates, memory_format=memory_format)
     check_choice("with_clean", with_clean, (True, False))
     _check_bits(bits, dtype, arrays.library_of(images))
-    _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
+    check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
     chosen = dispatch.choose(backend, arrays.device_of(images), threads)
     if intermediates != "float32" and chosen != "cupy":
@@ -229,7 +230,7 @@ def single(
     """
     check_choice("axes", axes, AXES)
     check_choice("overflow", overflow, OVERFLOWS)
-    _check_images(images)
+    check_images(images)
     if dtype_name(images.dtype) != "uint8" or images.shape[-1] != 3:
         raise TypeError(
             f"single takes uint8 images (N, H, W, 3), got {dtype_name(images.dtype)} with the shape "

@@ -1,17 +1,20 @@
-"""ImageNet-C's 19 corruptions × 5 severities: how far from the reference, and how long an image takes on one core.
+"""ImageNet-C's 19 corruptions and C-bar's 10 × 5 severities: how far from the reference, how long on one core.
 
-    python benchmarks/corruptions.py                    # prints both tables; start it on an idle machine
+    python benchmarks/corruptions.py                    # prints the tables; start it on an idle machine
     python benchmarks/corruptions.py --write            # and puts them into docs/corruptions.md
     python benchmarks/corruptions.py --count 2 --only fog snow
 
-The differences are those of the truth (NumPy, SciPy) with the reference's draws, on two photographs of 224 × 224, and
-of the native operators from the truth with draws of their own. The times are CPU time, draws included, one thread; the
-library is imagecorruptions-imaug, where it is installed.
+The differences are those of the truth (NumPy, SciPy) with the reference's draws, on two photographs of 224 × 224 (C-bar
+on one), and of the native operators from the truth with draws of their own. The times are CPU time, draws included, one
+thread; the library is imagecorruptions-imaug, where it is installed. C-bar is neither native nor in it. The third table
+is of the JPEG file of quality 85 that evaluation takes every image through: the native operator, and Pillow's encoder
+and decoder.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 import re
@@ -23,15 +26,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import apr_dali
-from apr_dali.corruptions import CORRUPTIONS, NAMES
+from apr_dali.corruptions import C_BAR, CORRUPTIONS, NAMES
 from apr_dali.corruptions.parameters import SEVERITIES
+from apr_dali.data.imagenet_c import QUALITY, as_jpeg, through_jpeg
 from apr_dali.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "corruptions.md"
 PHOTOGRAPHS = ("chelsea", "china")
+ALL = (*NAMES, *C_BAR)
 SIDE = 224
 MIDDLE = 3
 """The severity at which the slower code is timed as well."""
@@ -42,7 +48,7 @@ Cells = dict[str, list[float]]
 def main() -> None:
     options = parse()
     sys.path.insert(0, str(ROOT / "tests"))
-    names = options.only or NAMES
+    names = options.only or ALL
     result = {
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
@@ -50,8 +56,13 @@ def main() -> None:
         "images": options.count,
         "differences": differences(names),
         "milliseconds": speeds(names, options.count),
+        "files": files(options.count),
     }
-    tables = {"differences": table_of_differences(result), "speeds": table_of_speeds(result)}
+    tables = {
+        "differences": table_of_differences(result),
+        "speeds": table_of_speeds(result),
+        "files": table_of_files(result),
+    }
     print("\n\n".join(tables.values()))
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
@@ -62,7 +73,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=20, metavar="N", help="images per cell (20)")
-    parser.add_argument("--only", nargs="*", choices=NAMES, metavar="NAME", help="these corruptions")
+    parser.add_argument("--only", nargs="*", choices=ALL, metavar="NAME", help="these corruptions")
     parser.add_argument("--json", metavar="FILE", help="write what was measured to FILE too")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/corruptions.md")
     options = parser.parse_args()
@@ -93,7 +104,8 @@ def from_reference(name: str, severity: int) -> tuple[float, float]:
     from helpers.reference_cells import SHOWN, is_the_reference, piece_of, seed_of
 
     apart = [np.zeros(1)]
-    for image, pixels in zip(PHOTOGRAPHS, photographs(), strict=True):
+    kept = PHOTOGRAPHS[:1] if name in C_BAR else PHOTOGRAPHS
+    for image, pixels in zip(kept, photographs(), strict=False):
         seed = seed_of(image, name, severity)
         random = np.random.default_rng(seed) if name == "impulse_noise" else np.random.RandomState(seed)
         draws = apr_dali.CorruptionDraws.from_reference(name, severity, SIDE, SIDE, random)
@@ -133,14 +145,25 @@ def speeds(names: tuple[str, ...], count: int) -> dict[str, dict[str, list[float
 
 
 def by_library(name: str, images: np.ndarray) -> None:
-    if find_spec("imagecorruptions") is None:
-        raise RuntimeError("imagecorruptions-imaug is not installed")
+    if name in C_BAR or find_spec("imagecorruptions") is None:
+        raise RuntimeError(f"imagecorruptions-imaug is not installed, or has no {name}")
     import cv2
     from imagecorruptions import corrupt
 
     cv2.setNumThreads(1)
     for image in images:
         corrupt(image, severity=MIDDLE, corruption_name=name)
+
+
+def files(count: int) -> dict[str, float]:
+    """Milliseconds an image through a JPEG file, or what it does."""
+    images = np.stack([photographs()[k % 2] for k in range(count)])
+
+    def pillow() -> None:
+        for image in images:
+            Image.open(io.BytesIO(as_jpeg(image))).load()
+
+    return {"native": timed(partial(through_jpeg, images, threads=1), count), "Pillow": timed(pillow, count)}
 
 
 def timed(run: Callable[[], object], images: int) -> float:
@@ -187,6 +210,12 @@ def table_of_speeds(result: dict) -> str:
             f"| the 15 together | {' '.join(map(milliseconds, sums))} | {' | '.join(map(milliseconds, others))} |"
         )
     return "\n".join(rows)
+
+
+def table_of_files(result: dict) -> str:
+    times = result["files"]
+    rows = [f"| | {' | '.join(times)} |", f"|{'---|' * (1 + len(times))}"]
+    return "\n".join([*rows, f"| quality {QUALITY} | {' | '.join(map(milliseconds, times.values()))} |"])
 
 
 def milliseconds(value: float) -> str:

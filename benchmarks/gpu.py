@@ -1,5 +1,7 @@
 """What APR costs on a CUDA device: the operators, the DALI pipelines, and a ResNet-50 step that is fed by them.
 
+The operators are APR's and ImageNet-C's corruptions, these beside the native ones on the CPUs of the machine.
+
     python benchmarks/gpu.py                          # a few minutes; writes benchmarks/results/<device>-<date>.json
     PYTHONPATH=. python benchmarks/gpu.py --operators # without DALI, from a bare copy of the tree
     python benchmarks/gpu.py --pipelines --json now.json
@@ -27,6 +29,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import gpu_corruptions
 import gpu_operators
 import torch
 from gpu_timing import Table, copy_speed
@@ -81,7 +84,9 @@ def parse() -> argparse.Namespace:
 
 def planned(options: argparse.Namespace, copy: float) -> dict[str, Callable[[], Table]]:
     """What to measure, by title."""
-    found = {} if options.pipelines else gpu_operators.tables(options.rounds, copy)
+    found: dict[str, Callable[[], Table]] = {}
+    if not options.pipelines:
+        found = gpu_operators.tables(options.rounds, copy) | gpu_corruptions.tables(options.rounds, copy)
     if not options.operators:
         import gpu_pipelines  # knows DALI
 

@@ -21,6 +21,7 @@ from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.passes import Batches, Source
+from apr_dali.pipelines.base import normalized
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.runtime.precision import LOADER_TYPES
@@ -136,12 +137,8 @@ class Feeding:
 
     def normalized(self, images: NDArray[np.uint8]) -> Tensor:
         """Uint8 (N, H, W, 3), 0..255, as the network takes them: float32 (N, 3, H, W), on its device."""
-        device = self.group.device
-        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (self.network.mean, self.network.std))
-        # Contiguous as a loader's are: foreign code takes no views in another order.
-        pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
-        levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-        return levels.div_(255).sub_(mean).div_(std)
+        pixels = torch.from_numpy(np.require(images, requirements="W")).to(self.group.device)
+        return normalized(pixels, self.network.mean, self.network.std)
 
 
 def _count_and_identity(found: ImageSet | TarSet) -> tuple[int, str]:

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import __version__
-from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws
+from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws, set_for
 from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
 from apr_dali.data.folders import ImageSet, open_files
-from apr_dali.data.imagenet_c import QUALITY, check_needs, cropped, enlarged, through_jpeg
+from apr_dali.data.imagenet_c import QUALITY, check_cells, cropped, enlarged, through_jpeg
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.corruption import SEVERITIES
@@ -46,7 +46,7 @@ Cell = tuple[str, int]
 class Computed:
     """What is computed of a validation set.
 
-    corruptions: names, of `apr_dali.corruptions.NAMES`. severities: of 1 to 5. images: how many, evenly taken from the
+    corruptions: names, see `apr_dali.corruptions.find`. severities: of 1 to 5. images: how many, evenly taken from the
     set, the same for everyone; None for all. seed: of the draws, which are those of `CorruptionDraws.sample` for the
     number of an image in the sorted set. in_memory: without the JPEG file that the published images went through.
     """
@@ -58,18 +58,13 @@ class Computed:
     in_memory: bool = False
 
     def __post_init__(self) -> None:
-        if not self.corruptions or not self.severities:
-            raise InputError("expected at least one corruption and one severity, got none")
         if self.images is not None:
             check_whole("images", self.images, 1)
-        self.check(LEAST_SIDE, "imagenet")
+        self.check(LEAST_SIDE, set_for(self.corruptions))
 
     def check(self, side: int, parameter_set: str) -> None:
         """Raise InputError for a cell that cannot be computed on images of `side`."""
-        for name in self.corruptions:
-            for severity in self.severities:
-                CorruptionDraws.sample(name, severity, 0, side, side, self.seed, parameter_set=parameter_set)
-        check_needs(self.corruptions, side, parameter_set)
+        check_cells(self.corruptions, self.severities, side, self.seed, parameter_set)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,24 +193,22 @@ class _Maker:
             slice(chunk.start + p.start, chunk.start + p.stop) for p in self._feeding.parts(chunk.stop - chunk.start)
         ]
         # While the network runs over one batch, a thread of its own has others make the next.
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(1) as ahead:
             if not parts:
                 yield []
                 return
             first = parts[0].start
             pixels = self._decoded(first, parts[-1].stop)
-            yield _one_ahead(ahead, partial(self._batch, pool, cell, pixels, first), parts)
+            yield _one_ahead(ahead, partial(self._batch, cell, pixels, first), parts)
 
-    def _batch(
-        self, pool: ThreadPoolExecutor, cell: Cell, pixels: NDArray[np.uint8], first: int, part: slice
-    ) -> tuple[Tensor, Tensor]:
+    def _batch(self, cell: Cell, pixels: NDArray[np.uint8], first: int, part: slice) -> tuple[Tensor, Tensor]:
         """The images `part` of a cell, whose clean pixels are in `pixels` from the image `first` on."""
         side, kind = pixels.shape[1], self._clean.parameter_set
         numbers = self._clean.numbers[part]
         draws = CorruptionDraws.of_images(*cell, numbers, side, side, self._computed.seed, kind)
         images = corrupt(pixels[part.start - first : part.stop - first], *cell, draws, threads=self._threads)
         if not (self._computed.in_memory or self._clean.small):
-            images = np.stack(list(pool.map(through_jpeg, images)))
+            images = through_jpeg(images, self._threads)
         return self._feeding.normalized(images), torch.from_numpy(self._clean.labels[part])
 
 

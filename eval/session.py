@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from apr_dali.data.arrays import SIDE, is_image_folder, is_small_set
+from apr_dali.data.corruption_sets import holds_corrupted_tars
 from apr_dali.data.folders import check_components, holds_tars
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice
@@ -91,7 +92,8 @@ class Session:
         if self.feeding.mixed:
             return self  # of more sets than these
         paths = list(sets)
-        check_components(self.feeding.components, any(map(holds_tars, paths)), paths)
+        tars = any(holds_tars(path) or holds_corrupted_tars(path) for path in paths)
+        check_components(self.feeding.components, tars, paths)
         return replace(self, feeding=replace(self.feeding, mixed=True))
 
     def state(self, name: str, shared: bool = True, **options: Any) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +24,14 @@ from apr_dali.pipelines.handover import Handover
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
 Self = TypeVar("Self", bound="EpochLoader")
+
+
+def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images uint8 (N, H, W, 3), 0..255, as a network takes them: float32 (N, 3, H, W), (v / 255 - mean) / std."""
+    shift, scale = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std))
+    # Contiguous as a loader's are: foreign code takes no views in another order.
+    levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return levels.div_(255).sub_(shift).div_(scale)
 
 
 class EpochLoader(ABC):
@@ -147,11 +155,8 @@ class EpochLoader(ABC):
         self._pipeline, self._checkpoint = None, b""
 
     def _next(self) -> tuple[Tensor, ...]:
-        valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
-        images, numbers = self._run()
-        images, numbers = self._as_pixels(images)[:valid], numbers[:valid]
-        if self.skipped:
-            images, numbers = self._without_stand_ins(images, numbers)
+        images, numbers = self._rows()
+        images = self._as_pixels(images)
         if self.views > 1:
             self.batch_views = images.shape[1]
             images = images.flatten(0, 1)
@@ -159,9 +164,7 @@ class EpochLoader(ABC):
         images = images[:, : self.in_chans]
         # Passes over the batch where the graph could not write it so: gray images, and bfloat16 on a GPU without APR-P.
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
-        numbers = numbers.to(torch.int64)
-        labels = numbers[:, 1:] if self._labels is None else self._labels[numbers]
-        targets = self._targets(labels, self.batch_views).to(self._device)
+        targets = self._targets(self._labels_of(numbers), self.batch_views).to(self._device)
         if not self.with_index:
             return images, targets
         return images, targets, numbers[:, 0].repeat_interleave(self.batch_views).to(self._device)
@@ -171,6 +174,19 @@ class EpochLoader(ABC):
         if images.dtype == torch.int16:
             images = images.view(torch.bfloat16)
         return images.movedim(-1, -3) if self._memory_format == torch.channels_last else images
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """The pipeline's next batch, without repetitions and stand-ins: its images, and int64 numbers on the CPU."""
+        valid = min(self.batch_size, max(self._shard_images() - self._batch * self.batch_size, 1))
+        images, numbers = self._run()
+        images, numbers = images[:valid], numbers[:valid]
+        if self.skipped:
+            images, numbers = self._without_stand_ins(images, numbers)
+        return images, numbers.to(torch.int64)
+
+    def _labels_of(self, numbers: Tensor) -> Tensor:
+        """The labels of a batch's rows, int64 (B, 1)."""
+        return numbers[:, 1:] if self._labels is None else self._labels[numbers]
 
     def _without_stand_ins(self, images: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""

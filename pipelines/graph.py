@@ -12,12 +12,15 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
-from apr_dali.pipelines import operators
+from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import AprRecipe, uses_pair
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 STREAM_STRIDE = 15_485_863
+
+
+_NEW = ("policy", "policy_magnitude", "random_erasing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class Graph:
 
     device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
     memory_format: of what comes out, (C, H, W) or, channels_last, (H, W, C).
+    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it.
     """
 
     device: str
@@ -38,6 +42,9 @@ class Graph:
     in_chans: int = 3
     repeat_unmixed: bool = False
     memory_format: str = "contiguous"
+    policy: str = "none"
+    policy_magnitude: int = 0
+    random_erasing: float = 0.0
 
     @property
     def operator_threads(self) -> int | None:
@@ -66,7 +73,7 @@ class Graph:
     def hands_over(self) -> bool:
         """Whether the last operator is one of ours on the CPU, whose batches can go past DALI: see `Handover`."""
         ours = uses_pair(self.aug) or self.normalizes_itself
-        return ours and self.device == "cpu" and self.aug != "cutout"
+        return ours and self.device == "cpu" and self.aug != "cutout" and self.random_erasing == 0
 
     def settings(self) -> dict[str, Any]:
         """What of it must be the same for a state to mean the same batches."""
@@ -75,7 +82,9 @@ class Graph:
             # The only one when older states were written.
             del settings["scaling"]["geometry"]
         # How it is computed may change, on another machine, say, and how often and in what order a pixel is given.
-        free = ("backend", "threads", "hw_decoder_load", "repeat_unmixed", "memory_format")
+        free = ["backend", "threads", "hw_decoder_load", "repeat_unmixed", "memory_format"]
+        # What older states do not have.
+        free += [name for name in _NEW if getattr(self, name) == getattr(Graph, name)]
         if self.normalizes_itself:
             # DALI does not take up the graphs of older states, which had an operator of its own here.
             settings["normalized"] = "bfloat16"
@@ -93,6 +102,7 @@ class Graph:
             "seed": draws_seed(seed, self.shard[0], stream),
             "prefetch_queue_depth": 2,
             "exec_dynamic": True,
+            "enable_conditionals": policies.enabled(self.policy),
             "checkpoint": checkpoint,
         }
 

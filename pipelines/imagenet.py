@@ -7,6 +7,7 @@ Evaluation: resize of the shorter side, center crop, normalize. The geometry is 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
-from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.pipeline import Pipeline, do_not_convert
 
 from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
-from apr_dali.pipelines import operators
+from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
+from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.pipelines.handover import Handover
@@ -115,30 +117,48 @@ def train_pipeline(
     handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
-    `apr_pair`; and what `read` says of each.
+    `apr_pair`; and what `read` says of each. A policy needs enable_conditionals.
 
     order_seed: None takes the images in the order of the set. coin_seed, handover: see `apr_pair`.
     """
+    images, labels = _crops(source, graph, order_seed)
+    images = policies.apply(images, graph.policy, graph.policy_magnitude, (graph.image_size, graph.image_size))
+    return _augmented(images, graph, coin_seed, handover), labels
+
+
+# DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
+@do_not_convert
+def _crops(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
     encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
-    images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
-    recipe = graph.recipe
+    return in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph), labels
+
+
+@do_not_convert
+def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: Handover | None) -> DataNode:
+    """What follows the policy: APR, flip, normalization, erasing."""
+    recipe, size = graph.recipe, (graph.image_size, graph.image_size)
     if uses_single(graph.aug):
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        return normalize(images, graph, mirror, handover=handover), labels
+        images = normalize(images, graph, mirror, handover=handover)
+        return erased(images, graph.random_erasing, size)
+    images = fn.flip(images, horizontal=mirror)
+    draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
-        fn.flip(images, horizontal=mirror),
+        images,
         recipe.pair_probability,
         **pair_scales(recipe),
         views=graph.views,
         **graph.operator_options,
         **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
-        coin_seed=coin_seed,
+        draws=draws,
         handover=handover,
     )
-    return images, labels
+    if graph.views == "mixed":
+        return erased(images, graph.random_erasing, size)
+    return erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
 
 
 @pipeline_def(enable_checkpointing=True)
@@ -150,6 +170,11 @@ def eval_pipeline(
     handover: see `apr_pair`.
     """
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
+    return normalize(in_color(middle(encoded, graph), graph), graph, handover=handover), labels
+
+
+def middle(encoded: DataNode, graph: Graph) -> DataNode:
+    """The middle of each encoded image, decoded and scaled as evaluation sees it: uint8 HWC."""
     encoded = checked(encoded)
     shape = fn.peek_image_shape(encoded, adjust_orientation=False)
     height, width = shape[0], shape[1]
@@ -164,8 +189,7 @@ def eval_pipeline(
             padding = {"out_of_bounds_policy": "pad", "fill_values": list(border)}
     corner = fn.stack(_center(height - graph.image_size), _center(width - graph.image_size))
     size = [graph.image_size, graph.image_size]
-    images = fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
-    return normalize(in_color(images, graph), graph, handover=handover), labels
+    return fn.slice(images, start=fn.cast(corner, dtype=types.INT32), shape=size, axes=(0, 1), **padding)
 
 
 def in_color(images: DataNode, graph: Graph) -> DataNode:
@@ -226,18 +250,21 @@ def build(
     shuffle: bool = True,
     checkpoint: bytes | None = None,
     handover: Handover | None = None,
+    evaluation: Callable[..., Pipeline] = eval_pipeline,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
     shuffle: training images; False where they lie in the order in which they are to come. handover: see `apr_pair`.
+    evaluation: what makes the pipeline where it is not for training.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
         if train:
-            made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), handover, **options)
+            with policies.without_dalis_own_warnings():
+                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), handover, **options)
         else:
-            made = eval_pipeline(files, graph, handover, **options)
+            made = evaluation(files, graph, handover, **options)
         made.build()  # reads the indices
     return made

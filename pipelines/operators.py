@@ -23,6 +23,7 @@ from apr_dali.functional import check_pair_options
 from apr_dali.kernels import corruptions, dispatch
 from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.kernels.cuda.corrupt_job import Cell
 from apr_dali.pipelines.handover import Handover
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import check_views
@@ -117,7 +118,7 @@ def apr_pair(
     )
     # The coin goes by the shape, which the host knows of a batch on a GPU too: the partner twice where it mixes.
     twice = fn.stack(partner, partner)
-    decided = fn.slice(twice, start=0, shape=1 + _mixed(partner, coin, p), axes=[0])
+    decided = fn.slice(twice, start=0, shape=1 + mixed((partner, coin), p), axes=[0])
     layout = layout_of(memory_format, "F" if views == "both" else "")
     return per_batch(function, images, decided, layout=layout, handover=handover)
 
@@ -180,8 +181,10 @@ class _Coins:
         return np.full(self._batch_size, coin_of(self._seed, batch.epoch_idx, batch.iteration), np.float32)
 
 
-def _mixed(partner: DataNode, coin: DataNode, p: float) -> DataNode:
-    """Whether the batch is mixed: int32 () per image, 0 or 1. DALI draws a coin an image; the first is the batch's."""
+def mixed(draws: tuple[DataNode, DataNode], p: float) -> DataNode:
+    """Whether the batch is mixed: int32 () per image, 0 or 1. draws, p: those that `apr_pair` was given."""
+    partner, coin = draws
+    # DALI draws a coin an image; the first is the batch's.
     return fn.cast(fn.permute_batch(coin, indices=0 * partner) < p, dtype=types.INT32)
 
 
@@ -196,20 +199,20 @@ def corrupt(
     backend: str = "auto",
     threads: int | None = None,
 ) -> DataNode:
-    """A corruption of ImageNet-C in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.corrupt`.
+    """A corruption of ImageNet-C or C-bar in a DALI graph, of uint8 HWC images of one size; see `apr_dali.corrupt`.
 
     Args:
-        images: on the CPU; they may go to a GPU after it.
+        images: on the CPU, or on a GPU for those that have a CUDA kernel.
         name, severity, parameter_set: see `apr_dali.CorruptionDraws.sample`.
         seed: the draws of an image depend on it, on the image's number, the name and the severity.
-        numbers: int32 or int64 (1,) per image, on the CPU, from 0 on: whatever tells the images apart, so that each has
-            the same draws in every batch and epoch. None: DALI draws them, by the pipeline's seed.
+        numbers: int32 or int64 (1,) per image, from 0 on (on a GPU taken on trust): whatever tells the images apart, so
+            that each has the same draws in every batch and epoch. None: DALI draws them, by the pipeline's seed.
+        backend: see `apr_dali.corrupt`: that of the images' device, or "auto".
     """
     find(name, severity, parameter_set)
     corruptions.check_options(backend, threads)
     check_whole("seed", seed, 0, 2**64 - 1)
-    if images.device == "gpu":
-        raise InputError(f"{name} runs on the CPU, got images on the GPU: corrupt them before they go there")
+    _check_corrupting_device(images.device, name, backend, threads)
     if numbers is None:
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
     function = partial(
@@ -224,14 +227,24 @@ def corrupt(
     return per_batch(function, images, numbers, layout="HWC")
 
 
+def _check_corrupting_device(device: str, name: str, backend: str, threads: int | None) -> None:
+    if device == "cpu" and backend == "cupy":
+        raise InputError("backend 'cupy' is for images on the GPU, got images on the CPU: take native or auto")
+    if device != "gpu":
+        return
+    if backend not in ("auto", "cupy") or threads is not None:
+        chosen = f"backend={backend!r}" if threads is None else f"threads={threads}"
+        raise InputError(f"{chosen} runs on the CPU, got images on the GPU: corrupt them before they go there")
+    corruptions.check_device(name)
+
+
 def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:
     """Number of the image that each mixed view has its amplitude from; its own where the batch is not mixed.
 
     numbers: int32 (1,) per image, on the CPU. draws, p: those that `apr_pair` was given.
     """
-    partner, coin = draws
-    mixed = _mixed(partner, coin, p)
-    return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
+    chosen = mixed(draws, p)
+    return chosen * fn.permute_batch(numbers, indices=draws[0]) + (1 - chosen) * numbers
 
 
 def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:
@@ -269,15 +282,10 @@ def _stored_pair(*given: Any, dtype: str, memory_format: str, **options: Any) ->
 
 
 def _corrupted_batch(
-    images: NDArray[np.uint8],
-    numbers: NDArray[np.integer],
-    name: str,
-    severity: int,
-    seed: int,
-    parameter_set: str,
-    **options: Any,
-) -> NDArray[np.uint8]:
+    images: Any, numbers: Any, name: str, severity: int, seed: int, parameter_set: str, **options: Any
+) -> Any:
+    if not isinstance(images, np.ndarray):
+        return corruptions.corrupt_on_device(images, Cell(name, severity, parameter_set), seed, numbers.reshape(-1))
     height, width = images.shape[1:3]
     draws = CorruptionDraws.of_images(name, severity, numbers.reshape(-1), height, width, seed, parameter_set)
-    corrupted: NDArray[np.uint8] = corruptions.corrupt(images, name, severity, draws, **options)
-    return corrupted
+    return corruptions.corrupt(images, name, severity, draws, **options)

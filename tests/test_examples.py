@@ -19,6 +19,8 @@ from helpers.project import ROOT
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
+from apr_dali.eval import evaluate_corruption_on_the_fly
+from apr_dali.recipes import IMAGENET
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +151,24 @@ def test_conditions_reach_some_of_the_images(sample):
     changed = (before != after).any(axis=(1, 2, 3))
     assert not changed[chosen == 0].any()
     assert changed[chosen == 1].sum() > 5
+
+
+def test_corrupted_loader(sample):
+    class Brightness(torch.nn.Module):
+        """The first class for dark images, the last one for bright ones."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return -(images.mean((1, 2, 3))[:, None] - torch.linspace(-1, 1, len(CLASSES))).abs()
+
+    chosen = {"corruptions": ["brightness", "fog"], "severities": [1, 5], "image_size": SIZE}
+    found = example("corrupted_loader").accuracies(Brightness(), f"{sample}/val", **chosen)
+    assert list(found) == [("brightness", 1), ("brightness", 5), ("fog", 1), ("fog", 5)]
+    assert all(0 < top1 < 1 for top1 in found.values())
+    seen = {"mean": IMAGENET.mean, "std": IMAGENET.std, "classes": CLASSES, "device": "cpu"}
+    chosen = {"corruptions": ["brightness", "fog"], "severities": [1, 5], "image_size": SIZE}
+    table = evaluate_corruption_on_the_fly(Brightness(), f"{sample}/val", **chosen, **seen).table.errors
+    for (name, severity), top1 in found.items():
+        assert 1 - top1 == pytest.approx(table[name][severity // 5], abs=2 / 32), "images a level apart"
 
 
 # ---- object storage --------------------------------------------------------------------------------------------------

@@ -46,8 +46,6 @@ class Corruption:
     resolve: (image, draws, parameters) → draws that do not depend on the image, where the reference draws from a
         distribution that does.
     native: whether there is a native operator for it.
-    library: whether `apply` runs in the native code of another library, without the interpreter's lock: then it is its
-        own native operator.
     """
 
     name: str
@@ -56,7 +54,6 @@ class Corruption:
     constants: Callable[[Parameters, int, int], Constants] = numbers
     resolve: Callable[[Image, Draws, Parameters], Draws] = as_drawn
     native: bool = False
-    library: bool = False
 
 
 def to_bytes(unit: NDArray[np.floating]) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from apr_dali.corruptions import C_BAR, find
+from apr_dali.data.folders import holds_tars, open_set
 from apr_dali.data.listing import images_below, listing
+from apr_dali.data.tars import DEFAULT, Components, Part, TarSet, opened
 from apr_dali.errors import InputError
 
 SEVERITIES = 5
@@ -35,13 +38,18 @@ class CorruptionFolders:
     generated: bool
 
 
-def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size: int) -> CorruptionFolders:
+def find_corruption_folders(
+    root: str | Path, classes: Sequence[str], image_size: int, components: Components = DEFAULT
+) -> CorruptionFolders:
     """Every folder of `root` that holds folders named 1 to 5, checked down to the class folders; decodes no image.
 
+    A corruption of ImageNet-C-bar may have those of its authors' script instead, named by the strength: 2.35, 3.20, ….
+
     Args:
-        root: with `<corruption>/<severity>/<class>/<image>`.
+        root: with `<corruption>/<severity>/<class>/<image>`, or `<corruption>/<severity>/<name>.tar`.
         classes: names that each severity must have, no more and no less.
         image_size: pixels a side that the images must have at least; one of each severity is looked at.
+        components: which members of tars are images and labels.
 
     Raises:
         InputError: if there is no such folder, or for the first one that is not whole.
@@ -50,15 +58,17 @@ def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size
     if not os.path.isdir(root):
         raise InputError(f"{root} is not there: expected a folder with <corruption>/<1-5>/<class>/<image>")
     generated = _is_generated(root)
-    numbers = [str(number) for number in range(1, SEVERITIES + 1)]
     folders = {}
     for name in listing(root)[1]:
         held = set(listing(os.path.join(root, name))[1])
-        if not held & set(numbers):
+        numbers = next((numbers for numbers in _severity_names(name) if held & set(numbers)), None)
+        if numbers is None:
             continue
         missing = [number for number in numbers if number not in held]
         if missing:
-            raise InputError(f"{root}/{name} lacks the severity {', '.join(missing)}: expected the folders 1 to 5")
+            raise InputError(
+                f"{root}/{name} lacks the severity {', '.join(missing)}: expected the folders {', '.join(numbers)}"
+            )
         folders[name] = tuple(os.path.join(root, name, number) for number in numbers)
     if not folders:
         raise InputError(
@@ -67,8 +77,20 @@ def find_corruption_folders(root: str | Path, classes: Sequence[str], image_size
         )
     for severities in folders.values():
         for folder in severities:
-            _check_severity(folder, classes, image_size)
+            _check_size(_first_image(folder, classes, components), image_size)
     return CorruptionFolders(folders, generated)
+
+
+def _severity_names(corruption: str) -> Iterator[list[str]]:
+    """What the folders of the severities 1 to 5 may be called: one way or another."""
+    yield [str(number) for number in range(1, SEVERITIES + 1)]
+    if corruption in C_BAR:
+        yield [f"{find(corruption, number)[1]:.2f}" for number in range(1, SEVERITIES + 1)]
+
+
+def holds_corrupted_tars(root: str | Path) -> bool:
+    """Whether it is a tree whose images lie in tars; looks at severity 1 alone."""
+    return any(map(holds_tars, Path(root).glob("*/1")))
 
 
 def _is_generated(root: str) -> bool:
@@ -169,7 +191,12 @@ def _described(array: NDArray[Any]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> None:
+def _first_image(folder: str, classes: Sequence[str], components: Components) -> str | Part:
+    """An image of a corruption and severity, whose classes are checked."""
+    if holds_tars(folder):
+        tars = open_set(folder, classes=classes, components=components)
+        assert isinstance(tars, TarSet)
+        return next(tars.parts())
     held, wanted = set(listing(folder)[1]), set(classes)
     for kind, names in (("lacks", wanted - held), ("has more than the network's classes:", held - wanted)):
         if names:
@@ -180,9 +207,13 @@ def _check_severity(folder: str, classes: Sequence[str], image_size: int) -> Non
     first = next(iter(images_below(os.path.join(folder, sorted(held)[0]))), None)
     if first is None:
         raise InputError(f"{folder}/{sorted(held)[0]} holds no image")
-    with Image.open(first) as image:
+    return first
+
+
+def _check_size(file: str | Part, image_size: int) -> None:
+    with opened(file) as content, Image.open(content) as image:
         if min(image.size) < image_size:
             raise InputError(
-                f"{first} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} per side, "
+                f"{file} has {image.size[0]}×{image.size[1]} pixels: expected at least {image_size} per side, "
                 "as corrupted images are cut but not resized; give a smaller --image-size"
             )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.corruptions import find
-from apr_dali.data.image_file import open_image
+from apr_dali.corruptions import CorruptionDraws, find
+from apr_dali.data.image_file import cut, open_image
+from apr_dali.errors import InputError
+from apr_dali.kernels.jpeg import round_trip
+from apr_dali.recipes import STANDARD
 
 QUALITY = 85
 """Of the JPEG files, as in ImageNet-C."""
@@ -19,7 +22,7 @@ QUALITY = 85
 
 def enlarged(size: int) -> int:
     """The shorter side of an image, in pixels, before a square of `size` is cut out of its middle: 256 for 224."""
-    return round(size * 8 / 7)
+    return round(size * STANDARD.over_crop)
 
 
 def cropped(file: str, size: int) -> NDArray[np.uint8]:
@@ -27,9 +30,7 @@ def cropped(file: str, size: int) -> NDArray[np.uint8]:
 
     Raises InputError for a file that cannot be decoded, by its path.
     """
-    from torchvision.transforms.v2 import functional
-
-    return np.array(functional.center_crop(functional.resize(open_image(file), [enlarged(size)]), [size]))
+    return cut(open_image(file), size, STANDARD, (0.0, 0.0, 0.0))
 
 
 def as_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -39,13 +40,9 @@ def as_jpeg(image: NDArray[np.uint8]) -> bytes:
     return encoded.getvalue()
 
 
-def through_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Uint8 (H, W, 3) as it comes out of `as_jpeg`'s file."""
-    # Huffman tables change no pixel. In a file Pillow encodes without the interpreter's lock, and this one has no disk.
-    with open(os.memfd_create("image.jpg"), "w+b") as file:
-        Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
-        file.seek(0)
-        return np.asarray(Image.open(file))
+def through_jpeg(images: Any, threads: int | None = None) -> Any:
+    """Uint8 (N, H, W, 3), on the CPU or a CUDA device, as they come out of `as_jpeg`'s files, which are not made."""
+    return round_trip(images, QUALITY, threads)
 
 
 def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> None:
@@ -53,3 +50,15 @@ def check_needs(corruptions: Sequence[str], side: int, parameter_set: str) -> No
     for name in corruptions:
         record, parameters = find(name, 1, parameter_set)
         record.constants(parameters, side, side)
+
+
+def check_cells(
+    corruptions: Sequence[str], severities: Sequence[int], side: int, seed: int, parameter_set: str = "imagenet"
+) -> None:
+    """Raise InputError for a corruption and severity that cannot be computed on images of `side` × `side` pixels."""
+    if not corruptions or not severities:
+        raise InputError("expected at least one corruption and one severity, got none")
+    for name in corruptions:
+        for severity in severities:
+            CorruptionDraws.sample(name, severity, 0, side, side, seed, parameter_set=parameter_set)
+    check_needs(corruptions, side, parameter_set)

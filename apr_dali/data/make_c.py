@@ -10,7 +10,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,37 +17,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws
+from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws, names_in
 from apr_dali.data.arrays import open_small
+from apr_dali.data.corrupted_files import FORMATS, Batch, Job, write_batch, write_classes
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
-from apr_dali.data.folders import open_files
-from apr_dali.data.imagenet_c import QUALITY, as_jpeg, check_needs, cropped
-from apr_dali.errors import InputError
+from apr_dali.data.folders import ImageSet, open_files
+from apr_dali.data.imagenet_c import QUALITY, check_needs
+from apr_dali.data.prepare.catalogue import Item, as_keys
+from apr_dali.data.prepare.processes import mapper
+from apr_dali.errors import InputError, check_choice
 from apr_dali.kernels.corruptions import corrupt
-from apr_dali.runtime.files import npy_bytes, write_whole
-from apr_dali.runtime.pool import process_map
+from apr_dali.runtime import lock
+from apr_dali.runtime.files import npy_bytes, write_whole, writing_to
 
 _SMALLEST = 32
 _NAMED = 5  # pairs that an error lists
 _MOST_CLASSES = 256  # that labels of a byte tell apart
-_TOGETHER = 16  # images that a process decodes before it corrupts them, so that a corruption is prepared for all
-
-
-@dataclass(frozen=True)
-class _Job:
-    target: str
-    corruptions: tuple[str, ...]
-    image_size: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Some of the images: the number of the first, their files, and their names below each severity's folder."""
-
-    first: int
-    files: tuple[str, ...]
-    names: tuple[str, ...]
 
 
 def make_c(
@@ -58,6 +42,7 @@ def make_c(
     image_size: int = 224,
     seed: int = 0,
     processes: int = 1,
+    image_format: str = "folder",
 ) -> Path:
     """Write `target/<corruption>/<1-5>/<class>/<name>.JPEG` for every image of `source`; return `target`'s path.
 
@@ -68,20 +53,24 @@ def make_c(
     keeps its own before .JPEG.
 
     Args:
-        source: a folder of class folders. corruptions: some of `apr_dali.corruptions.NAMES`, None for the 15 of
-        ImageNet-C. image_size: pixels, at least 32.
+        source: a folder of class folders. corruptions: some of `apr_dali.corruptions.NAMES` and `C_BAR`, None for the
+        15 of ImageNet-C. image_size: pixels, at least 32. image_format: "folder", or "webdataset": the same files in
+        `target/<corruption>/<1-5>/<number>.tar`, a thousand in each, with DALI's indices and classes.txt; a tar is kept
+        when it is whole.
 
     Raises:
         InputError: for an unknown corruption, a folder that holds something else, two images that would have one name,
-        or a broken image, by its path.
+        a broken image, by its path, a target that cannot be written, or a full disk.
     """
-    chosen = _known(corruptions)
+    chosen = _known(corruptions, "imagenet")
+    check_choice("format", image_format, FORMATS)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
     if os.path.isfile(source):
         raise InputError(f"{source} is a file list: make-c takes a folder of class folders")
     found = open_files(source, "make-c")
-    names = _names(os.path.abspath(source), found.files)
+    root = os.path.abspath(source)
+    names = _names(root, found.files)
     check_needs(chosen, image_size, "imagenet")
     target = Path(target).absolute()
     settings = {
@@ -91,20 +80,33 @@ def make_c(
         "quality": QUALITY,
         "images": _fingerprint(names),
     }
-    _begin(target, settings)
-    job = _Job(str(target), chosen, image_size, seed)
+    if image_format != "folder":
+        settings["format"] = image_format
+        names = _keys(root, found)
+    job = Job(str(target), chosen, image_size, seed, image_format)
+    with writing_to(target):
+        _begin(target, settings)
+        with lock.hold(target):
+            _write(job, found, names, processes)
+            _mark(target, settings, finished=True)
+    return target
+
+
+def _write(job: Job, found: ImageSet, names: Sequence[str], processes: int) -> None:
+    if job.image_format == "webdataset":
+        write_classes(job, found.classes)
+    parts = [slice(first, first + job.at_once) for first in range(0, len(found), job.at_once)]
     batches = [
-        _Batch(first, tuple(found.files[first : first + _TOGETHER]), tuple(names[first : first + _TOGETHER]))
-        for first in range(0, len(found), _TOGETHER)
+        Batch(part.start, tuple(found.files[part]), tuple(found.labels[part].tolist()), tuple(names[part]))
+        for part in parts
     ]
     bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
-    with bar, process_map(processes, "corrupting") as mapped:
-        for batch, problem in zip(batches, mapped(partial(_corrupt_batch, job), batches), strict=True):
+    with bar, mapper(processes) as mapped:
+        for batch, problem in zip(batches, mapped(partial(write_batch, job), batches), strict=True):
             if problem is not None:
                 raise InputError(problem)
             bar.update(len(batch.files))
-    _mark(target, settings, finished=True)
-    return target
+    os.sync()  # files are not waited for one by one
 
 
 def make_cifar_c(
@@ -121,12 +123,13 @@ def make_cifar_c(
 
     Args:
         source: a CIFAR archive or the folder that it is in, or what else `open_small` takes.
-        corruptions, seed: as for `make_c`. threads: that corrupt; they change nothing in the result.
+        corruptions: some of `apr_dali.corruptions.NAMES` and `CIFAR_C_BAR`, None for the 15. seed: as for `make_c`.
+        threads: that corrupt; they change nothing in the result.
 
     Raises:
         InputError: for an unknown corruption, or a set that cannot be read or has more than 256 classes.
     """
-    chosen = _known(corruptions)
+    chosen = _known(corruptions, "cifar")
     found = open_small(source)
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
@@ -134,13 +137,15 @@ def make_cifar_c(
     target = Path(target).absolute()
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
-    _begin(target, settings)
-    write_whole(target / "labels.npy", npy_bytes(np.tile(found.labels.astype(np.uint8), SEVERITIES)))
-    for name in tqdm(chosen, desc="make-c", unit=" arrays", disable=None):
-        path = target / f"{name}.npy"
-        if not path.exists():
-            write_whole(path, npy_bytes(np.concatenate(list(_severities(found.images, name, seed, threads)))))
-    _mark(target, settings, finished=True)
+    with writing_to(target):
+        _begin(target, settings)
+        with lock.hold(target):
+            write_whole(target / "labels.npy", npy_bytes(np.tile(found.labels.astype(np.uint8), SEVERITIES)))
+            for name in tqdm(chosen, desc="make-c", unit=" arrays", disable=None):
+                path = target / f"{name}.npy"
+                if not path.exists():
+                    write_whole(path, npy_bytes(np.concatenate(list(_severities(found.images, name, seed, threads)))))
+            _mark(target, settings, finished=True)
     return target
 
 
@@ -150,10 +155,11 @@ def _severities(images: np.ndarray, name: str, seed: int, threads: int) -> Itera
         yield corrupt(images, name, severity, draws, threads=threads)
 
 
-def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:
-    unknown = [name for name in corruptions or () if name not in NAMES]
+def _known(corruptions: Sequence[str] | None, parameter_set: str) -> tuple[str, ...]:
+    names = names_in(parameter_set)
+    unknown = [name for name in corruptions or () if name not in names]
     if unknown:
-        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(NAMES)}")
+        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(names)}")
     return tuple(corruptions or CORRUPTIONS)
 
 
@@ -179,6 +185,13 @@ def _names(root: str, files: Sequence[str]) -> list[str]:
     return names
 
 
+def _keys(root: str, found: ImageSet) -> list[str]:
+    """The key of each file's sample in tars."""
+    files = zip(found.labels.tolist(), found.files, strict=True)
+    items = [Item(label, os.path.relpath(file, root), file, 0, 0) for label, file in files]
+    return [os.path.splitext(item.name)[0] for item in as_keys(items)]
+
+
 def _fingerprint(names: Sequence[str]) -> list[int]:
     """Of the images and their order, on which the draws depend."""
     return [len(names), zlib.crc32("\n".join(names).encode("utf-8", "surrogateescape"))]
@@ -200,33 +213,3 @@ def _begin(target: Path, settings: dict[str, Any]) -> None:
 
 def _mark(target: Path, settings: dict[str, Any], finished: bool) -> None:
     write_whole(target / MARKER, json.dumps({"settings": settings, "finished": finished}).encode())
-
-
-def _corrupt_batch(job: _Job, batch: _Batch) -> str | None:
-    """Write what is missing of some images' corruptions; the reason why that cannot be done, or None."""
-    waiting = {
-        (corruption, severity): missing
-        for corruption in job.corruptions
-        for severity in range(1, SEVERITIES + 1)
-        if (missing := _missing(Path(job.target, corruption, str(severity)), batch.names))
-    }
-    if not waiting:
-        return None
-    try:
-        images = np.stack([cropped(file, job.image_size) for file in batch.files])
-    except InputError as error:
-        return f"{error}: remove it"
-    for (corruption, severity), missing in waiting.items():
-        size = job.image_size
-        draws = CorruptionDraws.sample(corruption, severity, len(images), size, size, job.seed, batch.first)
-        made = corrupt(images, corruption, severity, draws, threads=1)
-        for number, path in missing:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, as_jpeg(made[number]))
-    return None
-
-
-def _missing(folder: Path, names: Sequence[str]) -> list[tuple[int, Path]]:
-    """Those of the files that are not there, with their numbers."""
-    paths = [folder / name for name in names]
-    return [(number, path) for number, path in enumerate(paths) if not path.exists()]

@@ -19,10 +19,13 @@ BAD_INPUT = 2
 _WAIT = 15.0
 
 
-def run(main: Callable[[], int | None]) -> int:
+def run(
+    main: Callable[[], int | None], going_on: str = "continue with --resume auto --output and the run folder"
+) -> int:
     """Run `main` and return the exit status of the process: that of `main`, None for 0.
 
     InputError and a full disk: `error: ...` on stderr, 2. Interrupted: its message, 128 + the signal's number.
+    going_on: what to do once there is room on a full disk.
     """
     try:
         launcher.adopt()
@@ -38,7 +41,7 @@ def run(main: Callable[[], int | None]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _fail(f"{error}: free some space, then continue with --resume auto --output and the run folder")
+        return _fail(f"{error}: free some space, then {going_on}")
 
 
 def _fail(message: str) -> int:

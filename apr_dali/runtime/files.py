@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,16 +18,22 @@ from apr_dali.errors import InputError
 
 Content = bytes | Callable[[BinaryIO], object]
 """The bytes of a file, or what writes them to it."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
-def write_whole(path: str | Path, content: Content, *, keep: Path | None = None, alone: bool = False) -> None:
+def write_whole(
+    path: str | Path, content: Content, *, keep: Path | None = None, alone: bool = False, synced: bool = True
+) -> None:
     """Write `content` to `path`, replacing what is there: a reader finds the old file or the whole new one.
 
-    The bytes go to a temporary file beside it and are on the disk before it takes its name.
+    The bytes go to a temporary file beside it and are on the disk before it takes its name. An OSError names a file.
 
     keep: a name that the former file takes first; a crash between the two renamings leaves it there.
     alone: no other process writes this file. What a crash leaves of a temporary file is then overwritten the next time,
         and the renaming is on the disk too when this returns.
+    synced: False does not wait for the disk, as for many small files: whole however the process ends, but a machine
+        that loses its power may leave a part.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.tmp") if alone else _new_beside(target)
@@ -35,15 +43,18 @@ def write_whole(path: str | Path, content: Content, *, keep: Path | None = None,
                 file.write(content)
             else:
                 content(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         if keep is not None and target.exists():
             os.replace(target, keep)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # writing itself does not say what it wrote
         raise
-    if alone:
+    if alone and synced:
         _sync_folder(target.parent)
 
 
@@ -55,6 +66,29 @@ def _new_beside(target: Path) -> Path:
     # mkstemp makes the file for its owner alone; data sets are shared.
     temporary.chmod(0o666 & ~_umask())
     return temporary
+
+
+@contextmanager
+def writing_to(target: Path) -> Iterator[None]:
+    """Say what to do where `target`, or what is in it, cannot be written: InputError instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            remedy = "make room and run the same command, which goes on"
+        elif error.errno in _CLOSED and _is_below(error.filename, target):
+            remedy = "nothing can be written there; give another folder"
+        else:
+            raise
+        raise InputError(f"{target}: {os.strerror(error.errno)}: {remedy}") from error
+
+
+def _is_below(path: object, target: Path) -> bool:
+    """Whether it is the path of `target`, of a folder that it is to be made in, or of something in it."""
+    if not isinstance(path, (str, os.PathLike)):
+        return False
+    at = Path(os.path.abspath(path))
+    return at == target or target in at.parents or at in target.parents
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

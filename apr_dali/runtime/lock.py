@@ -157,7 +157,7 @@ def _lives(pid: int) -> bool:
 
 
 def _held(folder: Path, owner: dict[str, Any]) -> InputError:
-    return InputError(f"{_words(owner)} writes to {folder}: wait for it to end or stop it, or choose another --output")
+    return InputError(f"{_words(owner)} writes to {folder}: wait for it to end or stop it, or choose another folder")
 
 
 def _words(owner: dict[str, Any]) -> str:

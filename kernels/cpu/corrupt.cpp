@@ -28,6 +28,7 @@ constexpr Entry kTable[] = {
     {"contrast", make_contrast},
     {"elastic_transform", make_elastic},
     {"pixelate", make_pixelate},
+    {"jpeg_compression", make_jpeg},
     {"speckle_noise", make_speckle_noise},
     {"gaussian_blur", make_gaussian_blur},
     {"spatter", make_spatter},

@@ -22,6 +22,7 @@ Made make_brightness(Extent extent, const Constants& constants);
 Made make_contrast(Extent extent, const Constants& constants);
 Made make_elastic(Extent extent, const Constants& constants);
 Made make_pixelate(Extent extent, const Constants& constants);
+Made make_jpeg(Extent extent, const Constants& constants);
 Made make_speckle_noise(Extent extent, const Constants& constants);
 Made make_gaussian_blur(Extent extent, const Constants& constants);
 Made make_spatter(Extent extent, const Constants& constants);

@@ -67,29 +67,30 @@ struct PlanesSource {
 
 using Bytes = Vector<std::uint8_t>;
 
-// Loads of 16 bytes every 12: four pixels of three bytes, and 4 bytes more, in each 16 bytes of the vector.
-template <int Size = kVectorBytes>
+// Loads of 16 bytes every 12, or so many apart: four pixels of three bytes, and 4 bytes more, in each 16 bytes of the
+// vector.
+template <int Size = kVectorBytes, int Apart = 12>
 APR_INLINE Vector<std::uint8_t, Size> load_pixels(const std::uint8_t* from) {
     if constexpr (Size == 16) {
         Vector<std::uint8_t, 16> four;
         std::memcpy(&four, from, 16);
         return four;
     } else {
-        return join(load_pixels<Size / 2>(from), load_pixels<Size / 2>(from + Size / 2 / 16 * 12),
+        return join(load_pixels<Size / 2, Apart>(from), load_pixels<Size / 2, Apart>(from + Size / 2 / 16 * Apart),
                     std::make_integer_sequence<int, Size>{});
     }
 }
 
-// The same backwards: of every 16 bytes the first 12 stay. The other 4 are overwritten by the next, or, after the
-// last, not written if `Exact`.
-template <bool Exact, int Size = kVectorBytes>
+// The same backwards: of every 16 bytes the first 12 stay. The other 4 are not written if `Exact`, except where the next
+// ones overwrite them.
+template <bool Exact, int Size = kVectorBytes, int Apart = 12>
 APR_INLINE void store_pixels(Vector<std::uint8_t, Size> bytes, std::uint8_t* to) {
     if constexpr (Size == 16) {
         std::memcpy(to, &bytes, Exact ? 12 : 16);
     } else {
         constexpr std::make_integer_sequence<int, Size / 2> half;
-        store_pixels<false, Size / 2>(part<0>(bytes, half), to);
-        store_pixels<Exact, Size / 2>(part<Size / 2>(bytes, half), to + Size / 2 / 16 * 12);
+        store_pixels<Exact && Apart != 12, Size / 2, Apart>(part<0>(bytes, half), to);
+        store_pixels<Exact, Size / 2, Apart>(part<Size / 2>(bytes, half), to + Size / 2 / 16 * Apart);
     }
 }
 

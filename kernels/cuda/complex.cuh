@@ -1,14 +1,7 @@
 // Complex numbers as CUDA's vector types, x + iy, in single and in double precision.
 #pragma once
 
-#ifndef SHARED
-// The block's dynamic shared memory, as an array of T. The tests define their own.
-#define SHARED(T, name)                                               \
-    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
-    T* const name = reinterpret_cast<T*>(dynamic_shared)
-#endif
-
-#define INLINE __device__ __forceinline__
+#include "macros.cuh"
 
 INLINE float2 complex_of(float x, float y) { return make_float2(x, y); }
 INLINE double2 complex_of(double x, double y) { return make_double2(x, y); }

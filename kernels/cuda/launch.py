@@ -32,6 +32,14 @@ _COMPLEX = 8
 WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
 """Bytes of the counts and tables of `operate`."""
 _ELEMENT_THREADS = 256
+_SQUARES = 4  # of an image in a JPEG file, with 6 blocks of 8 rows each, which are 9 ints apart in shared memory
+CHANNEL_SUMS = 3 * _ELEMENT_THREADS * 8
+"""Bytes of the sums of a block of `channel_sums`."""
+CHANNEL_TABLES = 4 * 8 + 3 * 256
+"""Bytes of the means and tables of a block of `contrast`."""
+LIGHTS = 256 * 4
+"""Bytes of the levels in 0..1 of a block of `zoom_blur`."""
+_ITEMS_OF_A_THREAD, _MOST_SHARES = 4, 64
 
 
 class Launch(NamedTuple):
@@ -122,6 +130,18 @@ def elements(planes: int, items: int) -> tuple[Launch, int]:
     """Of the kernels around cuFFT: a thread for each of `items` of each plane; also the blocks per plane."""
     parts = -(-items // _ELEMENT_THREADS)
     return Launch(planes * parts, _ELEMENT_THREADS), parts
+
+
+def shares(images: int, items: int) -> tuple[Launch, int]:
+    """Of kernels that have work once a block: a thread takes several items; also the blocks per image, at most 64."""
+    parts = min(-(-items // (_ELEMENT_THREADS * _ITEMS_OF_A_THREAD)), _MOST_SHARES)
+    return Launch(images * parts, _ELEMENT_THREADS), parts
+
+
+def jpeg_squares(images: int, squares: int) -> tuple[Launch, int]:
+    """Of `to_planes`: four squares of 16 × 16 pixels a block, a thread for 2 × 2; also the blocks per image."""
+    parts = -(-squares // _SQUARES)
+    return Launch(images * parts, _SQUARES * 8 * 8, _SQUARES * 6 * 8 * 9 * 4), parts
 
 
 def operate(images: int, pixels: int) -> Launch:

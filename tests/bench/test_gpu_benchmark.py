@@ -13,6 +13,7 @@ from simulators.host_cuda import HostCuda
 
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.kernels.cuda import corruptions as cuda_corruptions
 from apr_dali.kernels.cuda import launch, paths
 from apr_dali.kernels.cuda.device import Cache
 
@@ -21,7 +22,7 @@ FOLDER = ROOT / "benchmarks"
 
 @pytest.fixture
 def modules(monkeypatch):
-    """benchmarks/gpu.py and gpu_operators.py."""
+    """benchmarks/gpu.py and gpu_operators.py; gpu_corruptions.py is gpu.gpu_corruptions."""
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module("gpu"), importlib.import_module("gpu_operators")
 
@@ -46,7 +47,7 @@ class Clock:
 def stand_in(modules, shim_folder, monkeypatch):
     """The benchmark of the operators as it would run on a device, on the CPU and with small images."""
     cupy = pytest.importorskip("cupy")
-    _, operators = modules
+    gpu, operators = modules
     device = HostCuda(shim_folder)
     for name, value in {"Event": Clock, "synchronize": lambda: None}.items():
         monkeypatch.setattr(torch.cuda, name, value)
@@ -71,6 +72,9 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(operators, "issue_rate", lambda: 1e12)
     monkeypatch.setattr(operators, "SHAPES", ((2, 32), (3, 64)))
     monkeypatch.setattr(operators, "OF_KERNELS", (2, 64))
+    monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
+    for name, value in {"BATCH": 2, "SIZE": 32, "_ON_CPU": 2}.items():
+        monkeypatch.setattr(gpu.gpu_corruptions, name, value)
 
 
 @pytest.mark.slow
@@ -79,13 +83,14 @@ def stand_in(modules, shim_folder, monkeypatch):
 def test_every_table_of_the_operators_can_be_made_and_is_written(modules, tmp_path, capsys):
     gpu, operators = modules
     result = {"tables": {}, "failed": {}}
-    wanted = operators.tables(rounds=1, copy=1e12)
+    wanted = operators.tables(rounds=1, copy=1e12) | gpu.gpu_corruptions.tables(rounds=1, copy=1e12)
     gpu.measure(wanted, result, tmp_path / "result.json")
     assert result["failed"] == {}
     assert list(result["tables"]) == list(wanted)
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert all(row["images/s"] > 0 for table in result["tables"].values() for row in table.values())
     assert set(result["tables"]["APR-P 2 × 64², float16 between"]) == {"rows_forward", "columns", "rows_back"}
+    assert set(result["tables"]["corruptions 2 × 32², severity 3"]) == set(cuda_corruptions.LAUNCHERS)
     assert "APR-S 3 × 64²" in capsys.readouterr().out
 
 

@@ -39,8 +39,7 @@ def levels(name: str) -> int:
 
 
 def has_native(name: str) -> bool:
-    record, _ = find(name)
-    return record.native or record.library
+    return find(name)[0].native
 
 
 def sampled(name, severity, images, seed=4, first=0, parameter_set="imagenet"):
@@ -218,9 +217,11 @@ def test_wrong_names_draws_and_options_are_refused(crops):
         (sampled("fog", 1, images[:, :, :45]), "fog 1 of 2 images of 40 × 45"),
     ):
         refused(re.escape(words + rest), images, draws=other)
-    refused("backend must be one of auto, numpy, native, got 'cuda'", images, draws=draws, backend="cuda")
+    refused("backend must be one of auto, numpy, native, cupy, got 'cuda'", images, draws=draws, backend="cuda")
+    refused("'cupy' is for images on a CUDA device: take native or auto", images, draws=draws, backend="cupy")
     refused("threads must be at least 1, got 0", images, draws=draws, threads=0)
     refused("threads is for the native backend, got backend='numpy'", images, draws=draws, backend="numpy", threads=2)
+    refused("threads is for the native backend, got backend='cupy'", images, draws=draws, backend="cupy", threads=2)
 
 
 def test_without_the_extension_numpy_serves(monkeypatch, crops):

@@ -15,6 +15,7 @@ from PIL import Image, JpegImagePlugin
 import apr_dali
 from apr_dali import cli
 from apr_dali.corruptions import frost
+from apr_dali.data import corrupted_files
 from apr_dali.data import make_c as make_c_module
 from apr_dali.data.arrays import open_images
 from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
@@ -70,11 +71,11 @@ def test_the_tree(val, tmp_path, capsys):
 
 
 def test_the_kth_image_has_the_kth_draws(val, tmp_path):
-    for index in range(2 * make_c_module._TOGETHER):
+    for index in range(2 * corrupted_files._TOGETHER):
         shutil.copy(val / "a" / "0.jpg", val / "b" / f"copy{index:02}.jpg")
     made = contents(make_c(val, tmp_path / "c", ["fog"], 32))
     pixels = cropped(str(val / "a" / "0.jpg"), 32)
-    count = 3 + 2 * make_c_module._TOGETHER
+    count = 3 + 2 * corrupted_files._TOGETHER
     draws = apr_dali.CorruptionDraws.sample("fog", 4, count, 32, 32, 0)
     expected = apr_dali.corrupt(np.broadcast_to(pixels, (count, 32, 32, 3)), "fog", 4, draws)
     # a/0, a/1, b/2, b/copy00, …
@@ -85,17 +86,16 @@ def test_the_kth_image_has_the_kth_draws(val, tmp_path):
 
 def test_a_stopped_set_is_refused_and_goes_on(val, tmp_path, monkeypatch):
     make_c(val, tmp_path / "whole", FEW[:1], 48)
-    real, wrote = make_c_module.write_whole, []
+    real, wrote = corrupted_files.write_whole, []
 
-    def stops(path, content):
-        if path.suffix == ".JPEG":
-            if len(wrote) == 6:
-                wrote.append("stopped")
-                raise KeyboardInterrupt
-            wrote.append(path)
-        real(path, content)
+    def stops(path, content, **options):
+        if len(wrote) == 6:
+            wrote.append("stopped")
+            raise KeyboardInterrupt
+        wrote.append(path)
+        real(path, content, **options)
 
-    monkeypatch.setattr(make_c_module, "write_whole", stops)
+    monkeypatch.setattr(corrupted_files, "write_whole", stops)
     with pytest.raises(KeyboardInterrupt):
         make_c(val, tmp_path / "c", FEW[:1], 48)
     with pytest.raises(InputError, match="is not finished: run the same"):
@@ -152,6 +152,18 @@ def test_what_a_corruption_lacks_is_said_before_any_is_written(val, tmp_path, mo
     with pytest.raises(InputError, match=r"frost takes its photographs from imagecorruptions-imaug: "):
         make_c(val, tmp_path / "c", ["fog", "frost"], 48)
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("size", [32, 40, 63, 224])
+@pytest.mark.parametrize(("height", "width"), [(300, 451), (512, 299), (256, 256), (33, 40), (257, 256)])
+def test_images_are_cut_as_by_torchvision(tmp_path, photos, height, width, size):
+    from torchvision.transforms.v2 import functional
+
+    Image.fromarray(photos[0]).resize((width, height)).save(tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as image:
+        scaled = functional.resize(image, [round(size * 8 / 7)])
+        expected = np.array(functional.center_crop(scaled, [size]))
+    np.testing.assert_array_equal(cropped(str(tmp_path / "image.png"), size), expected)
 
 
 def test_a_file_list_is_refused(val, tmp_path):

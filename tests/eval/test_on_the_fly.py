@@ -1,10 +1,12 @@
 """Corruptions that are computed while a network runs: the images of make-c, stopped and continued, in two processes."""
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +116,29 @@ def test_chunks_change_nothing(photographs, monkeypatch):
     assert len(decoded) == 5 + 5, "once for all cells, after a look at the first batch"
     monkeypatch.undo()
     assert evaluate_corruption_on_the_fly(Brightness(), photographs, **given, **SEEN, **QUICK).table == one.table
+
+
+def test_a_cell_is_the_same_alone_in_other_batches_threads_and_processes(photographs):
+    wanted = Computed(("gaussian_noise", "elastic_transform", "jpeg_compression", "snow"), (1, 4), seed=9)
+
+    def run(chosen=wanted, rank=0, world=1, **options):
+        with open_session(Brightness(), **SEEN, **{**QUICK, **options}) as session:
+            feeding = replace(session.feeding, group=replace(session.group, rank=rank, world=world))
+            return pixels_of(computed_cells(feeding, open_clean(session, str(photographs)), chosen))
+
+    whole = run()
+    others = [run(batch_size=1), run(batch_size=4, threads=1)]
+    ranks = [run(rank=rank, world=2, batch_size=2) for rank in range(2)]
+    others.append(
+        {name: [np.concatenate(parts) for parts in zip(*(r[name] for r in ranks), strict=True)] for name in whole}
+    )
+    for name, (pixels, labels) in whole.items():
+        corruption, severity = name.split("/")
+        (alone,) = run(replace(wanted, corruptions=(corruption,), severities=(int(severity),))).values()
+        for found in (alone, *(other[name] for other in others)):
+            np.testing.assert_array_equal(found[0], pixels, err_msg=name)
+            np.testing.assert_array_equal(found[1], labels, err_msg=name)
+    assert len({pixels.tobytes() for pixels, _ in whole.values()}) == 8
 
 
 def test_the_errors_are_those_of_a_set_on_disk(val, tmp_path):
@@ -336,3 +361,23 @@ def test_small_images_and_an_output_that_cannot_be_written_are_named(val, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises((InputError, OSError), match="file"):
         evaluate_corruption_on_the_fly(Brightness(), val, output=tmp_path / "file", **SEEN, **QUICK)
+
+
+def test_a_full_disk_is_named_and_the_command_goes_on(evaluate, val, monkeypatch, tmp_path, capsys):
+    given = ["--val", val, "--corruptions", *FEW]
+    real, writes = os.fsync, []
+
+    def full(descriptor):
+        writes.append(descriptor)
+        if len(writes) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert evaluate(*given) == (2, None)
+    told = capsys.readouterr().err
+    assert re.search(r"No space left on device: '.*/out/corruption\.\w+\.state\.json': free some space, then run", told)
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".json"], "nothing half-written"
+    status, record = evaluate(*given)
+    assert (status, len(record["kept"])) == (0, 4)

@@ -9,6 +9,8 @@ from nvidia.dali import fn, pipeline_def, types
 import apr_dali
 from apr_dali import CorruptionDraws
 from apr_dali.errors import InputError
+from apr_dali.kernels import corruptions
+from apr_dali.kernels.dispatch import Availability
 from apr_dali.pipelines import operators
 
 BATCH = 4
@@ -64,7 +66,21 @@ def test_what_cannot_be_is_refused_before_the_graph_runs():
         operators.corrupt(None, "fog", 9)
     with pytest.raises(InputError, match="seed must be at least 0, got -1"):
         operators.corrupt(None, "fog", 1, seed=-1)
-    with pytest.raises(InputError, match="backend must be one of auto, numpy, native, got 'cuda'"):
+    with pytest.raises(InputError, match="backend must be one of auto, numpy, native, cupy, got 'cuda'"):
         operators.corrupt(None, "fog", 1, backend="cuda")
-    with pytest.raises(InputError, match="fog runs on the CPU, got images on the GPU"):
-        operators.corrupt(SimpleNamespace(device="gpu"), "fog", 1)
+
+
+def test_each_device_has_its_backends(monkeypatch):
+    cpu, gpu = SimpleNamespace(device="cpu"), SimpleNamespace(device="gpu")
+    monkeypatch.setattr(corruptions.dispatch, "availability", lambda _: Availability(False, "no NVIDIA driver"))
+    with pytest.raises(InputError, match="backend 'cupy' is for images on the GPU, got images on the CPU"):
+        operators.corrupt(cpu, "contrast", 1, backend="cupy")
+    with pytest.raises(InputError, match="backend='native' runs on the CPU, got images on the GPU"):
+        operators.corrupt(gpu, "contrast", 1, backend="native")
+    with pytest.raises(InputError, match="threads=2 runs on the CPU, got images on the GPU"):
+        operators.corrupt(gpu, "contrast", 1, threads=2)
+    with pytest.raises(InputError, match="'cupy' cannot run here: no NVIDIA driver"):
+        operators.corrupt(gpu, "brightness", 1)
+    monkeypatch.delitem(corruptions.cuda_corruptions.LAUNCHERS, "brightness")
+    with pytest.raises(InputError, match=r"brightness has no CUDA kernel, there are those of .*saturate"):
+        operators.corrupt(gpu, "brightness", 1)

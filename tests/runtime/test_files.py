@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -18,6 +19,9 @@ def test_new_bytes_are_on_the_disk_before_they_take_the_name(tmp_path, monkeypat
     write_whole(tmp_path / "f", lambda file: file.write(b"1"), alone=True)
     write_whole(tmp_path / "f", b"2", keep=tmp_path / "g", alone=True)
     assert calls == ["fsync", "f", "fsync", "fsync", "g", "f", "fsync"]
+    del calls[:]
+    write_whole(tmp_path / "h", b"1", alone=True, synced=False)
+    assert calls == ["h"], "of a set of millions of files none is waited for"
     assert ((tmp_path / "f").read_bytes(), (tmp_path / "g").read_bytes()) == (b"2", b"1")
 
 
@@ -35,6 +39,16 @@ def test_a_failure_while_writing_leaves_the_file(tmp_path, error, alone):
         write_whole(path, fail, alone=alone)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/f'"):
+        write_whole(tmp_path / "f", fail)
+    with pytest.raises(OSError, match=r"No such file or directory: '.*/none/"):
+        write_whole(tmp_path / "none" / "f", b"")
 
 
 def test_what_a_crash_left_is_overwritten_by_the_only_writer(tmp_path):

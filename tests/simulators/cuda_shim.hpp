@@ -55,6 +55,9 @@ template <typename To, typename From> inline To bits_as(From from) {
     return to;
 }
 inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
+}
 inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 inline float __int_as_float(int bits) { return bits_as<float>(bits); }
 inline unsigned short float16_bits(float value) { return bits_as<unsigned short>(static_cast<_Float16>(value)); }

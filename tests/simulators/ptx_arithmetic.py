@@ -20,6 +20,8 @@ def calculated(name: str, kinds: tuple[str, ...], given: list[Array]) -> Array |
             return _BY_TYPE[name][given[0].dtype.kind == "f"](*given)
         if name == "setp":
             return _compared(kinds[0], *given)
+        if name == "dp2a":
+            return _added_products(kinds, *given)
         return _product(kinds[0], given) if name in ("mul", "mad", "fma") else None
 
 
@@ -37,6 +39,14 @@ def converted(values: Array, to: np.dtype, rounding: str) -> Array:
     # The largest integer of 64 bits is not among the float64: one step below it.
     top = np.nextafter(2.0**63, 0) if to.itemsize == 8 else limits.max
     return np.clip(held, limits.min, top).astype(to)
+
+
+def saturated(values: Array, kinds: tuple[str, ...]) -> Array:
+    """In 0..1, what is no number 0, where the instruction says so."""
+    if "sat" not in kinds:
+        return values
+    assert values.dtype.kind == "f", "whole numbers are not saturated here"
+    return np.clip(np.nan_to_num(values, nan=0.0), 0, 1).astype(values.dtype)
 
 
 def raw(kind: np.dtype) -> np.dtype:
@@ -62,11 +72,33 @@ def _product(part: str, given: list[Array]) -> Array:
         return (first * second + third).astype(kind)
     if kind.kind == "f" or part == "lo":
         return sum(given[2:], given[0] * given[1])
+    if kind == np.uint64 and part == "hi":
+        return sum(given[2:], _high_of_64(*given[:2]))
     assert kind.itemsize <= 4, "the whole product of 64 bits is not known here"
     twice = np.dtype(f"{kind.kind}{2 * kind.itemsize}")
     whole = given[0].astype(twice) * given[1].astype(twice)
     kept = whole if part == "wide" else (whole >> np.array(8 * kind.itemsize, twice)).astype(kind)
     return sum(given[2:], kept)
+
+
+def _added_products(kinds: tuple[str, ...], halves: Array, of_bytes: Array, start: Array) -> Array:
+    """The two halves of a word times two bytes of another, the low or the high ones, added to a third."""
+    part, *types = kinds
+    half, byte = (np.dtype(f"{'i' if kind == 's32' else 'u'}{size}") for kind, size in zip(types, (2, 1), strict=True))
+    total = start.astype(np.int64)
+    for k in range(2):
+        first = (halves >> 16 * k).astype(half)
+        second = (of_bytes >> 8 * k + (16 if part == "hi" else 0)).astype(byte)
+        total = total + first.astype(np.int64) * second.astype(np.int64)
+    return total.astype(start.dtype)
+
+
+def _high_of_64(first: Array, second: Array) -> Array:
+    """The upper half of the product of two uint64, by their halves."""
+    half, low = np.uint64(32), np.uint64(2**32 - 1)
+    (a, b), (c, d) = ((values >> half, values & low) for values in (first, second))
+    middle = b * c + (b * d >> half)
+    return a * c + (middle >> half) + (a * d + (middle & low) >> half)
 
 
 def _shifted_left(values: Array, by: Array) -> Array:
@@ -89,6 +121,18 @@ def _inserted(bits: Array, into: Array, at: Array, count: Array) -> Array:
     """The low `count` bits of `bits` in the place of those from `at` on."""
     kept = ((np.ones(1, into.dtype) << count) - 1) << at
     return (into & ~kept) | (bits << at & kept)
+
+
+def _permuted(first: Array, second: Array, places: Array) -> Array:
+    """Four of the eight bytes of two words, `first` has the low ones; a place's fourth bit asks for the sign alone."""
+    held = first.astype(np.uint64) | second.astype(np.uint64) << np.uint64(32)
+    result = np.zeros(1, np.uint32)
+    for k in range(4):
+        place = places.astype(np.uint64) >> np.uint64(4 * k)
+        byte = held >> (np.uint64(8) * (place & np.uint64(7))) & np.uint64(255)
+        byte = np.where(place & np.uint64(8), np.where(byte & np.uint64(128), 255, 0), byte).astype(np.uint32)
+        result = result | byte << np.uint32(8 * k)
+    return result
 
 
 def _quotient(first: Array, second: Array) -> Array:
@@ -115,6 +159,7 @@ _SIMPLE: dict[str, Callable[..., Array]] = {
     "shl": _shifted_left,
     "shr": _shifted_right,
     "bfi": _inserted,
+    "prmt": _permuted,
 }
 # Of integers, and of numbers: of one and of what is none, the one.
 _BY_TYPE: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from simulators.ptx_arithmetic import calculated, converted, raw
+from simulators.ptx_arithmetic import calculated, converted, raw, saturated
 
 from apr_dali.kernels.cuda.launch import Launch
 
@@ -249,7 +249,7 @@ class _Blocks:
             self._repack(operands, _TYPES[kinds[-1]], mask)
         elif name == "cvt":
             to, given = _TYPES[kinds[-2]], self.value(operands[1], _TYPES[kinds[-1]])
-            self.set(operands[0], converted(given, to, kinds[0]), mask)
+            self.set(operands[0], saturated(converted(given, to, kinds[0]), kinds), mask)
         elif name in ("mov", "cvta"):
             self.set(operands[0], self.value(operands[1], _TYPES[kinds[-1]]), mask)
         elif name == "selp":
@@ -260,14 +260,15 @@ class _Blocks:
             result = calculated(name, kinds, given)
             if result is None:
                 raise NotImplementedError(instruction.text)
-            self.set(operands[0], result, mask)
+            self.set(operands[0], saturated(result, kinds), mask)
 
     # ---- Operands ----
 
     def value(self, operand: str, kind: np.dtype) -> Array:
         """What a register, a number or a special register is as `kind`: the low bits of what is wider."""
-        if operand in self.special:
-            return self.special[operand].astype(kind)
+        name, _, _ = operand.partition("$")  # the compiler numbers the types that shared memory is seen as
+        if name in self.special:
+            return self.special[name].astype(kind)
         if operand not in self.registers:
             return _number(operand, kind)
         held = self.registers[operand]

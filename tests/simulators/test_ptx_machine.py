@@ -73,6 +73,51 @@ def test_arithmetic_of_numbers():
     np.testing.assert_array_equal(levels, np.rint(clipped).astype(np.uint8))
 
 
+def test_bytes_saturation_and_wide_products():
+    random = np.random.default_rng(0)
+    words, numbers = random.integers(-(2**31), 2**31, 128).astype(np.int32), random.uniform(-1, 2, 128)
+    numbers[3] = np.nan
+    out = np.zeros(128 * 3, np.int64)
+    run(
+        """
+        unsigned bytes;
+        asm("prmt.b32 %0, %1, %2, 0x7a31;" : "=r"(bytes) : "r"(a[i]), "r"(0x01020304));
+        c[3 * i] = bytes;
+        c[3 * i + 1] = 1000 * __saturatef((float)b[i]);
+        c[3 * i + 2] = __umul64hi((unsigned long long)a[i] * 0xD2E7470EE14C6C93ull, 0xCA5A826395121157ull + a[i]);
+        """,
+        *(words, numbers, out),
+    )
+    byte = words.view(np.uint8).reshape(-1, 4).astype(np.int64)
+    permuted = byte[:, 1] | byte[:, 3] << 8 | np.where(byte[:, 2] & 128, 255, 0) << 16 | 1 << 24
+    clipped = (1000 * np.clip(np.nan_to_num(numbers.astype(np.float32)), 0, 1)).astype(np.int64)
+    wrap = 2**64
+    products = [
+        (int(w) % wrap * 0xD2E7470EE14C6C93 % wrap) * ((0xCA5A826395121157 + int(w)) % wrap) >> 64 for w in words
+    ]
+    high = np.array(products, np.uint64).view(np.int64)
+    np.testing.assert_array_equal(out.reshape(-1, 3), np.stack([permuted, clipped, high], axis=1))
+
+
+@pytest.mark.parametrize("part", ["lo", "hi"])
+@pytest.mark.parametrize("signs", ["u32.u32", "s32.u32", "u32.s32", "s32.s32"])
+def test_products_of_halves_and_bytes(part, signs):
+    words = np.random.default_rng(0).integers(-(2**31), 2**31, 256).astype(np.int32)
+    out = np.zeros(128, np.int32)
+    run(
+        f"""
+        asm("dp2a.{part}.{signs} %0, %1, %2, %3;" : "=r"(b[i]) : "r"(a[i]), "r"(a[128 + i]), "r"(a[255 - i]));
+        """,
+        *(words, out),
+    )
+    first, second = signs.split(".")
+    halves = words[:128].view("i2" if first == "s32" else "u2").reshape(-1, 2).astype(np.int64)
+    of_bytes = words[128:].view("i1" if second == "s32" else "u1").reshape(-1, 4).astype(np.int64)
+    of_bytes = of_bytes[:, :2] if part == "lo" else of_bytes[:, 2:]
+    expected = words[:127:-1] + (halves * of_bytes).sum(axis=1)
+    np.testing.assert_array_equal(out, expected.astype(np.int32))
+
+
 def test_threads_part_and_meet_at_a_barrier():
     out = np.zeros(128, np.int32)
     run(

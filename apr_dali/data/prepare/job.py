@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +20,7 @@ from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.runtime import lock
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import write_whole, writing_to
 from apr_dali.runtime.interrupts import Interrupts
 
 FORMATS = ("folder", "webdataset")
@@ -36,7 +33,6 @@ _FILES_OF_ROWS = 2048
 """The same of a source whose images come a row group at a time."""
 _RUN = 1024
 """Images after which the spool is put down: so many are read again after the process was killed."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
     options.check()
     target = Path(out).absolute()
     _refuse_foreign(target)
-    with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, _room(target):
+    with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, writing_to(target):
 
         def watch(things: Iterable[Any]) -> Iterator[Any]:
             return interrupts.watch(things, f"stopped; the same command goes on with {target}")
@@ -138,19 +134,6 @@ def _settings(options: Options, source: Source) -> dict[str, Any]:
         "seed": options.seed if tars else None,
         "source": source.digest(),
     }
-
-
-@contextmanager
-def _room(target: Path) -> Iterator[None]:
-    """Say what to do about a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise InputError(
-            f"{target}: {os.strerror(error.errno)}: make room and run the same command, which goes on"
-        ) from error
 
 
 def _write(target: Path, source: Source, options: Options, mapped: Any, watch: Any) -> None:

@@ -1,4 +1,4 @@
-"""The processes that prepare works with."""
+"""The processes that `prepare` and `make-c` work with."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ _AHEAD = 2
 
 @contextmanager
 def mapper(processes: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map`, lazy and in order, in this process or in several others, which end with this one however it ends."""
+    """A `map`, lazy and in order, in this process or in several others, which end with this one however it ends.
+
+    After an error or Ctrl-C they end at once, in the middle of a call: what it writes must be whole or not there.
+    """
     if processes == 1:
         yield map
         return
+    others = set(multiprocessing.active_children())
     # Not fork: the caller may have threads, and a lock held by one of them would never open in the child.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_begin)
 
@@ -44,6 +48,10 @@ def mapper(processes: int) -> Iterator[Callable[..., Iterator[Any]]]:
             f"one of {processes} processes died, mostly for lack of memory: take fewer (--processes), and run the same "
             "command, which goes on"
         ) from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,8 @@ from pathlib import Path
 from apr_dali.data.prepare import spool
 from apr_dali.data.prepare.catalogue import Item, read_ranges
 from apr_dali.data.prepare.images import extension_of, oddities, smaller
-from apr_dali.data.tar_index import Member, format_index
-
-_BLOCK = 512
-_USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 6s 2s 247x")
-_RECORD = 20 * _BLOCK
-"""Tars end at a multiple of these bytes, as tar's own do."""
+from apr_dali.data.tar_index import format_index
+from apr_dali.data.tar_writer import Sample, write_samples
 
 
 @dataclass(frozen=True)
@@ -124,21 +119,16 @@ def _write_files(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> int:
 
 
 def _write_tar(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> int:
-    members: list[Member] = []
     path = tar_path(plan, unit)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = _temporary(plan, unit)
     try:
         with open(f"{temporary}.tar", "wb", buffering=1 << 20) as file:
-            for item, content in _contents(plan, unit, odd):
-                key = os.path.splitext(item.name)[0]
-                label = b"%d" % item.label
-                for name, data in ((f"{key}.{extension_of(content)}", content), (f"{key}.cls", label)):
-                    file.write(_header(name, len(data)))
-                    members.append(Member(name, file.tell(), len(data)))
-                    file.write(data)
-                    file.write(bytes(-len(data) % _BLOCK))
-            file.write(bytes(2 * _BLOCK + -(file.tell() + 2 * _BLOCK) % _RECORD))
+            samples = (
+                Sample(os.path.splitext(item.name)[0], extension_of(content), content, item.label)
+                for item, content in _contents(plan, unit, odd)
+            )
+            members = write_samples(file, samples)
             size = file.tell()
             file.flush()
             os.fsync(file.fileno())
@@ -155,13 +145,3 @@ def _write_tar(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> int:
 def _temporary(plan: Plan, unit: Unit) -> str:
     """A path on the target's file system that no other process writes to."""
     return os.path.join(plan.state, f"{unit.split}-{unit.number}-{os.getpid()}.tmp")
-
-
-def _header(name: str, size: int) -> bytes:
-    """The header of a file of nobody, of the time 0, in POSIX's ustar format: tarfile's takes longer than the image.
-
-    name: ASCII, at most 100 characters.
-    """
-    digits = b"0000644", b"0000000", b"0000000", b"%011o" % size, b"0" * 11
-    plain = _USTAR.pack(name.encode("ascii"), *digits, b" " * 8, b"0", b"", b"ustar", b"00")
-    return plain[:148] + b"%06o\0 " % sum(plain) + plain[156:]

@@ -9,6 +9,7 @@ from helpers.eval_sets import (
     write_levels,
 )
 
+from apr_dali.data.make_c import make_c
 from apr_dali.eval.ood import ood_metrics
 
 
@@ -62,3 +63,22 @@ def test_components_are_of_those_sets_that_have_tars(evaluate, corrupted, tmp_pa
         capsys.readouterr()
         assert evaluate(*command, *own)[0] == 2
         assert "(--tar-image, --tar-label) have no effect on" in capsys.readouterr().err
+
+
+def test_a_corrupted_set_of_tars_is_that_of_folders(evaluate, tmp_path, capsys):
+    write_levels(tmp_path / "val", random_levels(1, spread=40))
+    names = ("brightness", "fog")
+    for form in ("folder", "webdataset"):
+        make_c(tmp_path / "val", tmp_path / form, names, 40, image_format=form)
+    results = [evaluate("corruption", "--data", tmp_path / form)[1]["result"] for form in ("folder", "webdataset")]
+    assert results[0]["errors"] == results[1]["errors"]
+    assert len({*results[1]["errors"]["fog"], *results[1]["errors"]["brightness"]}) > 3, "a set without differences"
+    assert (results[1]["name"], results[1]["images"]) == ("own set webdataset, made by apr-dali make-c", 12)
+    # As those of other tars, its components are named.
+    status, _ = evaluate("corruption", "--data", tmp_path / "webdataset", "--tar-image", "jpg")
+    assert status == 0
+    assert evaluate("corruption", "--data", tmp_path / "webdataset", "--tar-image", "png")[0] == 2
+    assert "none has both image and label" in capsys.readouterr().err
+    (tmp_path / "webdataset" / "fog" / "4" / "00000.tar").unlink()
+    assert evaluate("corruption", "--data", tmp_path / "webdataset")[0] == 2
+    assert "fog/4" in capsys.readouterr().err

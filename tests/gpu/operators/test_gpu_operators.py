@@ -188,13 +188,20 @@ def test_a_partner_on_the_device_that_is_none_gives_no_number(crops):
 
 SMALL_CASES = """
 import cupy, numpy as np, apr_dali
+from importlib.util import find_spec
 from apr_dali.draws import SingleDraws
-from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.kernels.cuda import backend as cupy_backend, corruptions
 for size in (32, 64, 20):
     images = cupy.asarray(np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8))
     apr_dali.pair(images, np.array([1, 2, 3, 0]), with_clean=True)
     apr_dali.single(images, SingleDraws.sample(4, size, size, 1))
     cupy_backend.decode(cupy.zeros((4, 8), "f4"), size, size)
+images = cupy.asarray(np.random.default_rng(0).integers(0, 256, (3, 35, 41, 3), dtype=np.uint8))
+for name in corruptions.LAUNCHERS:
+    if name != "frost" or find_spec("imagecorruptions"):
+        for severity in (1, 5):
+            draws = apr_dali.CorruptionDraws.sample(name, severity, 3, 35, 41, 1)
+            apr_dali.corrupt(images, name, severity, draws, backend="cupy")
 cupy.cuda.Device().synchronize()
 """
 

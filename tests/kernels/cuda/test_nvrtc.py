@@ -1,20 +1,27 @@
 """Every CUDA kernel compiles for every architecture with no register spilled. No driver is needed."""
 
+import re
+
 import pytest
 
 from apr_dali.kernels.cuda import nvrtc
+from apr_dali.kernels.cuda.corrupt_parts import FIELDS
+from apr_dali.kernels.cuda.corruptions import FAMILIES
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
 
 ARCHITECTURES = (75, 80, 90, 100, 120)
 FUSED = {"rows_forward", "columns", "rows_back"}
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
 KERNELS = {
     nvrtc.generic("float"): {"before", "between", "after"},
     nvrtc.generic("double"): {"before", "between", "after"},
     nvrtc.OPERATIONS: {"operate", "decode"},
     **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
     **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
+    FIELDS: {"uniform_field", "normal_field"},
+    **{family.PROGRAM: set(_KERNEL.findall(nvrtc.source(family.PROGRAM.file))) for family in FAMILIES},
 }
 KERNELS |= {
     nvrtc.writing_channels_last(program): KERNELS[program]
