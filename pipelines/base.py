@@ -164,10 +164,17 @@ class EpochLoader(ABC):
         images = images[:, : self.in_chans]
         # Passes over the batch where the graph could not write it so: gray images, and bfloat16 on a GPU without APR-P.
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
-        targets = self._targets(self._labels_of(numbers), self.batch_views).to(self._device)
+        targets = self._sent(self._targets(self._labels_of(numbers), self.batch_views))
         if not self.with_index:
             return images, targets
-        return images, targets, numbers[:, 0].repeat_interleave(self.batch_views).to(self._device)
+        return images, targets, self._sent(numbers[:, 0].repeat_interleave(self.batch_views))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the loader's device."""
+        if self._device.type == "cpu":
+            return tensor
+        # From pageable memory the copy would have the host wait for the step before it.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _as_pixels(self, images: Tensor) -> Tensor:
         """A graph's output as the view (B, C, H, W) or (B, V, C, H, W) of numbers that it stands for."""

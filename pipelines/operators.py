@@ -137,8 +137,11 @@ def normalized(
 ) -> DataNode:
     """(images - mean) / std as `fn.crop_mirror_normalize` computes it, in the types of `apr_pair`.
 
-    images: uint8 HWC or FHWC, 0..255, as are mean and std, one per channel. layout: of the result. handover: see
-    `apr_pair`.
+    Args:
+        images: uint8 HWC or FHWC.
+        mean, std: (C,), in 0..255.
+        layout: of the result.
+        handover: see `apr_pair`.
     """
     function = partial(
         _normalized_batch,

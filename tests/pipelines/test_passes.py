@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from apr_dali import CifarLoader, ImageNetLoader
 from apr_dali.data.arrays import ArraySet
 from apr_dali.errors import InputError
-from apr_dali.pipelines import operators
+from apr_dali.pipelines import base, operators
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS
 from apr_dali.pipelines.handover import Handover
 
@@ -110,6 +111,17 @@ def test_other_augmentations_have_the_same_values_too(aug):
 
 
 @pytest.mark.parametrize("aug", ["none", "apr-sp"])
+def test_what_follows_in_the_graph_has_the_same_values_too(aug, make):
+    with make(aug, random_erasing=1.0) as loader:
+        expected = [images for images, _ in loader]
+    with make(aug, random_erasing=1.0, dtype="bfloat16", memory_format="channels_last") as loader:
+        for planes, (images, _) in zip(expected, loader, strict=True):
+            assert images.is_contiguous(memory_format=torch.channels_last)
+            assert (images == 0).all(dim=1).any()
+            assert torch.equal(images, planes.bfloat16())
+
+
+@pytest.mark.parametrize("aug", ["none", "apr-sp"])
 @pytest.mark.parametrize("stop", [0, 3, 5])
 def test_a_state_continues_in_another_memory_format(aug, stop, make):
     loader = make(aug, dtype="bfloat16")
@@ -141,6 +153,23 @@ def test_batches_that_are_kept_stay_as_they_are(make):
         for expected, (images, _) in zip(kept, itertools.chain(*itertools.repeat(loader, 3)), strict=True):
             assert torch.equal(images, expected)
             images.zero_()
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", []), ("cuda:1", ["pin", ("cuda:1", True)])])
+def test_targets_go_to_a_gpu_without_a_wait(device, expected):
+    calls: list = []
+
+    class Labels:
+        def pin_memory(self):
+            calls.append("pin")
+            return self
+
+        def to(self, device, non_blocking):
+            calls.append((str(device), non_blocking))
+            return self
+
+    base.EpochLoader._sent(SimpleNamespace(_device=torch.device(device)), Labels())
+    assert calls == expected
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------
