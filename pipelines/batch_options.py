@@ -199,6 +199,7 @@ class BatchOptions:
             "shard": self.shard,
             "in_chans": self.in_chans,
             "repeat_unmixed": bool(self.repeat_unmixed),
+            "memory_format": self.memory_format,
             "policy": self.policy,
             "policy_magnitude": policy_magnitude(self.policy, self.policy_magnitude),
             "random_erasing": float(self.random_erasing),

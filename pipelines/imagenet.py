@@ -24,8 +24,9 @@ from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
 from apr_dali.pipelines.erasing import erased
-from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
@@ -109,16 +110,20 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(
-    source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None, coin_seed: int | None = None
+    source: ImageSet | ReaderFiles,
+    graph: Graph,
+    order_seed: int | None,
+    coin_seed: int | None = None,
+    handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
     `apr_pair`; and what `read` says of each. A policy needs enable_conditionals.
 
-    order_seed: None takes the images in the order of the set. coin_seed: see `apr_pair`.
+    order_seed: None takes the images in the order of the set. coin_seed, handover: see `apr_pair`.
     """
     images, labels = _crops(source, graph, order_seed)
     images = policies.apply(images, graph.policy, graph.policy_magnitude, (graph.image_size, graph.image_size))
-    return _augmented(images, graph, coin_seed), labels
+    return _augmented(images, graph, coin_seed, handover), labels
 
 
 # DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
@@ -129,14 +134,14 @@ def _crops(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None)
 
 
 @do_not_convert
-def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNode:
+def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: Handover | None) -> DataNode:
     """What follows the policy: APR, flip, normalization, erasing."""
     recipe, size = graph.recipe, (graph.image_size, graph.image_size)
     if uses_single(graph.aug):
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        images = normalize(images, recipe, graph.dtype, mirror)
+        images = normalize(images, graph, mirror, handover=handover)
         return erased(images, graph.random_erasing, size)
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair(coin_seed)
@@ -144,11 +149,12 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNod
         images,
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=stored(graph.dtype),
         views=graph.views,
         **graph.operator_options,
+        **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
+        handover=handover,
     )
     if graph.views == "mixed":
         return erased(images, graph.random_erasing, size)
@@ -156,10 +162,15 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNod
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each."""
+def eval_pipeline(
+    source: ImageSet | ReaderFiles, graph: Graph, handover: Handover | None = None
+) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each.
+
+    handover: see `apr_pair`.
+    """
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
-    return normalize(in_color(middle(encoded, graph), graph), graph.recipe, graph.dtype), labels
+    return normalize(in_color(middle(encoded, graph), graph), graph, handover=handover), labels
 
 
 def middle(encoded: DataNode, graph: Graph) -> DataNode:
@@ -239,12 +250,14 @@ def build(
     shuffle: bool = True,
     drawn: tar_reader.Drawn = None,
     checkpoint: bytes | None = None,
+    handover: Handover | None = None,
     evaluation: Callable[..., Pipeline] = eval_pipeline,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
     shuffle: training images; False where they lie in the order in which they are to come. drawn: which samples of tars
-    an epoch has, see `tar_reader.write`. evaluation: what makes the pipeline where it is not for training.
+    an epoch has, see `tar_reader.write`. handover: see `apr_pair`. evaluation: what makes the pipeline where it is not
+    for training.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
@@ -252,8 +265,8 @@ def build(
         files = tar_reader.write(source, folder, drawn) if isinstance(source, TarSet) else source
         if train:
             with policies.without_dalis_own_warnings():
-                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
+                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), handover, **options)
         else:
-            made = evaluation(files, graph, **options)
+            made = evaluation(files, graph, handover, **options)
         made.build()  # reads the indices
     return made

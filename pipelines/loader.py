@@ -210,6 +210,7 @@ class ImageNetLoader(EpochLoader):
                 shuffle=tars or self._weights is None,
                 drawn=drawn,
                 checkpoint=checkpoint,
+                handover=self._handover if self._graph.hands_over else None,
                 evaluation=self._evaluation,
             )
         except RuntimeError as error:
