@@ -39,7 +39,7 @@ def _check_images(images: Any) -> None:
         raise ValueError(f"images must not be empty, got the shape {tuple(images.shape)}")
 
 
-def _check_no_gradient(*values: Any) -> None:
+def check_no_gradient(*values: Any) -> None:
     """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
     wanting = [value for value in values if getattr(value, "requires_grad", False)]
     if not wanting:
@@ -78,7 +78,7 @@ def recombine(
             "phase_of and amplitude_of must have one shape and dtype, got "
             f"{tuple(phase_of.shape)} {phase_of.dtype} and {tuple(amplitude_of.shape)} {amplitude_of.dtype}"
         )
-    _check_no_gradient(phase_of, amplitude_of)
+    check_no_gradient(phase_of, amplitude_of)
     chosen = dispatch.choose(backend, arrays.device_of(phase_of), threads)
     with arrays.on_the_stream_of(phase_of, chosen):
         first, second = (arrays.as_input(images, chosen) for images in (phase_of, amplitude_of))
@@ -138,7 +138,7 @@ def pair(
     check_choice("with_clean", with_clean, (True, False))
     if dtype == "bfloat16" and arrays.library_of(images) != "torch":
         raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
-    _check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
+    check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
     chosen = dispatch.choose(backend, arrays.device_of(images), threads)
     if intermediates != "float32" and chosen != "cupy":
