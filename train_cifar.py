@@ -29,7 +29,8 @@ from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training import adversarial, losses, plots, run_dir, script
-from apr_dali.training.engine import Trainer, run_epochs, validate
+from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import run_epochs, validate
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
 from apr_dali.training.start import check_batch, restore
 
@@ -108,21 +109,17 @@ def new_trainer(options: CifarOptions, group: Group, part: ArraySet, fresh: bool
 
 
 def train_loader(options: CifarOptions, group: Group, trained: ArraySet, seed: int) -> CifarLoader:
-    """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
+    """Training batches."""
     return CifarLoader(
         trained,
-        aug=options.aug,
-        repeat_unmixed=options.repeats_unmixed,
         seed=seed,
-        drop_last=True,
-        recipe=recipe_of(vars(options)),
         # A mirrored digit is another digit, or none.
         flip=options.dataset != "digits",
         # The released adversarial training pads with black.
         fill=128 if options.adversarial == "none" else 0,
         single_probability=options.single_probability,
         amplitude_labels=options.phase_weight != 1,
-        sampler=options.sampler,
+        **script.train_options(options),
         **script.loader_options(options, group),
     )
 

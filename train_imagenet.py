@@ -7,7 +7,7 @@
 
 The defaults are the published recipe: ResNet-50, 100 epochs, batch 256 over all processes, SGD with learning rate 0.1,
 divided by 10 every 30 epochs, momentum 0.9, weight decay 1e-4. Training parts may be folders of class folders, folders
-of WebDataset tars, or file lists written by `apr-dali check-data`.
+of WebDataset tars, or file lists written by `apr-dali check-data`. --recipe help prints other recipes.
 
 The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
 samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
@@ -19,22 +19,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from apr_dali.models.build import model_name
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.recipes import recipe_of
+from apr_dali.recipes import recipe_of, validation_view
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.interrupts import Interrupts
-from apr_dali.training import datasets, plots, run_dir, script
+from apr_dali.training import datasets, losses, plots, run_dir, script
 from apr_dali.training.corrupted import CorruptedValidation, check_best
-from apr_dali.training.engine import Trainer, run_epochs
-from apr_dali.training.options import ImageNetOptions
+from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import run_epochs
+from apr_dali.training.options import IMAGENET_RECIPES, ImageNetOptions
+from apr_dali.training.progressive import ProgressiveLoader
 from apr_dali.training.start import check_batch, restore
 
 
 def main() -> None:
-    script.main(ImageNetOptions, __doc__ or "", train, evaluate_only)
+    script.main(ImageNetOptions, __doc__ or "", train, evaluate_only, IMAGENET_RECIPES)
 
 
 def train(options: ImageNetOptions, group: Group) -> None:
@@ -46,8 +49,8 @@ def train(options: ImageNetOptions, group: Group) -> None:
     if state is not None:
         check_best(state, options)
     trainer = new_trainer(options, group, trained.classes, fresh=state is None)
-    loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed), group)
-    check_batch(trainer, loader.views, options.image_size)
+    loader = restore(trainer, state, lambda seed: train_loader(options, group, trained, seed, trainer), group)
+    check_batch(trainer, loader.views, min(options.all_sizes))
     val_loader = validation_loader(options, group, validated)
     datasets.check([trained, validated], options, group)
     corrupted = CorruptedValidation(trainer, options, validated) if options.validate_corrupted else None
@@ -56,9 +59,9 @@ def train(options: ImageNetOptions, group: Group) -> None:
         logger = script.begin(trainer, loader, val_loader, output, lambda: draw_samples(output, trained, options))
         with logger, Interrupts(announce=group.main) as interrupts:
 
-            def judge(row: dict[str, float]) -> float:
+            def judge(row: dict[str, float], network: nn.Module) -> float:
                 if corrupted is not None:
-                    row["corrupted_top1"] = corrupted.top1(output, interrupts)
+                    row["corrupted_top1"] = corrupted.top1(network, output, interrupts)
                 return row["corrupted_top1" if options.best_by == "corrupted" else "top1"]
 
             result = run_epochs(trainer, loader, val_loader, output, logger, interrupts, judge)
@@ -83,36 +86,38 @@ def evaluate_only(options: ImageNetOptions, group: Group) -> None:
 
 def new_trainer(options: ImageNetOptions, group: Group, classes: tuple[str, ...], fresh: bool = False) -> Trainer:
     """The network with weights from the seed, and its optimizer. fresh: training begins with it, so with --weights."""
-    model = script.new_network(options, len(classes), options.image_size, group, fresh)
-    return Trainer(model, options, group, model_name(vars(options)))
+    model = script.new_network(options, len(classes), options.image_size, group, fresh, options.all_sizes)
+    objective = losses.objective(options, model, len(classes), recipe_of(vars(options)), group.device)
+    return Trainer(model, options, group, model_name(vars(options)), objective)
 
 
-def train_loader(options: ImageNetOptions, group: Group, part: datasets.Images, seed: int) -> ImageNetLoader:
-    """Training batches. The last one of an epoch is left out unless it is full: batch norm wants equal batches."""
-    return ImageNetLoader(
+def train_loader(
+    options: ImageNetOptions, group: Group, part: datasets.Images, seed: int, trainer: Trainer
+) -> ProgressiveLoader:
+    """Training batches. trainer: knows the epoch, by which images may grow."""
+    return ProgressiveLoader(
         part,
-        aug=options.aug,
-        repeat_unmixed=options.repeats_unmixed,
+        sizes=options.sizes,
+        run_epoch=lambda: trainer.position.epoch,
         seed=seed,
-        drop_last=True,
-        recipe=recipe_of(vars(options)),
         scale=options.scale,
         ratio=options.ratio,
         hflip=options.hflip,
-        sampler=options.sampler,
-        image_size=options.image_size,
         on_error=options.on_error,
         hw_decoder_load=options.hw_decoder_load,
+        **script.train_options(options),
         **script.loader_options(options, group),
     )
 
 
 def validation_loader(options: ImageNetOptions, group: Group, part: datasets.Images) -> ImageNetLoader:
     """Every validation image once, in any number of processes."""
+    size, scaling = validation_view(vars(options))
     return ImageNetLoader(
         part,
         train=False,
-        image_size=options.image_size,
+        image_size=size,
+        scaling=scaling,
         on_error=options.on_error,
         hw_decoder_load=options.hw_decoder_load,
         **script.loader_options(options, group),

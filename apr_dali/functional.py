@@ -28,7 +28,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 INTERMEDIATES = ("float32", "float16")
 
 
-def _check_images(images: Any) -> None:
+def check_images(images: Any) -> None:
+    """Raise TypeError or ValueError unless `images` is uint8 (N, H, W, C) or floating (N, C, H, W), of pixels."""
     arrays.library_of(images)  # raises for anything that is no array
     kind = dtype_name(images.dtype)
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
@@ -70,7 +71,7 @@ def recombine(
     """
     check_choice("axes", axes, AXES)
     for images in (phase_of, amplitude_of):
-        _check_images(images)
+        check_images(images)
         if "float" not in dtype_name(images.dtype):
             raise TypeError(f"recombine takes floating images (N, C, H, W), got dtype {dtype_name(images.dtype)}")
     if tuple(phase_of.shape) != tuple(amplitude_of.shape) or phase_of.dtype != amplitude_of.dtype:
@@ -133,7 +134,7 @@ def pair(
     Returns:
         The images (N, C, H, W) in `dtype`, not clipped; (N, 2, C, H, W), the clean one of each first, `with_clean`.
     """
-    _check_images(images)
+    check_images(images)
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
     check_choice("with_clean", with_clean, (True, False))
     if dtype == "bfloat16" and arrays.library_of(images) != "torch":
@@ -214,7 +215,7 @@ def single(
     """
     check_choice("axes", axes, AXES)
     check_choice("overflow", overflow, OVERFLOWS)
-    _check_images(images)
+    check_images(images)
     if dtype_name(images.dtype) != "uint8" or images.shape[-1] != 3:
         raise TypeError(
             f"single takes uint8 images (N, H, W, 3), got {dtype_name(images.dtype)} with the shape "

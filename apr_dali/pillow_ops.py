@@ -87,17 +87,21 @@ def affine(image: Image, matrix: NDArray[np.float64]) -> Image:
     return np.where(inside[..., None], np.trunc(value), 0).astype(np.uint8)
 
 
+def two_views(image: Image, draws: SingleDraws, n: int) -> tuple[Image, Image | None]:
+    """Image n, uint8 (H, W, C), after its first operation, and after its second one on top; None if it is not mixed."""
+    names = [OPERATIONS[index] for index in draws.operation[n]]
+    first = apply(image, names[0], draws.parameters[n, 0])
+    return first, apply(first, names[1], draws.parameters[n, 1]) if draws.mix[n] else None
+
+
 def single(images: Image, draws: SingleDraws, overflow: str = "wrap", axes: str = "chw") -> Image:
     """APR-S of a batch uint8 (N, H, W, C) in float64; the arguments are those of `apr_dali.single`."""
     out = np.empty_like(images)
     for n, image in enumerate(images):
-        names = [OPERATIONS[index] for index in draws.operation[n]]
-        first = apply(image, names[0], draws.parameters[n, 0])
-        if not draws.mix[n]:
-            out[n] = first
+        out[n], second = two_views(image, draws, n)
+        if second is None:
             continue
-        second = apply(first, names[1], draws.parameters[n, 1])
-        views = np.moveaxis(np.stack([first, second]), -1, -3)
+        views = np.moveaxis(np.stack([out[n], second]), -1, -3)
         giver = int(draws.amplitude_of_second[n])
         mixed = spectral.recombine(views[1 - giver], views[giver], axes)
         out[n] = np.moveaxis(spectral.to_levels(mixed, overflow), -3, -1)

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apr_dali.errors import InputError, check_choice, check_share
+from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.spectral import AXES, OVERFLOWS
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
 CIFAR_AUGMENTATIONS = (*AUGMENTATIONS, "cutout", "mixup", "cutmix", "autoaugment", "augmix")
 """With the methods that the paper compares APR with on CIFAR."""
+POLICIES = ("none", "autoaugment", "randaugment", "trivialaugment", "augmix")
+"""Augmentation policies that the loaders apply before APR."""
+_MAGNITUDES = {"randaugment": (0, 30, 9), "augmix": (1, 10, 3)}
+"""Least, greatest and usual magnitude: torchvision's, RandAugment's of 31 levels, AugMix's severity of 10."""
 VIEWS = ("mixed", "both")
 """What training with APR-P sees of an image: the mixed view, or as published the clean one beside it."""
 
@@ -23,6 +27,27 @@ def check_views(views: str, repeat_unmixed: bool) -> None:
     check_choice("repeat_unmixed", repeat_unmixed, (False, True))
     if repeat_unmixed and views == "mixed":
         raise InputError("repeat_unmixed has no effect with views='mixed', which gives each image once")
+
+
+def policy_magnitude(policy: str, magnitude: int | None, prefix: str = "") -> int:
+    """The magnitude of a policy, the usual one where None is given; 0 of a policy that has none.
+
+    prefix: before the names in messages. Raises InputError for another policy than POLICIES, a magnitude out of its
+    range, and one that would change nothing.
+    """
+    check_choice(f"{prefix}policy", policy, POLICIES)
+    name = f"{prefix}policy{'-' if prefix else '_'}magnitude"
+    if policy not in _MAGNITUDES:
+        if magnitude is not None:
+            raise InputError(
+                f"{name} changes nothing with {prefix}policy {policy}: it is of {' and '.join(_MAGNITUDES)}"
+            )
+        return 0
+    low, high, usual = _MAGNITUDES[policy]
+    if magnitude is None:
+        return usual
+    check_whole(f"{name} of {policy}", magnitude, low, high)
+    return int(magnitude)
 
 
 def uses_single(aug: str) -> bool:
@@ -136,6 +161,19 @@ class Scaling:
 
 STANDARD = Scaling()
 """torchvision's recipe for ImageNet, and that of the released code."""
+CROP_PCT = 224 / 256
+"""Its crop, in sides of the scaled image."""
+
+
+def validation_view(options: Mapping[str, Any]) -> tuple[int, Scaling]:
+    """Size in pixels and scaling of validation images, of the options of an ImageNet trainer; older ones have neither.
+
+    A crop_pct that is not the published one means what it means to timm, which rounds the scaled side down.
+    """
+    size, crop_pct = options.get("val_size") or options["image_size"], options.get("val_crop", CROP_PCT)
+    return size, STANDARD if crop_pct == CROP_PCT else Scaling(math.floor(size / crop_pct) / size)
+
+
 WHOLE = Scaling(1.0, "bilinear", "squash")
 """That of train_cifar.py for the images of a folder."""
 

@@ -58,7 +58,7 @@ def epoch(trainer: Trainer, loader: ImageNetLoader) -> tuple[float, float]:
     images_seen = rows = 0
     start = time.perf_counter()
     for images, targets in loader:
-        trainer.step(images, targets, loader.views)
+        trainer.step(images, targets, loader.views, loader.batch_views)
         rows += len(images)
         images_seen += len(images) // loader.batch_views
     return time.perf_counter() - start, rows / images_seen
@@ -78,7 +78,7 @@ def measure(folder: Path, batches: int, batch: int, rounds: int, size: int) -> T
         )
         assert len(loaders[name]) == batches
         for images, targets in (next(iter(loaders[name])) for _ in range(2)):
-            trainers[name].step(images, targets, loaders[name].views)
+            trainers[name].step(images, targets, loaders[name].views, loaders[name].batch_views)
     found: Times = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name in WAYS:

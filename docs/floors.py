@@ -20,6 +20,7 @@ FLOORS = [
     {"kernels"},
     {"data"},
     {"functional"},
+    {"augmentations"},
     {"transforms", "models"},
     {"pipelines"},
     {"eval"},

@@ -1,4 +1,4 @@
-"""Error under common corruptions: ImageNet-C and its like, CIFAR-10-C and CIFAR-100-C."""
+"""Error under corruptions: ImageNet-C and its like, CIFAR-10-C and CIFAR-100-C, and the C-bar of both."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from apr_dali.corruptions import C_BAR, CIFAR_C_BAR
 from apr_dali.errors import InputError, check_choice
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -19,6 +20,8 @@ CORRUPTIONS = (
 """The 15 of the benchmark (Hendrycks and Dietterich, 2019), in the order of its tables."""
 EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Meant for tuning: never part of the mean over the 15."""
+C_BARS = {"ImageNet-C-bar": C_BAR, "CIFAR-10-C-bar": CIFAR_C_BAR}
+"""The 10 of each (Mintun, Kirillov and Xie, 2021), chosen to be unlike the 15: never part of the mean over these."""
 
 ALEXNET = {
     "gaussian_noise": 0.886428,
@@ -41,7 +44,14 @@ ALEXNET = {
 ALEXNET_CLEAN = 0.43478
 """The error rate of the same AlexNet, torchvision's, on ImageNet-val, 0..1 (56.522 % top-1)."""
 
-CELLS = {"imagenet-c": 50_000, "generated": 50_000, "cifar-10-c": 10_000, "cifar-100-c": 10_000}
+CELLS = {
+    "imagenet-c": 50_000,
+    "generated": 50_000,
+    "cifar-10-c": 10_000,
+    "cifar-100-c": 10_000,
+    "imagenet-c-bar": 50_000,
+    "cifar-10-c-bar": 10_000,
+}
 """Images in a cell of a published set, one corruption at one severity; `generated`: of what `apr-dali make-c` makes of
 ImageNet's validation images, which is not ImageNet-C."""
 KINDS = (*CELLS, "digits", "own")
@@ -122,23 +132,31 @@ class CorruptionTable:
 
     @property
     def averaged(self) -> tuple[str, ...]:
-        """The corruptions that `mean_error` is over: those of the benchmark's 15 that are there, else all.
+        """The corruptions that `mean_error` is over: those of the 15 that are there, else C-bar's, else all.
 
         Those of digits are others, whatever their names.
         """
         if self.kind == "digits":
             return tuple(self.errors)
-        return tuple(name for name in CORRUPTIONS if name in self.errors) or tuple(self.errors)
+        return tuple(name for name in CORRUPTIONS if name in self.errors) or self.c_bar or tuple(self.errors)
+
+    @property
+    def c_bar(self) -> tuple[str, ...]:
+        """The corruptions of ImageNet-C-bar or CIFAR-10-C-bar that are there."""
+        return () if self.kind == "digits" else c_bar_names(self.errors)
 
     def summary(self) -> dict[str, Any]:
         """`mean_error`, 0..1, over `averaged`; for ImageNet-C also its corruption errors and what follows from them.
 
+        `c_bar_error`, 0..1, is the mean over C-bar's corruptions, where there are any: not normalized, as published.
         `ce` by corruption, and with all 15 of them `mce` and `relative_mce`, in percent; the last with the clean
         images of the same set alone. For a generated set they are called `generated_ce` and so on. AlexNet's errors
         mean nothing for CIFAR or other classes.
         """
         found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, len(self.severities))}
-        if self.kind not in _NORMALIZED:
+        if self.c_bar:
+            found["c_bar_error"] = mean_error(self.errors, self.c_bar, len(self.severities))
+        if self.kind not in _NORMALIZED or self.averaged == self.c_bar:
             return found
         prefix = _NORMALIZED[self.kind]
         found[prefix + "ce"] = corruption_errors(self.errors)
@@ -162,18 +180,43 @@ class CorruptionTable:
         }
 
 
+def c_bar_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that are corruptions of ImageNet-C-bar or CIFAR-10-C-bar."""
+    return tuple(name for name in names if any(name in each for each in C_BARS.values()))
+
+
 def averaged_text(result: Mapping[str, Any]) -> str:
     """Which corruptions, and severities if not all, the mean error of a corruption result is over, in words."""
+    return _at_severities(_corruptions_text(result), result)
+
+
+def c_bar_text(result: Mapping[str, Any]) -> str | None:
+    """The same of `c_bar_error`; None where that is not there, or `mean_error` itself."""
+    names = c_bar_names(result["errors"]) if "c_bar_error" in result else ()
+    return _at_severities(_c_bar_text(names), result) if names and list(names) != list(result["averaged"]) else None
+
+
+def _at_severities(text: str, result: Mapping[str, Any]) -> str:
     severities = result.get("severities", SEVERITIES)  # those of version 0.1.0 have all
     if result.get("kind") == "digits" or tuple(severities) == SEVERITIES:
-        return _corruptions_text(result)
-    return f"{_corruptions_text(result)} at severity {', '.join(map(str, severities))}"
+        return text
+    return f"{text} at severity {', '.join(map(str, severities))}"
+
+
+def _c_bar_text(names: Sequence[str]) -> str:
+    fitting = [title for title, held in C_BARS.items() if set(names) <= set(held)]
+    title = " or ".join(fitting or C_BARS)
+    if fitting and len(names) == len(C_BARS[fitting[0]]):
+        return f"all {len(names)} corruptions of {title}"
+    return f"{len(names)} of {len(C_BAR)} corruptions of {title} ({', '.join(names)})"
 
 
 def _corruptions_text(result: Mapping[str, Any]) -> str:
     own, of = result["averaged"], len(CORRUPTIONS)
     if result.get("kind") == "digits":
         return f"{len(own)} corruptions made here"
+    if own and c_bar_names(own) == tuple(own):
+        return _c_bar_text(own)
     if not set(own) <= set(CORRUPTIONS):
         return f"{', '.join(own)} (none of the benchmark's {of})"
     if len(own) == of:

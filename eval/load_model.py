@@ -26,7 +26,7 @@ from apr_dali.models.gray import SeesGray
 from apr_dali.models.registry import PLACES, TIMM, canonical_name, count_outputs, create_model
 from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
-from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of
+from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of, validation_view
 from apr_dali.runtime import checkpoint
 
 _FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
@@ -343,11 +343,14 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         # Whatever reads images for it gives three channels.
         recipe = recipe.gray()
         made = SeesGray(made, recipe)
-    size = image_size or options.get("image_size", SIDE)
+    whole = options.get("dataset") == "folder"
+    if is_of_cifar(options):
+        size, scaling = image_size or options.get("image_size", SIDE), WHOLE if whole else STANDARD
+    else:
+        size, scaling = validation_view(options if image_size is None else {**options, "val_size": image_size})
     name = f"{describe(options)} of {path}"
     if image_size is not None:
         _outputs(name, made, size)
-    whole = options.get("dataset") == "folder"
     return Network(
         name,
         made.eval(),
@@ -356,7 +359,7 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         recipe.std,
         size,
         _fingerprint(made),
-        WHOLE if whole else STANDARD,
+        scaling,
         scaled_whole=whole,
         from_folders=not is_of_cifar(options),
         amp=options.get("amp", "none"),

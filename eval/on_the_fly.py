@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import __version__
-from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws
+from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws, set_for
 from apr_dali.corruptions.draws import LEAST_SIDE
 from apr_dali.data.arrays import SIDE, open_small
 from apr_dali.data.fingerprint import CONTENTS, identity, identity_of_arrays
@@ -46,7 +46,7 @@ Cell = tuple[str, int]
 class Computed:
     """What is computed of a validation set.
 
-    corruptions: names, of `apr_dali.corruptions.NAMES`. severities: of 1 to 5. images: how many, evenly taken from the
+    corruptions: names, see `apr_dali.corruptions.find`. severities: of 1 to 5. images: how many, evenly taken from the
     set, the same for everyone; None for all. seed: of the draws, which are those of `CorruptionDraws.sample` for the
     number of an image in the sorted set. in_memory: without the JPEG file that the published images went through.
     """
@@ -60,7 +60,7 @@ class Computed:
     def __post_init__(self) -> None:
         if self.images is not None:
             check_whole("images", self.images, 1)
-        self.check(LEAST_SIDE, "imagenet")
+        self.check(LEAST_SIDE, set_for(self.corruptions))
 
     def check(self, side: int, parameter_set: str) -> None:
         """Raise InputError for a cell that cannot be computed on images of `side`."""

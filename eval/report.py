@@ -14,7 +14,7 @@ from typing import Any
 
 from apr_dali.eval.evaluations import autoattack, calibration, clean, corruption, distribution_shift, ood
 from apr_dali.eval.page import Section, Table, percent, spaced, tenths
-from apr_dali.eval.published_numbers import CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
+from apr_dali.eval.published_numbers import C_BAR_NOTE, CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
 Report = dict[str, Any]
 
@@ -119,6 +119,8 @@ def _published(report: Report) -> list[Section]:
         "imagenet-c": lambda entry: entry.imagenet_c,
         "cifar-10-c": lambda entry: entry.cifar10_c,
         "cifar-100-c": lambda entry: entry.cifar100_c,
+        "imagenet-c-bar": lambda entry: entry.imagenet_c_bar,
+        "cifar-10-c-bar": lambda entry: entry.cifar10_c_bar,
     }
     if kind not in columns:
         return []
@@ -126,7 +128,8 @@ def _published(report: Report) -> list[Section]:
     entries = [entry for entry in PUBLISHED if of(entry) is not None]
     if kind != "imagenet-c":
         table = Table(("method", "mean error"), tuple((entry.method, tenths(of(entry))) for entry in entries))
-        return [Section("Published numbers, in percent", (CIFAR_NOTE,), (table,))]
+        note = C_BAR_NOTE if kind.endswith("-bar") else CIFAR_NOTE
+        return [Section("Published numbers, in percent", (note,), (table,))]
     rows = tuple((entry.method, tenths(entry.clean), tenths(of(entry))) for entry in entries)
     table = Table(("method", "clean error", "mCE"), rows)
     return [Section("Published numbers, in percent", (IMAGENET_NOTE,), (table,))]

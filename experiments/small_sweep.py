@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ def parse(doc: str | None, methods: Mapping[str, dict[str, Any]]) -> argparse.Na
     return given
 
 
-def measure(given: argparse.Namespace) -> tuple[Errors, dict[str, Any]]:
+def measure(
+    given: argparse.Namespace, test: Callable[[dict[str, Any]], dict[str, float]] = train_and_test
+) -> tuple[Errors, dict[str, Any]]:
     """Train and test every chosen method, given by its options of train_cifar.py, with every seed, and tell of each.
 
     Returns the errors, and what they were measured with.
@@ -54,9 +56,7 @@ def measure(given: argparse.Namespace) -> tuple[Errors, dict[str, Any]]:
         ProcessPoolExecutor(given.processes, multiprocessing.get_context("spawn")) as pool,
     ):
         coming = [
-            pool.submit(
-                train_and_test, {**_shared(given), **methods[name], "seed": seed, "output": f"{scratch}/{number}"}
-            )
+            pool.submit(test, {**_shared(given, methods[name]), "seed": seed, "output": f"{scratch}/{number}"})
             for number, (name, seed) in enumerate(jobs)
         ]
         for (name, seed), result in zip(jobs, coming, strict=True):
@@ -70,8 +70,9 @@ def measure(given: argparse.Namespace) -> tuple[Errors, dict[str, Any]]:
     return found, {"seconds": round(time.monotonic() - started), **settings, **machine}
 
 
-def _shared(given: argparse.Namespace) -> dict[str, Any]:
-    """train_cifar.py's options: the published recipe, shortened in its proportions."""
-    steps = tuple(sorted({max(1, round(given.epochs * part)) for part in (0.5, 0.75, 0.9)}))
-    shared = {"model": given.model, "epochs": given.epochs, "batch_size": 64, "lr_steps": steps}
-    return {**shared, "device": "cpu", "threads": 1}
+def _shared(given: argparse.Namespace, method: dict[str, Any]) -> dict[str, Any]:
+    """train_cifar.py's options for a method: the published recipe, shortened in its proportions, and its own."""
+    shared = {"model": given.model, "epochs": given.epochs, "batch_size": 64, "device": "cpu", "threads": 1}
+    if "schedule" not in method:
+        shared["lr_steps"] = tuple(sorted({max(1, round(given.epochs * part)) for part in (0.5, 0.75, 0.9)}))
+    return shared | method

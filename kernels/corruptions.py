@@ -1,11 +1,14 @@
-"""ImageNet-C's corruptions on batches: the check of what is given, and the choice of the code that runs.
+"""Corruptions on batches: the check of what is given, and the choice of the code that runs.
 
 "numpy" is the definition of truth, one image after another on one thread. "native" is C++ on as many threads as asked,
-at most one gray level from it. "cupy" are our kernels on a CUDA device, for images that are there.
+at most one gray level from it. "cupy" are our kernels on a CUDA device, for images that are there. "auto" is one of the
+latter two, or the definition on as many threads where neither has the corruption.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -35,16 +38,16 @@ def corrupt(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Any:
-    """Images under one corruption of ImageNet-C.
+    """Images under one corruption of ImageNet-C or C-bar.
 
     Args:
         images: uint8 (N, H, W, 3), 0..255, at least 32 pixels per side: a NumPy array, a torch tensor or a CuPy array.
-        name: one of `apr_dali.corruptions.NAMES`.
+        name: one of `apr_dali.corruptions.NAMES`, `C_BAR` or `CIFAR_C_BAR`.
         severity: 1 to 5.
         draws: of this corruption and severity for N images of this size; see `CorruptionDraws`.
         backend: "numpy", "native", "cupy", which is for images on a CUDA device, or "auto": cupy for images there and
             native for others, where they can run. Images on a device go to the CPU and back for numpy and native.
-        threads: of the native backend; None takes every processor that this process may run on.
+        threads: of "native" and "auto", on the CPU; None takes every processor that this process may run on.
 
     Returns:
         The same kind of array on the same device, truncated as the reference does before it saves. The input is left
@@ -64,7 +67,8 @@ def corrupt(
     if chosen == "native":
         out = _native(record, parameters, levels, draws, threads)
     else:
-        out = _one_by_one(record, parameters, levels, draws)
+        workers = 1 if backend == "numpy" else native_backend.threads_of(threads)
+        out = _one_by_one(record, parameters, levels, draws, workers)
     return arrays.as_output(out, images, "uint8")
 
 
@@ -77,10 +81,20 @@ def check_options(backend: str, threads: int | None = None) -> None:
         check_whole("threads", threads, 1)
 
 
-def _one_by_one(record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws) -> Images:
+def _one_by_one(
+    record: Corruption, parameters: Parameters, images: Images, draws: CorruptionDraws, threads: int
+) -> Images:
     out = np.empty_like(images)
-    for k, image in enumerate(images):
-        out[k] = record.apply(image, record.resolve(image, draws[k], parameters), parameters)
+
+    def apply(k: int) -> None:
+        out[k] = record.apply(images[k], record.resolve(images[k], draws[k], parameters), parameters)
+
+    if min(threads, len(images)) <= 1:
+        for k in range(len(images)):
+            apply(k)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            deque(pool.map(apply, range(len(images))), maxlen=0)
     return out
 
 
@@ -143,7 +157,7 @@ def check_device(name: str) -> None:
 def _cupy_refuses(name: str) -> str | None:
     if name not in cuda_corruptions.LAUNCHERS:
         known = ", ".join(cuda_corruptions.LAUNCHERS)
-        return f"{name} has no CUDA kernel, there are those of {known}: take the backend native, on the CPU"
+        return f"{name} has no CUDA kernel, there are those of {known}: take auto, numpy or native, on the CPU"
     found = dispatch.availability("cupy")
     return None if found.available else f"backend 'cupy' cannot run here: {found.reason}"
 
@@ -179,7 +193,8 @@ def _on_device(record: Corruption, parameters: Parameters, images: Any, draws: C
 def corrupt_on_device(images: Any, cell: Cell, seed: int, numbers: Any, given: list[NDArray[Any]] | None = None) -> Any:
     """`corrupt` by the cupy backend, with sampled draws or with `given` ones, where the device is not to be waited for.
 
-    numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array, which is taken on trust.
+    images: uint8 (N, H, W, 3). numbers: of the images, whole numbers (N,) from 0 on, on the host or as a CuPy array,
+    which is taken on trust. given: float64 (N, ...) for each field of the draws.
     Raises InputError for images that are none, and for another number of numbers.
     """
     _check_images(images)

@@ -7,7 +7,6 @@ Tensors in, tensors out, on the device and stream of the input. The mathematics 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.kernels.arrays import torch_dtype
 from apr_dali.kernels.protocol import PairTask
+from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 from apr_dali.pillow_ops import TABLE_OPERATIONS
 
 # Values transformed together on the CPU, two images of 224: their spectra stay in the cache, which is worth a
@@ -27,42 +27,6 @@ _CPU_CHUNK_VALUES = 3 * 224 * 224 * 2
 def check() -> tuple[bool, str]:
     """Whether this backend can run here, and why not."""
     return True, f"torch {torch.__version__}"
-
-
-def _half_spectrum(x: Tensor, axes: str) -> Tensor:
-    """Half spectrum of (N, C, H, W), complex, (N, C, H, W // 2 + 1); see `spectral.spectrum` for the channels."""
-    planes = torch.fft.rfft2(x)
-    channels = x.shape[-3]
-    if axes == "hw" or channels == 1:
-        return planes
-    if channels != 3:
-        return torch.fft.fft(planes, dim=-3)
-    r, g, b = planes.unbind(-3)
-    t = g + b
-    base, turn = r - t / 2, (b - g) * (0.5j * math.sqrt(3))
-    return torch.stack([r + t, base + turn, base - turn], dim=-3)
-
-
-def _inverse(half: Tensor, height: int, width: int, axes: str) -> Tensor:
-    """The real images of half spectra: the inverse of `_half_spectrum`."""
-    channels = half.shape[-3]
-    if axes == "chw" and channels == 3:
-        zero, plus, minus = half.unbind(-3)
-        both = plus + minus
-        base, turn = zero - both / 2, (plus - minus) * (0.5j * math.sqrt(3))
-        half = torch.stack([zero + both, base + turn, base - turn], dim=-3) / 3
-    elif axes == "chw" and channels != 1:
-        half = torch.fft.ifft(half, dim=-3)
-    return torch.fft.irfft2(half, s=(height, width))
-
-
-def _give_amplitude(half: Tensor, own: Tensor, given: Tensor) -> Tensor:
-    """`half` with its amplitude `own` replaced by `given`; where it is 0 the phase is 0 and `given` is the result."""
-    nothing = own == 0
-    ratio = (given / own).masked_fill_(nothing, 0)
-    out = half * ratio
-    out.real.add_(given * nothing)
-    return out
 
 
 def _chunks(x: Tensor) -> list[slice]:
@@ -81,9 +45,9 @@ def recombine(phase_of: Tensor, amplitude_of: Tensor, axes: str) -> Tensor:
     # torch transforms no bfloat16, and float16 only for some sizes on a GPU.
     kind = torch.float64 if phase_of.dtype == torch.float64 else torch.float32
     for part in _chunks(phase_of):
-        half = _half_spectrum(phase_of[part].to(kind), axes)
-        given = _half_spectrum(amplitude_of[part].to(kind), axes).abs()
-        out[part] = _inverse(_give_amplitude(half, half.abs(), given), height, width, axes)
+        half = half_spectrum(phase_of[part].to(kind), axes)
+        given = half_spectrum(amplitude_of[part].to(kind), axes).abs()
+        out[part] = inverse(give_amplitude(half, half.abs(), given), height, width, axes)
     return out
 
 
@@ -91,13 +55,13 @@ def _recombine_within(x: Tensor, partner: Tensor, axes: str) -> Iterator[tuple[s
     """recombine(x, x[partner]) part by part, transforming each image once."""
     height, width = x.shape[-2:]
     parts = _chunks(x)
-    halves = [_half_spectrum(x[part], axes) for part in parts]
+    halves = [half_spectrum(x[part], axes) for part in parts]
     amplitudes = torch.empty(len(x), *halves[0].shape[1:], dtype=x.dtype, device=x.device)
     for part, half in zip(parts, halves, strict=True):
         torch.abs(half, out=amplitudes[part])
     for part, half in zip(parts, halves, strict=True):
         given = amplitudes[partner[part]]
-        yield part, _inverse(_give_amplitude(half, amplitudes[part], given), height, width, axes)
+        yield part, inverse(give_amplitude(half, amplitudes[part], given), height, width, axes)
 
 
 def _to_planes(images: Tensor) -> Tensor:
@@ -127,31 +91,38 @@ def pair(task: PairTask) -> Tensor:
     return out
 
 
+def two_views(images: Tensor, draws: SingleDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """uint8 (N, H, W, 3) after the first operation; the K images that are mixed, by number, int64 (K,); those after the
+    second operation on top, uint8 (K, H, W, 3); and whether that gives the amplitude, bool (K, 1, 1, 1)."""
+    first = operate(images, draws.operation[:, 0], draws.parameters[:, 0])
+    chosen = np.flatnonzero(draws.mix)
+    where = torch.as_tensor(chosen, device=images.device)
+    second = operate(first[where], draws.operation[chosen, 1], draws.parameters[chosen, 1])
+    swap = torch.as_tensor(draws.amplitude_of_second[chosen], device=images.device)[:, None, None, None]
+    return first, where, second, swap
+
+
 def single(images: Tensor, draws: SingleDraws, overflow: str, axes: str) -> Tensor:
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
-    first = _operate(images, draws.operation[:, 0], draws.parameters[:, 0])
-    chosen = np.flatnonzero(draws.mix)
-    if not len(chosen):
+    first, where, second, swap = two_views(images, draws)
+    if not len(where):
         return first
-    where = torch.as_tensor(chosen, device=images.device)
     own = first[where]
-    second = _operate(own, draws.operation[chosen, 1], draws.parameters[chosen, 1])
-    swap = torch.as_tensor(draws.amplitude_of_second[chosen], device=images.device)[:, None, None, None]
     phase_of, amplitude_of = torch.where(swap, own, second), torch.where(swap, second, own)
     mixed = recombine(_to_planes(phase_of), _to_planes(amplitude_of), axes)
-    first[where] = _to_levels(mixed, overflow).permute(0, 2, 3, 1)
+    first[where] = to_levels(mixed, overflow).permute(0, 2, 3, 1)
     return first
 
 
-def _to_levels(values: Tensor, overflow: str) -> Tensor:
+def to_levels(values: Tensor, overflow: str) -> Tensor:
     if overflow == "wrap":
         # By way of int32: float to uint8 is undefined outside 0..255.
         return values.to(torch.int32).to(torch.uint8)
     return values.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _operate(images: Tensor, operation: np.ndarray, parameters: np.ndarray) -> Tensor:
-    """One operation an image; the images of one operation are done together."""
+def operate(images: Tensor, operation: np.ndarray, parameters: np.ndarray) -> Tensor:
+    """One operation an image, uint8 (N, H, W, 3), by rows of `SingleDraws`; those of one kind are done together."""
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for index in np.unique(operation):
         chosen = np.flatnonzero(operation == index)

@@ -17,9 +17,9 @@ from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.sampling import Sampler, weights_of
 from apr_dali.draws import SEEDS
-from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels.dispatch import BACKENDS
-from apr_dali.recipes import CHANNELS, AprRecipe, uses_pair
+from apr_dali.recipes import CHANNELS, AprRecipe, policy_magnitude, uses_pair
 from apr_dali.runtime import cpus
 from apr_dali.runtime.device import parse_device
 
@@ -51,6 +51,9 @@ class BatchArguments(TypedDict, total=False):
     on_break: str
     backend: str
     repeat_unmixed: bool
+    policy: str
+    policy_magnitude: int | None
+    random_erasing: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,10 @@ class BatchOptions:
         backend: of the operators, see `apr_dali.pair`.
         repeat_unmixed: give a batch that APR-P's coin leaves unmixed in both views, 2·B rows, as the released code
             does, instead of once, B rows. `loader.views` times the mean loss is the same number either way.
+        policy: an augmentation policy of DALI's operations before APR: none, autoaugment (of ImageNet), randaugment,
+            trivialaugment, or augmix (one view of it).
+        policy_magnitude: of randaugment 0..30, by default 9; of augmix 1..10, its severity, by default 3.
+        random_erasing: share of the normalized views that get a rectangle of 0, see `apr_dali.pipelines.erasing`.
 
     Raises:
         InputError: for a value that cannot be, or that would change nothing.
@@ -103,6 +110,9 @@ class BatchOptions:
     on_break: str = "new"
     backend: str = "auto"
     repeat_unmixed: bool = False
+    policy: str = "none"
+    policy_magnitude: int | None = None
+    random_erasing: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("train", "drop_last", "with_index", "repeat_unmixed"):
@@ -113,6 +123,11 @@ class BatchOptions:
             )
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
+        policy_magnitude(self.policy, self.policy_magnitude)
+        check_share("random_erasing", self.random_erasing)
+        for name in ("policy", "random_erasing"):
+            if not self.train and getattr(self, name) != getattr(BatchOptions, name):
+                raise InputError(f"{name} has no effect with train=False: it is of training images")
         check_choice("in_chans", self.in_chans, CHANNELS)
         check_choice("dtype", self.dtype, functional.DTYPES)
         check_choice("memory_format", self.memory_format, tuple(MEMORY_FORMATS))
@@ -184,6 +199,9 @@ class BatchOptions:
             "shard": self.shard,
             "in_chans": self.in_chans,
             "repeat_unmixed": bool(self.repeat_unmixed),
+            "policy": self.policy,
+            "policy_magnitude": policy_magnitude(self.policy, self.policy_magnitude),
+            "random_erasing": float(self.random_erasing),
         }
 
     def weights(self, data: ImageSet | TarSet | ArraySet) -> NDArray[np.float64] | None:

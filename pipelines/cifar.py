@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
-from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.pipeline import Pipeline, do_not_convert
 
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.sampling import draw
 from apr_dali.errors import InputError
 from apr_dali.pillow_ops import gray_levels
-from apr_dali.pipelines import operators
+from apr_dali.pipelines import operators, policies
+from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales, stored
 from apr_dali.recipes import uses_pair, uses_single
@@ -33,7 +34,7 @@ BORDER = 4
 """Pixels round an image from which crops are taken."""
 CUTOUT = 16
 """Side in pixels of the square that cutout blanks: what DeVries and Taylor (2017) found best on CIFAR-10."""
-_ON_ARRAYS = ("autoaugment", "augmix")
+ON_ARRAYS = ("autoaugment", "augmix")
 """Augmentations that torchvision does, image by image, before the graph."""
 
 
@@ -126,7 +127,7 @@ def _torch_seeded(seed: list[int]) -> Iterator[None]:
 
 def change_of(graph: Graph) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None:
     """What torchvision makes of an image (H, W, 3) before the graph: (H, W, 3), of AugMix (3, H, W, 3); or None."""
-    return partial(_by_torchvision, graph=graph) if graph.aug in _ON_ARRAYS else None
+    return partial(_by_torchvision, graph=graph) if graph.aug in ON_ARRAYS else None
 
 
 def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]:
@@ -155,19 +156,35 @@ def train_pipeline(
     size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed
     view's amplitude's.
     """
+    images, numbers = _given(source, graph)
+    images = policies.apply(images, graph.policy, graph.policy_magnitude, size)
+    return _augmented(images, numbers, graph, size, coin_seed)
+
+
+# DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
+@do_not_convert
+def _given(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
+    return read(source, graph, "FHWC" if graph.aug in ON_ARRAYS and views(graph.aug) > 1 else "HWC")
+
+
+@do_not_convert
+def _augmented(
+    images: DataNode, numbers: DataNode, graph: Graph, size: tuple[int, int], coin_seed: int | None
+) -> tuple[DataNode, DataNode]:
+    """What follows the policy: APR, crop, flip, normalization, erasing."""
     recipe = graph.recipe
-    if graph.aug in _ON_ARRAYS:
+    if graph.aug in ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
-        images, numbers = read(source, graph, frames + "HWC")
-        return normalize(images, recipe, graph.dtype, layout=frames + "CHW"), numbers
-    images, numbers = read(source, graph, "HWC")
+        images = normalize(images, recipe, graph.dtype, layout=frames + "CHW")
+        return erased(images, graph.random_erasing, size, views(graph.aug) if frames else 0), numbers
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
         images = normalize(images, recipe, graph.dtype, mirror)
-        return (_cutout(images, size) if graph.aug == "cutout" else images), numbers
+        images = _cutout(images, size) if graph.aug == "cutout" else images
+        return erased(images, graph.random_erasing, size), numbers
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
@@ -179,6 +196,7 @@ def train_pipeline(
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
     )
+    images = erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
     if graph.amplitude_labels:
         numbers = fn.cat(numbers, operators.amplitudes_of(numbers, draws, recipe.pair_probability))
     return images, numbers
@@ -255,7 +273,8 @@ def build(
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     if train:
-        made = train_pipeline(source, graph, size, coin_seed(seed, stream), **options)
+        with policies.without_dalis_own_warnings():
+            made = train_pipeline(source, graph, size, coin_seed(seed, stream), **options)
     else:
         made = eval_pipeline(source, graph, **options)
     made.build()

@@ -66,6 +66,8 @@ class CifarLoader(EpochLoader):
             raise InputError(
                 f"amplitude_labels needs APR-P, whose views have an amplitude of another image: aug={aug!r}"
             )
+        if options.policy != "none" and aug in cifar.ON_ARRAYS:
+            raise InputError(f"aug={aug!r} is a policy itself: it does not go with policy={options.policy!r}")
         self._data, self._amplitude_labels = data, amplitude_labels
         self._weights = options.weights(data)
         self._graph = cifar.Graph(

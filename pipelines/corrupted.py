@@ -48,7 +48,7 @@ class CorruptedLoader:
     Args:
         path, classes, allow_missing_classes, on_error, scaling: as for `ImageNetLoader`: class folders, tars or a list.
         batch_size: images that are decoded at once, B.
-        corruptions: some of `apr_dali.corruptions.NAMES`; by default the 15 of the benchmark.
+        corruptions: some of `apr_dali.corruptions.NAMES` or `C_BAR`; by default the 15 of the benchmark.
         severities: some of 1 to 5.
         seed: of the draws, 0..2⁶⁴ - 1.
         in_memory: leave out the JPEG file (quality 85, 4:2:0) that ImageNet-C's images went through.

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from apr_dali.pipelines import policies
 from apr_dali.recipes import AprRecipe
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 STREAM_STRIDE = 15_485_863
+
+
+_NEW = ("policy", "policy_magnitude", "random_erasing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,7 @@ class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
     device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
+    policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it.
     """
 
     device: str
@@ -33,6 +38,9 @@ class Graph:
     shard: tuple[int, int]
     in_chans: int = 3
     repeat_unmixed: bool = False
+    policy: str = "none"
+    policy_magnitude: int = 0
+    random_erasing: float = 0.0
 
     @property
     def operator_threads(self) -> int | None:
@@ -51,7 +59,9 @@ class Graph:
             # The only one when older states were written.
             del settings["scaling"]["geometry"]
         # How it is computed may change, on another machine, say, and how often the same image is given.
-        free = ("backend", "threads", "hw_decoder_load", "repeat_unmixed")
+        free = ["backend", "threads", "hw_decoder_load", "repeat_unmixed"]
+        # What older states do not have.
+        free += [name for name in _NEW if getattr(self, name) == getattr(Graph, name)]
         return {key: value for key, value in settings.items() if key not in free}
 
     def pipeline_options(
@@ -66,6 +76,7 @@ class Graph:
             "seed": draws_seed(seed, self.shard[0], stream),
             "prefetch_queue_depth": 2,
             "exec_dynamic": True,
+            "enable_conditionals": policies.enabled(self.policy),
             "checkpoint": checkpoint,
         }
 

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
-from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.pipeline import Pipeline, do_not_convert
 
 from apr_dali.data import tar_reader
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.tar_reader import ReaderFiles
 from apr_dali.draws import SEEDS
-from apr_dali.pipelines import operators
+from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
+from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.recipes import (
@@ -111,29 +112,47 @@ def train_pipeline(
     source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None, coin_seed: int | None = None
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
-    `apr_pair`; and what `read` says of each.
+    `apr_pair`; and what `read` says of each. A policy needs enable_conditionals.
 
     order_seed: None takes the images in the order of the set. coin_seed: see `apr_pair`.
     """
+    images, labels = _crops(source, graph, order_seed)
+    images = policies.apply(images, graph.policy, graph.policy_magnitude, (graph.image_size, graph.image_size))
+    return _augmented(images, graph, coin_seed), labels
+
+
+# DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
+@do_not_convert
+def _crops(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None) -> tuple[DataNode, DataNode]:
     encoded, labels = read(source, graph.shard, order_seed or 0, shuffle=order_seed is not None)
-    images = in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph)
-    recipe = graph.recipe
+    return in_color(resize(random_crop(encoded, graph), (graph.image_size, graph.image_size)), graph), labels
+
+
+@do_not_convert
+def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNode:
+    """What follows the policy: APR, flip, normalization, erasing."""
+    recipe, size = graph.recipe, (graph.image_size, graph.image_size)
     if uses_single(graph.aug):
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        return normalize(images, recipe, graph.dtype, mirror), labels
+        images = normalize(images, recipe, graph.dtype, mirror)
+        return erased(images, graph.random_erasing, size)
+    images = fn.flip(images, horizontal=mirror)
+    draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
-        fn.flip(images, horizontal=mirror),
+        images,
         recipe.pair_probability,
         **pair_scales(recipe),
         dtype=stored(graph.dtype),
         views=graph.views,
         **graph.operator_options,
         repeat_unmixed=graph.repeat_unmixed,
-        coin_seed=coin_seed,
+        draws=draws,
     )
-    return images, labels
+    if graph.views == "mixed":
+        return erased(images, graph.random_erasing, size)
+    return erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
 
 
 @pipeline_def(enable_checkpointing=True)
@@ -231,7 +250,8 @@ def build(
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
         files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
         if train:
-            made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
+            with policies.without_dalis_own_warnings():
+                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
         else:
             made = evaluation(files, graph, **options)
         made.build()  # reads the indices

@@ -90,7 +90,7 @@ class ImageNetLoader(EpochLoader):
 
     `batch_size` and all other arguments are those of `apr_dali.pipelines.batch_options.BatchOptions`: train, device,
     device_id, shard, seed, dtype, memory_format, threads, drop_last, recipe, sampler, in_chans, with_index (of the
-    image in `loader.files`), on_break, backend.
+    image in `loader.files`), on_break, backend, repeat_unmixed, policy, policy_magnitude, random_erasing.
 
     Raises:
         InputError: for anything that a person can correct, before work starts; an image that cannot be decoded is
@@ -157,6 +157,27 @@ class ImageNetLoader(EpochLoader):
     def files(self) -> tuple[str, ...]:
         """The paths of the images, by their numbers; of tars the tar's path and the sample's key."""
         return self._set.files if isinstance(self._set, ImageSet) else self._set.names
+
+    @property
+    def image_size(self) -> int:
+        """S in pixels."""
+        return self._graph.image_size
+
+    def resize(self, image_size: int) -> None:
+        """Give images of another size from the next epoch on: from there a pipeline and its draws of their own.
+
+        Raises:
+            InputError: within an epoch, whose batches are of one size.
+        """
+        check_size("image_size", image_size)
+        if image_size == self.image_size:
+            return
+        if self._batch:
+            raise InputError(
+                f"a loader is resized between epochs, this one has given {self._batch} batches of its epoch"
+            )
+        self._graph = replace(self._graph, image_size=int(image_size))
+        self._begin(self.epoch)
 
     def _source(self) -> ImageSet | TarSet:
         """What the pipeline reads: image files with their numbers in the place of labels."""

@@ -115,7 +115,7 @@ def apr_pair(
     )
     # The coin goes by the shape, which the host knows of a batch on a GPU too: the partner twice where it mixes.
     twice = fn.stack(partner, partner)
-    decided = fn.slice(twice, start=0, shape=1 + _mixed(partner, coin, p), axes=[0])
+    decided = fn.slice(twice, start=0, shape=1 + mixed((partner, coin), p), axes=[0])
     return per_batch(function, images, decided, layout="FCHW" if views == "both" else "CHW")
 
 
@@ -142,8 +142,10 @@ class _Coins:
         return np.full(self._batch_size, coin_of(self._seed, batch.epoch_idx, batch.iteration), np.float32)
 
 
-def _mixed(partner: DataNode, coin: DataNode, p: float) -> DataNode:
-    """Whether the batch is mixed: int32 () per image, 0 or 1. DALI draws a coin an image; the first is the batch's."""
+def mixed(draws: tuple[DataNode, DataNode], p: float) -> DataNode:
+    """Whether the batch is mixed: int32 () per image, 0 or 1. draws, p: those that `apr_pair` was given."""
+    partner, coin = draws
+    # DALI draws a coin an image; the first is the batch's.
     return fn.cast(fn.permute_batch(coin, indices=0 * partner) < p, dtype=types.INT32)
 
 
@@ -158,7 +160,7 @@ def corrupt(
     backend: str = "auto",
     threads: int | None = None,
 ) -> DataNode:
-    """A corruption of ImageNet-C in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.corrupt`.
+    """A corruption of ImageNet-C or C-bar in a DALI graph, of uint8 HWC images of one size; see `apr_dali.corrupt`.
 
     Args:
         images: on the CPU, or on a GPU for those that have a CUDA kernel.
@@ -202,9 +204,8 @@ def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float)
 
     numbers: int32 (1,) per image, on the CPU. draws, p: those that `apr_pair` was given.
     """
-    partner, coin = draws
-    mixed = _mixed(partner, coin, p)
-    return mixed * fn.permute_batch(numbers, indices=partner) + (1 - mixed) * numbers
+    chosen = mixed(draws, p)
+    return chosen * fn.permute_batch(numbers, indices=draws[0]) + (1 - chosen) * numbers
 
 
 def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:

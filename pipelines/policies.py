@@ -1,92 +1,119 @@
-"""What others do in DALI in the place of APR: its own augmentation policies in the training graphs, for benchmarks."""
+"""Augmentation policies in the training graphs, on the uint8 images that APR gets: DALI's own, and AugMix of its parts.
+
+A graph with one of them needs DALI's conditionals, see `enabled`.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nvidia.dali import fn, pipeline_def
-from nvidia.dali.auto_aug import auto_augment, rand_augment, trivial_augment
+import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali import fn, types
+from nvidia.dali import math as dali_math
+from nvidia.dali.auto_aug import augmentations, auto_augment, rand_augment, trivial_augment
 from nvidia.dali.data_node import DataNode
-from nvidia.dali.pipeline import Pipeline
 
-from apr_dali.data.folders import ImageSet
-from apr_dali.pipelines import cifar, imagenet
-from apr_dali.pipelines.cifar_loader import CifarLoader
-from apr_dali.pipelines.graph import normalize
-from apr_dali.pipelines.loader import ImageNetLoader
-
-POLICIES: dict[str, Callable[[DataNode], DataNode]] = {
-    "autoaugment": auto_augment.auto_augment_image_net,
-    "trivialaugment": trivial_augment.trivial_augment_wide,
-    # torchvision's defaults: two operations at 9 of 31 magnitudes.
-    "randaugment": lambda images: rand_augment.rand_augment(images, n=2, m=9),
-}
-"""DALI's own augmentation policies."""
+_OPERATIONS = 2
+"""RandAugment's, in torchvision and in timm's recipes."""
+_CHAINS = 3
+"""AugMix's, each of one to three operations."""
+_LEVELS = 31
+"""RandAugment's magnitudes, torchvision's."""
+_AUGMIX_LEVELS = 10
+"""Levels that are drawn of an operation of AugMix; each one takes DALI time when the graph is made."""
 
 
-@pipeline_def(enable_checkpointing=True, enable_conditionals=True)
-def policy_pipeline(source: ImageSet, graph: imagenet.Graph, policy: str) -> tuple[DataNode, DataNode]:
-    """The ImageNet training graph with one of POLICIES in the place of APR."""
-    encoded, labels = imagenet.read(source, graph.shard, seed=0, shuffle=True)
-    images = imagenet.random_crop(encoded, graph)
-    images = POLICIES[policy](imagenet.resize(images, (graph.image_size, graph.image_size)))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+def enabled(policy: str) -> bool:
+    """Whether a graph with this policy is to be made with enable_conditionals."""
+    return policy != "none"
 
 
-@pipeline_def(enable_checkpointing=True, enable_conditionals=True)
-def small_policy_pipeline(
-    source: cifar.Batches, graph: cifar.Graph, size: tuple[int, int], policy: str
-) -> tuple[DataNode, DataNode]:
-    """The CIFAR training graph with one of POLICIES in the place of APR."""
-    images, labels = cifar.read(source, graph, "HWC")
-    images = POLICIES[policy](cifar.crop(images, graph.fill, size))
-    return normalize(images, graph.recipe, graph.dtype, fn.random.coin_flip()), labels
+def apply(images: DataNode, policy: str, magnitude: int, size: tuple[int, int]) -> DataNode:
+    """uint8 HWC images of `size`, (H, W), as the policy changes them: one of `apr_dali.recipes.POLICIES`.
+
+    magnitude: as `apr_dali.recipes.policy_magnitude` gives it.
+    """
+    if policy == "autoaugment":
+        return auto_augment.auto_augment_image_net(images, shape=size)
+    if policy == "trivialaugment":
+        return trivial_augment.trivial_augment_wide(images)
+    if policy == "randaugment":
+        return rand_augment.rand_augment(images, n=_OPERATIONS, m=magnitude, num_magnitude_bins=_LEVELS, shape=size)
+    if policy == "augmix":
+        return _augmix(images, magnitude, size)
+    return images
 
 
-class PolicyImageNetLoader(ImageNetLoader):
-    """ImageNetLoader whose graph has one of DALI's policies."""
+def _augmix(images: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
+    """AugMix, Hendrycks et al. 2020: the image and three chains of operations on it, added up by random weights.
 
-    def __init__(self, policy: str, *args: Any, **options: Any) -> None:
-        self._policy = policy
-        super().__init__(*args, **options)
-
-    def _build(self, checkpoint: bytes | None) -> Pipeline:
-        images = self._source()
-        assert isinstance(images, ImageSet)
-        options = self._graph.pipeline_options(
-            self.batch_size, self._device.index, self._seed, self._stream, checkpoint
-        )
-        with _without_dalis_own_warnings():
-            made = policy_pipeline(images, self._graph, self._policy, **options)
-            made.build()
-        return made
+    Weights as published: the chains' from Dirichlet(1, 1, 1), all of theirs against the image's from Beta(1, 1).
+    """
+    # Exponentials, divided by their sum, are of Dirichlet(1, ..., 1).
+    shares = -dali_math.log(fn.random.uniform(range=(1e-6, 1.0), shape=(_CHAINS,)))
+    shares = _beside(images, shares / fn.reductions.sum(shares))
+    depth = fn.random.uniform(values=[1, 2, 3], shape=(_CHAINS,), dtype=types.INT32)
+    mixture = shares[0] * _chain(images, depth[0], severity, size)
+    for n in range(1, _CHAINS):
+        mixture = mixture + shares[n] * _chain(images, depth[n], severity, size)
+    weight = _beside(images, fn.random.uniform(range=(0.0, 1.0)))
+    return fn.cast((1 - weight) * images + weight * mixture, dtype=types.UINT8)
 
 
-class PolicyCifarLoader(CifarLoader):
-    """CifarLoader whose graph has one of DALI's policies."""
+def _beside(images: DataNode, drawn: DataNode) -> DataNode:
+    """What is drawn, on the device of the images that it is multiplied with."""
+    return drawn.gpu() if images.device == "gpu" else drawn
 
-    def __init__(self, policy: str, *args: Any, **options: Any) -> None:
-        self._policy = policy
-        super().__init__(*args, **options)
 
-    def _build(self, checkpoint: bytes | None) -> Pipeline:
-        options = self._graph.pipeline_options(
-            self.batch_size, self._device.index, self._seed, self._stream, checkpoint
-        )
-        source = cifar.Batches(self._data, self.batch_size, self.shard, self._seed, shuffle=True)
-        size = (self._data.images.shape[1], self._data.images.shape[2])
-        with _without_dalis_own_warnings():
-            made = small_policy_pipeline(source, self._graph, size, self._policy, **options)
-            made.build()
-        return made
+def _chain(images: DataNode, depth: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
+    """`depth` operations, one to three, one after the other."""
+    changed = _operation(images, severity, size)
+    if depth > 1:
+        changed = _operation(changed, severity, size)
+    if depth > 2:
+        changed = _operation(changed, severity, size)
+    return changed
+
+
+def _operation(images: DataNode, severity: int, size: tuple[int, int]) -> DataNode:
+    suite = augmix_suite(severity)
+    return trivial_augment.apply_trivial_augment(suite, images, _AUGMIX_LEVELS, fill_value=0, shape=size)
+
+
+def augmix_suite(severity: int) -> list[Any]:
+    """The operations of AugMix at levels from 0.1 to `severity` of 10, but for those that are like test corruptions."""
+    low, high = 0.01, severity / 10
+    turned, sheared, moved = ((low * most, high * most) for most in (30, 0.3, 1 / 3))
+    return [
+        augmentations.auto_contrast,
+        augmentations.equalize,
+        augmentations.posterize.augmentation((4 - 4 * low, 4 - 4 * high), False, _kept_bits),
+        augmentations.rotate.augmentation(turned, True),
+        augmentations.solarize.augmentation((256 - 256 * low, 256 - 256 * high)),
+        augmentations.shear_x.augmentation(sheared, True),
+        augmentations.shear_y.augmentation(sheared, True),
+        augmentations.translate_x.augmentation(moved, True),
+        augmentations.translate_y.augmentation(moved, True),
+    ]
+
+
+def _kept_bits(magnitude: float) -> NDArray[np.uint8]:
+    """The mask of posterize that keeps so many bits, a broken bit among them: 4 - int(level) of the released code."""
+    mask: NDArray[np.uint8] = augmentations.poster_mask_uint8(math.ceil(magnitude))
+    return mask
 
 
 @contextmanager
-def _without_dalis_own_warnings() -> Iterator[None]:
+def without_dalis_own_warnings() -> Iterator[None]:
     """DALI's policies call operators by names that DALI itself has given up."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"WARNING: `nvidia\.dali\.fn\.experimental", DeprecationWarning)
+    # DALI sets a filter of its own around each of them: they can only be caught.
+    with warnings.catch_warnings(record=True) as caught:
         yield
+    for warning in caught:
+        if not str(warning.message).startswith("WARNING: `nvidia.dali.fn.experimental"):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

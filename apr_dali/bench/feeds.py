@@ -24,7 +24,6 @@ from apr_dali.pipelines import cifar
 from apr_dali.pipelines.batch_options import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
 from apr_dali.pipelines.loader import ImageNetLoader
-from apr_dali.pipelines.policies import PolicyCifarLoader, PolicyImageNetLoader
 from apr_dali.recipes import CIFAR, HW_DECODER_LOAD, IMAGENET, AprRecipe
 from apr_dali.runtime import torch_threads
 from apr_dali.transforms import AprPair, AprSingle
@@ -103,11 +102,11 @@ def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: 
         if device == "gpu":
             common["hw_decoder_load"] = hw_decoder_load
         if row.aug in POLICIES:
-            return PolicyImageNetLoader(row.aug, images, row.batch_size, **common)
+            return ImageNetLoader(images, row.batch_size, policy=row.aug, **common)
         return ImageNetLoader(images, row.batch_size, "none" if row.aug in MIXTURES else row.aug, **common)
     # CifarLoader has torchvision's AutoAugment for CIFAR-10; the others are DALI's.
     if row.aug in POLICIES and row.aug != "autoaugment":
-        return PolicyCifarLoader(row.aug, images, row.batch_size, **common)
+        return CifarLoader(images, row.batch_size, policy=row.aug, **common)
     return CifarLoader(images, row.batch_size, row.aug, **common)
 
 

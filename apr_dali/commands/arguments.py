@@ -23,6 +23,16 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_corruptions(parser: argparse._ActionsContainer) -> None:
+    """Declare --corruptions and --set, of which one says what is made; see `apr_dali.corruptions.corruptions_of`."""
+    parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: those of --set)")
+    parser.add_argument(
+        "--set",
+        choices=("c", "c-bar"),
+        help="c: the 15 of ImageNet-C; c-bar: the 10 of ImageNet-C-bar, of 32×32 images CIFAR-10-C-bar's (default: c)",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:

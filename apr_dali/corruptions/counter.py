@@ -11,6 +11,7 @@ where a field is one call for numbers. A block is 8 words of 32 bits, the lower 
 
     uniform in 0..1 = (word + 0.5) / 2^32, never 0 or 1
     integer of n = ⌊word · n / 2^32⌋
+    permutation = the order of uniforms
     two normal = sqrt(-2 ln u) · (cos 2πv, sin 2πv) with u, v the uniforms of two words that follow each other
 """
 
@@ -50,9 +51,15 @@ class CounterRandom:
         """Uniform in 0..1, neither 0 nor 1."""
         return _uniform(self.words(_count(size))).reshape(size)
 
-    def uniform(self, low: float, high: float, size: Size = ()) -> NDArray[np.float64]:
-        """Uniform in low..high."""
+    def uniform(
+        self, low: float | NDArray[np.float64], high: float | NDArray[np.float64], size: Size = ()
+    ) -> NDArray[np.float64]:
+        """Uniform in low..high, which may be arrays that broadcast to `size`."""
         return low + (high - low) * self.random(size)
+
+    def permutation(self, count: int) -> NDArray[np.int64]:
+        """0..count - 1 in any order: that of as many uniform numbers."""
+        return np.argsort(self.random(count), kind="stable")
 
     def randint(self, low: int, high: int, size: Size = ()) -> NDArray[np.int64]:
         """Whole numbers in low..high - 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from apr_dali.corruptions import C_BAR, find
 from apr_dali.data.folders import holds_tars, open_set
 from apr_dali.data.listing import images_below, listing
 from apr_dali.data.tars import DEFAULT, Components, Part, TarSet, opened
@@ -42,6 +43,8 @@ def find_corruption_folders(
 ) -> CorruptionFolders:
     """Every folder of `root` that holds folders named 1 to 5, checked down to the class folders; decodes no image.
 
+    A corruption of ImageNet-C-bar may have those of its authors' script instead, named by the strength: 2.35, 3.20, ….
+
     Args:
         root: with `<corruption>/<severity>/<class>/<image>`, or `<corruption>/<severity>/<name>.tar`.
         classes: names that each severity must have, no more and no less.
@@ -55,15 +58,17 @@ def find_corruption_folders(
     if not os.path.isdir(root):
         raise InputError(f"{root} is not there: expected a folder with <corruption>/<1-5>/<class>/<image>")
     generated = _is_generated(root)
-    numbers = [str(number) for number in range(1, SEVERITIES + 1)]
     folders = {}
     for name in listing(root)[1]:
         held = set(listing(os.path.join(root, name))[1])
-        if not held & set(numbers):
+        numbers = next((numbers for numbers in _severity_names(name) if held & set(numbers)), None)
+        if numbers is None:
             continue
         missing = [number for number in numbers if number not in held]
         if missing:
-            raise InputError(f"{root}/{name} lacks the severity {', '.join(missing)}: expected the folders 1 to 5")
+            raise InputError(
+                f"{root}/{name} lacks the severity {', '.join(missing)}: expected the folders {', '.join(numbers)}"
+            )
         folders[name] = tuple(os.path.join(root, name, number) for number in numbers)
     if not folders:
         raise InputError(
@@ -74,6 +79,13 @@ def find_corruption_folders(
         for folder in severities:
             _check_size(_first_image(folder, classes, components), image_size)
     return CorruptionFolders(folders, generated)
+
+
+def _severity_names(corruption: str) -> Iterator[list[str]]:
+    """What the folders of the severities 1 to 5 may be called: one way or another."""
+    yield [str(number) for number in range(1, SEVERITIES + 1)]
+    if corruption in C_BAR:
+        yield [f"{find(corruption, number)[1]:.2f}" for number in range(1, SEVERITIES + 1)]
 
 
 def holds_corrupted_tars(root: str | Path) -> bool:

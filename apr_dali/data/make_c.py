@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from apr_dali.corruptions import CORRUPTIONS, NAMES, CorruptionDraws
+from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws, names_in
 from apr_dali.data.arrays import open_small
 from apr_dali.data.corrupted_files import FORMATS, Batch, Job, write_batch, write_classes
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
@@ -53,8 +53,8 @@ def make_c(
     keeps its own before .JPEG.
 
     Args:
-        source: a folder of class folders. corruptions: some of `apr_dali.corruptions.NAMES`, None for the 15 of
-        ImageNet-C. image_size: pixels, at least 32. image_format: "folder", or "webdataset": the same files in
+        source: a folder of class folders. corruptions: some of `apr_dali.corruptions.NAMES` and `C_BAR`, None for the
+        15 of ImageNet-C. image_size: pixels, at least 32. image_format: "folder", or "webdataset": the same files in
         `target/<corruption>/<1-5>/<number>.tar`, a thousand in each, with DALI's indices and classes.txt; a tar is kept
         when it is whole.
 
@@ -62,7 +62,7 @@ def make_c(
         InputError: for an unknown corruption, a folder that holds something else, two images that would have one name,
         a broken image, by its path, a target that cannot be written, or a full disk.
     """
-    chosen = _known(corruptions)
+    chosen = _known(corruptions, "imagenet")
     check_choice("format", image_format, FORMATS)
     if image_size < _SMALLEST:
         raise InputError(f"--image-size must be at least {_SMALLEST} for these corruptions, got {image_size}")
@@ -123,12 +123,13 @@ def make_cifar_c(
 
     Args:
         source: a CIFAR archive or the folder that it is in, or what else `open_small` takes.
-        corruptions, seed: as for `make_c`. threads: that corrupt; they change nothing in the result.
+        corruptions: some of `apr_dali.corruptions.NAMES` and `CIFAR_C_BAR`, None for the 15. seed: as for `make_c`.
+        threads: that corrupt; they change nothing in the result.
 
     Raises:
         InputError: for an unknown corruption, or a set that cannot be read or has more than 256 classes.
     """
-    chosen = _known(corruptions)
+    chosen = _known(corruptions, "cifar")
     found = open_small(source)
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
@@ -154,10 +155,11 @@ def _severities(images: np.ndarray, name: str, seed: int, threads: int) -> Itera
         yield corrupt(images, name, severity, draws, threads=threads)
 
 
-def _known(corruptions: Sequence[str] | None) -> tuple[str, ...]:
-    unknown = [name for name in corruptions or () if name not in NAMES]
+def _known(corruptions: Sequence[str] | None, parameter_set: str) -> tuple[str, ...]:
+    names = names_in(parameter_set)
+    unknown = [name for name in corruptions or () if name not in names]
     if unknown:
-        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(NAMES)}")
+        raise InputError(f"unknown corruption {', '.join(unknown)}: expected some of {', '.join(names)}")
     return tuple(corruptions or CORRUPTIONS)
 
 

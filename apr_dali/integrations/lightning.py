@@ -18,7 +18,10 @@ from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.transforms import AprPair
 
-_OF_TRAINING = ("scale", "ratio", "hflip", "sampler", "on_break", "repeat_unmixed")
+_OF_TRAINING = (
+    *("scale", "ratio", "hflip", "sampler", "on_break", "repeat_unmixed"),
+    *("policy", "policy_magnitude", "random_erasing"),
+)
 """Options of the loader that say how training images are drawn."""
 _FOLDERS = {"train": ["train"], "val": ["val"], "test": ["test", "val"], "predict": ["predict", "test", "val"]}
 """Where the images of each part are: in the first that is there."""

@@ -25,7 +25,8 @@ class Position:
     trained: all steps of the epoch are done, its validation is not. loss: the mean loss of these steps then.
     best: the greatest top-1 so far, 0..1; -1 before the first. stream: the epoch at which the loader's order of images
     began anew, part of its seed. skipped: steps of the epoch that left the weights as they were, because the loss or a
-    gradient was not finite. in_a_row: how many of these were the last ones, of former epochs too.
+    gradient was not finite. in_a_row: how many updates of the weights these were at the last, of former epochs too.
+    averaged: in the last validation the average of the weights did better than the weights.
     """
 
     epoch: int = 0
@@ -36,6 +37,7 @@ class Position:
     stream: int = 0
     skipped: int = 0
     in_a_row: int = 0
+    averaged: bool = False
 
 
 def write_of_run(path: Path, content: Content, keep: Path | None = None) -> None:

@@ -130,7 +130,7 @@ class CatastrophicOverfitting:
         self._stop = stop
         self.stopped = False
 
-    def __call__(self, row: dict[str, float]) -> float:
+    def __call__(self, row: dict[str, float], _: nn.Module) -> float:
         group, position = self._trainer.group, self._trainer.position
         # What the look draws must not change what training draws after it.
         with torch.random.fork_rng(devices=[group.device] if group.device.type == "cuda" else []):

@@ -15,13 +15,16 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from apr_dali.errors import InputError
 from apr_dali.runtime import checkpoint
-from apr_dali.training.options import GROUPS, flag
+from apr_dali.training.options import GROUPS, Recipe, flag
+from apr_dali.training.options.recipes import described
 
 Options = TypeVar("Options")
 _OF_A_START = ("data", "train", "val", "download", "check", "compile")
 """Beside those of the machine and of the run folder: what each start of a run is given anew."""
 _OF_THE_BEGINNING = ("recipe", "weights")
 """What cannot be changed later in a run: it has been followed already."""
+_TELL = "help"
+"""The value of --recipe that names none."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,11 +36,11 @@ def parse(
     kind: type[Options],
     description: str,
     argv: Sequence[str] | None = None,
-    recipes: Mapping[str, dict[str, Any]] | None = None,
+    recipes: Mapping[str, Recipe] | None = None,
 ) -> Options:
     """The options that `argv` (default: the command line) gives, as the dataclass `kind`.
 
-    recipes: other defaults by the value of --recipe, if `kind` has that option.
+    recipes: other defaults by the value of --recipe, if `kind` has that option; --recipe help prints them and exits.
 
     With --resume or --eval-only, options that are not given are those of the checkpoint; see `kept`.
 
@@ -50,9 +53,14 @@ def parse(
     chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()
     }
+    named = chosen.get("recipe")
+    if named == _TELL:
+        print(described(recipes or {}))
+        raise SystemExit(0)
     path = _checkpoint(chosen)
     if path is None:
-        return kind(**{**(recipes or {}).get(chosen.get("recipe", ""), {}), **chosen})
+        recipe = (recipes or {}).get(named or "", Recipe(""))
+        return _made(kind, recipe.values, chosen, f"--recipe {named}" if recipe.values else "")
     known = _known(kind, path)
     for name in _OF_THE_BEGINNING:
         began = known.get(name, getattr(kind, name, None))
@@ -61,10 +69,16 @@ def parse(
                 f"{path} is of a run that began with {flag(name)} {_shown(began)}: "
                 f"{flag(name)} {_shown(chosen[name])} needs a new run"
             )
+    return _made(kind, known, chosen, f"the checkpoint {path}")
+
+
+def _made(kind: type[Options], known: Mapping[str, Any], chosen: Mapping[str, Any], source: str) -> Options:
+    """The options `chosen`, and of the others those that are `known` from `source`, "" where none are."""
     try:
         return kind(**{**known, **chosen})
     except InputError as error:
-        raise InputError(f"{error} (what is not given is taken from the checkpoint {path})") from error
+        told = f" (what is not given is taken from {source})" if source else ""
+        raise InputError(f"{error}{told}") from error
 
 
 def kept(item: Field[Any]) -> bool:
@@ -141,8 +155,9 @@ def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
     shown = " ".join(str(value) for value in defaults if value is not None)
     return {
         "type": inner[0] if inner else hint,
-        "nargs": "+" if several else None,
-        "choices": item.metadata["choices"] or None,
+        "nargs": "+" if several else "?" if item.metadata["bare"] else None,
+        "const": item.metadata["bare"],
+        "choices": (*item.metadata["choices"], *[_TELL] * (item.name == "recipe")) or None,
         "metavar": item.metadata["metavar"],
         "help": f"{text} (default {shown})" if shown else text,
     }

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from apr_dali.data.fingerprint import identity
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
@@ -13,7 +15,7 @@ from apr_dali.eval.clean import evaluate
 from apr_dali.eval.datasets import Feeding
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.on_the_fly import Computed, clean_files, computed_cells
-from apr_dali.recipes import recipe_of
+from apr_dali.recipes import recipe_of, validation_view
 from apr_dali.runtime.interrupts import Interrupts
 from apr_dali.training.datasets import Images
 from apr_dali.training.engine import Trainer
@@ -43,18 +45,20 @@ class CorruptedValidation:
                 "--validate-corrupted takes class folders of image files, the validation set has tar files"
             )
         computed = Computed(images=options.validate_corrupted)
-        computed.check(options.image_size, "imagenet")
+        size, scaling = validation_view(vars(options))
+        computed.check(size, "imagenet")
         recipe, group = recipe_of(vars(options)), trainer.group
-        network = Network(
-            trainer.architecture, trainer.model, part.classes, recipe.mean, recipe.std, options.image_size, ""
-        )
+        network = Network(trainer.architecture, trainer.model, part.classes, recipe.mean, recipe.std, size, "", scaling)
         share = group.share(options.batch_size)
         feeding = Feeding(network, group, share, options.amp, options.threads or None)
         clean = clean_files(feeding, part, identity(part)).taking(computed.images)
         self._trainer, self._cells = trainer, computed_cells(feeding, clean, computed)
 
-    def top1(self, output: Path, interrupts: Interrupts) -> float:
-        """The accuracy now, 0..1, on all processes; a signal ends it, since what was trained is saved by now."""
+    def top1(self, network: nn.Module, output: Path, interrupts: Interrupts) -> float:
+        """The accuracy of the trainer's network or its average, 0..1, on all processes.
+
+        A signal ends it, since what was trained is saved by now.
+        """
         trainer, right, images = self._trainer, 0.0, 0
         # All cells of a part before the next part: it is decoded once.
         for chunk in zip(*(parts for _, parts in self._cells), strict=True):
@@ -63,6 +67,6 @@ class CorruptedValidation:
                     watched = interrupts.watch(
                         batches, f"stopped in validation; continue with --resume auto --output {output}"
                     )
-                    found = evaluate(trainer.evaluated, watched, trainer.group.device, trainer.amp)
+                    found = evaluate(network, watched, trainer.group.device, trainer.amp)
                 right, images = right + found.top1 * found.images, images + found.images
         return right / images

@@ -1,31 +1,32 @@
-"""The training engine: steps over any iterable of (images, targets), and the epochs of a run."""
+"""The training engine: steps over any iterable of (images, targets), and the checkpoints of a run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
 
 from apr_dali.errors import InputError
-from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.runtime import checkpoint, distributed
-from apr_dali.runtime.best_effort import best_effort, say
+from apr_dali.runtime.best_effort import say
 from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.runtime.precision import AMP_TYPES
-from apr_dali.training import finite, plots
+from apr_dali.training import finite, wrap
+from apr_dali.training.ema import Average
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from apr_dali.training.optimizer import load_gathered, make_optimizer
 from apr_dali.training.options import TrainingOptions
+from apr_dali.training.schedule import learning_rate, set_learning_rate
 
 # Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
 # after the signal; on a GPU the processes should not meet more often than they have to.
@@ -71,14 +72,9 @@ def view_loss(logits: Tensor, targets: Tensor, views: int, label_smoothing: floa
     return views * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
-"""(network, images (V·B, 3, H, W), targets (V·B, ...), views) → the loss of a step, a scalar. V is `views`, or 1 where
-the views are one and the same; an objective that is another number then has its loader repeat such batches."""
-
-
-def _compiled(network: nn.Module) -> nn.Module:
-    # torch declares a function; what comes back for a module is a module.
-    return cast(nn.Module, torch.compile(network))
+Objective = Callable[[nn.Module, Tensor, Tensor, int, int], Tensor]
+"""(network, images (V·B, 3, H, W), targets (V·B, ...), views, V) → the loss of a step, a scalar. V is `views`, or 1
+where the views are one and the same; an objective that is another number then has its loader repeat such batches."""
 
 
 class Trainer:
@@ -100,17 +96,17 @@ class Trainer:
         self.amp = AMP_TYPES[options.amp]
         self.objective = objective or self._published
         layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
+        if options.sync_bn and not options.eval_only:
+            model = wrap.shared_batch_norm(model, group)
         self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, options)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=options.amp == "fp16")
-        network: nn.Module = self.model
-        if dist.is_initialized():
-            network = DistributedDataParallel(
-                self.model, device_ids=[group.device] if group.device.type == "cuda" else None
-            )
+        self._exchanging = wrap.exchanging(self.model, group)
         # Compiled around DDP, not within: gradients are then sent while the backward pass still runs.
-        self._network = _compiled(network) if options.compile else network
-        self.evaluated = _compiled(self.model) if options.compile else self.model
+        self._network = wrap.compiled(self._exchanging, options.compile)
+        self.evaluated = wrap.compiled(self.model, options.compile)
+        self.average = None if options.ema is None else Average(self.model, options.ema)
+        self.evaluated_average = None if self.average is None else wrap.compiled(self.average.model, options.compile)
         self.position = Position()
         self.images_per_second = 0.0
         self.rate = options.lr
@@ -118,40 +114,61 @@ class Trainer:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=group.device)
         # GradScaler leaves steps out in any case, and synchronizes for it.
         self._skips = options.on_nonfinite == "skip" or options.amp == "fp16"
+        self._in_cycle = 0  # batches whose gradients wait for the update
+        self._before: finite.Buffers | None = None
         self._sound = torch.ones((), dtype=torch.bool, device=group.device)
         self._saved_at = time.monotonic()
         # Dropout and its kin differ between the processes; the weights above came from one seed on all.
         torch.manual_seed(options.seed + 1 + group.rank)
 
-    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+    def _published(self, network: nn.Module, images: Tensor, targets: Tensor, views: int, _: int) -> Tensor:
         return view_loss(network(images), targets, views, self.options.label_smoothing)
 
-    def step(self, images: Tensor, targets: Tensor, views: int) -> Tensor:
-        """One update of the weights by floating images (V·B, C, H, W) with targets; returns the loss, a tensor ().
+    def step(
+        self, images: Tensor, targets: Tensor, views: int, cycle: int = 1, batch_views: int | None = None
+    ) -> Tensor:
+        """The gradient of floating images (V·B, C, H, W) with targets; returns the loss, a tensor ().
 
-        Where the loss or a gradient is not finite on any process, and such steps are to be skipped, the network stays
-        as it was and the position counts them.
+        views, batch_views: the loader's; V is batch_views, by default `views`.
+
+        The last of `cycle` calls updates the weights by the mean of their gradients. Where a loss or the gradient is
+        not finite on any process, and such updates are to be skipped, the network stays as it was before the first of
+        them and the position counts their batches.
         """
         if len(images) == 1:
             # Broken images that were left out may leave a single one, which batch norm refuses. Twice: the same mean.
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
-        before = finite.Buffers(self.model) if self._skips else None
-        with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-            loss = self.objective(self._network, images, targets, views)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(finite.spread(loss)).backward()
+        if self._in_cycle == 0:
+            self._before = finite.Buffers(self.model) if self._skips else None
+            self.optimizer.zero_grad(set_to_none=True)
+        self._in_cycle += 1
+        # Processes exchange the sum, not its parts.
+        with wrap.apart(self._exchanging) if self._in_cycle < cycle else nullcontext():
+            with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
+                loss = self.objective(self._network, images, targets, views, batch_views or views)
+            self.scaler.scale(finite.spread(loss) / cycle).backward()
+        if self._in_cycle == cycle:
+            self._update(cycle)
+        return loss.detach()
+
+    def _update(self, cycle: int) -> None:
+        """Move the weights by the gradients of `cycle` batches, unless they are to be left out."""
+        self._in_cycle = 0
         self.scaler.unscale_(self.optimizer)
         sound = finite.sound_gradients(self.model)
-        if before is not None and not sound:  # synchronizes
-            before.put_back()
-            self.position.skipped += 1
+        if self._before is not None and not sound:  # synchronizes
+            self._before.put_back()
+            self.position.skipped += cycle
             self.position.in_a_row += 1
         else:
             self._sound &= sound
             self.position.in_a_row = 0
+            if self.options.clip_grad is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_grad)
             self.scaler.step(self.optimizer)
+            if self.average is not None:
+                self.average.update(self.model)
         self.scaler.update()
-        return loss.detach()
 
     def train_epoch(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> float:
         """The rest of the current epoch; returns its mean loss over all processes.
@@ -178,29 +195,43 @@ class Trainer:
         position, steps = self.position, len(loader)
         started = time.perf_counter() - self._seconds
         for images, targets in loader:
-            rate = learning_rate(self.options, position.epoch, position.step, steps)
-            set_learning_rate(self.optimizer, rate)
-            loss = self.step(images, targets, loader.views)
+            if self._in_cycle == 0:
+                # The last cycle of an epoch has the batches that are left.
+                cycle = min(self.options.accumulate, steps - position.step)
+                rate = learning_rate(self.options, position.epoch, position.step, steps)
+                set_learning_rate(self.optimizer, rate)
+                losses = torch.zeros_like(self._loss_sum)
+            losses += self.step(images, targets, loader.views, cycle, loader.batch_views)
             position.step += 1
-            if position.in_a_row == 0:
-                self._loss_sum += loss
-            elif position.in_a_row > self.options.skip_limit:
-                raise self._diverged(folder, f", as in the {self.options.skip_limit} steps before")
             self._images += len(targets) // loader.batch_views * self.group.world
             self._seconds = time.perf_counter() - started
             self.images_per_second = self._images / self._seconds
-            if position.step % max(1, steps // _LOGS_PER_EPOCH) == 0:
+            logger.advance(self.images_per_second)
+            if self._in_cycle:
+                continue
+            if position.in_a_row == 0:
+                self._loss_sum += losses
+            elif position.in_a_row > self.options.skip_limit:
+                raise self._diverged(folder, f", as in the {self.options.skip_limit} steps before")
+            if self._passed(max(1, steps // _LOGS_PER_EPOCH), cycle):
                 self._check_finite(folder)
                 if position.in_a_row == 0:
-                    logger.step(position.epoch, position.step, float(loss), rate, self.images_per_second)
-            logger.advance(self.images_per_second)
-            if position.step < steps:
+                    logger.step(position.epoch, position.step, float(losses) / cycle, rate, self.images_per_second)
+            if position.step < steps and self._passed(_AGREE_EVERY[self.group.device.type], cycle):
                 self._agree(loader, folder, interrupts)
         if position.step != steps:
             raise RuntimeError(f"the epoch had {position.step} batches, the loader's length is {steps}")
 
-    def end_epoch(self, loader: Loader, folder: Path, top1: float) -> None:
-        """Count the epoch as done, with `top1` in validation (0..1), and save: as best if it is."""
+    def _passed(self, every: int, cycle: int) -> bool:
+        """Whether a multiple of `every` batches of the epoch is among the last `cycle`, the batches of an update."""
+        return self.position.step // every > (self.position.step - cycle) // every
+
+    def end_epoch(self, loader: Loader, folder: Path, top1: float, averaged: bool = False) -> None:
+        """Count the epoch as done, with `top1` in validation (0..1), and save: as best if it is.
+
+        averaged: it is that of the averaged weights, which then are the checkpoint's "model".
+        """
+        self.position.averaged = averaged
         better = top1 > self.position.best
         self.position.best = max(self.position.best, top1)
         self.position.epoch, self.position.step, self.position.trained = self.position.epoch + 1, 0, False
@@ -210,8 +241,6 @@ class Trainer:
 
     def _agree(self, loader: Loader, folder: Path, interrupts: Interrupts) -> None:
         """Save if it is time, stop if a process got a signal: decided together, at the same step."""
-        if self.position.step % _AGREE_EVERY[self.group.device.type]:
-            return
         # Only the main process's clock counts.
         due = self.group.main and time.monotonic() - self._saved_at >= 60 * self.options.checkpoint_minutes
         signum, due_anywhere = distributed.maximum(self.group, [interrupts.signum, int(due)])
@@ -230,7 +259,7 @@ class Trainer:
     def _diverged(self, folder: Path, how: str) -> InputError:
         latest = checkpoint.find_latest(folder)
         before = f"Continue with --resume {latest}" if latest else f"No checkpoint has been written to {folder} yet"
-        rising = "" if self.options.cyclic else " or a longer --warmup-epochs"
+        rising = "" if self.options.chosen_schedule == "cyclic" else " or a longer --warmup-epochs"
         return InputError(
             f"training diverged: {_NOT_FINITE} at epoch {self.position.epoch + 1}, step {self.position.step}{how}. "
             f"Try a smaller --lr{rising}. {before}"
@@ -239,6 +268,8 @@ class Trainer:
     def save(self, loader: Loader, folder: Path, best: bool = False) -> None:
         """Write the checkpoint of this moment, between two steps or two epochs."""
         distributed.same_buffers(self.group, self.model)
+        if self.average is not None:
+            distributed.same_buffers(self.group, self.average.model)
         mine = {
             "loader": loader.state_dict(),
             "loss_sum": float(self._loss_sum),
@@ -253,8 +284,9 @@ class Trainer:
                 "classes": list(loader.classes),
                 "options": asdict(self.options),
                 "position": asdict(self.position),
-                "model": self.model.state_dict(),
+                **self._weights(),
                 "optimizer": self.optimizer.state_dict(),
+                "optimizer_kind": type(self.optimizer).__name__,
                 "scaler": self.scaler.state_dict(),
                 "processes": everyone,
             }
@@ -263,16 +295,26 @@ class Trainer:
         distributed.on_main(self.group, write)
         self._saved_at = time.monotonic()
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take weights, optimizer and position from `state`, as `checkpoint.load` gives it.
+    def _weights(self) -> dict[str, Any]:
+        """The better weights by the last validation as "model", and with --ema both. A file has equal ones once."""
+        weights = self.model.state_dict()
+        if self.average is None:
+            return {"model": weights}
+        average = self.average.state_dict()
+        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "average": average}
 
-        Of the optimizer only what it has gathered: its settings, which a state holds too, are those of our options.
+    def load(self, state: dict[str, Any]) -> None:
+        """Take weights, their average, optimizer and position from `state`, as `checkpoint.load` gives it.
+
+        An average that it does not hold begins with the next step. Raises InputError where it holds what our options
+        have no use for: an average, or what another optimizer has gathered.
         """
-        self.model.load_state_dict(state["model"])
-        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, ours in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(ours)
+        self.model.load_state_dict(state.get("raw", state["model"]))
+        if "average" in state:
+            if self.average is None:
+                raise InputError("the checkpoint has averaged weights: continue with --ema DECAY")
+            self.average.load_state_dict(state["average"])
+        load_gathered(self.optimizer, state["optimizer"], state.get("optimizer_kind", SGD.__name__))
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -313,41 +355,3 @@ class ClosableLoader(Loader, Protocol):
 
     def close(self) -> None:
         """Free them."""
-
-
-def run_epochs(
-    trainer: Trainer,
-    loader: ClosableLoader,
-    val_loader: ClosableLoader,
-    output: Path,
-    logger: Logger,
-    interrupts: Interrupts,
-    judge: Callable[[dict[str, float]], float] | None = None,
-) -> CleanResult:
-    """Train the epochs that are left; the result of the last validation.
-
-    judge: the score (0..1) of an epoch from its row of results, to which it may add; default its top-1.
-    """
-    result = None
-    while trainer.position.epoch < trainer.options.epochs:
-        epoch = trainer.position.epoch
-        loss = trainer.train_epoch(loader, output, logger, interrupts)
-        result = validate(trainer, val_loader, output, interrupts)
-        row = {"train_loss": loss, "val_loss": result.loss, "top1": result.top1, "top5": result.top5}
-        row |= {"lr": trainer.rate, "images_per_second": trainer.images_per_second}
-        if trainer.position.skipped:
-            row["skipped_steps"] = trainer.position.skipped
-        score = result.top1 if judge is None else judge(row)
-        logger.epoch(epoch, row)
-        if trainer.group.main:
-            with best_effort(f"drawing {plots.CURVES}"):
-                plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
-        trainer.end_epoch(loader, output, score)
-    # A finished run that is started again has nothing left to train.
-    return result or validate(trainer, val_loader, output, interrupts)
-
-
-def validate(trainer: Trainer, loader: ClosableLoader, output: Path, interrupts: Interrupts) -> CleanResult:
-    """The result on `loader`; a signal ends it at any batch, since what was trained is saved by now."""
-    batches = interrupts.watch(loader, f"stopped in validation; continue with --resume auto --output {output}")
-    return evaluate(trainer.evaluated, batches, trainer.group.device, trainer.amp)

@@ -1,4 +1,4 @@
-"""What a run says and keeps while it trains: progress, metrics.jsonl, TensorBoard. Only the main process does."""
+"""What a run says and keeps while it trains: progress, metrics.jsonl, a board. Only the main process does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from apr_dali.runtime.best_effort import best_effort, say
 from apr_dali.runtime.checkpoint import Position, write_of_run
 from apr_dali.runtime.json_text import json_text
+from apr_dali.training.boards import Board, open_board
 
 METRICS = "metrics.jsonl"
 _NUMBERS = {
@@ -22,6 +24,7 @@ _NUMBERS = {
 }
 """What a row of metrics.jsonl has at least, by its kind."""
 _PLACE = ("epoch", "step", "global_step")
+_NO_NUMBERS = ("kind", "time", *_PLACE)
 # Where no terminal draws a bar, a line after so many seconds.
 _LINE_EVERY = 30.0
 
@@ -29,26 +32,36 @@ _LINE_EVERY = 30.0
 class Logger:
     """Logs one run into its folder; on a process that is not the main one nothing happens."""
 
-    def __init__(self, folder: Path, active: bool, epochs: int, position: Position) -> None:
-        """`position`: where the run (re)starts; what was recorded beyond it is dropped, it will come again."""
+    def __init__(
+        self,
+        folder: Path,
+        active: bool,
+        epochs: int,
+        position: Position,
+        board: str = "tensorboard",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`position`: where the run (re)starts; what was recorded beyond it is dropped, it will come again.
+
+        board: the value of --logger. options: those of the run, for a board that shows them.
+        """
         self._active, self._epochs = active, epochs
         self._path = folder / METRICS
         self._begun = self._line_at = time.monotonic()
         self._steps_here = 0  # steps of this process, whose time gives the end time
         self._epoch = self._step = self._steps = 0
         self._bar: Any = None
-        self._board: Any = None
+        self._board: Board | None = None
+        self._named = board
         self._appendable = True  # the file holds all rows and ends with a line break
         self.rows: list[dict[str, Any]] = []
         if not active:
             return
         self.rows = [row for row in _read(self._path) if _before(row, position)]
         self._write_all()
-        with best_effort("opening TensorBoard's files"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            purge = max((row["global_step"] for row in self.rows), default=-1) + 1
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        with best_effort(f"opening {board}"):
+            following = max((row["global_step"] for row in self.rows), default=-1) + 1
+            self._board = open_board(board, folder, options or {}, following)
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
         """Epoch `epoch` (from 0) goes on after `done` of its `steps` steps."""
@@ -105,8 +118,12 @@ class Logger:
             say(
                 f"epoch {epoch + 1}/{self._epochs}  train loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}"
                 f"  top-1 {row['top1']:.2%}  top-5 {row['top5']:.2%}  lr {row['lr']:.3g}"
-                f"  {row['images_per_second']:.0f} images/s"
+                f"  {row['images_per_second']:.0f} images/s" + self._averaged(row)
             )
+
+    def _averaged(self, row: dict[str, float]) -> str:
+        """What the averaged weights reached, in words; "" without them."""
+        return f"  averaged: top-1 {row['ema_top1']:.2%}" if "ema_top1" in row else ""
 
     def _keep(self, row: dict[str, Any], global_step: int) -> None:
         if not self._active:
@@ -122,11 +139,9 @@ class Logger:
                 self._write_all()
             self._appendable = True
         if self._board is not None:
-            with best_effort("writing TensorBoard's files"):
-                for name in ("train_loss", "val_loss", "top1", "top5", "lr", "images_per_second"):
-                    if name in row:
-                        self._board.add_scalar(f"{row['kind']}/{name}", row[name], global_step)
-                self._board.flush()
+            numbers = {f"{row['kind']}/{name}": row[name] for name in row if name not in _NO_NUMBERS}
+            with best_effort(f"writing to {self._named}"):
+                self._board.add(numbers, global_step)
 
     def _write_all(self) -> None:
         lines = "".join(json_text(row) + "\n" for row in self.rows)

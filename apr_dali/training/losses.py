@@ -1,7 +1,8 @@
-"""The losses of the methods on CIFAR, as objectives of `Trainer`."""
+"""The losses of both trainers, as objectives of `Trainer`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,33 +12,103 @@ from torch.nn import functional as F
 from apr_dali.recipes import AprRecipe
 from apr_dali.training.adversarial import Ball, fast_attack
 from apr_dali.training.engine import Objective, view_loss
-from apr_dali.training.options import CifarOptions
+from apr_dali.training.mixing import MixDraws, mix, soft_targets
+from apr_dali.training.options import CifarOptions, TrainingOptions
 
-_JSD_WEIGHT = 12.0
+JSD_WEIGHT = 12.0
+"""AugMix's."""
 _CUTMIX_SHARE = 0.5
 """Share of batches that CutMix changes: Yun et al. (2019) on CIFAR."""
 
 
 def objective(
-    options: CifarOptions, model: nn.Module, num_classes: int, recipe: AprRecipe, device: torch.device
+    options: TrainingOptions, model: nn.Module, num_classes: int, recipe: AprRecipe, device: torch.device
 ) -> Objective | None:
     """The loss that the options ask for, None for the trainer's own, the sum of the views' mean cross-entropies.
 
     model: the bare network, for attacks: they must not touch the gradients that processes exchange.
     """
+    of_method = _of_method(options, model, num_classes, recipe, device) if isinstance(options, CifarOptions) else None
+    if of_method is not None:
+        return of_method
+    if options.mixes or options.jsd or options.loss != "cross-entropy":
+        return BatchLoss(options, num_classes)
+    return None
+
+
+def _of_method(
+    options: CifarOptions, model: nn.Module, num_classes: int, recipe: AprRecipe, device: torch.device
+) -> Objective | None:
+    """The loss of a method that is trained on CIFAR alone, if the options name one."""
     smoothing = options.label_smoothing
     if options.adversarial != "none":
         ball = Ball(options.epsilon, recipe.mean, recipe.std, device)
         return partial(adversarial_loss, model, ball, options.step_of_attack, options.adversarial, smoothing)
     if options.phase_weight != 1:
-        return lambda network, images, targets, views: two_head_loss(
+        return lambda network, images, targets, views, _: two_head_loss(
             network(images), targets, views, options.phase_weight, smoothing
         )
     if options.aug in ("mixup", "cutmix"):
         return partial(mixed_loss, _mixer(options.aug, num_classes), smoothing)
     if options.aug == "augmix":
-        return lambda network, images, targets, _: augmix_loss(network(images), targets, smoothing)
+        weight = JSD_WEIGHT if options.jsd is None else options.jsd
+        return lambda network, images, targets, *_: augmix_loss(network(images), targets, smoothing, weight)
     return None
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss over a batch, whose images it first mixes if the options say so: an objective of `Trainer`.
+
+    The sum over the views of their mean cross-entropies, or mean binary cross-entropies, and options.jsd times the
+    divergence between the views. A batch whose views are one and the same may come once: that is the same number.
+    """
+
+    options: TrainingOptions
+    classes: int
+
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, views: int, batch_views: int) -> Tensor:
+        options, draws = self.options, None
+        mixed = batch_views if options.mix_views == "both" else 1
+        if options.mixes:
+            # torch's generator is each process's own, and its state is in checkpoints.
+            seed = int(torch.randint(2**63 - 1, ()))
+            count, (height, width) = len(images) // batch_views, images.shape[2:]
+            draws = MixDraws.sample(count, height, width, options.mixup, options.cutmix, seed)
+            images = mix(images, draws, batch_views, mixed)
+        logits = network(images).float()
+        wanted = soft_targets(targets, self.classes, options.label_smoothing, draws, batch_views, mixed)
+        if options.loss == "bce":
+            loss = bce_loss(logits, wanted, options.bce_threshold)
+        else:
+            loss = F.cross_entropy(logits, wanted)
+        if not options.jsd or batch_views == 1:
+            return views * loss
+        return views * loss + options.jsd * divergence(logits, batch_views)
+
+
+def bce_loss(logits: Tensor, targets: Tensor, threshold: float | None = None) -> Tensor:
+    """Mean over images and classes of the binary cross-entropy: that of RSB (Wightman et al. 2021), as in timm.
+
+    logits, targets: floating (N, classes), targets in 0..1; with `threshold`, those above it are 1 and all others 0.
+    """
+    if threshold is not None:
+        targets = targets.gt(threshold).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def divergence(logits: Tensor, views: int) -> Tensor:
+    """Mean over the images of the Jensen-Shannon divergence of their views, in nats: AugMix, Hendrycks et al. 2020.
+
+    (1 / V) · Σ KL(p_v ‖ m), m the mean of the views' class probabilities p_v. PRIME (Modas et al. 2022) and AFA
+    (Vaish et al. 2024) have the same.
+
+    logits: floating (V·B, classes), the views of an image side by side, V = `views`. One view has none.
+    """
+    probabilities = logits.unflatten(0, (-1, views)).softmax(2)
+    # The published guard against log 0.
+    mixture = probabilities.mean(1, keepdim=True).clamp(1e-7, 1).log()
+    return F.kl_div(mixture.expand_as(probabilities), probabilities, reduction="none").sum(2).mean()
 
 
 def _mixer(aug: str, num_classes: int) -> nn.Module:
@@ -49,24 +120,25 @@ def _mixer(aug: str, num_classes: int) -> nn.Module:
 
 
 def mixed_loss(
-    mixer: nn.Module, smoothing: float, network: nn.Module, images: Tensor, targets: Tensor, views: int
+    mixer: nn.Module,
+    smoothing: float,
+    network: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    views: int,
+    batch_views: int,  # noqa: ARG001 - the signature of an objective
 ) -> Tensor:
     """Cross-entropy of batches that torchvision's MixUp or CutMix mixed, with its soft targets (B, classes)."""
     images, targets = mixer(images, targets)
     return view_loss(network(images), targets, views, smoothing)
 
 
-def augmix_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of the first view + 12 × the Jensen-Shannon divergence of the three: AugMix, Hendrycks et al. 2020.
+def augmix_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weight: float = JSD_WEIGHT) -> Tensor:
+    """Cross-entropy of the first view + weight × the divergence of the three: AugMix, Hendrycks et al. 2020.
 
     logits: (3·B, classes), the views of an image side by side. targets: int64 (3·B,).
     """
-    views = logits.unflatten(0, (-1, 3))
-    probabilities = views.softmax(2)
-    # The published guard against log 0.
-    mixture = probabilities.mean(1, keepdim=True).clamp(1e-7, 1).log()
-    divergence = F.kl_div(mixture.expand_as(views), probabilities, reduction="none").sum(2).mean()
-    return F.cross_entropy(views[:, 0], targets[::3], label_smoothing=smoothing) + _JSD_WEIGHT * divergence
+    return F.cross_entropy(logits[::3], targets[::3], label_smoothing=smoothing) + weight * divergence(logits, 3)
 
 
 def two_head_loss(logits: Tensor, targets: Tensor, views: int, phase_weight: float, smoothing: float = 0.0) -> Tensor:
@@ -92,6 +164,7 @@ def adversarial_loss(
     images: Tensor,
     targets: Tensor,
     views: int,  # noqa: ARG001 - the signature of an objective
+    batch_views: int,  # noqa: ARG001
 ) -> Tensor:
     """Mean cross-entropy of the attacked views: the released adversarial training means over both, and adds nothing.
 

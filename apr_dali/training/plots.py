@@ -43,8 +43,11 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
     trained = "training" if views == 1 else f"training, sum of {views} views"
     loss.plot(x, [row["train_loss"] for row in epochs], "o-", color="C0", markersize=3, label=trained)
     loss.plot(x, [row["val_loss"] for row in epochs], "o-", color="C1", markersize=3, label="validation")
-    for key, label in (("top1", "top-1"), ("top5", "top-5")):
-        accuracy.plot(x, [100 * row[key] for row in epochs], "o-", markersize=3, label=label)
+    for key, label in (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "top-1, averaged")):
+        found = [row for row in epochs if key in row]
+        if found or key != "ema_top1":
+            reached = [100 * row[key] for row in found]
+            accuracy.plot([row["epoch"] for row in found], reached, "o-", markersize=3, label=label)
     for axes, title in ((loss, "loss"), (accuracy, "validation accuracy (%)"), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)

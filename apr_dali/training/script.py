@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,15 +13,18 @@ from apr_dali import models
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.models.build import model_name, options_of
+from apr_dali.recipes import recipe_of
 from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.best_effort import best_effort
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import plots, run_dir
+from apr_dali.training.boards import check_logger
 from apr_dali.training.command_line import parse
 from apr_dali.training.engine import Trainer
+from apr_dali.training.epochs import networks
 from apr_dali.training.logger import Logger
-from apr_dali.training.options import TrainingOptions, flag
+from apr_dali.training.options import Recipe, TrainingOptions, flag
 from apr_dali.training.start import start_from_weights
 
 Options = TypeVar("Options", bound=TrainingOptions)
@@ -42,10 +45,11 @@ def main(
     description: str,
     train: Callable[[Options, Group], None],
     evaluate_only: Callable[[Options, Group], None],
-    recipes: Mapping[str, dict[str, Any]] | None = None,
+    recipes: Mapping[str, Recipe],
 ) -> None:
     """Parse the command line as `kind`, join the other processes, and train or, with --eval-only, validate."""
     options = parse(kind, description, recipes=recipes)
+    check_logger(options.logger)
     with start(options.device) as group:
         (evaluate_only if options.eval_only else train)(options, group)
 
@@ -72,20 +76,38 @@ def load(path: Path, options: TrainingOptions, classes: tuple[str, ...] | None =
     return state
 
 
-def new_network(options: TrainingOptions, classes: int, image_size: int, group: Group, fresh: bool) -> nn.Module:
-    """The network with weights from the seed, once it has shown that it takes images of this size.
+def new_network(
+    options: TrainingOptions, classes: int, image_size: int, group: Group, fresh: bool, sizes: Sequence[int] = ()
+) -> nn.Module:
+    """The network with weights from the seed, once it has shown that it takes images of this size, and of all `sizes`.
 
     fresh: training begins with it, so with --weights.
     """
 
     def begin(model: nn.Module, name: str) -> None:
-        models.check_input(model, image_size, classes, options.in_chans)
+        for size in sorted({image_size, *sizes}):
+            models.check_input(model, size, classes, options.in_chans)
         torch_threads.choose(model, image_size, options.in_chans, group.device)
         if fresh:
             start_from_weights(model, name, classes, options, group)
 
     torch.manual_seed(options.seed)
     return models.build(vars(options), classes, begin)
+
+
+def train_options(options: TrainingOptions) -> dict[str, Any]:
+    """What the loaders of training are given, whatever the data set."""
+    return {
+        "aug": options.aug,
+        "repeat_unmixed": options.repeats_unmixed,
+        # The last batch of an epoch is left out unless it is full: batch norm wants equal batches.
+        "drop_last": True,
+        "recipe": recipe_of(vars(options)),
+        "sampler": options.sampler,
+        "policy": options.policy,
+        "policy_magnitude": options.policy_magnitude,
+        "random_erasing": options.random_erasing,
+    }
 
 
 def loader_options(options: TrainingOptions, group: Group) -> dict[str, Any]:
@@ -109,19 +131,22 @@ def begin(trainer: Trainer, loader: Sized, val_loader: Sized, output: Path, draw
             draw_samples()
         counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
         print(f"{models.describe(vars(options))}: {counts}, in {output}")
-    return Logger(output, group.main, options.epochs, trainer.position)
+    return Logger(output, group.main, options.epochs, trainer.position, options.logger, vars(options))
 
 
 def end(trainer: Trainer, output: Path, result: CleanResult) -> None:
     """Print what a run came to."""
     if trainer.group.main:
-        print(f"run folder: {output}\ntop-1 {result.top1:.2%} on {result.images} validation images")
+        averaged = " of the averaged weights" if trainer.position.averaged else ""
+        print(f"run folder: {output}\ntop-1 {result.top1:.2%}{averaged} on {result.images} validation images")
         print(f"{trainer.images_per_second:.0f} training images/s")
 
 
 def validate_checkpoint(trainer: Trainer, state: dict[str, Any], loader: Iterable[Any]) -> None:
-    """Print the result of a checkpoint's network on a validation loader."""
+    """Print the result of a checkpoint's network on a validation loader, and of its average if it has one."""
     trainer.load(state)
-    result = evaluate(trainer.evaluated, loader, trainer.group.device, trainer.amp)
-    if trainer.group.main:
-        print(f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images")
+    for prefix, network in networks(trainer).items():
+        result = evaluate(network, loader, trainer.group.device, trainer.amp)
+        if trainer.group.main:
+            told = f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, loss {result.loss:.4f} on {result.images} images"
+            print(f"averaged weights: {told}" if prefix else told)

@@ -48,6 +48,11 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
     views: the loader's. image_size: pixels per side.
     """
     options = trainer.options
+    if options.mixes and trainer.group.share(options.batch_size) < 2:
+        raise InputError(
+            "--mixup and --cutmix mix the images of a process with one another, and a batch of one has no other: "
+            "give a larger --batch-size, or start fewer processes"
+        )
     once = _may_come_once(options)
     if trainer.group.share(options.batch_size) * (1 if once else views) > 1:
         return
@@ -70,7 +75,22 @@ def _may_come_once(options: TrainingOptions) -> bool:
 
 
 def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
-    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved."""
+    """The training loader that `make` gives for a seed, with trainer and loader where `state` was saved.
+
+    Raises InputError where an update would need more batches than an epoch has.
+    """
+    loader = _restored(trainer, state, make, group)
+    batches = len(loader)
+    if trainer.options.accumulate > max(1, batches):
+        loader.close()
+        raise InputError(
+            f"--accumulate {trainer.options.accumulate} is more than the {batches} batches of an epoch, whose end "
+            f"moves the weights in any case: give at most {batches}, or a smaller --batch-size"
+        )
+    return loader
+
+
+def _restored(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:
     if state is None:
         return make(trainer.loader_seed())
     trainer.load(state)

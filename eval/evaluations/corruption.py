@@ -1,10 +1,10 @@
-"""Error by corruption and severity on ImageNet-C's folders, CIFAR-C's arrays or digits."""
+"""Error by corruption and severity on folders of ImageNet-C or C-bar, arrays of CIFAR-C or C-bar, or digits."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,14 @@ from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import (
+    C_BARS,
     CELLS,
     CORRUPTIONS,
     SEVERITIES,
     CorruptionTable,
     averaged_text,
+    c_bar_names,
+    c_bar_text,
     computed_text,
     made_text,
 )
@@ -44,6 +47,8 @@ _NAMES = {
     "generated": "generated set (not the published ImageNet-C)",
     "cifar-10-c": "CIFAR-10-C",
     "cifar-100-c": "CIFAR-100-C",
+    "imagenet-c-bar": "ImageNet-C-bar",
+    "cifar-10-c-bar": "CIFAR-10-C-bar",
     "digits": "corrupted digits (made here, no published set)",
 }
 _CIFAR = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
@@ -94,7 +99,8 @@ def evaluate_corruption(
 
     Args:
         model, options: as for `evaluate_clean`.
-        data: ImageNet-C's folders, CIFAR-C's .npy files, or the word digits for digits that are corrupted now.
+        data: folders of ImageNet-C or C-bar, .npy files of CIFAR-C or C-bar, or the word digits for digits that are
+            corrupted now.
         clean: the clean images, for the relative mCE; None to leave them out.
 
     Raises:
@@ -170,6 +176,8 @@ def _text(result: dict[str, Any]) -> str:
 def _summary_lines(result: dict[str, Any]) -> list[str]:
     """The means of a corruption result, a line each, and what is missing for the others."""
     lines = [f"mean error over {averaged_text(result)}: {100 * result['mean_error']:.2f} %"]
+    if c_bar := c_bar_text(result):
+        lines.append(f"mean error over {c_bar}: {100 * result['c_bar_error']:.2f} %")
     if "computed" in result:
         lines.append(computed_text(result))
     if result["clean_error"] is not None:
@@ -186,7 +194,8 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     if "labels" in result:
         lines.append(result["labels"])
     missing = [name for name in CORRUPTIONS if name not in result["errors"]]
-    if missing and result["kind"] != "digits":
+    others_alone = result["kind"] == "digits" or c_bar_names(result["averaged"]) == tuple(result["averaged"])
+    if missing and not others_alone:
         lines.append(f"no mean over the whole benchmark: {', '.join(missing)} missing")
     return lines
 
@@ -229,7 +238,7 @@ def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
         for severity in SEVERITIES
     ]
     # The published ones have as many images of each class, and labels of their own classes.
-    kind = _CIFAR.get(session.network.kind, "own")
+    kind = _kind_of(_CIFAR.get(session.network.kind, "own"), arrays.images)
     of_each = CELLS.get(kind, 0) // classes
     if arrays.generated or not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
         kind = "own"
@@ -246,10 +255,18 @@ def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
         for severity, folder in zip(SEVERITIES, folders, strict=True)
     ]
     count = _same_count(data, sources)
-    kind = "generated" if found.generated else "imagenet-c"
-    if count == CELLS[kind] and is_imagenet(classes):
+    kind = "generated" if found.generated else _kind_of("imagenet-c", found.folders)
+    if count == CELLS.get(kind) and is_imagenet(classes):
         return sources, kind, _NAMES[kind]
     return sources, "own", _own_name(data, found.generated)
+
+
+def _kind_of(kind: str, names: Collection[str]) -> str:
+    """The kind of a set with these corruptions, which has no other than C-bar's, or is `kind`."""
+    if c_bar_names(names) != tuple(names):
+        return kind
+    bar = f"{kind}-bar"
+    return bar if set(names) <= set(C_BARS.get(_NAMES.get(bar, ""), ())) else "own"
 
 
 def _same_count(data: str, cells: list[Source]) -> int:
@@ -285,6 +302,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
     counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
     found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
+    if c_bar := c_bar_text(result):
+        found[f"mean error over {c_bar}"] = percent(result["c_bar_error"])
     # mCE and its like are in percent already.
     labels = {key: label.replace("generated set", made_text(result)) for key, label in _CORRUPTION_KEYS.items()}
     found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
@@ -303,11 +322,15 @@ def section(result: Mapping[str, Any]) -> Section:
         "imagenet-c": "ImageNet-C's images, center crop without resizing.",
         "cifar-10-c": "Published files; errors are not normalized.",
         "cifar-100-c": "Published files; errors are not normalized.",
+        "imagenet-c-bar": "ImageNet-C-bar's images, center crop without resizing; errors are not normalized.",
+        "cifar-10-c-bar": "Published files; errors are not normalized.",
         "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
     mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
+    if c_bar := c_bar_text(result):
+        mean += f" Over {c_bar}: {percent(result['c_bar_error'])}."
     titles = ("error in percent", *map(str, result["severities"]), "mean")
     note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
     return Section("Corruptions", (about, note, mean), _ce_tables(result), pictured=(Table(titles, rows),))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr_dali.corruptions import CORRUPTIONS, EXTRA
+from apr_dali.corruptions import EXTRA, corruptions_of
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
@@ -26,6 +27,7 @@ def evaluate_corruption_on_the_fly(
     val: str | Path,
     *,
     corruptions: Sequence[str] | None = None,
+    set: str | None = None,
     severities: Sequence[int] | None = None,
     images: int | None = None,
     extra: bool = False,
@@ -42,7 +44,10 @@ def evaluate_corruption_on_the_fly(
     Args:
         model, options: as for `evaluate_clean`.
         val: clean images: a folder of class folders, a file list, or what `open_small` takes.
-        corruptions: some of `apr_dali.corruptions.NAMES`; None for the 15 of the benchmark.
+        corruptions: some of `apr_dali.corruptions.NAMES`, `C_BAR` or of 32×32 images `CIFAR_C_BAR`; None for all of a
+            benchmark.
+        set: which: "c", the 15 of ImageNet-C, or "c-bar", the 10 of ImageNet-C-bar or CIFAR-10-C-bar; None
+            for "c".
         severities: some of 1 to 5; None for all.
         images: so many, evenly taken, the same for everyone; None for all.
         extra: the four extra corruptions too.
@@ -55,12 +60,17 @@ def evaluate_corruption_on_the_fly(
     """
     if isinstance(corruptions, str):
         raise InputError(f"corruptions must be a list of names, got the text {corruptions!r}")
-    if extra and corruptions is not None:
+    if extra and (corruptions is not None or set not in (None, "c")):
         raise InputError("extra adds four corruptions to the 15: name them in corruptions instead")
-    chosen = (*CORRUPTIONS, *EXTRA) if extra else CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions)
+    if set is not None and corruptions is not None:
+        raise InputError(f"the set {set} has no effect beside corruptions: these name all")
+    of_benchmark = corruptions_of(set or "c", "imagenet")
+    chosen = dict.fromkeys((*of_benchmark, *(EXTRA if extra else ())) if corruptions is None else corruptions)
     numbers = SEVERITIES if severities is None else dict.fromkeys(severities)
     computed = Computed(tuple(chosen), tuple(numbers), images, seed, in_memory)
     with session_of(model, options) as session:
+        if set == "c-bar" and session.takes_small(str(val)):
+            computed = replace(computed, corruptions=corruptions_of(set, "cifar"))
         return _measure(session, str(val), computed, None if clean is None else str(clean))
 
 

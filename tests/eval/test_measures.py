@@ -78,6 +78,8 @@ def test_only_imagenet_c_has_an_mce_by_that_name():
         "generated": {"mean_error", "generated_ce", "generated_mce", "generated_relative_mce"},
         "cifar-10-c": {"mean_error"},
         "cifar-100-c": {"mean_error"},
+        "imagenet-c-bar": {"mean_error"},
+        "cifar-10-c-bar": {"mean_error"},
         "digits": {"mean_error"},
         "own": {"mean_error"},
     }

@@ -17,8 +17,8 @@ _SPY = """
 import runpy, sys, torch
 from apr_dali.training.engine import Trainer
 end_epoch = Trainer.end_epoch
-def spy(self, *given):
-    end_epoch(self, *given)
+def spy(self, *given, **named):
+    end_epoch(self, *given, **named)
     torch.save(self.model.state_dict(), f"rank{self.group.rank}.pt")
 Trainer.end_epoch = spy
 script, sys.argv[1:2] = sys.argv[1], []

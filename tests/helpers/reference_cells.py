@@ -4,6 +4,9 @@ reference_cells.npz holds, for each cell of KINDS × NAMES × severities, the SH
 it. Made by running hendrycks/robustness (make_imagenet_c.py, make_cifar_c.py, make_tinyimagenet_c.py), truncated to
 uint8 as it saves, with NumPy 2.4, SciPy 1.17, scikit-image 0.26, OpenCV 5.0, Pillow 13 and ImageMagick 6.9.11; changed
 only in what newer libraries ask for, and in the side length where it is written into the code.
+
+c_bar_cells.npz holds the same of C_BAR_KINDS and the corruptions of ImageNet-C-bar and CIFAR-10-C-bar. Made by running
+facebookresearch/augmentation-corruption (imagenet_c_bar/corrupt.py) with NumPy 2.4, SciPy 1.17 and scikit-image 0.26.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ KINDS = {
     "coffee": ("tiny-imagenet", 64),
 }
 """Photograph → the parameter set and the side in pixels."""
+
+C_BAR_KINDS = {"chelsea": ("imagenet", 224), "astronaut": ("cifar", 32), "coffee": ("imagenet", 45)}
+"""The same for C-bar; of the last one, whose side is odd, the two corruptions whose steps then are others."""
 
 SHOWN = (slice(-32, None), slice(0, 32))
 """The piece that is kept: at an edge, where the rules for what lies outside show."""
@@ -51,9 +57,12 @@ def seed_of(image: str, name: str, severity: int) -> int:
 
 @cache
 def _cells() -> dict[str, tuple[np.ndarray, bytes]]:
-    with np.load(Path(__file__).with_name("reference_cells.npz")) as file:
-        kept = zip(file["keys"], file["crops"], file["digests"], strict=True)
-        return {str(key): (crop, digest.tobytes()) for key, crop, digest in kept}
+    cells = {}
+    for name in ("reference_cells.npz", "c_bar_cells.npz"):
+        with np.load(Path(__file__).with_name(name)) as file:
+            kept = zip(file["keys"], file["crops"], file["digests"], strict=True)
+            cells |= {str(key): (crop, digest.tobytes()) for key, crop, digest in kept}
+    return cells
 
 
 def piece_of(image: str, name: str, severity: int) -> np.ndarray:

@@ -40,10 +40,8 @@ LEVELS_OF_12_BITS = 1
 JPEG_MEAN_LEVELS = 1.0
 """Mean difference in gray levels between two JPEG decoders' color upsampling after resizing."""
 
-
 BF16_LOSS = 3e-2
 """Relative: the loss of a network in bfloat16 on images that were normalized in bfloat16 or in float32."""
-
 
 ONCE_OR_TWICE = 1e-5
 """Relative to the largest of a parameter: 20 steps on batches of B rows, or of 2·B where each comes twice. The sums are
@@ -64,3 +62,31 @@ pixels, in both directions, times a step of 1 between neighbors."""
 
 DISTANCE_STEPS = 5e-4
 """Pixels. OpenCV's step lengths in float32 against 16 binary digits: up to 0.4 / 65536 a step."""
+
+AUGMENTATION_FLOAT64 = 1e-12
+"""Forms in torch against definitions in float64, on images in 0..1: transforms and sums of a few thousand values."""
+
+AUGMENTATION_FLOAT32 = 5e-6
+"""The same in float32; the ratio of two amplitudes amplifies rounding as it does for RECOMBINE_FLOAT32."""
+
+PRIME_FLOAT64 = 1e-10
+PRIME_FLOAT32_MEAN = 1e-3
+"""A color transform has slopes of hundreds, a filter of ten, and a chain multiplies three of them: rounding of 6e-8
+becomes 3e-2 at single pixels of noise, and 1e-5 on average."""
+
+AUGMENTATION_LEVELS = 1e-2
+"""Real gray levels of an APR-S with noise, before they become whole: float32 sums of up to 255."""
+
+HYBRID_LEVELS = 2
+"""Gray levels by which HybridAugment++-S may differ: its low part is APR-S, within LEVELS, and truncation of the sum
+towards zero turns around at 0."""
+
+SCHEDULE = 1e-9
+"""Relative, of a learning rate in float64 against torch's, which goes from step to step and adds up rounding."""
+
+STEPS_FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
+"""Of weights after ten steps in float64, by sums in another order: rounding of 1e-16 a step, through Adam's square
+roots."""
+
+STEPS_FP16 = {"rtol": 1e-2, "atol": 1e-4}
+"""Of weights after five steps with gradients rounded to 11 bits, at another scale."""

@@ -296,6 +296,17 @@ def test_lightning_data_module_can_repeat_unmixed_batches(sample):
         module.teardown("fit")
 
 
+def test_lightning_data_module_changes_training_images_alone(sample):
+    from apr_dali.integrations.lightning import AprDataModule
+
+    options = {"policy": "randaugment", "policy_magnitude": 5, "random_erasing": 1.0}
+    module = AprDataModule(sample, 8, image_size=16, threads=1, **options)
+    module.trainer = Probe()
+    assert all((images == 0).all(1).any() for images, _ in module.train_dataloader().loader)
+    assert not any((images == 0).all(1).any() for images, _ in module.val_dataloader())
+    module.teardown("fit")
+
+
 def test_lightning_processes_have_one_coin():
     from apr_dali.integrations.lightning import AprPairCallback
 

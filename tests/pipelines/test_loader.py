@@ -232,3 +232,22 @@ def test_a_batch_stays_as_it_is(photos, tmp_path, dtype):
         assert torch.equal(images, copy)
         images.add_(1)  # it is ours to write to
         assert torch.equal(images, copy + 1)
+
+
+def test_images_are_resized_between_epochs_alone(folder):
+    with ImageNetLoader(folder, 4, **SETTINGS, seed=2) as loader:
+        seen = [which(images, STEP) for images, _ in loader]
+        loader.resize(24)
+        ongoing = iter(loader)
+        assert next(ongoing)[0].shape[2:] == (24, 24)
+        with pytest.raises(InputError, match="between epochs, this one has given 1 batches"):
+            loader.resize(16)
+        loader.resize(24)
+        list(ongoing)
+        loader.resize(16)
+        again = [which(images, STEP) for images, _ in loader]
+        assert sorted(itertools.chain(*again)) == list(range(COUNT))
+        assert (loader.image_size, loader.epoch) == (16, 3)
+        assert again != seen
+        with pytest.raises(InputError, match="image_size must be at least 1"):
+            loader.resize(0)

@@ -34,7 +34,7 @@ def test_defaults_are_the_published_recipe():
 def test_options_have_their_types():
     given = "--lr 0.5 --lr-steps 3 4 --compile --train a b --val c --amp bf16 --warmup-epochs 0.5"
     options = parse(ImageNetOptions, "", given.split())
-    assert (options.lr, options.lr_steps, options.compile, options.train) == (0.5, (3, 4), True, ("a", "b"))
+    assert (options.lr, options.lr_steps, options.compile, options.train) == (0.5, (3, 4), "default", ("a", "b"))
     assert (options.val, options.amp, options.warmup_epochs, options.data) == ("c", "bf16", 0.5, "")
 
 

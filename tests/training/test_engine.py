@@ -6,26 +6,23 @@ import math
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from helpers.processes import torchrun
+from helpers.run_files import ALONE
+from helpers.trainers import Batches, assert_same_weights, load, new_trainer, train
 from torch import nn
 
 from apr_dali.errors import InputError
 from apr_dali.eval.clean import correct_within, evaluate
-from apr_dali.runtime import checkpoint
 from apr_dali.runtime.checkpoint import Position
-from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.interrupts import Interrupted, Interrupts
 from apr_dali.training.engine import Trainer, view_loss
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import learning_rate, make_optimizer
+from apr_dali.training.optimizer import make_optimizer
 from apr_dali.training.options import CifarOptions, ImageNetOptions, TrainingOptions
-
-ALONE = Group(0, 1, 0, torch.device("cpu"))
-
+from apr_dali.training.schedule import learning_rate
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
 
@@ -116,59 +113,11 @@ def test_top5_of_three_classes_is_always_right_and_of_nothing_is_nan():
 # ---- the trainer on a loader made by hand ----------------------------------------------------------------------------
 
 
-class _Batches:
-    """Three batches an epoch that come from the epoch's and the batch's number; its state is where it stands."""
-
-    views, batch_views, classes = 2, 2, ("a", "b")
-
-    def __init__(self, factor: float = 1.0):
-        self.epoch = self.batch = 0
-        self.factor = factor
-
-    def __len__(self):
-        return 3
-
-    def __iter__(self):
-        while self.batch < len(self):
-            generator = torch.Generator().manual_seed(10 * self.epoch + self.batch)
-            self.batch += 1
-            yield self.factor * torch.randn(8, 3, 4, 4, generator=generator), torch.arange(8) // 2 % 2
-        self.epoch, self.batch = self.epoch + 1, 0
-
-    def state_dict(self):
-        return {"epoch": self.epoch, "batch": self.batch}
-
-    def load_state_dict(self, state):
-        if self.factor != 1.0:
-            raise InputError("other batches")
-        self.epoch, self.batch = state["epoch"], state["batch"]
-
-
-def _trainer(**given) -> Trainer:
-    options = TrainingOptions(lr=0.1, epochs=3, **given)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2))
-    return Trainer(model, options, ALONE, "net")
-
-
-def _load(path: Path) -> dict:
-    return checkpoint.load(path, ("a", "b"))
-
-
-def _train(trainer: Trainer, loader, path: Path, epochs: int) -> list[float]:
-    losses = []
-    with Logger(path, False, 3, trainer.position) as logger, Interrupts(announce=False) as interrupts:
-        while trainer.position.epoch < epochs:
-            losses.append(trainer.train_epoch(loader, path, logger, interrupts))
-            trainer.end_epoch(loader, path, top1=0.5)
-    return losses
-
-
 def test_a_step_is_that_of_sgd_on_the_published_loss():
-    trainer = _trainer(weight_decay=0.01)
+    trainer = new_trainer(weight_decay=0.01)
     trainer.model.eval()  # no dropout, no batch statistics: the step is then known
     weight = trainer.model[4].weight.detach().clone()
-    images, targets = next(iter(_Batches()))
+    images, targets = next(iter(Batches()))
     logits = trainer.model(images)
     views = [nn.functional.cross_entropy(logits[view::2], targets[view::2]) for view in (0, 1)]
     (gradient,) = torch.autograd.grad(views[0] + views[1], trainer.model[4].weight)
@@ -180,51 +129,51 @@ def test_a_step_is_that_of_sgd_on_the_published_loss():
 
 @pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
 def test_interrupted_training_ends_as_uninterrupted(tmp_path, amp):
-    whole = _trainer(amp=amp)
-    losses = _train(whole, _Batches(), tmp_path, 3)
+    whole = new_trainer(amp=amp)
+    losses = train(whole, Batches(), tmp_path, 3)
 
-    class Interrupting(_Batches):
+    class Interrupting(Batches):
         def __iter__(self):
             for number, batch in enumerate(super().__iter__()):
                 if self.epoch == 1 and number == 1:
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield batch
 
-    stopped = _trainer(amp=amp)
+    stopped = new_trainer(amp=amp)
     with pytest.raises(Interrupted):
-        _train(stopped, Interrupting(), tmp_path, 3)
-    state = _load(tmp_path / "latest.pt")
+        train(stopped, Interrupting(), tmp_path, 3)
+    state = load(tmp_path / "latest.pt")
     position = {"epoch": 1, "step": 2, "trained": False, "loss": 0.0, "best": 0.5, "stream": 0}
     assert position.items() <= state["position"].items()
 
-    resumed, loader = _trainer(amp=amp), _Batches()
+    resumed, loader = new_trainer(amp=amp), Batches()
     torch.manual_seed(99)  # dropout must continue from the checkpoint
     resumed.load(state)
     assert resumed.load_stream(state, loader) is None
-    assert _train(resumed, loader, tmp_path, 3) == losses[1:]
+    assert train(resumed, loader, tmp_path, 3) == losses[1:]
     assert_same_weights(resumed, whole)
 
 
 def test_stopped_in_validation_goes_on_with_it(tmp_path):
-    whole = _trainer()
-    losses = _train(whole, _Batches(), tmp_path, 3)
-    stopped, loader = _trainer(), _Batches()
+    whole = new_trainer()
+    losses = train(whole, Batches(), tmp_path, 3)
+    stopped, loader = new_trainer(), Batches()
     with Logger(tmp_path, False, 3, stopped.position) as logger, Interrupts(announce=False) as interrupts:
         loss = stopped.train_epoch(loader, tmp_path, logger, interrupts)
-    resumed, loader = _trainer(), _Batches()
-    state = _load(tmp_path / "latest.pt")
+    resumed, loader = new_trainer(), Batches()
+    state = load(tmp_path / "latest.pt")
     resumed.load(state)
     assert resumed.load_stream(state, loader) is None
     assert (loss, resumed.position.trained) == (losses[0], True)
-    assert _train(resumed, loader, tmp_path, 3) == losses
+    assert train(resumed, loader, tmp_path, 3) == losses
     assert_same_weights(resumed, whole)
 
 
 def test_the_optimiser_follows_the_options_of_the_run_that_continues(tmp_path):
-    first = _trainer(momentum=0.9, weight_decay=1e-4)
-    _train(first, _Batches(), tmp_path, 1)
-    state = _load(tmp_path / "latest.pt")
-    resumed = _trainer(momentum=0.5, weight_decay=0.25)
+    first = new_trainer(momentum=0.9, weight_decay=1e-4)
+    train(first, Batches(), tmp_path, 1)
+    state = load(tmp_path / "latest.pt")
+    resumed = new_trainer(momentum=0.5, weight_decay=0.25)
     resumed.load(state)
     (group,) = resumed.optimizer.param_groups
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
@@ -238,23 +187,18 @@ def test_without_momentum_nesterov_is_plain():
     assert (group["momentum"], group["nesterov"]) == (0.0, False)
 
 
-def assert_same_weights(found: Trainer, expected: Trainer) -> None:
-    for name, value in expected.model.state_dict().items():
-        assert torch.equal(value, found.model.state_dict()[name]), name
-
-
 def test_a_loader_of_another_length_than_it_says(tmp_path):
-    trainer, loader = _trainer(), _Batches()
+    trainer, loader = new_trainer(), Batches()
     loader.batch = 1
     with pytest.raises(RuntimeError, match="the epoch had 2 batches, the loader's length is 3"):
-        _train(trainer, loader, tmp_path, 1)
+        train(trainer, loader, tmp_path, 1)
 
 
 def test_saved_within_the_epoch_when_time_is_up(tmp_path):
-    trainer, positions = _trainer(checkpoint_minutes=0), []
+    trainer, positions = new_trainer(checkpoint_minutes=0), []
     save = trainer.save
     trainer.save = lambda *given, **named: (save(*given, **named), positions.append(replace(trainer.position)))
-    _train(trainer, _Batches(), tmp_path, 1)
+    train(trainer, Batches(), tmp_path, 1)
     assert [(p.epoch, p.step, p.trained) for p in positions] == [
         (0, 1, False),
         (0, 2, False),
@@ -265,21 +209,21 @@ def test_saved_within_the_epoch_when_time_is_up(tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2], ids=["other batches", "other number of processes"])
 def test_what_cannot_continue_in_mid_epoch_restarts_it(tmp_path, processes):
-    trainer = _trainer(checkpoint_minutes=0)
+    trainer = new_trainer(checkpoint_minutes=0)
     trainer.position = Position(epoch=2, step=2)
-    trainer.save(_Batches(), tmp_path)
-    state = _load(tmp_path / "latest.pt")
+    trainer.save(Batches(), tmp_path)
+    state = load(tmp_path / "latest.pt")
     state["processes"] *= processes
-    other = _trainer()
+    other = new_trainer()
     other.load(state)
-    reason = other.load_stream(state, _Batches(factor=2.0))
+    reason = other.load_stream(state, Batches(factor=2.0))
     assert reason == ("other batches" if processes == 1 else "it was saved by 2 processes, now there are 1")
     other.restart_epoch()
     assert (other.position, other.loader_seed()) == (Position(epoch=2, step=0, stream=3), 3)
 
 
 def test_restart_after_the_last_step_leaves_the_epoch_to_validation():
-    trainer = _trainer()
+    trainer = new_trainer()
     trainer.position = Position(epoch=2, step=3, trained=True)
     trainer.restart_epoch()
     assert trainer.position == Position(epoch=2, step=3, trained=True, stream=3)
@@ -298,7 +242,7 @@ def test_a_single_image_that_is_left_of_a_batch_can_be_trained_on():
 # ---- what is not finite ----------------------------------------------------------------------------------------------
 
 
-class _Spoilt(_Batches):
+class _Spoilt(Batches):
     """Batches of which those numbered `bad`, over all epochs, hold a value that is not finite."""
 
     def __init__(self, *bad: int, value: float = math.nan):
@@ -317,30 +261,30 @@ def test_divergence_is_told_and_not_saved(tmp_path):
     with pytest.raises(
         InputError, match=r"not finite at epoch 1, step 1;.*\. No checkpoint has been written to .* yet"
     ):
-        _train(_trainer(checkpoint_minutes=0), _Spoilt(0), tmp_path, 1)
+        train(new_trainer(checkpoint_minutes=0), _Spoilt(0), tmp_path, 1)
     assert os.listdir(tmp_path) == []
     with pytest.raises(InputError, match=r"at epoch 2, step 1;.*Continue with --resume .*latest\.pt"):
-        _train(_trainer(checkpoint_minutes=0), _Spoilt(3), tmp_path, 2)
-    assert _load(tmp_path / "latest.pt")["position"]["epoch"] == 1
+        train(new_trainer(checkpoint_minutes=0), _Spoilt(3), tmp_path, 2)
+    assert load(tmp_path / "latest.pt")["position"]["epoch"] == 1
 
 
 def test_a_gradient_alone_stops_the_run_too(tmp_path):
     """Its loss is finite, the weights after it are not: none of them may reach a checkpoint."""
-    trainer = _trainer(checkpoint_minutes=0)
+    trainer = new_trainer(checkpoint_minutes=0)
     trainer.model[4].weight.register_hook(lambda gradient: gradient / 0)
     with pytest.raises(InputError, match="not finite at epoch 1, step 1"):
-        _train(trainer, _Batches(), tmp_path, 1)
+        train(trainer, Batches(), tmp_path, 1)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_skipped_step_leaves_the_network_as_it_was(tmp_path, value, capsys):
-    trainer, other = (_trainer(on_nonfinite="skip") for _ in range(2))
+    trainer, other = (new_trainer(on_nonfinite="skip") for _ in range(2))
     for each in (trainer, other):
         each.model[3].p = 0.0  # what dropout draws at the skipped step would be missing
-    losses = _train(trainer, _Spoilt(1, value=value), tmp_path, 1)
+    losses = train(trainer, _Spoilt(1, value=value), tmp_path, 1)
     assert "epoch 1: 1 of 3 steps skipped, the loss or a gradient was not finite" in capsys.readouterr().out
-    batches = list(_Batches())
+    batches = list(Batches())
     other.model.train()
     expected = [float(other.step(*batches[n], 2)) for n in (0, 2)]
     assert losses == [pytest.approx(sum(expected) / 2, rel=1e-6)]
@@ -349,23 +293,23 @@ def test_a_skipped_step_leaves_the_network_as_it_was(tmp_path, value, capsys):
 
 
 def test_a_run_that_skips_passes_the_batch_at_which_it_stopped(tmp_path):
-    _train(_trainer(), _Batches(), tmp_path, 1)
+    train(new_trainer(), Batches(), tmp_path, 1)
     for _ in range(2):
-        state, trainer, loader = _load(tmp_path / "latest.pt"), _trainer(), _Spoilt(4)
+        state, trainer, loader = load(tmp_path / "latest.pt"), new_trainer(), _Spoilt(4)
         trainer.load(state)
         assert trainer.load_stream(state, loader) is None
         with pytest.raises(InputError, match="at epoch 2, step 2"):
-            _train(trainer, loader, tmp_path, 3)
-    state, trainer, loader = _load(tmp_path / "latest.pt"), _trainer(on_nonfinite="skip"), _Spoilt(4)
+            train(trainer, loader, tmp_path, 3)
+    state, trainer, loader = load(tmp_path / "latest.pt"), new_trainer(on_nonfinite="skip"), _Spoilt(4)
     trainer.load(state)
     assert trainer.load_stream(state, loader) is None
-    assert all(map(math.isfinite, _train(trainer, loader, tmp_path, 3)))
+    assert all(map(math.isfinite, train(trainer, loader, tmp_path, 3)))
 
 
 def test_a_mid_epoch_checkpoint_knows_what_was_skipped(tmp_path):
     """The mean loss of the epoch is that of the steps that count, also where it was stopped between them."""
-    whole = _trainer(on_nonfinite="skip")
-    losses = _train(whole, _Spoilt(0), tmp_path, 1)
+    whole = new_trainer(on_nonfinite="skip")
+    losses = train(whole, _Spoilt(0), tmp_path, 1)
 
     class Interrupting(_Spoilt):
         def __iter__(self):
@@ -375,29 +319,29 @@ def test_a_mid_epoch_checkpoint_knows_what_was_skipped(tmp_path):
                 yield batch
 
     with pytest.raises(Interrupted):
-        _train(_trainer(on_nonfinite="skip"), Interrupting(0), tmp_path, 1)
-    state, resumed, loader = _load(tmp_path / "latest.pt"), _trainer(on_nonfinite="skip"), _Spoilt(0)
+        train(new_trainer(on_nonfinite="skip"), Interrupting(0), tmp_path, 1)
+    state, resumed, loader = load(tmp_path / "latest.pt"), new_trainer(on_nonfinite="skip"), _Spoilt(0)
     assert (state["position"]["step"], state["position"]["skipped"]) == (2, 1)
     resumed.load(state)
     assert resumed.load_stream(state, loader) is None
-    assert _train(resumed, loader, tmp_path, 1) == losses
+    assert train(resumed, loader, tmp_path, 1) == losses
     assert_same_weights(resumed, whole)
 
 
 def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
     bad = (2, 3, 4, 5)  # over the border of two epochs
-    limited = _trainer(on_nonfinite="skip", skip_limit=3)
+    limited = new_trainer(on_nonfinite="skip", skip_limit=3)
     with pytest.raises(InputError, match="at epoch 2, step 3, as in the 3 steps before"):
-        _train(limited, _Spoilt(*bad), tmp_path, 3)
-    losses = _train(_trainer(on_nonfinite="skip", skip_limit=4), _Spoilt(*bad), tmp_path, 3)
+        train(limited, _Spoilt(*bad), tmp_path, 3)
+    losses = train(new_trainer(on_nonfinite="skip", skip_limit=4), _Spoilt(*bad), tmp_path, 3)
     assert [math.isnan(loss) for loss in losses] == [False, True, False], "no step of the second epoch counted"
 
 
 def test_fp16_goes_on_after_what_its_scaler_skips(tmp_path):
     """65,504 is float16's largest value."""
-    trainer = _trainer(amp="fp16")
+    trainer = new_trainer(amp="fp16")
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)  # too small to overflow by itself
-    losses = _train(trainer, _Spoilt(1, value=1e6), tmp_path, 1)
+    losses = train(trainer, _Spoilt(1, value=1e6), tmp_path, 1)
     assert all(map(math.isfinite, losses))
     assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
     assert trainer.scaler.get_scale() == 8.0, "it has skipped one step"
@@ -414,7 +358,7 @@ def steps(group):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
     added = 0.0
-    def objective(network, images, targets, views):
+    def objective(network, images, targets, views, _):
         return view_loss(network(images), targets, views) + added
     trainer = Trainer(model, TrainingOptions(on_nonfinite="skip"), group, "net", objective)
     for step in range(3):

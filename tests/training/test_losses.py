@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,8 +22,10 @@ from apr_dali.training.adversarial import Ball, CatastrophicOverfitting, fast_at
 from apr_dali.training.command_line import build_parser, parse
 from apr_dali.training.engine import Trainer, view_loss
 from apr_dali.training.logger import Logger
-from apr_dali.training.optimizer import learning_rate, make_optimizer
+from apr_dali.training.mixing import MixDraws, soft_targets
+from apr_dali.training.optimizer import make_optimizer
 from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
+from apr_dali.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, 0, CPU)
@@ -73,6 +76,59 @@ def test_augmix_loss_by_hand():
     )
 
 
+@pytest.mark.parametrize("views", [2, 3])
+def test_divergence_is_augmixs(views):
+    """The published formula, of views one after the other, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(views * 7, 5, generator=generator)
+    split = [logits[view::views].double().softmax(1) for view in range(views)]
+    mixture = (sum(split) / views).clamp(1e-7, 1).log()
+    expected = sum(F.kl_div(mixture, each, reduction="batchmean") for each in split) / views
+    assert float(losses.divergence(logits, views)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(expected) > 0.1
+    # timm's has the cross-entropy of the first view beside it.
+    timms = JsdCrossEntropy(num_splits=views, alpha=4.0, smoothing=0.0)
+    targets = torch.arange(7) % 5
+    together = timms(torch.cat([logits[view::views] for view in range(views)]), targets.repeat(views))
+    own = F.cross_entropy(logits[::views], targets) + 4 * losses.divergence(logits, views)
+    torch.testing.assert_close(own, together)
+
+
+def test_one_view_has_no_divergence_and_no_gradient_of_it():
+    logits = torch.randn(6, 4, requires_grad=True)
+    found = losses.divergence(logits, 1)
+    assert float(found.detach()) == pytest.approx(0, abs=1e-6)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert gradient.abs().max() < 1e-6
+    assert torch.isfinite(losses.divergence(torch.tensor([[200.0, 0.0], [0.0, 200.0]]), 2))
+
+
+def test_the_weight_of_the_divergence_is_the_options():
+    def of(**given):
+        found = losses.objective(CifarOptions(**given), _Pixels(), 2, CIFAR, CPU)
+        return float(found(_Pixels(), images, targets, views, views))
+
+    images, targets, views = torch.rand(6, 3, 8, 8), torch.tensor([0, 0, 0, 1, 1, 1]), 3
+    plain, apart = F.cross_entropy(_Pixels()(images[::3]), targets[::3]), losses.divergence(_Pixels()(images), 3)
+    for given, weight in (({}, 12), ({"jsd": 0.0}, 0), ({"jsd": 3.0}, 3)):
+        assert of(aug="augmix", **given) == pytest.approx(float(plain + weight * apart), rel=1e-5)
+    images, targets, views = images[:4], torch.tensor([0, 0, 1, 1]), 2
+    logits = _Pixels()(images)
+    expected = view_loss(logits, targets, 2) + 3 * losses.divergence(logits, 2)
+    assert of(aug="apr-p", jsd=3.0) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_bce_is_timms(threshold):
+    logits, targets = torch.randn(6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
+    theirs = BinaryCrossEntropy(smoothing=0.1, target_threshold=threshold)(logits, targets)
+    torch.testing.assert_close(losses.bce_loss(logits, soft_targets(targets, 4, 0.1), threshold), theirs)
+    mixed = soft_targets(targets, 4, 0.1, MixDraws(torch.arange(6).flip(0), 0.7))
+    torch.testing.assert_close(
+        losses.bce_loss(logits, mixed, threshold), BinaryCrossEntropy(target_threshold=threshold)(logits, mixed)
+    )
+
+
 class _Pixels(nn.Module):
     """The first two pixels of the first channel as logits."""
 
@@ -94,7 +150,7 @@ def test_mixed_loss_has_the_soft_targets_of_what_was_mixed(aug, monkeypatch):
             return _Pixels()(mixed)
 
     torch.manual_seed(3)
-    loss = losses.mixed_loss(mixer, 0.0, Network(), images, torch.tensor([0, 1]), 1)
+    loss = losses.mixed_loss(mixer, 0.0, Network(), images, torch.tensor([0, 1]), 1, 1)
     share = seen[0].mean((1, 2, 3))  # of the second image in each, so of the class 1
     assert 0.02 < float(share[0]) < 0.98
     expected = 0.0
@@ -111,7 +167,7 @@ def test_each_method_has_its_objective():
         assert of(aug=aug) is None
     images, targets = torch.rand(6, 3, 8, 8), torch.tensor([0, 0, 0, 1, 1, 1])
     expected = losses.augmix_loss(_Pixels()(images), targets)
-    assert torch.equal(of(aug="augmix")(_Pixels(), images, targets, 3), expected)
+    assert torch.equal(of(aug="augmix")(_Pixels(), images, targets, 3, 3), expected)
     assert of(aug="mixup").func is losses.mixed_loss
     assert of(adversarial="fgsm").func is losses.adversarial_loss
     # fgsm's α is 1.25 ε, n-fgsm's is ε.
@@ -185,7 +241,7 @@ def test_what_apr_p_made_is_brought_into_the_range(attacked):
 def test_adversarial_loss_is_one_mean_over_both_views(attacked, monkeypatch):
     network, images, targets = attacked
     monkeypatch.setattr(losses, "fast_attack", lambda *_: images)
-    loss = losses.adversarial_loss(network, BALL, 10.0, "fgsm", 0.0, network, images, targets, 2)
+    loss = losses.adversarial_loss(network, BALL, 10.0, "fgsm", 0.0, network, images, targets, 2, 2)
     assert float(loss.detach()) == pytest.approx(float(F.cross_entropy(network(images), targets).detach()))
 
 
@@ -229,7 +285,7 @@ def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
         with torch.no_grad():
             trainer.model[1].weight.fill_(epoch)
         row = dict(values)
-        assert watch(row) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
+        assert watch(row, trainer.model) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
         logger.epoch(epoch, row)
     message = capsys.readouterr().out
     assert message.count("warning: catastrophic overfitting") == 1
@@ -246,9 +302,9 @@ def test_the_look_leaves_the_generator_alone(tmp_path, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    first = watch({})
+    first = watch({}, nn.Identity())
     assert torch.equal(torch.rand(2), expected)
-    assert watch({}) == first
+    assert watch({}, nn.Identity()) == first
 
 
 # ---- options and schedule --------------------------------------------------------------------------------------------
@@ -262,7 +318,8 @@ def test_defaults_are_the_published_recipe():
     found = options("")
     names = ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor", "momentum", "weight_decay")
     assert [getattr(found, name) for name in names] == ["wrn-40-2", 200, 128, 0.1, (60, 120, 160, 190), 0.2, 0.9, 5e-4]
-    assert (found.pair_probability, found.nesterov, found.dataset) == (CIFAR.pair_probability, True, "digits")
+    assert (found.pair_probability, found.chosen_optimizer) == (CIFAR.pair_probability, "nesterov")
+    assert found.dataset == "digits"
     optimizer = make_optimizer(nn.Linear(1, 1), found)
     assert optimizer.defaults["nesterov"] is True
     rates = [learning_rate(found, epoch, 0, 10) for epoch in (0, 59, 60, 120, 160, 190)]
@@ -282,7 +339,8 @@ def test_adversarial_recipes_are_the_published_ones(recipe, aug, lr, epochs, pai
     found = options(f"--recipe {recipe}")
     assert (found.aug, found.lr, found.epochs, found.pair_probability) == (aug, lr, epochs, pair)
     assert (found.single_probability, found.adversarial, found.model) == (single, "fgsm", "preactresnet18")
-    assert (found.epsilon, found.step_of_attack, found.nesterov, found.cyclic) == (8.0, 10.0, False, True)
+    assert (found.epsilon, found.step_of_attack) == (8.0, 10.0)
+    assert (found.chosen_optimizer, found.chosen_schedule) == ("sgd", "cyclic")
     assert options(f"--recipe {recipe} --lr 0.5").lr == 0.5
 
 

@@ -55,6 +55,20 @@ def test_pictures_are_written_as_they_are_named(tmp_path, crops):
             assert np.asarray(image.convert("L")).std() > 10
 
 
+def test_curves_have_the_averaged_weights_where_there_are_any(tmp_path, monkeypatch):
+    made, new_figure = [], plots.new_figure
+    monkeypatch.setattr(plots, "new_figure", lambda *size: made.append(new_figure(*size)) or made[-1])
+    row = {"kind": "epoch", "train_loss": 2.0, "val_loss": 2.0, "top1": 0.5, "top5": 1.0, "lr": 0.1}
+    rows = [{**row, "epoch": n, "global_step": 4 * n} for n in (1, 2, 3)]
+    plots.draw_curves(tmp_path / "c.png", rows, views=1)
+    # An average that began in the third epoch.
+    rows[2]["ema_top1"] = 0.75
+    plots.draw_curves(tmp_path / "c.png", rows, views=1)
+    shown = [{line.get_label(): line.get_xydata().tolist() for line in figure.axes[1].get_lines()} for figure in made]
+    assert [list(lines) for lines in shown] == [["top-1", "top-5"], ["top-1", "top-5", "top-1, averaged"]]
+    assert shown[1]["top-1, averaged"] == [[3, 75.0]]
+
+
 @pytest.mark.parametrize("name", ["$\\frac$", "a$b$c^", "\udcff\udcfe", "a\x00b\nc", "犬" * 300, ""])
 def test_samples_show_any_name_of_a_class(tmp_path, crops, name):
     plots.draw_samples(tmp_path / "s.png", crops(2, 16, 16), [name, "b"], ImageNetOptions(data="d"), IMAGENET)

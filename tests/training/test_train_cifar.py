@@ -74,6 +74,11 @@ def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
     return [row for row in rows if row["kind"] == kind]
 
 
+# APR-P's views mixed with others, held together, and erased.
+MIXED = ["--mixup", "0.4", "--cutmix", "1", "--label-smoothing", "0.1", "--jsd", "2"]
+MIXED += ["--policy", "randaugment", "--policy-magnitude", "5", "--random-erasing", "0.5"]
+SMOOTH = ["--schedule", "cosine", "--warmup-epochs", "0.5", "--no-decay", "norms-and-biases", "--clip-grad", "1"]
+SMOOTH += ["--ema", "0.9", "--accumulate", "2"]
 METHODS = {
     "none": [],
     "cutout": [],
@@ -117,8 +122,11 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
         ["--aug", "apr-s", "--sampler", "balanced", "--in-chans", "1"],
         ["--aug", "apr-p", "--adversarial", "fgsm"],
         ["--first-layer", "modulated", "--modulation-noise", "0.5"],
+        ["--aug", "apr-sp", *MIXED, "--accumulate", "2"],
+        ["--optimizer", "lamb", "--lr", "0.02", *SMOOTH],
+        ["--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce", "--bce-threshold", "0.2"],
     ],
-    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated"],
+    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "lamb", "bce"],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
@@ -139,24 +147,33 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
     assert status == 0, errors
     assert "continuing at epoch 2, step 2" in told
     found, expected = (torch.load(Path(path) / "latest.pt", weights_only=True) for path in ("run", "whole"))
-    for name, value in expected["model"].items():
-        assert torch.equal(found["model"][name], value), name
+    for mine, theirs in zip(weights_of(found), weights_of(expected), strict=True):
+        for name, value in theirs.items():
+            assert torch.equal(mine[name], value), name
+    own = ["pgd_top1"] * ("fgsm" in method) + ["ema_val_loss", "ema_top1"] * ("--ema" in method)
     for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
-        for key in ("train_loss", "val_loss", "top1", "lr", *(["pgd_top1"] if "fgsm" in method else [])):
+        for key in ("train_loss", "val_loss", "top1", "lr", *own):
             assert mine[key] == theirs[key], key
 
 
-def test_two_processes_agree(tree, tmp_path):
-    given = [*on(tree), "--aug", "apr-sp", "--adversarial", "fgsm", "--epochs", 1, "--output", "run"]
+def weights_of(state: dict) -> list[dict]:
+    """The weights of a checkpoint, and their average if it has one."""
+    average = [state["average"]["model"]] if "average" in state else []
+    return [state.get("raw", state["model"]), *average]
+
+
+@pytest.mark.parametrize("method", [["--aug", "apr-sp", "--adversarial", "fgsm"], ["--recipe", "modern", *SMOOTH]])
+def test_two_processes_agree(method, tree, tmp_path):
+    given = [*on(tree), *method, "--epochs", 1, "--output", "run"]
     done = train_in_two(SCRIPT, *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))
     assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
     for name, value in first.items():
         assert torch.equal(second[name], value), name
-        assert torch.equal(kept["model"][name], value), name
+        assert torch.equal(weights_of(kept)[0][name], value), name
     # The batch is that of both together.
-    assert len(rows_of(tmp_path / "run", "step")) == STEPS
+    assert len(rows_of(tmp_path / "run", "step")) == STEPS // (2 if "--accumulate" in method else 1)
 
 
 def test_the_proportion_of_low_filters_is_kept(tree, train):

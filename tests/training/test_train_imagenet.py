@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ from PIL import Image
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
-from apr_dali.eval import evaluate_corruption_on_the_fly
+from apr_dali.eval import evaluate_clean, evaluate_corruption_on_the_fly
 from apr_dali.eval.load_model import load_model
 from apr_dali.models import create_model
+from apr_dali.runtime.checkpoint import Position
 from apr_dali.runtime.distributed import Group
 from apr_dali.runtime.exit_status import run
 from apr_dali.training.command_line import parse
@@ -192,6 +194,63 @@ def test_stopped_by_sigterm_and_ctrl_c_and_resumed(tree, tmp_path, whole):
     assert_ends_as(folder, whole)
 
 
+# What happens to batches beside APR, images that grow from the first epoch to the second, and a validation of its own.
+MIXED = ["--mixup", "0.4", "--cutmix", "1", "--label-smoothing", "0.1", "--jsd", "2", "--random-erasing", "0.5"]
+MIXED += ["--policy", "randaugment", "--image-size", "64", "--progressive", "32:0", "64:1"]
+MIXED += ["--val-size", "48", "--val-crop", "0.8"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tree, tmp_path_factory) -> dict:
+    """`whole`, of a run with MIXED."""
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    status, told = start(tree, folder, *MIXED)
+    assert status == 0, told
+    return {"state": state_of(folder / "latest.pt"), "rows": rows_of(folder), "folder": folder}
+
+
+def test_mixed_batches_and_sizes_go_on_where_they_were(tree, tmp_path, mixed):
+    folder = tmp_path / "run"
+    status, told = start(tree, folder, *MIXED, "--checkpoint-minutes", "0", signum=signal.SIGKILL, step=4)
+    assert status == -signal.SIGKILL, told
+    # Then in the second step of the second epoch, whose images are larger.
+    status, told = start(tree, folder, *MIXED, signum=signal.SIGTERM, step=STEPS - 3 + 2)
+    assert status == 128 + signal.SIGTERM, told
+    position = state_of(folder / "latest.pt")["position"]
+    assert (position["epoch"], position["step"]) == (1, 2)
+    status, told = start(tree, folder, *MIXED)
+    assert status == 0, told
+    assert "continuing at epoch 2, step 2" in told
+    assert_ends_as(folder, mixed)
+
+
+def test_a_checkpoint_is_seen_as_it_was_validated(mixed, tree, trainer, monkeypatch, capfd):
+    latest = mixed["folder"] / "latest.pt"
+    monkeypatch.setattr(sys, "argv", ["train_imagenet.py", "--data", str(tree), "--eval-only", str(latest)])
+    assert run(trainer.main) == 0
+    row = mixed["rows"][-1]
+    told = capfd.readouterr().out
+    assert told.startswith(f"top-1 {row['top1']:.2%}, "), told
+    assert float(told.split()[5]) == pytest.approx(row["val_loss"], abs=1e-4)
+    network = load_model(latest)
+    # timm's floor(48 / 0.8).
+    assert (network.image_size, network.scaling.resized(100, 100, 48)) == (48, (60, 60))
+    found = evaluate_clean(latest, tree / "val", device="cpu", threads=1)
+    assert found.top1 == pytest.approx(row["top1"])
+    assert found.loss == pytest.approx(row["val_loss"], rel=1e-4)
+
+
+def test_other_sizes_in_mid_epoch_begin_the_epoch_anew(tree, train, tmp_path):
+    status, told = start(tree, tmp_path / "run", *MIXED, signum=signal.SIGTERM, step=2)
+    assert status == 128 + signal.SIGTERM, told
+    given = ["--data", tree, "--resume", "auto", "--output", "run", "--image-size", 64, "--epochs", 2]
+    status, told, errors = train(*given, "--progressive", "64:0", "64:1")
+    assert status == 0, errors
+    assert "changed since then: --progressive 32:0 64:1 → 64:0 64:1\n" in told
+    assert "image_size 32, now 64" in told
+    assert "epoch 1 starts from its beginning" in told
+
+
 # ---- two processes ---------------------------------------------------------------------------------------------------
 
 
@@ -267,13 +326,14 @@ def test_an_error_is_told_once_under_torchrun(tree, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# A worker dies of nothing it could have caught, in the second step of the run's first start.
+# A worker dies of nothing it could have caught, in the third step of the last epoch, at the run's first start.
 KILL = """
 import os, runpy, signal, sys
 from apr_dali.training.engine import Trainer
 step = Trainer.step
 def dying(self, *given):
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and self.position.step == 2 and self.group.rank == 1:
+    place = self.position.epoch, self.position.step, self.group.rank
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and place == (self.options.epochs - 1, 2, 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *given)
 Trainer.step = dying
@@ -282,15 +342,39 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
-    (tmp_path / "kill.py").write_text(KILL)
-    data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
-    always = ["--resume", "auto", "--checkpoint-minutes", 0]
+def killed_and_started_again(folder: Path, *given: object) -> str:
+    """What two processes print, one of which dies, in a folder that then has their `run`."""
+    (folder / "kill.py").write_text(KILL)
+    always = ["--output", "run", "--resume", "auto", "--checkpoint-minutes", 0]
     fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *data, *always, cwd=tmp_path, **fresh)
+    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *given, *always, cwd=folder, **fresh)
     assert done.returncode == 0, done.stderr
-    assert "continuing at epoch 1, step 2" in done.stdout
+    return done.stdout
+
+
+def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
+    told = killed_and_started_again(tmp_path, "--data", tree, "--aug", "apr-p", "--epochs", 1)
+    assert "continuing at epoch 1, step 2" in told
     assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(pair_run / "run" / "latest.pt")["model"])
+
+
+def test_two_processes_mix_each_its_own_batches_and_go_on_with_them(tree, tmp_path):
+    given = ["--data", tree, "--aug", "apr-p", "--mixup", "0.4", "--mix-views", "clean", "--loss", "bce"]
+    given += ["--random-erasing", "0.5", "--image-size", "64", "--progressive", "32:0", "64:1", "--epochs", 2]
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    done = train_in_two(SCRIPT, *SMALL, *given, "--output", "run", cwd=folders[0])
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(folders[0] / f"rank{rank}.pt") for rank in (0, 1))
+    assert_same(second, first)
+    told = killed_and_started_again(folders[1], *given)
+    assert "continuing at epoch 2, step 2" in told
+    states = [state_of(folder / "run" / "latest.pt") for folder in folders]
+    assert_same(states[1]["model"], first)
+    randoms = [[process["random"] for process in state["processes"]] for state in states]
+    assert_same(randoms[1], randoms[0])
+    assert not torch.equal(*randoms[0])
 
 
 def test_a_restart_in_a_store_that_holds_the_dead_is_refused(tree, train, monkeypatch):
@@ -367,14 +451,15 @@ def test_the_loaders_follow_the_options(tree, trainer):
     given = ["--data", str(tree), *map(str, SMALL), "--scale", "0.3", "0.9", "--ratio", "1", "2", "--hflip", "0"]
     given += ["--sampler", "balanced"]
     options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
-    with trainer.train_loader(options, group, open_set(tree / "train"), 0) as loader:
+    beginning = SimpleNamespace(position=Position())
+    with trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning) as loader:
         assert (loader._graph.scale, loader._graph.ratio, loader._graph.hflip) == ((0.3, 0.9), (1.0, 2.0), 0.0)
         np.testing.assert_allclose(loader._weights, 1 / TRAINING)
     with trainer.validation_loader(options, group, open_set(tree / "val")) as loader:
         assert len(loader) > 0
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
-        trainer.train_loader(options, group, open_set(tree / "train"), 0)
+        trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning)
 
 
 def test_a_gray_network_is_trained_and_evaluated(tree, train):

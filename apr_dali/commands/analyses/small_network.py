@@ -20,8 +20,8 @@ from apr_dali.runtime import checkpoint, torch_threads
 from apr_dali.runtime.distributed import Group
 from apr_dali.training import losses
 from apr_dali.training.engine import Trainer
-from apr_dali.training.optimizer import learning_rate, set_learning_rate
 from apr_dali.training.options import CifarOptions
+from apr_dali.training.schedule import learning_rate, set_learning_rate
 
 SMALL = CifarOptions(model="wrn-16-1", epochs=4, batch_size=32, lr=0.05)
 """Options with which the digits are learned in half a minute on a core: 98 % of the test images."""
@@ -78,7 +78,7 @@ def fit(
                 falling = options.lr * min(1.0, (step + 1) / _RISING) * (1 - step / steps)
                 in_steps = learning_rate(options, step // length, step % length, length)
                 set_learning_rate(trainer.optimizer, in_steps if as_published else falling)
-                trainer.step(images, targets, loader.views)
+                trainer.step(images, targets, loader.views, loader.batch_views)
                 if after_step is not None:
                     after_step()
             if home is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from apr_dali.commands.arguments import add_network, positive, seed
+from apr_dali.commands.arguments import add_corruptions, add_network, positive, seed
 from apr_dali.commands.evaluations.common import evaluate
 from apr_dali.errors import InputError
 
-_ON_THE_FLY = ("corruptions", "severities", "images", "extra", "seed", "in_memory")
+_ON_THE_FLY = ("corruptions", "set", "severities", "images", "extra", "seed", "in_memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,14 +18,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--data",
         metavar="DIR",
-        help="ImageNet-C's folders, or CIFAR-C's .npy files; the word digits for digits that are corrupted now",
+        help="folders of ImageNet-C or C-bar, or .npy files of CIFAR-C or C-bar; the word digits for digits that are "
+        "corrupted now",
     )
     source.add_argument(
         "--val", metavar="VAL", help="clean images, which ImageNet-C's corruptions are computed of while it runs"
     )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
     computed = parser.add_argument_group("with --val")
-    computed.add_argument("--corruptions", nargs="+", metavar="NAME", help="only these (default: the 15 of ImageNet-C)")
+    add_corruptions(computed)
     computed.add_argument("--extra", action="store_true", default=None, help="the four extra corruptions too")
     computed.add_argument("--severities", nargs="+", type=positive, metavar="S", help="only these (default: 1 to 5)")
     computed.add_argument("--images", type=positive, metavar="N", help="N images, the same for everyone (default: all)")

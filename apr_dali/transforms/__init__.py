@@ -1,4 +1,4 @@
-"""APR and ImageNet-C's corruptions as torchvision v2 transforms, for people without DALI: the same operators, seeded.
+"""APR, its kin and ImageNet-C's corruptions as torchvision v2 transforms: the same operators without DALI, seeded.
 
     train = v2.Compose([v2.RandomResizedCrop(224), AprSingle(), v2.RandomHorizontalFlip(), ..., v2.Normalize(...)])
     pair = AprPair()                       # on a batch, like v2.MixUp: in the collate function or in the loop
@@ -16,17 +16,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from apr_dali import functional
 from apr_dali.corruptions import CorruptionDraws, find
-from apr_dali.data.image_file import to_rgb
 from apr_dali.draws import PairDraws, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels import corruptions
@@ -35,93 +31,36 @@ from apr_dali.recipes import check_views
 from apr_dali.runtime import torch_operators
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
+from apr_dali.transforms.augmentations import (
+    FDA,
+    Afa,
+    AmplitudeMix,
+    Augment,
+    HybridAugment,
+    Prime,
+    RandConv,
+    SpectralGains,
+    VipAug,
+)
+from apr_dali.transforms.base import OfLevels, Seeded, is_plain_tensor
+
+__all__ = [
+    "FDA",
+    "Afa",
+    "AmplitudeMix",
+    "AprPair",
+    "AprSingle",
+    "Augment",
+    "Corrupt",
+    "HybridAugment",
+    "Prime",
+    "RandConv",
+    "SpectralGains",
+    "VipAug",
+]
 
 
-class _Seeded:
-    """A NumPy generator for this process or `DataLoader` worker."""
-
-    def __init__(self, seed: int | None) -> None:
-        whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
-        if seed is not None and not whole:
-            raise InputError(f"seed must be a whole number from 0 on, or None for torch's generator, got {seed!r}")
-        self._seed = seed
-        self._key: tuple[int, ...] = ()
-
-    def generator(self) -> np.random.Generator:
-        if self._seed is None:
-            return np.random.default_rng(int(torch.randint(2**63 - 1, ())))
-        worker = get_worker_info()
-        key = (self._seed,) if worker is None else (self._seed, worker.seed)
-        if key != self._key:
-            self._key, self._generator = key, np.random.default_rng(key)
-        return self._generator
-
-
-class _OfLevels(v2.Transform):
-    """A transform of uint8 images by `_of_batch`, seeded: what `AprSingle` and `Corrupt` have in common."""
-
-    def __init__(self, seed: int | None) -> None:
-        super().__init__()
-        self.seed = seed
-        self._draws, self._number = _Seeded(seed), torch_operators.register(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._number = torch_operators.register(self)
-
-    def forward(self, *inputs: Any) -> Any:
-        """As of torchvision's transforms; within `torch.compile` a tensor by itself goes through in one operator."""
-        if torch.compiler.is_compiling() and len(inputs) == 1 and _is_plain_tensor(inputs[0]):
-            return torch_operators.change(inputs[0], self._number)
-        return super().forward(*inputs)
-
-    def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Raise InputError for a sample without an image, and for one with images that would pass through."""
-        images = [inpt for inpt in flat_inputs if isinstance(inpt, (Image.Image, tv_tensors.Image))]
-        plain = list(filter(_is_plain_tensor, flat_inputs))
-        # Without an image the first plain tensor is one, as for all of torchvision's transforms.
-        passed = [inpt for inpt in flat_inputs if isinstance(inpt, (np.ndarray, tv_tensors.Video))]
-        passed += plain if images else plain[1:]
-        if not (images or plain) or any(map(_is_image, passed)):
-            found = ", ".join(type(inpt).__name__ for inpt in flat_inputs) or "nothing"
-            raise InputError(
-                f"{type(self).__name__} takes PIL images or one uint8 tensor (..., 3, H, W), got {found}; a NumPy "
-                "image is torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are "
-                "stacked in one"
-            )
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002 - torchvision's signature
-        """A seed for the images of one sample."""
-        return {"seed": int(self._draws.generator().integers(2**63))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """An image, or a uint8 tensor (..., 3, H, W), changed; anything else as it is."""
-        if isinstance(inpt, Image.Image):
-            self._check_pixels(inpt.height, inpt.width)
-            return Image.fromarray(self._of_batch(np.asarray(to_rgb(inpt))[None], params["seed"])[0])
-        if not _is_plain_tensor(inpt) and not isinstance(inpt, tv_tensors.Image):
-            return inpt  # a box, a mask
-        if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:
-            raise InputError(
-                f"{type(self).__name__} takes PIL images or uint8 tensors (..., 3, H, W), before the conversion to "
-                f"float; got {inpt.dtype} with the shape {tuple(inpt.shape)}"
-            )
-        self._check_pixels(*inpt.shape[-2:])
-        batch = inpt.reshape(-1, *inpt.shape[-3:]).permute(0, 2, 3, 1)
-        out = self._of_batch(batch.as_subclass(Tensor), params["seed"]).permute(0, 3, 1, 2).reshape(inpt.shape)
-        return tv_tensors.wrap(out, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else out
-
-    def _check_pixels(self, height: int, width: int) -> None:
-        if 0 in (height, width):
-            name = type(self).__name__
-            raise InputError(f"{name} takes images of at least one pixel, got height {height} and width {width}")
-
-    def _of_batch(self, images: Any, seed: int) -> Any:
-        """The result for uint8 (N, H, W, 3), an array or a tensor, as the same."""
-        raise NotImplementedError
-
-
-class AprSingle(_OfLevels):
+class AprSingle(OfLevels):
     """APR-S: recombine an image with an augmented view of itself.
 
     Takes a PIL image (made RGB, see `apr_dali.data.image_file.to_rgb`), or a uint8 tensor (..., 3, H, W) on the CPU or
@@ -145,7 +84,7 @@ class AprSingle(_OfLevels):
         check_backend(backend)
         self.overflow, self.axes, self.backend = overflow, axes, backend
 
-    def _of_batch(self, images: Any, seed: int) -> Any:
+    def of_batch(self, images: Any, seed: int) -> Any:
         batch, height, width = images.shape[:3]
         draws = SingleDraws.sample(batch, height, width, seed)
         return functional.single(images, draws, overflow=self.overflow, axes=self.axes, backend=self.backend)
@@ -154,14 +93,14 @@ class AprSingle(_OfLevels):
         return f"overflow={self.overflow}, axes={self.axes}, seed={self.seed}"
 
 
-class Corrupt(_OfLevels):
-    """One corruption of ImageNet-C at one severity, as `apr_dali.corrupt` has it.
+class Corrupt(OfLevels):
+    """One corruption of ImageNet-C or C-bar at one severity, as `apr_dali.corrupt` has it.
 
     Takes and gives what `AprSingle` does; stands after the crop and before the conversion to float. In a batch each
     image has draws of its own.
 
     Args:
-        name: one of `apr_dali.corruptions.NAMES`.
+        name: one of `apr_dali.corruptions.NAMES`, `C_BAR` or `CIFAR_C_BAR`; the last with parameter_set="cifar".
         severity: 1 to 5.
         seed: of this process; give each process of a distributed run another. None: torch's generator.
         parameter_set: "imagenet", "cifar" or "tiny-imagenet".
@@ -182,7 +121,7 @@ class Corrupt(_OfLevels):
         corruptions.check_options(backend)
         self.name, self.severity, self.parameter_set, self.backend = name, severity, parameter_set, backend
 
-    def _of_batch(self, images: Any, seed: int) -> Any:
+    def of_batch(self, images: Any, seed: int) -> Any:
         batch, height, width = images.shape[:3]
         draws = CorruptionDraws.sample(
             self.name, self.severity, batch, height, width, seed, parameter_set=self.parameter_set
@@ -191,20 +130,6 @@ class Corrupt(_OfLevels):
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.severity}, parameter_set={self.parameter_set}, seed={self.seed}"
-
-
-def _is_plain_tensor(value: Any) -> bool:
-    """Whether torchvision takes a tensor for an image or a label by its place alone."""
-    return isinstance(value, Tensor) and not isinstance(value, tv_tensors.TVTensor)
-
-
-def _is_image(value: Any) -> bool:
-    """Whether a part of a sample that torchvision would pass through is an image all the same."""
-    if isinstance(value, tv_tensors.Video):
-        return True
-    array = isinstance(value, np.ndarray) or _is_plain_tensor(value)
-    levels = array and value.ndim >= 3 and str(value.dtype).endswith("uint8")
-    return levels and 3 in (value.shape[-1], value.shape[-3])
 
 
 class AprPair(torch.nn.Module):
@@ -252,7 +177,7 @@ class AprPair(torch.nn.Module):
         check_backend(backend)
         self.p, self.axes, self.views, self.seed, self.backend = p, axes, views, seed, backend
         self.repeat_unmixed, self.coin_seed = repeat_unmixed, coin_seed
-        self._draws, self._batches = _Seeded(seed), 0
+        self._draws, self._batches = Seeded(seed), 0
         self._number = torch_operators.register(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -333,7 +258,7 @@ class AprPair(torch.nn.Module):
             self.coin_seed, self._batches = coin
 
     def _check(self, images: Any, labels: Any) -> None:
-        batch = _is_plain_tensor(images) or type(images) is tv_tensors.Image
+        batch = is_plain_tensor(images) or type(images) is tv_tensors.Image
         if not batch or images.ndim != 4 or not images.is_floating_point():
             got = f"{images.dtype} with the shape {tuple(images.shape)}" if batch else type(images).__name__
             raise InputError(

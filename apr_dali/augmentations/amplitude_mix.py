@@ -1,0 +1,111 @@
+"""Amplitude mix: an image keeps its phase, and its amplitude is a mean of its own and another image's.
+
+Xu, Zhang, Zhang, Wang and Tian, "A Fourier-based Framework for Domain Generalization", CVPR 2021 (FACT), section 3.2.
+MediaBrain-SJTU/FACT was read: data/data_utils.py (the mix), config/PACS/ResNet50.py and train.py (the numbers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes
+from apr_dali.draws import check_partner
+from apr_dali.errors import check_share
+
+
+@dataclass(frozen=True, eq=False)
+class AmplitudeMixDraws(Draws):
+    """partner: int64 (N,), the image that gives amplitude to each. share: float64 (N,), λ in 0..1, how much of it.
+
+    ratio: share of the bins that are mixed, 0..1: a box around the zero frequency, whose sides are √ratio of the
+    spectrum's, rounded down.
+    """
+
+    partner: NDArray[np.int64]
+    share: NDArray[np.float64]
+    ratio: float
+
+    def __post_init__(self) -> None:
+        check_partner(self.partner, len(self.partner))
+        self.check_shapes(share=(len(self),))
+        self.check_bounds("share", 0, 1)
+        check_share("ratio", self.ratio)
+
+    def __len__(self) -> int:
+        return len(self.partner)
+
+    @classmethod
+    def sample(
+        cls,
+        batch: int,
+        height: int,
+        width: int,
+        seed: int | np.random.Generator | None = None,
+        *,
+        channels: int = 3,
+        alpha: float = 1.0,
+        ratio: float = 1.0,
+    ) -> AmplitudeMixDraws:
+        """A permutation for the partners, and λ uniform in 0..alpha for each image."""
+        check_share("alpha", alpha)
+        generator = generator_for(batch, height, width, channels, seed)
+        return cls(
+            height, width, channels, generator.permutation(batch), generator.uniform(0, alpha, batch), float(ratio)
+        )
+
+    def weight(self) -> NDArray[np.float64]:
+        """How much of its partner's amplitude each bin takes: float64 (N, 1, H, W), zero frequency first."""
+        rows, columns = (_middle(size, self.ratio) for size in (self.height, self.width))
+        return self.share[:, None, None, None] * (rows[:, None] & columns)
+
+
+def _middle(size: int, ratio: float) -> NDArray[np.bool_]:
+    """The bins along an axis, (size,), that lie in the box: the released code's slice of the shifted spectrum."""
+    side = int(size * np.sqrt(ratio))
+    place = np.arange(size) - (size // 2 - side // 2)
+    return np.fft.ifftshift((place >= 0) & (place < side))
+
+
+def define(images: NDArray[np.float64], draws: AmplitudeMixDraws) -> NDArray[np.float64]:
+    """Â = (1 - λ)·A_i + λ·A_j in the box, A_i around it; iF(Â·e^{iφ_i}); float64 (N, C, H, W) to the same."""
+    return mixed_amplitudes(images, images[draws.partner], draws.weight())
+
+
+def torch_form(images: Tensor, draws: AmplitudeMixDraws) -> Tensor:
+    """`define` in torch: floating (N, C, H, W) to the same."""
+    return mix_amplitudes(images, draws.partner, draws.weight())
+
+
+AUGMENTATIONS = (
+    Augmentation(
+        name="amplitude-mix",
+        paper='Xu et al., "A Fourier-based Framework for Domain Generalization", CVPR 2021 (FACT)',
+        equation="Â(x_i) = (1 - λ)·A(x_i) + λ·A(x_j), x' = iF(Â(x_i)·exp(i·P(x_i))), λ ~ U(0, η)",
+        source="MediaBrain-SJTU/FACT: data/data_utils.py, config/PACS/ResNet50.py, train.py",
+        draws=AmplitudeMixDraws,
+        define=define,
+        torch_form=torch_form,
+        recipes=(
+            Recipe(
+                "pacs",
+                {"alpha": 1.0, "ratio": 1.0},
+                views=2,
+                objective="teacher",
+                # Cross entropy of both views by half, both divergences by `consistency` after a sigmoid warm-up.
+                weights={
+                    "consistency": 2.0,
+                    "temperature": 10.0,
+                    "warmup_epochs": 5.0,
+                    "teacher_momentum": 0.9995,
+                },
+            ),
+        ),
+        partner=True,
+        overflow="truncate",
+    ),
+)

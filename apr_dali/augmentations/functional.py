@@ -1,0 +1,191 @@
+"""An augmentation on a batch: the checks, the choice of the code that runs, and what becomes of the levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apr_dali import spectral
+from apr_dali.augmentations.record import OVERFLOWS, Augmentation, Draws
+from apr_dali.augmentations.registry import find
+from apr_dali.errors import InputError, check_choice
+from apr_dali.functional import check_images, check_no_gradient
+from apr_dali.kernels import arrays, torch_backend
+
+BACKENDS = ("auto", "torch", "reference")
+
+_OVERSHOOT = 0.1
+
+_SLACK = 2.0**-10
+"""Gray levels that truncation forgives: a level that came back as 6.9999 by rounding is 7."""
+
+
+def apply(
+    augmentation: str | Augmentation, images: Any, draws: Draws, *, overflow: str | None = None, backend: str = "auto"
+) -> Any:
+    """An augmentation of a batch with given draws.
+
+    Args:
+        augmentation: by name, see `apr_dali.augmentations.NAMES`, or the augmentation itself.
+        images: uint8 (N, H, W, C), 0..255, or floating (N, C, H, W), in 0..1 where the augmentation is `unit`. Some
+            take uint8 (N, H, W, 3) alone: those whose draws contain operations of APR-S.
+        draws: of this augmentation, for N images of this size.
+        overflow: how values become levels of uint8 images, one of OVERFLOWS; None takes the published way.
+        backend: "torch", "reference", which is the definition in float64 and far too slow for anything but tests, or
+            "auto".
+
+    Returns:
+        The same kind of array, of the same dtype, on the same device. Floating images are not clipped unless `unit`.
+
+    Raises:
+        InputError: for draws that are not for these images, and options that would have no effect.
+    """
+    record = find(augmentation) if isinstance(augmentation, str) else augmentation
+    check_options(overflow, backend)
+    check_images(images)
+    check_no_gradient(images)
+    if record.unit and not _are_levels(images) and not arrays.on_device(images):
+        _check_unit(record, images)  # on a device it would synchronize
+    levels = _checked_levels(record, images, overflow)
+    _check_draws(record, images, draws)
+    if backend == "reference":
+        return _by_definition(record, images, draws, levels)
+    arrays.device_of(images)  # refuses other devices than the CPU and CUDA
+    with arrays.on_the_stream_of(images, "torch"):
+        result = _by_torch(record, arrays.as_input(images, "torch"), draws, levels)
+        return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
+
+
+def sample_and_apply(
+    augmentation: str | Augmentation,
+    images: Any,
+    seed: int | np.random.Generator | None,
+    *,
+    dataset: str = "cifar10",
+    overflow: str | None = None,
+    backend: str = "auto",
+    **changes: Any,
+) -> Any:
+    """`apply` with draws of a seed, by the recipe for `dataset` with `changes` of its settings.
+
+    A pure function of images and seed: what a step of a pipeline calls whose graph draws the seed. images: uint8
+    (N, H, W, C) or floating (N, C, H, W), as for `apply`.
+    """
+    record = find(augmentation) if isinstance(augmentation, str) else augmentation
+    check_images(images)
+    height, width, channels = _sizes(images)
+    draws = record.sample(len(images), height, width, seed, channels=channels, dataset=dataset, **changes)
+    return apply(record, images, draws, overflow=overflow, backend=backend)
+
+
+def apply_in_graph(
+    images: Any, numbers: Any, *, augmentation: str | Augmentation, backend: str = "auto", **options: Any
+) -> Any:
+    """`sample_and_apply` as a step of a DALI graph calls it by `pipelines.per_batch`, once per batch.
+
+    images: uint8 (N, H, W, C) or floating (N, C, H, W), NumPy's or CuPy's. numbers: integers (N,) or (N, 1), one that
+    the graph drew for each image; the first is the seed of the batch's draws. On a device it is looked at, which
+    synchronizes. options: those of `sample_and_apply`.
+    """
+    seed = int(numbers.reshape(-1)[0])
+    return sample_and_apply(augmentation, images, seed, backend=backend, **options)
+
+
+def check_options(overflow: str | None, backend: str) -> None:
+    """Raise InputError for options of `apply` that are none, whatever the images."""
+    check_choice("backend", backend, BACKENDS)
+    if overflow is not None:
+        check_choice("overflow", overflow, OVERFLOWS)
+
+
+def _sizes(images: Any) -> tuple[int, int, int]:
+    """(H, W, C) of an image."""
+    first, second, third = map(int, images.shape[1:])
+    return (first, second, third) if _are_levels(images) else (second, third, first)
+
+
+def _are_levels(images: Any) -> bool:
+    return arrays.dtype_name(images.dtype) == "uint8"
+
+
+def _check_unit(record: Augmentation, images: Any) -> None:
+    """Raise InputError for floating images that are not in 0..1, but for what a resampling overshoots."""
+    if len(images):
+        low, high = float(images.min()), float(images.max())
+        if not -_OVERSHOOT <= low <= high <= 1 + _OVERSHOOT:
+            raise InputError(
+                f"{record.name} takes floating images in 0..1, before they are normalized; got values from {low:.3g} "
+                f"to {high:.3g}"
+            )
+
+
+def _checked_levels(record: Augmentation, images: Any, overflow: str | None) -> str | None:
+    """How values become uint8; None for floating images."""
+    if _are_levels(images):
+        if record.takes == "levels" and images.shape[-1] != 3:
+            raise InputError(f"{record.name} takes images of 3 channels (N, H, W, 3), got {tuple(images.shape)}")
+        return overflow or record.overflow
+    if record.takes == "levels":
+        kind, shape = arrays.dtype_name(images.dtype), tuple(images.shape)
+        raise InputError(
+            f"{record.name} takes uint8 images (N, H, W, 3), before the conversion to float; got {kind} "
+            f"of the shape {shape}"
+        )
+    if overflow is not None:
+        raise InputError(f"overflow={overflow!r} has no effect on floating images: their values stay as they are")
+    return None
+
+
+def _check_draws(record: Augmentation, images: Any, draws: Any) -> None:
+    if not isinstance(draws, record.draws):
+        raise InputError(f"{record.name} takes {record.draws.__name__}, got {type(draws).__name__}")
+    wanted = (len(images), *_sizes(images))
+    got = (len(draws), draws.height, draws.width, draws.channels)
+    if wanted != got:
+        raise InputError(
+            "draws must be for {} images of {} × {} and {} channels, got those for {} of {} × {} and {}".format(
+                *wanted, *got
+            )
+        )
+
+
+def _by_definition(record: Augmentation, images: Any, draws: Draws, levels: str | None) -> Any:
+    host = arrays.as_input(images, "reference")
+    if record.takes == "levels":
+        values = record.define(host, draws)
+    else:
+        values = record.define(spectral.to_planes(host) / (1 if levels is None else 255), draws)
+    name = arrays.dtype_name(images.dtype)
+    if levels is None:
+        return arrays.as_output(values, images, name)
+    values = values if record.takes == "levels" else values * 255
+    return arrays.as_output(np.ascontiguousarray(np.moveaxis(to_levels(values, levels), 1, -1)), images, name)
+
+
+def to_levels(values: NDArray[np.float64], overflow: str) -> NDArray[np.uint8]:
+    """Real gray values of any shape, say (N, C, H, W), as uint8 by one of OVERFLOWS."""
+    if overflow == "truncate":
+        return (np.clip(values, 0, 255) + _SLACK).astype(np.uint8)
+    return spectral.to_levels(values, overflow)
+
+
+def _by_torch(record: Augmentation, images: Tensor, draws: Draws, levels: str | None) -> Tensor:
+    if not len(images):
+        return images.clone()
+    if record.takes == "levels":
+        values = record.torch_form(images, draws)
+    elif levels is None:
+        # torch transforms no bfloat16, and float16 only for some sizes on a GPU.
+        working = images.dtype if images.dtype == torch.float64 else torch.float32
+        return record.torch_form(images.to(working), draws).to(images.dtype)
+    else:
+        values = record.torch_form(images.permute(0, 3, 1, 2).to(torch.float32) / 255, draws) * 255
+    if levels == "truncate":
+        whole = (values.clamp(0, 255) + _SLACK).to(torch.uint8)
+    else:
+        whole = torch_backend.to_levels(values, str(levels))
+    return whole.permute(0, 2, 3, 1).contiguous()

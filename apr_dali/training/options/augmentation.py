@@ -1,0 +1,61 @@
+"""Options of what is done to training images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apr_dali.errors import InputError
+from apr_dali.recipes import AUGMENTATIONS, POLICIES, SAMPLERS, policy_magnitude, uses_pair, uses_single
+from apr_dali.spectral import AXES, OVERFLOWS
+from apr_dali.training.options.declare import Options, flag, option
+
+
+@dataclass(frozen=True)
+class AugmentationOptions(Options):
+    """How training images are drawn and changed."""
+
+    sampler: str = option(
+        "data", "shuffle", "each training image once per epoch, or drawn so that classes come alike", choices=SAMPLERS
+    )
+
+    aug: str = option("augmentation", "none", "which part of APR to train with", choices=AUGMENTATIONS)
+    overflow: str = option(
+        "augmentation", "wrap", "APR-S: values outside 0..255 wrap, as published, or are clamped", choices=OVERFLOWS
+    )
+    axes: str = option(
+        "augmentation", "chw", "transform over channels, rows and columns, as published, or each channel", choices=AXES
+    )
+    pair_probability: float = option("augmentation", 0.5, "APR-P: share of batches that are mixed", low=0, high=1)
+    repeat_unmixed: bool = option(
+        "augmentation",
+        False,
+        "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss",
+    )
+
+    policy: str = option(
+        "augmentation", "none", "an augmentation policy before APR, of DALI's operations", choices=POLICIES
+    )
+    policy_magnitude: int | None = option(
+        "augmentation", None, "randaugment: of 0..30, default 9; augmix: severity of 1..10, default 3", metavar="N"
+    )
+    random_erasing: float = option(
+        "augmentation", 0.0, "share of the views that get a rectangle of the mean color, last of all", low=0, high=1
+    )
+
+    @property
+    def repeats_unmixed(self) -> bool:
+        """Whether the network is to see a batch that APR-P does not mix in both views."""
+        return self.repeat_unmixed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        policy_magnitude(self.policy, self.policy_magnitude, "--")
+        pair, single = uses_pair(self.aug), uses_single(self.aug)
+        for name, usable, needed in (
+            ("pair_probability", pair, "apr-p or apr-sp"),
+            ("repeat_unmixed", pair, "apr-p or apr-sp"),
+            ("overflow", single, "apr-s or apr-sp"),
+            ("axes", pair or single, "apr-p, apr-s or apr-sp"),
+        ):
+            if not usable and self.changed(name):
+                raise InputError(f"{flag(name)} changes nothing with --aug {self.aug}: use {needed}")

@@ -1,0 +1,49 @@
+"""The augmentations beside APR as a table: printed for docs/augmentations.md from the registry; a test holds it.
+
+python docs/methods.py    write the table anew
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from apr_dali.augmentations import NAMES, Augmentation, find
+
+PAGE = Path(__file__).with_name("augmentations.md")
+_TABLE = re.compile(r"(?<=<!-- methods -->\n).*(?=<!-- end of methods -->)", re.S)
+
+
+def _images(record: Augmentation) -> str:
+    if record.takes == "levels":
+        return "uint8"
+    return "any, 0..1" if record.unit else "any"
+
+
+def _views(record: Augmentation) -> str:
+    shown: dict[str, list[str]] = {}
+    for recipe in record.recipes:
+        shown.setdefault(f"{recipe.views}, {recipe.objective}", []).append(recipe.dataset)
+    return "; ".join(f"{what} ({', '.join(datasets)})" for what, datasets in shown.items())
+
+
+def table() -> str:
+    """A row for each augmentation, in Markdown."""
+    lines = ["| name | paper | images | mixes | views, objective |", "|---|---|---|---|---|"]
+    for name in NAMES:
+        record = find(name)
+        cells = (f"`{name}`", record.paper, _images(record), "yes" if record.partner else "no", _views(record))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """docs/augmentations.md with the table as it is now."""
+    found, count = _TABLE.subn(lambda _: table(), PAGE.read_text())
+    if count != 1:
+        raise ValueError(f"{PAGE} has no place for the table: expected one <!-- methods --> … <!-- end of methods -->")
+    return found
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,30 @@
+"""Images and settings for the tests of the augmentations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apr_dali.augmentations import Augmentation, Draws
+
+SIZES = [(1, 1), (1, 7), (5, 1), (8, 8), (7, 9), (33, 20), (20, 33), (32, 32)]
+
+# Those published are for 224 × 224: at the sizes of tests nothing would be left of an image.
+SMALLER = {"gaussians": 3, "sigma": (1.0, 2.0)}
+OF_GAUSSIANS = ("spectral-gains", "gaussian-mask")
+
+
+def smaller(augmentation: Augmentation) -> dict[str, object]:
+    """Settings in place of those that are for larger images."""
+    return SMALLER if augmentation.name in OF_GAUSSIANS else {}
+
+
+def drawn(
+    augmentation: Augmentation, batch: int, size: tuple[int, int], seed: int = 0, channels: int = 3, **settings: object
+) -> Draws:
+    """Draws at the published settings, but for those that are for larger images, with `settings` on top."""
+    return augmentation.sample(batch, *size, seed, channels=channels, **{**smaller(augmentation), **settings})
+
+
+def planes(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W, C) as float64 (N, C, H, W) in 0..1."""
+    return images.transpose(0, 3, 1, 2) / 255.0

@@ -1,0 +1,79 @@
+"""What a run is asked for survives a kill bit for bit: the run that continues ends as the uninterrupted one."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+from helpers.trainers import Batches, assert_same_weights, load, new_trainer, train
+
+from apr_dali.errors import InputError
+from apr_dali.runtime.interrupts import Interrupted
+
+LENGTH = 5
+OPTIONS = {
+    "cosine": {"schedule": "cosine", "warmup_epochs": 1.5, "min_lr": 0.001},
+    "cyclic": {"schedule": "cyclic"},
+    "ema": {"ema": 0.9},
+    "nesterov": {"optimizer": "nesterov", "no_decay": "norms-and-biases"},
+    "adamw": {"optimizer": "adamw", "lr": 0.01, "no_decay": "norms-and-biases"},
+    "lamb": {"optimizer": "lamb", "lr": 0.02, "warmup_epochs": 1, "warmup_lr": 0.001},
+    "clip": {"clip_grad": 0.1, "on_nonfinite": "skip"},
+    "accumulate": {"accumulate": 2, "schedule": "cosine"},
+    "all": {
+        **{"optimizer": "lamb", "lr": 0.02, "no_decay": "norms-and-biases", "clip_grad": 0.5},
+        **{"schedule": "cosine", "warmup_epochs": 1, "accumulate": 3, "ema": 0.9, "amp": "fp16"},
+    },
+}
+
+
+class Killed(Batches):
+    """A signal comes with batch `at`, counted over all epochs."""
+
+    def __init__(self, at: int):
+        super().__init__(length=LENGTH)
+        self.at = at
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            if LENGTH * self.epoch + self.batch - 1 == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+@pytest.mark.parametrize("at", [1, 5, 7, 8])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_killed_run_ends_as_the_whole_one(tmp_path, name, at):
+    given = OPTIONS[name]
+    whole = new_trainer(**given)
+    losses = train(whole, Batches(length=LENGTH), tmp_path, 3)
+    with pytest.raises(Interrupted):
+        train(new_trainer(**given), Killed(at), tmp_path, 3)
+    state = load(tmp_path / "latest.pt")
+    resumed, loader = new_trainer(**given), Batches(length=LENGTH)
+    torch.manual_seed(99)  # dropout must continue from the checkpoint
+    resumed.load(state)
+    assert resumed.load_stream(state, loader) is None
+    assert train(resumed, loader, tmp_path, 3) == losses[state["position"]["epoch"] :]
+    assert_same_weights(resumed, whole)
+    if resumed.average is not None:
+        expected = whole.average.model.state_dict()
+        for key, value in resumed.average.model.state_dict().items():
+            assert torch.equal(value, expected[key]), key
+
+
+@pytest.mark.parametrize(("accumulate", "saved"), [(1, 2), (2, 2), (3, 3)])
+def test_a_cycle_is_ended_before_a_run_stops(tmp_path, accumulate, saved):
+    with pytest.raises(Interrupted):
+        train(new_trainer(accumulate=accumulate), Killed(1), tmp_path, 1)
+    assert load(tmp_path / "latest.pt")["position"]["step"] == saved
+
+
+def test_an_optimizer_that_does_not_fit_is_refused(tmp_path):
+    train(new_trainer(), Batches(), tmp_path, 1)
+    state = load(tmp_path / "latest.pt")
+    for given in ({"optimizer": "adamw", "lr": 0.01}, {"no_decay": "norms-and-biases"}):
+        with pytest.raises(InputError, match=r"state of SGD over groups of \[6\] .*--optimizer and the --no-decay"):
+            new_trainer(**given).load(state)
