@@ -202,7 +202,7 @@ class AprPair(torch.nn.Module):
         return views.flatten(0, 1), labels if rows == 1 else labels.repeat_interleave(rows, dim=0)
 
     def views_of(self, images: Tensor) -> Tensor:
-        """Floating images (N, C, H, W) in their views: (N, V, C, H, W)."""
+        """Images (N, C, H, W), float16, bfloat16, float32 or float64, in their views: (N, V, C, H, W) of that dtype."""
         draws = self._draw(len(images))
         both = self.views == "both" and (draws.mix or self.repeat_unmixed)
         dtype = str(images.dtype).removeprefix("torch.")
