@@ -26,7 +26,12 @@ _SLACK = 2.0**-10
 
 
 def apply(
-    augmentation: str | Augmentation, images: Any, draws: Draws, *, overflow: str | None = None, backend: str = "auto",
+    augmentation: str | Augmentation,
+    images: Any,
+    draws: Draws,
+    *,
+    overflow: str | None = None,
+    backend: str = "auto",
     threads: int | None = None,
 ) -> Any:
     """An augmentation of a batch with given draws.
@@ -46,8 +51,8 @@ def apply(
         The same kind of array, of the same dtype, on the same device. Floating images are not clipped unless `unit`.
 
     Raises:
-        InputError: for draws that are not for these images, options that would have no effect, and a native backend that
-            cannot run.
+        InputError: for draws that are not for these images, options that would have no effect, and a native
+            backend that cannot run.
     """
     record = find(augmentation) if isinstance(augmentation, str) else augmentation
     check_options(overflow, backend, threads)

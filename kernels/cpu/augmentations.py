@@ -1,4 +1,4 @@
-"""The augmentations beside APR in C++: a batch in, a batch out; `apr_dali/augmentations/` makes numbers of their draws."""
+"""The augmentations beside APR in C++: a batch in, a batch out."""
 
 from __future__ import annotations
 
