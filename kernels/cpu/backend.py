@@ -94,9 +94,9 @@ class Native:
         partner = np.ascontiguousarray(task.partner, dtype=np.int64)
         out = POOL.empty(task.out_shape, "uint16" if task.dtype == "bfloat16" else task.dtype)
         scales = (task.in_scale, task.in_bias, task.out_scale, task.out_bias)
-        how = (task.dtype, task.axes, task.with_clean)
+        how = (task.dtype, task.memory_format == "channels_last", task.axes, task.with_clean)
         extension().pair(images, partner, task.mix, *scales, *how, out, threads_of(self.threads))
-        return out
+        return task.planes_of(out)
 
     def single(self, images: Array, draws: SingleDraws, overflow: str, axes: str) -> Array:
         """See `apr_dali.single`; uint8 (N, H, W, 3)."""

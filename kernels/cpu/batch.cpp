@@ -36,7 +36,11 @@ template <int Channels, class Run>
 void with_sink(const PairTask& task, const Run& run) {
     const Shape shape = task.shape;
     const auto as = [&]<class Item, class Convert>(Item* out, Convert) {
-        run([=](int slot) { return PlanesSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        if (task.channels_last) {
+            run([=](int slot) { return PixelsSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        } else {
+            run([=](int slot) { return PlanesSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        }
     };
     switch (task.format) {
         case Format::kFloat32: return as(static_cast<float*>(task.out), AsIs{});

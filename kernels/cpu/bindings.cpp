@@ -34,7 +34,8 @@ Axes axes_of(const std::string& name) {
 
 void pair_images(const py::array& images, const Array<std::int64_t>& partner, bool mix, const Array<double>& in_scale,
                  const Array<double>& in_bias, const Array<double>& out_scale, const Array<double>& out_bias,
-                 const std::string& dtype, const std::string& axes, bool both_views, py::array out, int threads) {
+                 const std::string& dtype, bool channels_last, const std::string& axes, bool both_views, py::array out,
+                 int threads) {
     PairTask task{};
     const bool bytes = py::isinstance<Array<std::uint8_t>>(images);
     require(bytes || py::isinstance<Array<float>>(images),
@@ -65,6 +66,7 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     task.out_scale = out_scale.data();
     task.out_bias = out_bias.data();
     task.axes = axes_of(axes);
+    task.channels_last = channels_last;
     task.out = out.mutable_data();
     task.threads = threads;
     const py::gil_scoped_release release;
@@ -186,7 +188,7 @@ py::list supported() {
 void define(py::module_& module) {
     module.def("pair", &pair_images, py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg().noconvert(),
                py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(),
-               py::arg().noconvert(), py::arg());
+               py::arg(), py::arg().noconvert(), py::arg());
     module.def("single", &single_images, py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(),
                py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg().noconvert(), py::arg());
     module.def("recombine", &recombine_images<float>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
