@@ -265,9 +265,15 @@ def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws
 
 def _pair_batch(images: Any, draws: Any, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:
     """draws: integers (N, 1), each image's partner; (N, 2), the same twice, to mix."""
-    mix = draws.shape[1] == 2
+    return pair_in_views(
+        images, draws[:, 0].astype(np.int32), draws.shape[1] == 2, with_clean, repeat_unmixed, **options
+    )
+
+
+def pair_in_views(images: Any, partner: Any, mix: bool, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:
+    """`apr_dali.pair` of a batch in its views, see `apr_pair`: (N, 2, C, H, W), (N, 1, C, H, W), or (N, C, H, W)."""
     once = with_clean and not (mix or repeat_unmixed)
-    result = _stored_pair(images, draws[:, 0].astype(np.int32), mix, with_clean=with_clean and not once, **options)
+    result = _stored_pair(images, partner, mix, with_clean=with_clean and not once, **options)
     return result[:, None] if once else result
 
 

@@ -128,6 +128,15 @@ def test_dali_pipelines(sample):
     torch.testing.assert_close(*spectra, rtol=0.2, atol=0)
 
 
+def test_dynamic_mode(sample):
+    pytest.importorskip("nvidia.dali.experimental.dynamic.capture", reason="needs DALI 2.3 or newer")
+    batches = list(example("dynamic_mode").epoch(f"{sample}/train", SIZE))
+    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
+    labels = torch.cat([labels for _, labels in batches]).flatten().tolist()
+    assert sorted(labels) == sorted(open_set(f"{sample}/train").labels.tolist())
+    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
+
+
 def test_conditions_reach_some_of_the_images(sample):
     """APR-S within an `if`: only the images of that branch are changed."""
     from nvidia.dali import fn, pipeline_def, types
