@@ -7,9 +7,8 @@ from nvidia.dali.data_node import DataNode
 
 from apr_dali.augmentations import find
 from apr_dali.augmentations.plan import Plan
-from apr_dali.pipelines.graph import normalize
-from apr_dali.pipelines.operators import augment
-from apr_dali.recipes import AprRecipe
+from apr_dali.pipelines.graph import Graph
+from apr_dali.pipelines.operators import augment, layout_of
 
 
 def on_levels(images: DataNode, plan: Plan) -> DataNode:
@@ -19,13 +18,13 @@ def on_levels(images: DataNode, plan: Plan) -> DataNode:
     return images
 
 
-def normalized_views(images: DataNode, plan: Plan, recipe: AprRecipe, dtype: str) -> DataNode:
-    """uint8 HWC images, cropped and flipped, as normalized ones: CHW, or of several views FCHW.
+def normalized_views(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
+    """uint8 HWC images, cropped and flipped, as normalized ones in the graph's layout, F before it for several views.
 
     What works on values and is not published with levels gets them in 0..1 and is rounded nowhere.
     """
     if not plan.last:
-        return normalize(images, recipe, dtype)
+        return _normalized(images, graph, 255)
     record = find(plan.last)
     rounded = record.takes == "levels" or record.overflow != "clamp"
     whole = images if rounded else _shares(images)
@@ -33,8 +32,19 @@ def normalized_views(images: DataNode, plan: Plan, recipe: AprRecipe, dtype: str
     while len(views) < plan.views:
         views.append(augment(whole, plan.last, dataset=plan.dataset, layout="HWC" if rounded else "CHW"))
     stacked = views[0] if plan.views == 1 else fn.stack(*views, axis=0, axis_name="F")
-    layout = "CHW" if plan.views == 1 else "FCHW"
-    return normalize(stacked, recipe, dtype, layout=layout, levels=255 if rounded else 1)
+    return _normalized(stacked, graph, 255 if rounded else 1, "F" if plan.views > 1 else "")
+
+
+def _normalized(images: DataNode, graph: Graph, levels: float, frames: str = "") -> DataNode:
+    """Images in 0..levels, normalized: float16 or float32, of which the loader makes bfloat16."""
+    mean, std = ([levels * value for value in values] for values in (graph.recipe.mean, graph.recipe.std))
+    return fn.crop_mirror_normalize(
+        images,
+        mean=mean,
+        std=std,
+        dtype=types.FLOAT16 if graph.dtype == "float16" else types.FLOAT,
+        output_layout=layout_of(graph.memory_format, frames),
+    )
 
 
 def _shares(images: DataNode) -> DataNode:

@@ -26,8 +26,8 @@ _INCHES = 1.6
 def changed(images: Pixels, name: str, seed: int, dataset: str = "imagenet") -> Pixels:
     """What one of SHOWN makes of photographs, uint8 (N, H, W, 3) to the same.
 
-    By the first seed from `seed` on whose draws change all images, if there is one: many methods have a coin. Values outside 0..255, which
-    a network sees, are cut.
+    By the first seed from `seed` on whose draws change all images, if there is one: many methods have a coin. Values
+    outside 0..255, which a network sees, are cut.
     """
     check_choice("--aug", name, SHOWN)
     found = images

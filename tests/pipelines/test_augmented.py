@@ -61,6 +61,15 @@ def test_the_clean_view_is_the_image_and_the_other_is_not(digits, name):
     assert any(not torch.equal(images[::2], images[1::2]) for images in both)
 
 
+@pytest.mark.parametrize("name", ["hybrid-p", "afa", "vipaug", "hybrid-s"])
+def test_types_and_orders_of_memory_are_of_the_same_images(digits, name):
+    (expected,) = first(cifar(digits, name), 1)
+    for dtype in ("float32", "bfloat16", "float16"):
+        (found,) = first(cifar(digits, name, dtype=dtype, memory_format="channels_last"), 1)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found.float(), expected, rtol=2**-7, atol=2**-6)
+
+
 def test_views_are_those_of_the_plan(digits):
     for name, views in (("hybrid-p", 2), ("prime", 3), ("randconv", 3), ("fda", 1), ("vipaug", 2), ("hybrid++-ps", 2)):
         with cifar(digits, name) as loader:
