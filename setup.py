@@ -21,7 +21,9 @@ for name in AT_THE_ROOT.values():
 
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
-COMMON = [f"{SOURCES}/{name}.cpp" for name in ("bindings", "capsules", "jpeg_header", "plan", "threads")]
+COMMON = [
+    f"{SOURCES}/{name}.cpp" for name in ("augment_bindings", "bindings", "capsules", "jpeg_header", "plan", "threads")
+]
 FLAGS = [
     "-std=c++20",
     "-O3",

@@ -105,7 +105,7 @@ def train_loader(
         hflip=options.hflip,
         on_error=options.on_error,
         hw_decoder_load=options.hw_decoder_load,
-        **script.train_options(options),
+        **script.train_options(options) | {"sampler": datasets.sampler(options, part)},
         **script.loader_options(options, group),
     )
 

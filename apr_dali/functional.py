@@ -25,6 +25,7 @@ from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
 
 DTYPES = ("float32", "float16", "bfloat16")
+MEMORY_FORMATS = ("contiguous", "channels_last")
 INTERMEDIATES = ("float32", "float16")
 
 
@@ -108,6 +109,8 @@ def pair(
     backend: str = "auto",
     threads: int | None = None,
     intermediates: str = "float32",
+    memory_format: str = "contiguous",
+    bits: bool = False,
 ) -> Any:
     """APR-P of a batch: each image keeps its phase and takes its partner's amplitude.
 
@@ -122,7 +125,7 @@ def pair(
         mix: False leaves the images as they are but for scale and bias. May be an array of one bool on the images'
             device; the cupy backend then decides there.
         in_scale, in_bias, out_scale, out_bias: a number or one per channel.
-        dtype: of the result: float32, float16, or bfloat16 (torch tensors only). Computed in float32.
+        dtype: of the result: float32, float16, or bfloat16 (torch tensors only, but for `bits`). Computed in float32.
         axes: "chw" or "hw", see `recombine`.
         with_clean: also give x without the mixing, as training with both views takes it.
         backend: "auto" or one of BACKENDS.
@@ -130,15 +133,17 @@ def pair(
         intermediates: "float16" halves what the cupy backend's fused kernels (squares of 64 to 256, 3 channels) move
             between them, for an error of about 0.1 gray levels on natural images; values beyond 65504 overflow.
             Refused elsewhere.
+        memory_format: how the result lies in memory: "contiguous", plane after plane, or "channels_last", the channels
+            of a pixel side by side. The operator writes it that way itself; the shape is the same.
+        bits: bfloat16 of NumPy and CuPy arrays, which have no such type, as int16, its bits.
 
     Returns:
         The images (N, C, H, W) in `dtype`, not clipped; (N, 2, C, H, W), the clean one of each first, `with_clean`.
     """
     check_images(images)
-    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates, memory_format=memory_format)
     check_choice("with_clean", with_clean, (True, False))
-    if dtype == "bfloat16" and arrays.library_of(images) != "torch":
-        raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type")
+    _check_bits(bits, dtype, arrays.library_of(images))
     check_no_gradient(images, in_scale, in_bias, out_scale, out_bias)
     channels = images.shape[-1] if dtype_name(images.dtype) == "uint8" else images.shape[1]
     chosen = dispatch.choose(backend, arrays.device_of(images), threads)
@@ -161,15 +166,25 @@ def pair(
             axes=axes,
             with_clean=with_clean,
             intermediates=intermediates,
+            memory_format=memory_format,
         )
         return arrays.as_output(dispatch.load(chosen, threads).pair(task), images, dtype)
 
 
-def check_pair_options(*, dtype: str, axes: str, intermediates: str) -> None:
+def check_pair_options(*, dtype: str, axes: str, intermediates: str, memory_format: str) -> None:
     """Raise InputError for options of `pair` that are none, whatever the images."""
     check_choice("dtype", dtype, DTYPES)
     check_choice("axes", axes, AXES)
     check_choice("intermediates", intermediates, INTERMEDIATES)
+    check_choice("memory_format", memory_format, MEMORY_FORMATS)
+
+
+def _check_bits(bits: bool, dtype: str, library: str) -> None:
+    check_choice("bits", bits, (True, False))
+    if bits and (dtype != "bfloat16" or library == "torch"):
+        raise InputError(f"bits has no effect with {dtype} of {library}: it is for bfloat16 of NumPy and CuPy arrays")
+    if dtype == "bfloat16" and library != "torch" and not bits:
+        raise ValueError("dtype bfloat16 needs torch tensors: NumPy and CuPy have no such type, but with bits=True")
 
 
 def _check_coin(mix: Any) -> None:

@@ -105,11 +105,26 @@ def pair_rows(batch: int, size: int, threads: int) -> dict[str, Row]:
         "torch backend": lambda: apr_dali.pair(images, partner, backend="torch"),
         "native": lambda: apr_dali.pair(planes, partner, **given),
         "native, uint8 to float16": lambda: apr_dali.pair(levels, partner, dtype="float16", **given),
+        **output_rows(levels, partner, given),
         "native, both views": lambda: apr_dali.pair(levels, partner, dtype="float16", with_clean=True, **given),
         "transforms alone, native": lambda: native_backend.round_trip(planes, threads),
         "transforms alone, torch": lambda: torch.fft.irfft2(torch.fft.rfft2(images), s=(size, size)),
     }
     return rows | library_rows(planes, threads)
+
+
+def output_rows(levels: np.ndarray, partner: np.ndarray, given: dict[str, Any]) -> dict[str, Row]:
+    """What it costs to write the result in another type and order: to be read against float32, contiguous."""
+    images = torch.from_numpy(levels)
+
+    def row(dtype: str, memory_format: str) -> Row:
+        return lambda: apr_dali.pair(images, partner, dtype=dtype, memory_format=memory_format, **given)
+
+    return {
+        f"native, uint8 to {dtype}, {memory_format}": row(dtype, memory_format)
+        for dtype in ("float32", "bfloat16")
+        for memory_format in ("contiguous", "channels_last")
+    }
 
 
 def library_rows(planes: np.ndarray, threads: int) -> dict[str, Row]:

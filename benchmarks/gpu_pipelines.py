@@ -44,9 +44,10 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
     from apr_dali.pipelines import operators
-    from apr_dali.pipelines.graph import normalize, pair_scales
+    from apr_dali.pipelines.graph import Graph, normalize, pair_scales
 
     given = levels(batch, size)
+    settings = Graph(device="gpu", aug=aug, recipe=IMAGENET, dtype="float16", backend="auto", threads=4, shard=(0, 1))
 
     @pipeline_def(batch_size=batch, num_threads=4, device_id=torch.cuda.current_device(), seed=1)
     def graph() -> Any:
@@ -56,7 +57,7 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
         if uses_pair(aug):
             # Every batch of one shape, so that its times are of one kind.
             return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16", repeat_unmixed=True)
-        return normalize(images, IMAGENET, "float16")
+        return normalize(images, settings)
 
     for (output,) in DALIGenericIterator(graph(), ["images"]):
         yield output["images"].flatten(0, -4)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.folders import read_classes
+from apr_dali.data.class_names import read_classes
 from apr_dali.data.listing import listing
 from apr_dali.errors import InputError, install_command
 

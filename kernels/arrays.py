@@ -73,10 +73,12 @@ def _writeable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_output(result: Any, like: Any, dtype: str) -> Any:
-    """`result` as the library and on the device of `like`, in `dtype`."""
+    """`result` as the library and on the device of `like`, in `dtype`; bfloat16, where it lacks that, as its bits."""
     library = library_of(like)
     if library_of(result) == "torch" and library == "torch":
         return result
+    if dtype == "bfloat16" and library != "torch":
+        result, dtype = _bits(result), "int16"
     if library == "torch":
         import torch
 
@@ -89,6 +91,26 @@ def as_output(result: Any, like: Any, dtype: str) -> Any:
     import cupy
 
     return cupy.asarray(result).astype(dtype, copy=False)
+
+
+def _bits(result: Any) -> Any:
+    """bfloat16, or what is to become that, as the int16 of its bits."""
+    if dtype_name(result.dtype) in ("uint16", "int16"):
+        return result.view("int16")
+    import torch
+
+    tensor = result if library_of(result) == "torch" else torch.from_numpy(result)
+    return tensor.to(torch.bfloat16).view(torch.int16)
+
+
+def channels_first(array: Any) -> Any:
+    """(..., H, W, C) as the view (..., C, H, W), of every library's arrays."""
+    return array.swapaxes(-1, -3).swapaxes(-1, -2)
+
+
+def channels_last(array: Any) -> Any:
+    """(..., C, H, W) as the view (..., H, W, C)."""
+    return array.swapaxes(-1, -2).swapaxes(-1, -3)
 
 
 def on_the_stream_of(images: Any, chosen: str) -> AbstractContextManager[Any]:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.kernels.arrays import channels_first
+
 Array = Any
 """NumPy's, torch's or CuPy's, by the backend."""
 
@@ -34,6 +36,7 @@ class PairTask:
     axes: str = "chw"
     with_clean: bool = False
     intermediates: str = "float32"
+    memory_format: str = "contiguous"
 
     @property
     def planes(self) -> tuple[int, int, int]:
@@ -43,8 +46,15 @@ class PairTask:
 
     @property
     def out_shape(self) -> tuple[int, ...]:
-        """Of the result: (N, C, H, W), or with the clean images (N, 2, C, H, W)."""
-        return (len(self.images), *((2,) if self.with_clean else ()), *self.planes)
+        """Of the result as it lies in memory: (N, C, H, W), or with the clean images (N, 2, C, H, W); C comes last with
+        channels_last."""
+        channels, height, width = self.planes
+        image = (height, width, channels) if self.memory_format == "channels_last" else self.planes
+        return (len(self.images), *((2,) if self.with_clean else ()), *image)
+
+    def planes_of(self, out: Array) -> Array:
+        """What lies in memory as `out_shape` says, as the view (N, C, H, W) or (N, 2, C, H, W) that backends return."""
+        return channels_first(out) if self.memory_format == "channels_last" else out
 
 
 class Backend(Protocol):
@@ -57,7 +67,7 @@ class Backend(Protocol):
         """Floating (N, C, H, W) of one shape and dtype, to the same."""
 
     def pair(self, task: PairTask) -> Array:
-        """`task.out_shape` in `task.dtype`; bfloat16, where a kind of array lacks it, as 16 bits of an integer."""
+        """`task.planes_of` an array in `task.dtype`; bfloat16, where its kind lacks it, as 16 bits of an integer."""
 
     def single(self, images: Array, draws: Any, overflow: str, axes: str) -> Array:
         """uint8 (N, H, W, 3) to the same. draws: `SingleDraws`, or what a backend has for them on its device."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import SingleDraws
+from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.protocol import PairTask
 
 
@@ -26,9 +27,11 @@ def pair(task: PairTask) -> NDArray[np.float64]:
     """See `apr_dali.pair`; always float64."""
     scales = (task.in_scale, task.in_bias, task.out_scale, task.out_bias)
     mixed = spectral.pair(task.images, task.partner, task.mix, *scales, task.axes)
-    if not task.with_clean:
+    if task.with_clean:
+        mixed = np.stack([spectral.pair(task.images, task.partner, False, *scales, task.axes), mixed], axis=1)
+    if task.memory_format == "contiguous":
         return mixed
-    return np.stack([spectral.pair(task.images, task.partner, False, *scales, task.axes), mixed], axis=1)
+    return task.planes_of(np.ascontiguousarray(channels_last(mixed)))
 
 
 def single(images: NDArray[np.uint8], draws: SingleDraws, overflow: str, axes: str) -> NDArray[np.uint8]:

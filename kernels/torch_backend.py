@@ -80,7 +80,7 @@ def _scaled(x: Tensor, scale: np.ndarray, bias: np.ndarray) -> Tensor:
 def pair(task: PairTask) -> Tensor:
     """See `apr_dali.pair`."""
     x = _scaled(_to_planes(task.images), task.in_scale, task.in_bias)
-    out = torch.empty(task.out_shape, dtype=torch_dtype(task.dtype), device=x.device)
+    out: Tensor = task.planes_of(torch.empty(task.out_shape, dtype=torch_dtype(task.dtype), device=x.device))
     mixed = out[:, -1] if task.with_clean else out
     if task.with_clean or not task.mix:
         clean = _scaled(x, task.out_scale, task.out_bias)

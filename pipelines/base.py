@@ -19,6 +19,7 @@ from torch import Tensor
 
 from apr_dali.errors import InputError, check_whole
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions
+from apr_dali.pipelines.handover import Handover
 
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
 
@@ -80,6 +81,7 @@ class EpochLoader(ABC):
         self._checkpoint = b""  # DALI's, with which the next pipeline begins; none at the beginning of a stream
         self._turn = 0  # tells an abandoned iterator from the current one
         self._pipeline: Pipeline | None = None
+        self._handover = Handover()
         self._closed = False
         self._check_length()
 
@@ -154,16 +156,31 @@ class EpochLoader(ABC):
 
     def _next(self) -> tuple[Tensor, ...]:
         images, numbers = self._rows()
+        images = self._as_pixels(images)
         if self.views > 1:
             self.batch_views = images.shape[1]
             images = images.flatten(0, 1)
         # The channels of a gray image are the same three times.
         images = images[:, : self.in_chans]
+        # Passes over the batch where the graph could not write it so: gray images, and bfloat16 on a GPU without APR-P.
         images = images.to(self._dtype).contiguous(memory_format=self._memory_format)
-        targets = self._targets(self._labels_of(numbers), self.batch_views).to(self._device)
+        targets = self._sent(self._targets(self._labels_of(numbers), self.batch_views))
         if not self.with_index:
             return images, targets
-        return images, targets, numbers[:, 0].repeat_interleave(self.batch_views).to(self._device)
+        return images, targets, self._sent(numbers[:, 0].repeat_interleave(self.batch_views))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the loader's device."""
+        if self._device.type == "cpu":
+            return tensor
+        # From pageable memory the copy would have the host wait for the step before it.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _as_pixels(self, images: Tensor) -> Tensor:
+        """A graph's output as the view (B, C, H, W) or (B, V, C, H, W) of numbers that it stands for."""
+        if images.dtype == torch.int16:
+            images = images.view(torch.bfloat16)
+        return images.movedim(-1, -3) if self._memory_format == torch.channels_last else images
 
     def _rows(self) -> tuple[Tensor, Tensor]:
         """The pipeline's next batch, without repetitions and stand-ins: its images, and int64 numbers on the CPU."""
@@ -208,12 +225,16 @@ class EpochLoader(ABC):
             tensor = torch.empty(output.shape(), dtype=to_torch_type[output.dtype], device=self._device)
             return feed_ndarray(output, tensor, cuda_stream=torch.cuda.current_stream(self._device))
         # The dynamic executor gives memory out for good. Fresh memory for a copy would cost more than the copy.
-        return torch.from_dlpack(output).to(self._device)
+        tensor = torch.from_dlpack(output)
+        if tensor.dtype == torch.int64:  # the number of a batch in its place
+            return torch.from_numpy(self._handover.take(int(tensor[0])))
+        return tensor.to(self._device)
 
     def _running(self) -> Pipeline:
         if self._closed:
             raise RuntimeError("the loader is closed")
         if self._pipeline is None:
+            self._handover = Handover()
             try:
                 self._pipeline = self._build(self._checkpoint or None)
             except RuntimeError as error:

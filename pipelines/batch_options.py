@@ -199,6 +199,7 @@ class BatchOptions:
             "shard": self.shard,
             "in_chans": self.in_chans,
             "repeat_unmixed": bool(self.repeat_unmixed),
+            "memory_format": self.memory_format,
             "policy": self.policy,
             "policy_magnitude": policy_magnitude(self.policy, self.policy_magnitude),
             "random_erasing": float(self.random_erasing),
@@ -210,9 +211,8 @@ class BatchOptions:
             return None
         if not self.train:
             raise InputError("sampler has no effect with train=False: evaluation takes each image once")
-        if isinstance(data, TarSet):
-            raise InputError("sampler needs image files: tars are read from their beginning to their end")
-        return weights_of(self.sampler, data.labels, data.classes)
+        labels = None if isinstance(data, TarSet) else data.labels
+        return weights_of(self.sampler, labels, data.classes, len(data))
 
 
 def default_threads(device: str) -> int:

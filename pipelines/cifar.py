@@ -28,7 +28,8 @@ from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import Graph as CommonGraph
-from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import uses_pair, uses_single
 
 BORDER = 4
@@ -162,17 +163,21 @@ def _by_torchvision(image: NDArray[np.uint8], graph: Graph) -> NDArray[np.uint8]
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(
-    source: Batches, graph: Graph, size: tuple[int, int], coin_seed: int | None = None
+    source: Batches,
+    graph: Graph,
+    size: tuple[int, int],
+    coin_seed: int | None = None,
+    handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image or (V, C, H, W), the clean view first, V = 1 where APR-P leaves the batch
     unmixed; and its number (1,).
 
-    size: (H, W). coin_seed: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and its mixed
-    view's amplitude's.
+    size: (H, W). coin_seed, handover: see `apr_pair`. With graph.amplitude_labels the numbers are (2,): the image's and
+    its mixed view's amplitude's.
     """
     images, numbers = _given(source, graph)
     images = policies.apply(images, graph.policy, graph.policy_magnitude, size)
-    return _augmented(images, numbers, graph, size, coin_seed)
+    return _augmented(images, numbers, graph, size, coin_seed, handover)
 
 
 # DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
@@ -183,20 +188,25 @@ def _given(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
 
 @do_not_convert
 def _augmented(
-    images: DataNode, numbers: DataNode, graph: Graph, size: tuple[int, int], coin_seed: int | None
+    images: DataNode,
+    numbers: DataNode,
+    graph: Graph,
+    size: tuple[int, int],
+    coin_seed: int | None,
+    handover: Handover | None,
 ) -> tuple[DataNode, DataNode]:
     """What follows the policy: APR, crop, flip, normalization, erasing."""
     recipe = graph.recipe
     if graph.aug in ON_ARRAYS:
         frames = "F" if views(graph.aug) > 1 else ""
-        images = normalize(images, recipe, graph.dtype, layout=frames + "CHW")
+        images = normalize(images, graph, frames=frames, handover=handover)
         return erased(images, graph.random_erasing, size, views(graph.aug) if frames else 0), numbers
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if not uses_pair(graph.aug):
-        images = normalize(images, recipe, graph.dtype, mirror)
+        images = normalize(images, graph, mirror, handover=handover)
         images = _cutout(images, size) if graph.aug == "cutout" else images
         return erased(images, graph.random_erasing, size), numbers
     images = fn.flip(images, horizontal=mirror)
@@ -205,10 +215,11 @@ def _augmented(
         images,
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=stored(graph.dtype),
         **graph.operator_options,
+        **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
+        handover=handover,
     )
     images = erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
     if graph.amplitude_labels:
@@ -217,10 +228,13 @@ def _augmented(
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: Batches, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,)."""
+def eval_pipeline(source: Batches, graph: Graph, handover: Handover | None = None) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) per image, in the order of the set, and its number (1,).
+
+    handover: see `apr_pair`.
+    """
     images, numbers = read(source, graph, "HWC")
-    return normalize(images, graph.recipe, graph.dtype), numbers
+    return normalize(images, graph, handover=handover), numbers
 
 
 def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode]:
@@ -280,18 +294,19 @@ def build(
     stream: int = 0,
     weights: NDArray[np.float64] | None = None,
     checkpoint: bytes | None = None,
+    handover: Handover | None = None,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    weights: (N,), of training images that are drawn instead of each coming once.
+    weights: (N,), of training images that are drawn instead of each coming once. handover: see `apr_pair`.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     source = Batches(data, batch_size, graph.shard, seed, train, change_of(graph), stream, graph.in_chans == 1, weights)
     size = (data.images.shape[1], data.images.shape[2])
     if train:
         with policies.without_dalis_own_warnings():
-            made = train_pipeline(source, graph, size, coin_seed(seed, stream), **options)
+            made = train_pipeline(source, graph, size, coin_seed(seed, stream), handover, **options)
     else:
-        made = eval_pipeline(source, graph, **options)
+        made = eval_pipeline(source, graph, handover, **options)
     made.build()
     return made

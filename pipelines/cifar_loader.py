@@ -92,6 +92,7 @@ class CifarLoader(EpochLoader):
             stream=self._stream,
             weights=self._weights,
             checkpoint=checkpoint,
+            handover=self._handover if self._graph.hands_over else None,
         )
 
     @cached_property

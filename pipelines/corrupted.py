@@ -22,6 +22,7 @@ from apr_dali.kernels.corruptions import check_options
 from apr_dali.pipelines import imagenet, operators
 from apr_dali.pipelines.base import normalized
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS
+from apr_dali.pipelines.handover import Handover
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import IMAGENET, STANDARD, AprRecipe, Scaling
@@ -162,9 +163,14 @@ class _Decoded(ImageNetLoader):
 
 @pipeline_def(enable_checkpointing=True)
 def _pipeline(
-    source: ImageSet | ReaderFiles, graph: imagenet.Graph, cells: Sequence[Cell], given: dict[str, Any]
+    source: ImageSet | ReaderFiles,
+    graph: imagenet.Graph,
+    handover: Handover | None,
+    cells: Sequence[Cell],
+    given: dict[str, Any],
 ) -> tuple[DataNode, DataNode]:
-    """given: the keywords of `corrupted`; a pipeline has a seed of its own."""
+    """given: the keywords of `corrupted`; a pipeline has a seed of its own. handover: for normalized batches alone."""
+    del handover
     encoded, numbers = imagenet.read(source, graph.shard, seed=0, shuffle=False)
     own = fn.slice(numbers, start=0, shape=1, axes=[0])
     # What stands in for a broken image has the number -1 - its own.

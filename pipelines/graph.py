@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import do_not_convert
 
-from apr_dali.pipelines import policies
-from apr_dali.recipes import AprRecipe
+from apr_dali.pipelines import operators, policies
+from apr_dali.pipelines.handover import Handover
+from apr_dali.recipes import AprRecipe, uses_pair
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 STREAM_STRIDE = 15_485_863
@@ -26,6 +28,7 @@ class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
     device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
+    memory_format: of what comes out, (C, H, W) or, channels_last, (H, W, C).
     policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it.
     """
 
@@ -38,6 +41,7 @@ class Graph:
     shard: tuple[int, int]
     in_chans: int = 3
     repeat_unmixed: bool = False
+    memory_format: str = "contiguous"
     policy: str = "none"
     policy_magnitude: int = 0
     random_erasing: float = 0.0
@@ -52,16 +56,38 @@ class Graph:
         """How both operators are to compute."""
         return {"axes": self.recipe.axes, "backend": self.backend, "threads": self.operator_threads}
 
+    @property
+    def output_options(self) -> dict[str, Any]:
+        """As what the last operator is to write the batch."""
+        return {"dtype": self.dtype, "memory_format": self.memory_format}
+
+    @property
+    def normalizes_itself(self) -> bool:
+        """Whether batches without APR-P are normalized by our own operator: DALI's has no bfloat16.
+
+        On a GPU a conversion costs less than a call of Python there.
+        """
+        return self.dtype == "bfloat16" and self.device == "cpu" and not uses_pair(self.aug)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the last operator is one of ours on the CPU, whose batches can go past DALI: see `Handover`."""
+        ours = uses_pair(self.aug) or self.normalizes_itself
+        return ours and self.device == "cpu" and self.aug != "cutout" and self.random_erasing == 0
+
     def settings(self) -> dict[str, Any]:
         """What of it must be the same for a state to mean the same batches."""
         settings = asdict(self) | {"recipe": repr(self.recipe)}
         if (settings.get("scaling") or {}).get("geometry") == "center":
             # The only one when older states were written.
             del settings["scaling"]["geometry"]
-        # How it is computed may change, on another machine, say, and how often the same image is given.
-        free = ["backend", "threads", "hw_decoder_load", "repeat_unmixed"]
+        # How it is computed may change, on another machine, say, and how often and in what order a pixel is given.
+        free = ["backend", "threads", "hw_decoder_load", "repeat_unmixed", "memory_format"]
         # What older states do not have.
         free += [name for name in _NEW if getattr(self, name) == getattr(Graph, name)]
+        if self.normalizes_itself:
+            # DALI does not take up the graphs of older states, which had an operator of its own here.
+            settings["normalized"] = "bfloat16"
         return {key: value for key, value in settings.items() if key not in free}
 
     def pipeline_options(
@@ -95,19 +121,34 @@ def pair_scales(recipe: AprRecipe) -> dict[str, Any]:
     return {"in_scale": (1 / 255,) * 3, "out_scale": scale, "out_bias": bias}
 
 
-def stored(dtype: str) -> str:
-    """The type of a batch inside DALI, which has no bfloat16."""
-    return "float16" if dtype == "float16" else "float32"
+# DALI's conditionals rewrite the functions of a graph; here there are none.
+@do_not_convert
+def normalize(
+    images: DataNode,
+    graph: Graph,
+    mirror: DataNode | None = None,
+    frames: str = "",
+    handover: Handover | None = None,
+) -> DataNode:
+    """uint8 HWC images in 0..255 as normalized ones, as the graph gives them out, mirrored where `mirror` is 1.
 
-
-def normalize(images: DataNode, recipe: AprRecipe, dtype: str, mirror: Any = 0, layout: str = "CHW") -> DataNode:
-    """uint8 HWC images in 0..255 as normalized ones in `layout`, mirrored where `mirror` is 1."""
+    bfloat16 comes as int16, its bits, or on a GPU as float32, which is still to be converted. frames: "F" for views.
+    handover: see `apr_pair`; what DALI normalizes it gives out by itself.
+    """
+    mean, std = ([255 * value for value in values] for values in (graph.recipe.mean, graph.recipe.std))
+    layout = operators.layout_of(graph.memory_format, frames)
+    if graph.normalizes_itself:
+        if mirror is not None:
+            images = fn.flip(images, horizontal=mirror)
+        options: dict[str, Any] = {"layout": layout, "backend": graph.backend, "threads": graph.operator_threads}
+        options["handover"] = handover
+        return operators.normalized(images, mean, std, **graph.output_options, **options)
     return fn.crop_mirror_normalize(
         images,
-        mirror=mirror,
-        mean=[255 * value for value in recipe.mean],
-        std=[255 * value for value in recipe.std],
-        dtype=types.FLOAT16 if stored(dtype) == "float16" else types.FLOAT,
+        mirror=0 if mirror is None else mirror,
+        mean=mean,
+        std=std,
+        dtype=types.FLOAT16 if graph.dtype == "float16" else types.FLOAT,
         output_layout=layout,
     )
 

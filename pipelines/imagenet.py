@@ -24,8 +24,9 @@ from apr_dali.draws import SEEDS
 from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
 from apr_dali.pipelines.erasing import erased
-from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales, stored
+from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
+from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import (
     CROP_RATIO,
     CROP_SCALE,
@@ -85,17 +86,17 @@ def read(source: ImageSet | ReaderFiles, shard: tuple[int, int], seed: int, shuf
         seed=seed,
         **common,
     )
-    parse = partial(_parse_labels, classes=source.classes)
+    parse = partial(_parse_labels, classes=source.classes, field=source.field)
     # DALI knows where a sample comes from: a label that is none can say so.
     origin = fn.get_property(digits, key="source_info")
     return encoded, fn.python_function(digits, origin, function=parse, batch_processing=True)
 
 
-def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: int) -> list[np.ndarray]:
+def _parse_labels(digits: list[np.ndarray], origins: list[np.ndarray], classes: int, field: str) -> list[np.ndarray]:
     labels = []
     for content, origin in zip(digits, origins, strict=True):
         name = bytes(origin).decode("utf-8", "surrogateescape")
-        labels.append(np.array(tar_reader.read_label(bytes(content), name, classes), np.int32))
+        labels.append(np.array(tar_reader.read_label(bytes(content), name, classes, field), np.int32))
     return labels
 
 
@@ -109,16 +110,20 @@ def random_crop(encoded: DataNode, graph: Graph) -> DataNode:
 
 @pipeline_def(enable_checkpointing=True)
 def train_pipeline(
-    source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None, coin_seed: int | None = None
+    source: ImageSet | ReaderFiles,
+    graph: Graph,
+    order_seed: int | None,
+    coin_seed: int | None = None,
+    handover: Handover | None = None,
 ) -> tuple[DataNode, DataNode]:
     """Training batches: (C, H, W) per image, or for both views (2, C, H, W), the clean one first, or (1, C, H, W), see
     `apr_pair`; and what `read` says of each. A policy needs enable_conditionals.
 
-    order_seed: None takes the images in the order of the set. coin_seed: see `apr_pair`.
+    order_seed: None takes the images in the order of the set. coin_seed, handover: see `apr_pair`.
     """
     images, labels = _crops(source, graph, order_seed)
     images = policies.apply(images, graph.policy, graph.policy_magnitude, (graph.image_size, graph.image_size))
-    return _augmented(images, graph, coin_seed), labels
+    return _augmented(images, graph, coin_seed, handover), labels
 
 
 # DALI's conditionals rewrite the functions of a graph: those that have none stay as they are.
@@ -129,14 +134,14 @@ def _crops(source: ImageSet | ReaderFiles, graph: Graph, order_seed: int | None)
 
 
 @do_not_convert
-def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNode:
+def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: Handover | None) -> DataNode:
     """What follows the policy: APR, flip, normalization, erasing."""
     recipe, size = graph.recipe, (graph.image_size, graph.image_size)
     if uses_single(graph.aug):
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if not uses_pair(graph.aug):
-        images = normalize(images, recipe, graph.dtype, mirror)
+        images = normalize(images, graph, mirror, handover=handover)
         return erased(images, graph.random_erasing, size)
     images = fn.flip(images, horizontal=mirror)
     draws = operators.draw_pair(coin_seed)
@@ -144,11 +149,12 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNod
         images,
         recipe.pair_probability,
         **pair_scales(recipe),
-        dtype=stored(graph.dtype),
         views=graph.views,
         **graph.operator_options,
+        **graph.output_options,
         repeat_unmixed=graph.repeat_unmixed,
         draws=draws,
+        handover=handover,
     )
     if graph.views == "mixed":
         return erased(images, graph.random_erasing, size)
@@ -156,10 +162,15 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None) -> DataNod
 
 
 @pipeline_def(enable_checkpointing=True)
-def eval_pipeline(source: ImageSet | ReaderFiles, graph: Graph) -> tuple[DataNode, DataNode]:
-    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each."""
+def eval_pipeline(
+    source: ImageSet | ReaderFiles, graph: Graph, handover: Handover | None = None
+) -> tuple[DataNode, DataNode]:
+    """Evaluation batches (C, H, W) per image, in the order of the set, and what `read` says of each.
+
+    handover: see `apr_pair`.
+    """
     encoded, labels = read(source, graph.shard, seed=0, shuffle=False)
-    return normalize(in_color(middle(encoded, graph), graph), graph.recipe, graph.dtype), labels
+    return normalize(in_color(middle(encoded, graph), graph), graph, handover=handover), labels
 
 
 def middle(encoded: DataNode, graph: Graph) -> DataNode:
@@ -237,22 +248,25 @@ def build(
     seed: int,
     stream: int = 0,
     shuffle: bool = True,
+    drawn: tar_reader.Drawn = None,
     checkpoint: bytes | None = None,
+    handover: Handover | None = None,
     evaluation: Callable[..., Pipeline] = eval_pipeline,
 ) -> Pipeline:
     """A built pipeline, at the beginning of the epoch `stream` or where a `checkpoint` of that pipeline was taken.
 
-    shuffle: training images; False where they lie in the order in which they are to come. evaluation: what makes the
-    pipeline where it is not for training.
+    shuffle: training images; False where they lie in the order in which they are to come. drawn: which samples of tars
+    an epoch has, see `tar_reader.write`. handover: see `apr_pair`. evaluation: what makes the pipeline where it is not
+    for training.
     """
     options = graph.pipeline_options(batch_size, device_id, seed, stream, checkpoint)
     order_seed = (seed + stream * STREAM_STRIDE) % (SEEDS + 1) if shuffle else None
     with tempfile.TemporaryDirectory(prefix="apr_dali-") as folder:
-        files = tar_reader.write(source, folder) if isinstance(source, TarSet) else source
+        files = tar_reader.write(source, folder, drawn) if isinstance(source, TarSet) else source
         if train:
             with policies.without_dalis_own_warnings():
-                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), **options)
+                made = train_pipeline(files, graph, order_seed, coin_seed(seed, stream), handover, **options)
         else:
-            made = evaluation(files, graph, **options)
+            made = evaluation(files, graph, handover, **options)
         made.build()  # reads the indices
     return made

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
@@ -184,12 +185,18 @@ class ImageNetLoader(EpochLoader):
         if not isinstance(self._set, ImageSet):
             return with_stand_ins(self._set, self.skipped)
         images = replace(self._set, labels=np.arange(len(self._set)))
-        if self._weights is not None:
-            drawn = draw(self._weights, self._seed, self._stream)
+        drawn = self._drawn()
+        if drawn is not None:
             images = replace(images, files=tuple(self._set.files[number] for number in drawn), labels=drawn)
         return with_stand_ins(images, self.skipped)
 
+    def _drawn(self) -> NDArray[np.int64] | None:
+        """The numbers of this epoch's images where weights draw them."""
+        return None if self._weights is None else draw(self._weights, self._seed, self._stream)
+
     def _build(self, checkpoint: bytes | None) -> Pipeline:
+        tars = isinstance(self._set, TarSet)
+        drawn = self._drawn() if tars else None
         try:
             return imagenet.build(
                 self._source(),
@@ -199,13 +206,16 @@ class ImageNetLoader(EpochLoader):
                 device_id=self._device.index,
                 seed=self._seed,
                 stream=self._stream,
-                shuffle=self._weights is None,
+                # Tars are read in order, whatever was drawn of them.
+                shuffle=tars or self._weights is None,
+                drawn=drawn,
                 checkpoint=checkpoint,
+                handover=self._handover if self._graph.hands_over else None,
                 evaluation=self._evaluation,
             )
         except RuntimeError as error:
             if isinstance(self._set, TarSet):
-                tar_reader.refuse_unreadable(self._set, str(error))
+                tar_reader.refuse_unreadable(self._set, str(error), drawn)
             raise
 
     @cached_property

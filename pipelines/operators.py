@@ -21,15 +21,14 @@ from apr_dali.draws import SEEDS, UNIFORMS_PER_IMAGE, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.functional import check_pair_options
 from apr_dali.kernels import corruptions, dispatch
+from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda.corrupt_job import Cell
+from apr_dali.pipelines.handover import Handover
 from apr_dali.pipelines.per_batch import per_batch
 from apr_dali.recipes import check_views
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
-
-DTYPES = ("float32", "float16")
-"""What DALI has of the types of `apr_dali.pair`."""
 
 
 def apr_single(
@@ -72,31 +71,34 @@ def apr_pair(
     backend: str = "auto",
     threads: int | None = None,
     intermediates: str = "float32",
+    memory_format: str = "contiguous",
     repeat_unmixed: bool = False,
     coin_seed: int | None = None,
     draws: tuple[DataNode, DataNode] | None = None,
+    handover: Handover | None = None,
 ) -> DataNode:
     """APR-P in a DALI graph: one coin and one permutation per batch; see `apr_dali.pair`.
 
     Args:
         images: uint8 HWC or float CHW, all of one size.
         p: share of batches that are mixed, 0..1.
-        dtype: float32 or float16; DALI has no bfloat16.
+        dtype: float32, float16, or bfloat16, which DALI has not: then int16, its bits.
         views: "both" gives (2, C, H, W) per image, the clean view first, and (1, C, H, W) in a batch that the coin
             leaves unmixed, whose views are one and the same; "mixed" gives (C, H, W).
+        memory_format: "channels_last" gives (V, H, W, C) or (H, W, C).
         repeat_unmixed: give (2, C, H, W) in such a batch, too.
         coin_seed: of the coin, the same on all ranks so that all mix at the same steps, whatever their batch size;
             None: the coin follows the pipeline's seed.
         draws: of `draw_pair`, where something else follows them too; else they are drawn here.
+        handover: gets the batches of the CPU, where nothing follows in the graph; it gives out their numbers.
 
     The other arguments are those of `apr_dali.pair`.
     """
     check_share("p", p)
-    check_choice("dtype", dtype, DTYPES)
     check_views(views, repeat_unmixed)
     if coin_seed is not None and draws is not None:
         raise InputError("coin_seed has no effect with draws: give it to draw_pair")
-    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates)
+    check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates, memory_format=memory_format)
     dispatch.check_backend(backend, threads)
     partner, coin = draws or draw_pair(coin_seed)
     function = partial(
@@ -112,11 +114,51 @@ def apr_pair(
         backend=backend,
         threads=threads,
         intermediates=intermediates,
+        memory_format=memory_format,
     )
     # The coin goes by the shape, which the host knows of a batch on a GPU too: the partner twice where it mixes.
     twice = fn.stack(partner, partner)
     decided = fn.slice(twice, start=0, shape=1 + mixed((partner, coin), p), axes=[0])
-    return per_batch(function, images, decided, layout="FCHW" if views == "both" else "CHW")
+    layout = layout_of(memory_format, "F" if views == "both" else "")
+    return per_batch(function, images, decided, layout=layout, handover=handover)
+
+
+def normalized(
+    images: DataNode,
+    mean: ArrayLike,
+    std: ArrayLike,
+    *,
+    dtype: str,
+    memory_format: str = "contiguous",
+    layout: str = "CHW",
+    backend: str = "auto",
+    threads: int | None = None,
+    handover: Handover | None = None,
+) -> DataNode:
+    """(images - mean) / std as `fn.crop_mirror_normalize` computes it, in the types of `apr_pair`.
+
+    Args:
+        images: uint8 HWC or FHWC.
+        mean, std: (C,), in 0..255.
+        layout: of the result.
+        handover: see `apr_pair`.
+    """
+    function = partial(
+        _normalized_batch,
+        # In this order each step rounds as it does there.
+        in_bias=-np.asarray(mean, np.float64),
+        out_scale=1 / np.asarray(std, np.float64),
+        dtype=dtype,
+        memory_format=memory_format,
+        backend=backend,
+        threads=threads,
+    )
+    return per_batch(function, images, layout=layout, handover=handover)
+
+
+def layout_of(memory_format: str, frames: str = "") -> str:
+    """DALI's letters for an image in this memory format, after `frames`."""
+    return frames + ("HWC" if memory_format == "channels_last" else "CHW")
 
 
 def draw_pair(coin_seed: int | None = None) -> tuple[DataNode, DataNode]:
@@ -223,10 +265,29 @@ def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws
 
 def _pair_batch(images: Any, draws: Any, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:
     """draws: integers (N, 1), each image's partner; (N, 2), the same twice, to mix."""
-    mix = draws.shape[1] == 2
+    return pair_in_views(
+        images, draws[:, 0].astype(np.int32), draws.shape[1] == 2, with_clean, repeat_unmixed, **options
+    )
+
+
+def pair_in_views(images: Any, partner: Any, mix: bool, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:
+    """`apr_dali.pair` of a batch in its views, see `apr_pair`: (N, 2, C, H, W), (N, 1, C, H, W), or (N, C, H, W)."""
     once = with_clean and not (mix or repeat_unmixed)
-    result = functional.pair(images, draws[:, 0].astype(np.int32), mix, with_clean=with_clean and not once, **options)
+    result = _stored_pair(images, partner, mix, with_clean=with_clean and not once, **options)
     return result[:, None] if once else result
+
+
+def _normalized_batch(images: Any, **options: Any) -> Any:
+    """images: uint8 (N, H, W, C) or (N, V, H, W, C)."""
+    given = images.reshape(-1, *images.shape[-3:])
+    result = _stored_pair(given, np.arange(len(given), dtype=np.int32), False, **options)
+    return result.reshape(*images.shape[:-3], *result.shape[-3:])
+
+
+def _stored_pair(*given: Any, dtype: str, memory_format: str, **options: Any) -> Any:
+    """`apr_dali.pair` as DALI takes it: arrays in the order of their axes, and bfloat16 as its bits."""
+    result = functional.pair(*given, dtype=dtype, memory_format=memory_format, bits=dtype == "bfloat16", **options)
+    return channels_last(result) if memory_format == "channels_last" else result
 
 
 def _corrupted_batch(

@@ -17,12 +17,16 @@ from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
 from apr_dali.pipelines import dlpack
+from apr_dali.pipelines.handover import Handover
 
 
-def per_batch(function: Callable[..., Any], images: DataNode, *draws: DataNode, layout: str) -> DataNode:
+def per_batch(
+    function: Callable[..., Any], images: DataNode, *draws: DataNode, layout: str, handover: Handover | None = None
+) -> DataNode:
     """function(images, *draws) -> images, of arrays (N, ...) of one device: NumPy's or CuPy's.
 
-    layout: of an image of the result, in DALI's letters.
+    layout: of an image of the result, in DALI's letters. handover: gets the results of the CPU, whose numbers then take
+    their place.
     """
     if images.device == "gpu":
         return fn.dl_tensor_python_function(
@@ -36,10 +40,12 @@ def per_batch(function: Callable[..., Any], images: DataNode, *draws: DataNode, 
         )
 
     def on_samples(*batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        return list(function(*map(as_one_array, batches)))
+        result = function(*map(as_one_array, batches))
+        return list(result) if handover is None else handover.put(result)
 
+    layouts = [layout if handover is None else ""]
     return fn.python_function(
-        images, *draws, function=on_samples, device="cpu", batch_processing=True, output_layouts=[layout]
+        images, *draws, function=on_samples, device="cpu", batch_processing=True, output_layouts=layouts
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
+from helpers.object_storage import server
 from skimage import data
 
 from apr_dali.kernels.cpu import backend as native_backend
@@ -22,6 +23,28 @@ from apr_dali.kernels.cpu import backend as native_backend
 def photos() -> list[np.ndarray]:
     """Four natural photographs, uint8 (H, W, 3)."""
     return [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The environment variables of an S3 server on this machine."""
+    with server() as values:
+        yield values
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A client of an empty S3 server on this machine, to which DALI is directed too."""
+    import boto3
+
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    for bucket in client.list_buckets()["Buckets"]:
+        for found in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+            client.delete_object(Bucket=bucket["Name"], Key=found["Key"])
+        client.delete_bucket(Bucket=bucket["Name"])
+    return client
 
 
 def _textured_crop(rng: np.random.Generator, photo: np.ndarray, height: int, width: int) -> np.ndarray:

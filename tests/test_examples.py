@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.examples import CLASSES, SIZE, example, learns
-from helpers.processes import PATIENCE, torchrun
+from helpers.processes import torchrun
 from helpers.project import ROOT
 
 from apr_dali import ImageNetLoader
@@ -130,6 +128,15 @@ def test_dali_pipelines(sample):
     torch.testing.assert_close(*spectra, rtol=0.2, atol=0)
 
 
+def test_dynamic_mode(sample):
+    pytest.importorskip("nvidia.dali.experimental.dynamic.capture", reason="needs DALI 2.3 or newer")
+    batches = list(example("dynamic_mode").epoch(f"{sample}/train", SIZE))
+    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
+    labels = torch.cat([labels for _, labels in batches]).flatten().tolist()
+    assert sorted(labels) == sorted(open_set(f"{sample}/train").labels.tolist())
+    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
+
+
 def test_conditions_reach_some_of_the_images(sample):
     """APR-S within an `if`: only the images of that branch are changed."""
     from nvidia.dali import fn, pipeline_def, types
@@ -174,33 +181,8 @@ def test_corrupted_loader(sample):
 # ---- object storage --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """A client of an S3 server on this machine, to which DALI is directed too."""
-    import boto3
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    values = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-    values |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + PATIENCE
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert server.poll() is None
-            assert time.monotonic() < end, "the S3 server does not answer"
-            time.sleep(0.1)
-        yield boto3.client("s3")
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def test_webdataset_on_s3(sample, s3, tmp_path):
+def test_webdataset_on_s3(sample, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "tars"
     folder.mkdir()
     (folder / "classes.txt").write_text("\n".join(CLASSES))
@@ -217,13 +199,10 @@ def test_webdataset_on_s3(sample, s3, tmp_path):
         index = [indexer, folder / f"{number}.tar", folder / f"{number}.idx"]
         subprocess.run(index, check=True, stdout=subprocess.DEVNULL)
     s3.create_bucket(Bucket="images")
-    for path in folder.glob("*.tar"):
+    for path in folder.iterdir():
         s3.upload_file(str(path), "images", f"train/{path.name}")
     local = list(ImageNetLoader(folder, 8, "apr-sp", image_size=16, threads=1, seed=1))
-    for path in folder.glob("*.tar"):
-        path.unlink()
-    source = example("webdataset_s3").open_s3("s3://images/train/", folder)
-    with ImageNetLoader(source, 8, "apr-sp", image_size=16, threads=1, seed=1) as loader:
+    with example("webdataset_s3").loader("s3://images/train/", 8, 16, threads=1, seed=1) as loader:
         remote = list(loader)
     assert len(remote) == 4
     for (images, targets), (expected, labels) in zip(remote, local, strict=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
 from apr_dali.errors import InputError, check_whole
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,13 @@ def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
     return torch.addcmul(images, wave, (strength / norm)[..., None, None]).clamp_(0, 1)
 
 
+def native_form(batch: NativeBatch, draws: AfaDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    turns = 2 * np.pi * draws.frequency
+    down, across = turns * np.cos(draws.angle), turns * np.sin(draws.angle)
+    return batch.run("waves", down, across, draws.size() * draws.strength, -math.pi / 4, _NO_WAVE)
+
+
 def _recipe(dataset: str, jsd: float) -> Recipe:
     return Recipe(
         dataset,
@@ -128,6 +137,7 @@ AUGMENTATIONS = (
         draws=AfaDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         recipes=(_recipe("cifar10", 10.0), _recipe("cifar100", 1.0), _recipe("imagenet", 12.0)),
         unit=True,
     ),

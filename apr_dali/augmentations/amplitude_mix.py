@@ -7,6 +7,7 @@ MediaBrain-SJTU/FACT was read: data/data_utils.py (the mix), config/PACS/ResNet5
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes
 from apr_dali.draws import check_partner
 from apr_dali.errors import check_share
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +60,25 @@ class AmplitudeMixDraws(Draws):
             height, width, channels, generator.permutation(batch), generator.uniform(0, alpha, batch), float(ratio)
         )
 
+    def box(self) -> NDArray[np.int64]:
+        """The first and the last frequency of the box along rows, and along columns, signed: int64 (N, 4)."""
+        sides = [_side(size, self.ratio) for size in (self.height, self.width)]
+        ends = [end for side in sides for end in (-(side // 2), side - side // 2 - 1)]
+        return np.tile(np.array(ends, np.int64), (len(self), 1))
+
     def weight(self) -> NDArray[np.float64]:
         """How much of its partner's amplitude each bin takes: float64 (N, 1, H, W), zero frequency first."""
         rows, columns = (_middle(size, self.ratio) for size in (self.height, self.width))
         return self.share[:, None, None, None] * (rows[:, None] & columns)
 
 
+def _side(size: int, ratio: float) -> int:
+    return int(size * np.sqrt(ratio))
+
+
 def _middle(size: int, ratio: float) -> NDArray[np.bool_]:
     """The bins along an axis, (size,), that lie in the box: the released code's slice of the shifted spectrum."""
-    side = int(size * np.sqrt(ratio))
+    side = _side(size, ratio)
     place = np.arange(size) - (size // 2 - side // 2)
     return np.fft.ifftshift((place >= 0) & (place < side))
 
@@ -81,6 +93,11 @@ def torch_form(images: Tensor, draws: AmplitudeMixDraws) -> Tensor:
     return mix_amplitudes(images, draws.partner, draws.weight())
 
 
+def native_form(batch: NativeBatch, draws: AmplitudeMixDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    return batch.run("amplitudes", draws.partner, draws.share, draws.box())
+
+
 AUGMENTATIONS = (
     Augmentation(
         name="amplitude-mix",
@@ -90,6 +107,7 @@ AUGMENTATIONS = (
         draws=AmplitudeMixDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         recipes=(
             Recipe(
                 "pacs",

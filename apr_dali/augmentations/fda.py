@@ -8,6 +8,7 @@ zero frequency. Its torch form has 2b; on the half spectrum of later versions th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from torch import Tensor
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, check_range, generator_for
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes, signed_frequencies
 from apr_dali.draws import check_partner
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,12 @@ def torch_form(images: Tensor, draws: FdaDraws) -> Tensor:
     return mix_amplitudes(images, draws.partner, draws.weight())
 
 
+def native_form(batch: NativeBatch, draws: FdaDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    box = np.stack([-draws.reach, draws.reach] * 2, axis=-1)
+    return batch.run("amplitudes", draws.partner, np.ones(len(draws)), box)
+
+
 AUGMENTATIONS = (
     Augmentation(
         name="fda",
@@ -80,6 +88,7 @@ AUGMENTATIONS = (
         draws=FdaDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         # The entropy of the other domain's predictions, to the power eta, is minimized beside the cross entropy.
         recipes=(Recipe("cityscapes", {"beta": (0.01, 0.01)}, weights={"entropy": 0.005, "eta": 2.0}),),
         partner=True,

@@ -14,9 +14,10 @@ from apr_dali.augmentations.record import OVERFLOWS, Augmentation, Draws
 from apr_dali.augmentations.registry import find
 from apr_dali.errors import InputError, check_choice
 from apr_dali.functional import check_images, check_no_gradient
-from apr_dali.kernels import arrays, torch_backend
+from apr_dali.kernels import arrays, dispatch, torch_backend
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
-BACKENDS = ("auto", "torch", "reference")
+BACKENDS = ("auto", "native", "torch", "reference")
 
 _OVERSHOOT = 0.1
 
@@ -25,7 +26,13 @@ _SLACK = 2.0**-10
 
 
 def apply(
-    augmentation: str | Augmentation, images: Any, draws: Draws, *, overflow: str | None = None, backend: str = "auto"
+    augmentation: str | Augmentation,
+    images: Any,
+    draws: Draws,
+    *,
+    overflow: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
 ) -> Any:
     """An augmentation of a batch with given draws.
 
@@ -35,26 +42,31 @@ def apply(
             take uint8 (N, H, W, 3) alone: those whose draws contain operations of APR-S.
         draws: of this augmentation, for N images of this size.
         overflow: how values become levels of uint8 images, one of OVERFLOWS; None takes the published way.
-        backend: "torch", "reference", which is the definition in float64 and far too slow for anything but tests, or
-            "auto".
+        backend: "native", C++ on the CPU in float32, which most augmentations have; "torch"; "reference", which is the
+            definition in float64 and far too slow for anything but tests; or "auto": native where it can run, for all
+            but float64 images, and torch elsewhere.
+        threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
         The same kind of array, of the same dtype, on the same device. Floating images are not clipped unless `unit`.
 
     Raises:
-        InputError: for draws that are not for these images, and options that would have no effect.
+        InputError: for draws that are not for these images, options that would have no effect, and a native
+            backend that cannot run.
     """
     record = find(augmentation) if isinstance(augmentation, str) else augmentation
-    check_options(overflow, backend)
+    check_options(overflow, backend, threads)
     check_images(images)
     check_no_gradient(images)
-    if record.unit and not _are_levels(images) and not arrays.on_device(images):
-        _check_unit(record, images)  # on a device it would synchronize
     levels = _checked_levels(record, images, overflow)
     _check_draws(record, images, draws)
-    if backend == "reference":
+    chosen = _choose(record, images, backend)
+    if chosen == "native":
+        return _natively(record, images, draws, levels, threads)
+    if record.unit and levels is None and len(images) and not arrays.on_device(images):
+        _check_unit(record, float(images.min()), float(images.max()))  # on a device it would synchronize
+    if chosen == "reference":
         return _by_definition(record, images, draws, levels)
-    arrays.device_of(images)  # refuses other devices than the CPU and CUDA
     with arrays.on_the_stream_of(images, "torch"):
         result = _by_torch(record, arrays.as_input(images, "torch"), draws, levels)
         return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
@@ -68,6 +80,7 @@ def sample_and_apply(
     dataset: str = "cifar10",
     overflow: str | None = None,
     backend: str = "auto",
+    threads: int | None = None,
     **changes: Any,
 ) -> Any:
     """`apply` with draws of a seed, by the recipe for `dataset` with `changes` of its settings.
@@ -79,7 +92,7 @@ def sample_and_apply(
     check_images(images)
     height, width, channels = _sizes(images)
     draws = record.sample(len(images), height, width, seed, channels=channels, dataset=dataset, **changes)
-    return apply(record, images, draws, overflow=overflow, backend=backend)
+    return apply(record, images, draws, overflow=overflow, backend=backend, threads=threads)
 
 
 def apply_in_graph(
@@ -95,11 +108,33 @@ def apply_in_graph(
     return sample_and_apply(augmentation, images, seed, backend=backend, **options)
 
 
-def check_options(overflow: str | None, backend: str) -> None:
+def check_options(overflow: str | None, backend: str, threads: int | None = None) -> None:
     """Raise InputError for options of `apply` that are none, whatever the images."""
     check_choice("backend", backend, BACKENDS)
+    dispatch.check_backend(backend, threads)
     if overflow is not None:
         check_choice("overflow", overflow, OVERFLOWS)
+
+
+def _choose(record: Augmentation, images: Any, backend: str) -> str:
+    """The backend to run for the choice `backend`, one of BACKENDS."""
+    device = arrays.device_of(images)  # refuses other devices than the CPU and CUDA
+    if backend in ("torch", "reference"):
+        return backend
+    native = dispatch.availability("native")
+    if record.native_form is None:
+        reason = "it has no form in C++"
+    elif device != "cpu":
+        reason = f"it is for images on the CPU, got {device}"
+    elif arrays.dtype_name(images.dtype) == "float64":
+        reason = "it computes in float32, got float64 images"
+    elif not native.available:
+        reason = native.reason
+    else:
+        return "native"
+    if backend == "native":
+        raise InputError(f"backend 'native' cannot run {record.name}: {reason}. Take backend='torch'")
+    return "torch"
 
 
 def _sizes(images: Any) -> tuple[int, int, int]:
@@ -112,15 +147,13 @@ def _are_levels(images: Any) -> bool:
     return arrays.dtype_name(images.dtype) == "uint8"
 
 
-def _check_unit(record: Augmentation, images: Any) -> None:
+def _check_unit(record: Augmentation, low: float, high: float) -> None:
     """Raise InputError for floating images that are not in 0..1, but for what a resampling overshoots."""
-    if len(images):
-        low, high = float(images.min()), float(images.max())
-        if not -_OVERSHOOT <= low <= high <= 1 + _OVERSHOOT:
-            raise InputError(
-                f"{record.name} takes floating images in 0..1, before they are normalized; got values from {low:.3g} "
-                f"to {high:.3g}"
-            )
+    if not -_OVERSHOOT <= low <= high <= 1 + _OVERSHOOT:
+        raise InputError(
+            f"{record.name} takes floating images in 0..1, before they are normalized; got values from {low:.3g} "
+            f"to {high:.3g}"
+        )
 
 
 def _checked_levels(record: Augmentation, images: Any, overflow: str | None) -> str | None:
@@ -164,6 +197,15 @@ def _by_definition(record: Augmentation, images: Any, draws: Draws, levels: str 
         return arrays.as_output(values, images, name)
     values = values if record.takes == "levels" else values * 255
     return arrays.as_output(np.ascontiguousarray(np.moveaxis(to_levels(values, levels), 1, -1)), images, name)
+
+
+def _natively(record: Augmentation, images: Any, draws: Draws, levels: str | None, threads: int | None) -> Any:
+    kind = np.float32 if levels is None else np.uint8
+    batch = NativeBatch(np.ascontiguousarray(arrays.as_input(images, "native"), kind), levels, threads)
+    if record.unit and levels is None and len(images):
+        _check_unit(record, *batch.bounds())
+    assert record.native_form is not None
+    return arrays.as_output(record.native_form(batch, draws), images, arrays.dtype_name(images.dtype))
 
 
 def to_levels(values: NDArray[np.float64], overflow: str) -> NDArray[np.uint8]:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from apr_dali import spectral
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
-from apr_dali.augmentations.shared import blur, check_blur
+from apr_dali.augmentations.shared import blur, check_blur, gaussian_window
 from apr_dali.draws import PairDraws, check_partner
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,14 @@ def torch_form(images: Tensor, draws: HybridPairDraws) -> Tensor:
     return low.add_(high[draws.partner])
 
 
+def native_form(batch: NativeBatch, draws: HybridPairDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    if not draws.mix:
+        return batch.images.copy()
+    low = None if draws.low is None or not draws.low.mix else np.ascontiguousarray(draws.low.partner, np.int64)
+    return batch.run("hybrid", draws.partner, gaussian_window(draws.kernel, draws.sigma), low)
+
+
 def _recipe(dataset: str, **settings: Any) -> Recipe:
     return Recipe(dataset, {"p": 0.6, "kernel": 3, **settings}, views=2, objective="both views")
 
@@ -105,6 +114,7 @@ _augmentation = partial(
     draws=HybridPairDraws,
     define=define,
     torch_form=torch_form,
+    native_form=native_form,
     partner=True,
 )
 

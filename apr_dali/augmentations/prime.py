@@ -21,6 +21,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.prime_draws import PrimeDraws
 from apr_dali.augmentations.record import Augmentation, Recipe
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 def displacements(modes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
@@ -130,6 +131,13 @@ def _convolve(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.i
     return out.transpose(0, 1).clamp(0, 1)
 
 
+def native_form(batch: NativeBatch, draws: PrimeDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    moved = np.array([displacements(modes, draws.height, draws.width) for modes in draws.modes])
+    chains = draws.mixture, draws.weight, draws.depth, draws.operation
+    return batch.run("prime", *chains, moved, draws.color, draws.frequency, draws.kernel)
+
+
 def _recipe(dataset: str, views: int, **settings: Any) -> Recipe:
     jsd = {"jsd": 12.0}
     return Recipe(dataset, settings, views, "jsd" if views > 1 else "cross-entropy", jsd if views > 1 else {})
@@ -149,6 +157,7 @@ AUGMENTATIONS = (
         draws=PrimeDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         recipes=(
             _small("cifar10", 3),
             _small("cifar100", 3),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 TAKES = ("planes", "levels")
 OVERFLOWS = ("clamp", "wrap", "truncate")
@@ -110,6 +111,8 @@ class Augmentation:
         0..255, as Pillow's operations need them, and the result is real levels.
     torch_form: the same with torch, on the CPU or a CUDA device: floating (N, C, H, W) to the same, or uint8
         (N, H, W, 3) to floating levels (N, 3, H, W). Changes neither its images nor its draws.
+    native_form: the same in C++, (`kernels.cpu.augmentations.NativeBatch`, draws) to an array like the batch's images;
+        None where there is none.
     recipes: what was published, the first for data sets that the paper does not have.
     partner: whether an image gets something of another one of its batch.
     unit: whether values are in 0..1 and are clipped to it.
@@ -129,6 +132,7 @@ class Augmentation:
     partner: bool = False
     unit: bool = False
     overflow: str = "clamp"
+    native_form: Callable[[NativeBatch, Any], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         check_choice("takes", self.takes, TAKES)

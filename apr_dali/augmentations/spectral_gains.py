@@ -26,6 +26,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, check_range, generator_for
 from apr_dali.errors import check_choice, check_share, check_whole
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,14 @@ def torch_form(images: Tensor, draws: SpectralGainsDraws) -> Tensor:
     return torch.fft.irfft2(_real_part(half, draws.width), s=(draws.height, draws.width))
 
 
+def native_form(batch: NativeBatch, draws: SpectralGainsDraws) -> NDArray[Any]:
+    """`define` in C++."""
+    gain, masked = draws.gain * draws.keep, np.flatnonzero(draws.masked)
+    if len(masked):
+        gain[masked] *= _remaining(draws.center[masked], draws.sigma[masked], torch.from_numpy(gain[:1])).numpy()
+    return batch.run("gains", gain, draws.shift)
+
+
 def _remaining(center: NDArray[np.int64], sigma: NDArray[np.float64], like: Tensor) -> Tensor:
     """What the Gaussians leave, (K, H, W // 2 + 1), of the dtype and device of `like`, whose last sizes are these."""
 
@@ -170,6 +179,7 @@ _augmentation = partial(
     draws=SpectralGainsDraws,
     define=define,
     torch_form=torch_form,
+    native_form=native_form,
 )
 
 

@@ -13,14 +13,24 @@ _WIDTH = 80
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("directory", metavar="DIR", help="a folder with train/ and val/, of class folders, or of tars")
+    parser.add_argument(
+        "directory",
+        metavar="DIR",
+        help="a folder with train/ and val/, of class folders or of tars; or a pattern or an address of tars",
+    )
     parser.add_argument(
         "--write-file-list",
         metavar="FILE",
         help="write a list of the images that are fine, which a trainer takes in place of the folder",
     )
     parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
-    parser.add_argument("--tar-label", metavar="EXT", default="cls", help="the label in them (default: %(default)s)")
+    parser.add_argument(
+        "--tar-label",
+        metavar="EXT",
+        default="cls",
+        help="the label in them, json:FIELD of one in JSON (default: %(default)s)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="list the folders anew, whatever an earlier start kept")
     add_processes(parser)
 
 
@@ -33,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         # Not after an hour of decoding.
         raise InputError(f"--write-file-list {args.write_file_list}: its folder is not there; make it first")
     components = Components(args.tar_image, args.tar_label)
-    checked = check_tree(args.directory, args.processes, components, for_list=args.write_file_list is not None)
+    for_list = args.write_file_list is not None
+    checked = check_tree(args.directory, args.processes, components, for_list, cached=not args.no_cache)
     for path, reason in checked.bad:
         print(f"{path}: {reason}")
     print(checked.table(_WIDTH))

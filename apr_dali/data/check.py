@@ -18,10 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from apr_dali.data.file_list import FileList, write_file_list
-from apr_dali.data.folders import SPLITS, ImageSet, TarSet, check_components, open_set
+from apr_dali.data.folders import SPLITS, ImageSet, TarSet, check_components, has_split, open_set
 from apr_dali.data.image_file import to_rgb
 from apr_dali.data.image_header import TIFF, why_misread
 from apr_dali.data.listing import NOT_UTF8, is_utf8
+from apr_dali.data.tar_sources import is_elsewhere
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.runtime.pool import process_map
@@ -66,23 +67,29 @@ class Checked:
 
 
 def check_tree(
-    directory: str | Path, processes: int, components: Components = _DEFAULT, for_list: bool = False
+    directory: str | Path,
+    processes: int,
+    components: Components = _DEFAULT,
+    for_list: bool = False,
+    cached: bool = True,
 ) -> Checked:
-    """Decode every image of a data set: of both splits where `directory` holds train/ or val/.
+    """Decode every image of a data set: of both splits where `directory` says which images are of train and val.
+
+    directory: a folder, an address of object storage, or a pattern of tars, as `open_set` takes them.
 
     components: which members of a tar's samples are image and label. for_list: refuse tars, which a file list cannot
-    name the samples of.
+    name the samples of. cached: see `open_set`.
 
     Raises InputError for a folder that is no data set, splits that differ in their classes, and as a trainer would.
     """
-    root = os.path.abspath(directory)
+    root = str(directory) if is_elsewhere(directory) else os.path.abspath(directory)
     if os.path.isfile(root):
         raise InputError(f"{root} is a file: give the folder that holds the images")
-    names = [name for name in SPLITS if os.path.isdir(os.path.join(root, name))]
+    names = [name for name in SPLITS if has_split(root, name)]
     opened: list[ImageSet | TarSet] = []
     for name in names or [""]:
         classes = opened[0].classes if opened else None
-        opened.append(open_set(root, name or None, classes, components=components, mixed=True))
+        opened.append(open_set(root, name or None, classes, components=components, mixed=True, cached=cached))
         if for_list and isinstance(opened[-1], TarSet):
             raise InputError(
                 f"{root} holds tar files, whose samples a file list cannot name: leave --write-file-list out, and "

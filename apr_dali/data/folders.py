@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.data import tar_sources
+from apr_dali.data.class_names import check_classes, check_names, some
 from apr_dali.data.file_list import read_file_list
-from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, images_below, is_utf8, listing
-from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet
+from apr_dali.data.folder_cache import images_in
+from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, UNREAD, images_below, is_utf8, listing, warn_of_unread
+from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
 from apr_dali.errors import InputError
 
 SPLITS = ("train", "val")
 
 _ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
-_NAMED = 5
-"""How many of a long list of names an error message gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,13 @@ class ImageSet:
     files: absolute paths.
     labels: int64 (N,), indices into `classes`.
     classes: names.
+    sources: how many each of the sets has that were joined to this one.
     """
 
     files: tuple[str, ...]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -61,13 +63,15 @@ def open_set(
     allow_missing_classes: bool = False,
     components: Components = DEFAULT,
     mixed: bool = False,
+    cached: bool = True,
 ) -> ImageSet | TarSet:
     """Find the images of a data set. Reads folder listings and indices, no image.
 
     Args:
         source: a folder of class folders, a folder of .tar files with classes.txt in it or above it, or a file list.
-            DALI's indices of the tars are made where they are missing. Or several folders of class folders and lists,
-            whose images are put one after the other.
+            DALI's indices of the tars are made where they are missing. Or a pattern of tars, or an address of object
+            storage, see `apr_dali.data.tar_sources`. Or several of these, all of image files or all of tars, whose
+            images are put one after the other.
         split: take the folder `split` of the source ("train" or "val"); of a list, the entries below it. After the
             first of several sources, a folder without that split is taken as it is: extra training images.
         classes: the names that labels must refer to, in their order: those of the training set. Without it, the
@@ -76,6 +80,8 @@ def open_set(
             classes are refused as ever, and a classes.txt of tars must name them all.
         components: which members of a tar's samples are image and label; of tars only.
         mixed: the components are of several sets' tars, see `check_components`: a set without tars passes over them.
+        cached: a large folder's listing of an earlier start will do while no folder in it has another time; False lists
+            it anew.
 
     Raises:
         InputError: for whatever is missing, empty, or has other classes than asked for.
@@ -94,34 +100,37 @@ def open_set(
         check_names(classes)
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
-    first = _open_one(sources[0], split, classes, allow_missing_classes, components)
+    common = (allow_missing_classes, components, cached)
+    first = _open_one(sources[0], split, classes, *common)
     sets = [first]
     for extra in sources[1:]:
-        nested = split is not None and not os.path.isfile(extra) and not os.path.isdir(os.path.join(extra, split))
-        sets.append(_open_one(extra, None if nested else split, first.classes, allow_missing_classes, components))
+        whole = split is not None and not os.path.isfile(extra) and not has_split(extra, split)
+        sets.append(
+            _open_one(extra, None if whole else split, first.classes, allow_missing_classes, components, cached)
+        )
     if not mixed:
         check_components(components, any(isinstance(found, TarSet) for found in sets), sources)
     return join(sets)
 
 
-def check_names(classes: Sequence[str]) -> None:
-    """Raise InputError unless `classes` are several names, each of them once."""
-    if isinstance(classes, str):
-        raise InputError(f"classes must be a list of names, got the text {classes!r}")
-    twice = [name for name, count in Counter(classes).items() if count > 1]
-    if twice:
-        raise InputError(f"classes must name each class once, got several times {_some(twice)}")
+def has_split(source: str | Path, split: str) -> bool:
+    """Whether a source says which of its images are of a split; `open_set` takes it as it is if not."""
+    if os.path.isfile(source):
+        return bool(read_file_list(source).splits)
+    return tar_sources.has_split(str(source), split)
 
 
 def check_components(components: Components, tars: bool, where: Sequence[str | Path]) -> None:
     """Raise InputError for components where there are no tars. tars: whether there are any in `where`."""
     if components != DEFAULT and not tars:
-        places = _some([str(path) for path in where])
+        places = some([str(path) for path in where])
         raise InputError(f"components (--tar-image, --tar-label) have no effect on {places}: no tars of samples there")
 
 
 def holds_tars(folder: str | Path) -> bool:
     """Whether `open_set` finds tars of samples in a folder; reads none."""
+    if tar_sources.is_elsewhere(folder):
+        return True
     if not os.path.isdir(folder):
         return False
     names, directories = listing(os.path.abspath(folder))
@@ -131,7 +140,7 @@ def holds_tars(folder: str | Path) -> bool:
 
 def open_files(source: str | Path, reader: str, split: str | None = None, **options: Any) -> ImageSet:
     """`open_set` for a reader of image files alone, which is called so in words: tars are refused unread."""
-    folder = source if split is None else os.path.join(source, split)
+    folder = source if split is None or tar_sources.is_elsewhere(source) else os.path.join(source, split)
     if holds_tars(folder):
         raise InputError(f"{folder} has tar files: {reader} takes class folders of image files; unpack them to these")
     found = open_set(source, split, **options)
@@ -144,6 +153,8 @@ def open_unlabeled(folder: str | Path) -> ImageSet | None:
 
     `classes` are the names of their files.
     """
+    if tar_sources.is_elsewhere(folder):
+        return None
     path = os.path.abspath(folder)
     if not os.path.isdir(path):
         return None
@@ -151,33 +162,30 @@ def open_unlabeled(folder: str | Path) -> ImageSet | None:
     found = tuple(name for name in names if name.lower().endswith(EXTENSIONS))
     if directories or not found:
         return None
+    warn_of_unread([os.path.join(path, name) for name in names if name.lower().endswith(UNREAD)])
     return ImageSet(tuple(os.path.join(path, name) for name in found), np.arange(len(found)), found)
 
 
-def read_classes(path: str | Path) -> tuple[str, ...]:
-    """The names that a classes.txt holds, UTF-8, one per line. Raises InputError unless each is there once."""
-    try:
-        # With or without the mark that some editors put at the beginning.
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
-    classes = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if not classes or len(set(classes)) != len(classes):
-        raise InputError(f"{path} must name each class once, one per line, got {len(classes)} lines")
-    return classes
-
-
 def join(sets: Sequence[ImageSet | TarSet]) -> ImageSet | TarSet:
-    """The images of several sets of the same classes, one set after the other; InputError where one is of tars."""
+    """The images of several sets of the same classes, one set after the other.
+
+    Raises InputError where some are of tars and others are not.
+    """
     if len(sets) == 1:
         return sets[0]
     images = [found for found in sets if isinstance(found, ImageSet)]
-    if len(images) < len(sets):
-        raise InputError("several sources must be folders of class folders or file lists; tar files cannot be joined")
+    tars = [found for found in sets if isinstance(found, TarSet)]
+    if images and tars:
+        raise InputError(
+            f"several sources must all be image files or all be tars, got both: {len(images)} and {len(tars)}"
+        )
+    if tars:
+        return join_tars(tars)
     return ImageSet(
         files=tuple(file for found in images for file in found.files),
         labels=np.concatenate([found.labels for found in images]),
         classes=images[0].classes,
+        sources=tuple(map(len, images)),
     )
 
 
@@ -212,22 +220,35 @@ def _open_one(
     classes: Sequence[str] | None,
     allow_missing: bool,
     components: Components,
+    cached: bool,
 ) -> ImageSet | TarSet:
+    if isinstance(source, str) and tar_sources.is_elsewhere(source):
+        return tar_sources.open_tars(source, tar_sources.find(source, split), classes, components)
     path = os.path.abspath(source)
     if os.path.isfile(path):
         entries = read_file_list(path)
-        return _labeled(path, entries.below(split), entries.classes, classes, allow_missing)
+        of, files = zip(*entries.below(split), strict=True)
+        number = {name: index for index, name in enumerate(entries.classes)}
+        numbers = np.fromiter((number[name] for name in of), np.int64, len(of))
+        return _labeled(path, files, numbers, entries.classes, classes, allow_missing)
+    if split is not None and not os.path.isdir(os.path.join(path, split)):
+        mixed = tar_sources.flat(path, split)
+        if mixed is not None:
+            return tar_sources.open_tars(path, mixed, classes, components)
     folder = _split_folder(path, split)
     names, directories = listing(folder)
     tars = [name for name in names if name.endswith(".tar")]
     if directories or not tars:
         _check_class_folders(folder, names, directories)
-    found = [(name, file) for name in directories for file in images_below(os.path.join(folder, name))]
-    if tars and not found:
-        return _open_tars(folder, tars, classes, components)
+    found = images_in(folder, directories, cached)
+    if tars and not found.files:
+        paths = tuple(os.path.join(folder, name) for name in tars)
+        return tar_sources.open_tars(folder, tar_sources.Tars(paths, paths), classes, components)
     _check_unpacked(folder, tars, directories)
-    _check_none_empty(folder, directories, {name for name, _ in found})
-    return _labeled(folder, found, directories, classes, allow_missing)
+    warn_of_unread(found.unread)
+    _check_none_empty(folder, [name for name, count in zip(directories, found.counts, strict=True) if not count])
+    numbers = np.repeat(np.arange(len(directories)), found.counts)
+    return _labeled(folder, found.files, numbers, directories, classes, allow_missing)
 
 
 def _split_folder(path: str, split: str | None) -> str:
@@ -240,7 +261,7 @@ def _split_folder(path: str, split: str | None) -> str:
     if not os.path.isdir(folder):
         held = listing(path)[1]
         raise InputError(
-            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {_some(held) or 'nothing'}"
+            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {some(held) or 'nothing'}"
         )
     return folder
 
@@ -248,7 +269,7 @@ def _split_folder(path: str, split: str | None) -> str:
 def _check_class_folders(folder: str, names: Sequence[str], directories: Sequence[str]) -> None:
     if not directories:
         compressed = [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))]
-        reason = f"compressed tars ({_some(compressed)}), which cannot be read from within: unpack them to .tar files"
+        reason = f"compressed tars ({some(compressed)}), which cannot be read from within: unpack them to .tar files"
         raise InputError(
             f"{folder} has "
             + (reason if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
@@ -264,83 +285,29 @@ def _check_unpacked(folder: str, tars: Sequence[str], directories: Sequence[str]
     packed = [name for name in tars if name.removesuffix(".tar") not in directories]
     if packed:
         raise InputError(
-            f"{folder} holds class folders ({_some(directories)}) and also tar files ({_some(packed)}): unpack these "
+            f"{folder} holds class folders ({some(directories)}) and also tar files ({some(packed)}): unpack these "
             "to class folders of their names, or move them or the folders elsewhere"
         )
 
 
-def _check_none_empty(folder: str, directories: Sequence[str], filled: set[str]) -> None:
-    empty = [name for name in directories if name not in filled]
+def _check_none_empty(folder: str, empty: Sequence[str]) -> None:
     if empty:
         raise InputError(
-            f"{folder} has {len(empty)} class folders without an image ({', '.join(EXTENSIONS)}): {_some(empty)}; "
+            f"{folder} has {len(empty)} class folders without an image ({', '.join(EXTENSIONS)}): {some(empty)}; "
             "put their images there or remove the folders"
         )
 
 
 def _labeled(
     where: str,
-    found: Sequence[tuple[str, str]],
+    files: tuple[str, ...],
+    numbers: NDArray[np.int64],
     own: Sequence[str],
     expected: Sequence[str] | None,
     allow_missing: bool,
 ) -> ImageSet:
-    _check_classes(where, own, expected, allow_missing, _ALLOW)
+    """Files with labels in the order of the classes that are expected; numbers: those in that of their `own` names."""
+    check_classes(where, own, expected, allow_missing, _ALLOW)
     classes = tuple(own if expected is None else expected)
     label = {name: index for index, name in enumerate(classes)}
-    labels = np.fromiter((label[name] for name, _ in found), dtype=np.int64, count=len(found))
-    return ImageSet(tuple(file for _, file in found), labels, classes)
-
-
-def _check_classes(
-    where: str, own: Iterable[str], expected: Sequence[str] | None, allow_missing: bool = False, allow: str = ""
-) -> None:
-    """Raise InputError unless the classes are those expected. allow: what to do if only some are missing."""
-    if expected is None:
-        return
-    have, want = set(own), set(expected)
-    if have == want or (allow_missing and have < want):
-        return
-    differences = {"missing": sorted(want - have), "extra": sorted(have - want)}
-    listed = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in differences.items() if names)
-    remedy = allow if have < want else ""
-    raise InputError(f"{where} must have the training set's {len(want)} classes, got {len(have)} ({listed}){remedy}")
-
-
-def _open_tars(folder: str, names: Sequence[str], expected: Sequence[str] | None, components: Components) -> TarSet:
-    tars = tuple(os.path.join(folder, name) for name in names)
-    classes = _tar_classes(folder)
-    _check_classes(folder, classes, expected)
-    if expected is not None and tuple(expected) != classes:
-        # A tar holds numbers, not names: they cannot be turned into another order.
-        raise InputError(f"{folder}: classes.txt must name the classes in the order of the training set's")
-    if not all(map(is_utf8, tars)):
-        raise InputError(f"{next(tar for tar in tars if not is_utf8(tar))} {NOT_UTF8}")
-    found = TarSet(tars, tuple(tar.removesuffix(".tar") + ".idx" for tar in tars), classes, components)
-    if not len(found):
-        raise InputError(f"{folder}: its tar files hold no samples, which are an image and a label of the same key")
-    faults = found.faults()
-    if len(faults) == len(found):
-        raise InputError(
-            f"{folder}: of {len(found)} samples in its tar files none has both image and label: {faults[0][0]} "
-            f"{faults[0][1]}; name the components (--tar-image and --tar-label, or components=... of "
-            "open_set), or unpack tars of images without labels into class folders"
-        )
-    return found
-
-
-def _tar_classes(folder: str) -> tuple[str, ...]:
-    folders = [folder, os.path.dirname(folder)]
-    path = next((p for p in (os.path.join(f, "classes.txt") for f in folders) if os.path.isfile(p)), None)
-    if path is None:
-        raise InputError(
-            f"{folder} has tar files but no classes.txt: write {os.path.join(folder, 'classes.txt')} (or one above it) "
-            "with the name of one class per line, in the order of the labels; or, if the tars hold the images of one "
-            "class each, unpack each to a folder of its name"
-        )
-    return read_classes(path)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ImageSet(files, np.array([label[name] for name in own], np.int64)[numbers], classes)

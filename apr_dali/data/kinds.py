@@ -1,9 +1,11 @@
-"""Which published set of small images classes are of, by their names."""
+"""What names say: which published set of small images classes are of, the WordNet number in a file's."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+_WNID = re.compile(r"(?:^|[_/])(n\d{8})(?=[_./]|$)")
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -26,3 +28,9 @@ def kind_of(classes: Sequence[str]) -> str:
 def unnamed(classes: Sequence[str]) -> bool:
     """Whether the classes have their numbers for names."""
     return tuple(classes) == tuple(map(str, range(len(classes))))
+
+
+def wnid_of(name: str) -> str | None:
+    """The WordNet number that the name of an ImageNet file holds; the last one, as in `…_00000293_n03000134.JPEG`."""
+    found = _WNID.findall(name)
+    return found[-1] if found else None

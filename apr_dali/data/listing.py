@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from apr_dali.errors import InputError
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+# Extensions of image files that a set may hold and no pipeline here reads.
+UNREAD = (
+    *(".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxl", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".gif", ".apng"),
+    *(".tga", ".psd", ".pgm", ".pbm", ".pnm", ".pfm", ".exr", ".hdr", ".ico", ".dng", ".cr2", ".nef", ".svg"),
+)
+
 NOT_UTF8 = "has a name that is not UTF-8, which DALI cannot open (rename it)"
 """The reason that is given for such a file."""
 
+_NAMED = 5
 # What operating systems put into folders unasked.
 _CLUTTER = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 
@@ -41,28 +51,61 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
     return sorted(files), sorted(directories)
 
 
+class Walked(NamedTuple):
+    """What is in a folder and its subfolders, sorted, without hidden ones.
+
+    images: paths. unread: paths of files of UNREAD. folders: paths of all folders, `folder` itself among them.
+    """
+
+    images: list[str]
+    unread: list[str]
+    folders: list[str]
+
+
 def images_below(folder: str) -> list[str]:
-    """The paths of the images in `folder` and its subfolders, sorted, without hidden ones.
+    """The paths of the images in `folder` and its subfolders, see `walk`."""
+    return walk(folder).images
+
+
+def walk(folder: str) -> Walked:
+    """What is in `folder` and its subfolders.
 
     Raises InputError for what cannot be listed, for links that lead nowhere or back to a folder above them, and for
     what would be waited for when it is opened.
     """
-    found = []
+    images: list[str] = []
+    unread: list[str] = []
+    folders: list[str] = []
     waiting = [folder]
     while waiting:
-        for entry in _entries(waiting.pop()):
+        folders.append(waiting.pop())
+        for entry in _entries(folders[-1]):
+            name = entry.name.lower()
             # The listing itself says the kind of an entry, but for links, which are followed for no image.
-            if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir(follow_symlinks=False):
+            if name.endswith(EXTENSIONS) and not entry.is_dir(follow_symlinks=False):
                 if not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
                     raise InputError(f"{entry.path} is no file but a pipe, a socket or a device: remove it")
-                found.append(entry.path)
+                images.append(entry.path)
             elif _is_folder(entry):
                 if entry.is_symlink() and _leads_back(entry.path):
                     raise InputError(
                         f"{entry.path} is a link to a folder above it: its images would come again; remove it"
                     )
                 waiting.append(entry.path)
-    return sorted(found)
+            elif name.endswith(UNREAD):
+                unread.append(entry.path)
+    return Walked(sorted(images), sorted(unread), sorted(folders))
+
+
+def warn_of_unread(files: Sequence[str]) -> None:
+    """Name image files that are left out because they are of a kind that is not read."""
+    if files:
+        shown = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
+        warnings.warn(
+            f"left out {len(files)} image files of kinds that are not read ({', '.join(EXTENSIONS)} are): {shown}; "
+            "save them as PNG or JPEG, or remove them",
+            stacklevel=3,
+        )
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

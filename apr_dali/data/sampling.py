@@ -16,25 +16,43 @@ Sampler = str | Mapping[str, float] | Sequence[float] | NDArray[np.float64]
 _NAMED = 5
 
 
-def weights_of(sampler: Sampler, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64] | None:
+def weights_of(
+    sampler: Sampler, labels: NDArray[np.int64] | None, classes: Sequence[str], count: int | None = None
+) -> NDArray[np.float64] | None:
     """The weight of each image (N,); None where each is to come once per epoch.
 
-    labels: (N,), indices into `classes`. Raises InputError for weights that are not of these images.
+    labels: (N,), indices into `classes`; None where they are known when an image is read, of which there are `count`.
+
+    Raises InputError for weights that are not of these images, or by class where labels are not known.
     """
     if isinstance(sampler, str):
         check_choice("sampler", sampler, SAMPLERS)
         if sampler == "shuffle":
             return None
-        return 1 / np.bincount(labels, minlength=len(classes))[labels]
-    if isinstance(sampler, Mapping):
+    if isinstance(sampler, (str, Mapping)):
+        if labels is None:
+            raise InputError("sampler by class needs image files: a tar's labels are known when its samples are read")
+        if isinstance(sampler, str):
+            return 1 / np.bincount(labels, minlength=len(classes))[labels]
         weights = _of_classes(sampler, classes)[labels]
     else:
         weights = _numbers(sampler)
-        if weights.shape != labels.shape:
-            raise InputError(f"sampler must hold a weight for each of the {len(labels)} images, got {weights.shape}")
+        images = count if labels is None else len(labels)
+        if weights.shape != (images,):
+            raise InputError(f"sampler must hold a weight for each of the {images} images, got {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise InputError("sampler's weights must be finite, not negative, and not all 0")
     return weights
+
+
+def by_source(counts: Sequence[int], weights: Sequence[float]) -> NDArray[np.float64]:
+    """The weight of each image (N,) of several sets, one after the other, that are to have these shares of an epoch.
+
+    counts: images of each set. weights: of each, in any unit; within a set every image has the same chance.
+    """
+    if len(counts) != len(weights):
+        raise InputError(f"expected a weight for each of {len(counts)} sources, got {len(weights)}")
+    return np.concatenate([np.full(count, weight / count) for count, weight in zip(counts, weights, strict=True)])
 
 
 def draw(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:

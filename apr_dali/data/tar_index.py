@@ -7,18 +7,20 @@ are percent-encoded.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
 from urllib.parse import quote, unquote
 
+from apr_dali.data import remote
 from apr_dali.data.listing import is_hidden
+from apr_dali.data.remote import is_remote
 from apr_dali.errors import InputError
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime import cache
 
 _BLOCK = 512
 _QUOTED = "quoted"
@@ -50,20 +52,16 @@ def _is_hidden(folder: str) -> bool:
     return any(map(is_hidden, names)) or (names[0].startswith("__") and names[0].endswith("__"))
 
 
-def is_remote(tar: str) -> bool:
-    """Whether DALI opens it from object storage."""
-    return "://" in tar
-
-
 def members_of(tar: str, index: str) -> list[Member]:
     """The members of a tar, by its index where there is one that fits; otherwise one is made.
 
-    Raises InputError for a tar or an index that cannot be read, and for a remote tar without an index.
+    Either may be the address of an object; the index of such a tar is kept in the cache folder.
+
+    Raises InputError for a tar or an index that cannot be read, and for a remote tar whose index is to be on this
+    machine and is not.
     """
     if is_remote(tar):
-        if not os.path.isfile(index):
-            raise InputError(f"{tar} needs its index on this machine, and {index} is not there: make it with wds2idx")
-        return read_index(index)
+        return _remote_members(tar, index)
     if not os.path.isfile(tar):
         raise InputError(f"{tar} is not there, or no file")
     if not os.path.isfile(index):
@@ -74,21 +72,64 @@ def members_of(tar: str, index: str) -> list[Member]:
     fresh = _made(tar, [_cached(tar)])
     # A copied set is often older by its times alone; wds2idx has other words for names that are not ASCII.
     if {member[1:] for member in fresh} != {member[1:] for member in found if split_name(member.name)[0]}:
-        warnings.warn(
-            f"{index} {reason}: took another index, made of {tar} now; make it anew (wds2idx) or remove it",
-            stacklevel=2,
-        )
+        _warn_of_another(index, reason, tar)
     return fresh
+
+
+def _warn_of_another(index: str, reason: str, tar: str) -> None:
+    warnings.warn(
+        f"{index} {reason}: took another index, made of {tar} now; make it anew (wds2idx) or remove it",
+        stacklevel=3,
+    )
+
+
+def _remote_members(tar: str, index: str) -> list[Member]:
+    if not is_remote(index):
+        if not os.path.isfile(index):
+            raise InputError(f"{tar} needs its index on this machine, and {index} is not there: make it with wds2idx")
+        return read_index(index)
+    of, by = remote.state(tar), remote.state(index)
+    if of is None:
+        raise InputError(f"{tar} is not there")
+    kept = cache.cached("indices", f"{tar}\0{of}\0{by}", ".idx")
+    if kept.is_file():
+        return read_index(str(kept))
+    if by is not None:
+        found, reason = _fetched(tar, index, of.size)
+        if reason is None:
+            cache.keep(kept, format_index(found))
+            return found
+        _warn_of_another(index, reason, tar)
+    return _made(tar, [str(kept)])
+
+
+def _fetched(tar: str, index: str, size: int) -> tuple[list[Member], str | None]:
+    """The members by the index of a remote tar of so many bytes, and why it does not belong to it, if so."""
+    try:
+        found = _parsed(remote.read(index), index)
+    except InputError:
+        return [], "is not an index of DALI"
+    ends = [member for member in found[:1] + found[-1:] if member.offset + member.size <= size]
+    headers = remote.read_ranges(tar, [(member.offset - _BLOCK, _BLOCK) for member in ends])
+    return found, _why_unfit(found, size, dict(zip(ends, headers, strict=True)))
 
 
 def read_index(path: str) -> list[Member]:
     """The members that an index names. Raises InputError where it is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            version, count, *quoted = file.readline().split()
-            lines = [file.readline().split() for _ in range(int(count))]
-        members = _members(lines, _FIELDS[version])
-    except (ValueError, KeyError, OSError):
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return _parsed(content, path)
+
+
+def _parsed(content: bytes, path: str) -> list[Member]:
+    try:
+        first, *rest = content.decode("utf-8", "surrogateescape").split("\n")
+        version, count, *quoted = first.split()
+        lines = [line.split() for line in rest[: int(count)]]
+        members = _members(lines + [[]] * (int(count) - len(lines)), _FIELDS[version])
+    except (ValueError, KeyError):
         raise InputError(
             f"{path} is not an index of DALI: its first line must read 'v1.2 N', and the N lines after it name the "
             "members of a sample each: component, offset, size and path; make it anew with wds2idx, or remove it"
@@ -118,14 +159,20 @@ def _fitting(tar: str, index: str) -> tuple[list[Member], str | None]:
     except InputError:
         return [], "is not an index of DALI"
     state = os.stat(tar)
-    if any(member.offset + member.size > state.st_size for member in found):
-        return found, "reaches beyond the end of its tar"
+    headers = {}
     with open(tar, "rb") as file:
         for member in found[:1] + found[-1:]:
             file.seek(member.offset - _BLOCK)
-            if _size_in(file.read(_BLOCK)) != member.size:
-                return found, "does not fit its tar"
-    return found, "is older than its tar" if os.stat(index).st_mtime_ns < state.st_mtime_ns else None
+            headers[member] = file.read(_BLOCK)
+    older = "is older than its tar" if os.stat(index).st_mtime_ns < state.st_mtime_ns else None
+    return found, _why_unfit(found, state.st_size, headers) or older
+
+
+def _why_unfit(found: Sequence[Member], size: int, headers: dict[Member, bytes]) -> str | None:
+    """Why members do not belong to a tar of so many bytes. headers: what stands before some of them."""
+    if any(member.offset + member.size > size for member in found):
+        return "reaches beyond the end of its tar"
+    return "does not fit its tar" if any(_size_in(block) != at.size for at, block in headers.items()) else None
 
 
 def _size_in(header: bytes) -> int | None:
@@ -142,52 +189,63 @@ def _made(tar: str, places: Sequence[str]) -> list[Member]:
         return read_index(cached)
     members = [member for member in scan(tar) if split_name(member.name)[0]]
     content = format_index(members)
-    for place in places:
-        try:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            write_whole(place, content)
-            return members
-        except OSError:
-            continue
     # It is right without one; the next start reads all headers again.
+    any(cache.keep(place, content) for place in places)
     return members
 
 
 def _cached(tar: str) -> str:
     """Where the index of the tar as it is now lies in the cache folder; another place once the tar changes."""
     state = os.stat(tar)
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    of = f"{os.path.abspath(tar)}\0{state.st_size}\0{state.st_mtime_ns}"
-    name = hashlib.sha256(os.fsencode(of)).hexdigest()[:32]
-    return os.path.join(root, "apr_dali", "indices", f"{name}.idx")
+    return str(cache.cached("indices", f"{os.path.abspath(tar)}\0{state.st_size}\0{state.st_mtime_ns}", ".idx"))
+
+
+def open_tar(tar: str) -> BinaryIO:
+    """A tar as a file: on this machine's file systems, or an object."""
+    return cast(BinaryIO, remote.open_object(tar)) if is_remote(tar) else open(tar, "rb")
 
 
 def scan(tar: str) -> list[Member]:
-    """The members of a tar by its headers, hard links as what they lead to. Raises InputError for a damaged one."""
+    """The members of a tar by its headers, hard links as what they lead to.
+
+    Raises InputError for a damaged one; where it is cut off, with the byte where it ends.
+    """
     found: dict[str, Member] = {}
-    members = []
-    try:
-        with tarfile.open(tar, "r:", errors="surrogateescape") as archive:
-            for member in archive:
-                if member.issparse():
-                    raise tarfile.ReadError(f"{member.name} is stored with holes, as by tar --sparse")
-                if member.isreg():
-                    found[member.name] = Member(member.name, member.offset_data, member.size)
-                    members.append(found[member.name])
-                elif member.islnk() and member.linkname in found:
-                    members.append(found[member.linkname]._replace(name=member.name))
-            end = archive.offset
-    except (tarfile.TarError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{tar} is cut off, damaged, sparse or compressed ({reason}): tars must be whole and plain"
-        ) from error
-    with open(tar, "rb") as file:
-        file.seek(end)
+    members: list[Member] = []
+    with open_tar(tar) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+                for member in archive:
+                    if member.issparse():
+                        raise tarfile.ReadError(f"{member.name} is stored with holes, as by tar --sparse")
+                    end = member.offset_data + member.size
+                    if member.isreg() and end > size:
+                        raise tarfile.ReadError(f"it ends at byte {size}, within {member.name}, which ends at {end}")
+                    if member.isreg():
+                        found[member.name] = Member(member.name, member.offset_data, member.size)
+                        members.append(found[member.name])
+                    elif member.islnk() and member.linkname in found:
+                        members.append(found[member.linkname]._replace(name=member.name))
+                stop = archive.offset
+        except (tarfile.TarError, OSError) as error:
+            raise InputError(_damaged(tar, size, error)) from error
+        file.seek(stop)
         # The module takes a damaged header for the end.
-        if file.read(_BLOCK).strip(b"\0"):
-            raise InputError(f"{tar} is damaged: what stands at byte {end} is neither a member nor the end")
+        rest = file.read(_BLOCK)
+        if rest.strip(b"\0"):
+            why = "neither a member nor the end" if len(rest) == _BLOCK else f"a header that is cut off at byte {size}"
+            raise InputError(f"{tar} is damaged: what stands at byte {stop} is {why}")
     return members
+
+
+def _damaged(tar: str, size: int, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    # What tarfile says of a header that is cut, and of padding.
+    if reason.startswith(("unexpected end", "truncated")):
+        reason = f"{reason}, at byte {size}"
+    return f"{tar} is cut off, damaged, sparse or compressed ({reason}): tars must be whole and plain"
 
 
 def format_index(members: Sequence[Member]) -> bytes:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from apr_dali.data.tars import Samples, TarSet, parse_label
 from apr_dali.errors import InputError
 
+Drawn = NDArray[np.int64] | None
 IMAGE, LABEL = "image", "label"
 _SOURCE = r".*:(s?)(\d+)"
 _FAULTS = (
@@ -31,29 +32,36 @@ _READING = r"nvidia\.dali\.fn\.readers\.webdataset`.*?encountered:\n\n(.*?)\n(?:
 
 @dataclass(frozen=True)
 class ReaderFiles:
-    """What `nvidia.dali.fn.readers.webdataset` reads: tars and their indices; so many samples, of so many classes."""
+    """What `nvidia.dali.fn.readers.webdataset` reads: tars and their indices; so many samples, of so many classes.
+
+    field: of JSON labels.
+    """
 
     tars: tuple[str, ...]
     indices: tuple[str, ...]
     samples: int
     classes: int
+    field: str
 
 
-def write(source: TarSet, folder: str) -> ReaderFiles:
+def write(source: TarSet, folder: str, drawn: Drawn = None) -> ReaderFiles:
     """Write the indices of a set into `folder`, which the reader needs until its pipeline is built.
+
+    drawn: the numbers of the samples of an epoch (N,), any number of times each; None takes each once. The tars then
+    come in the order in which they are first drawn, each of them from its beginning to its end.
 
     Raises InputError if no sample of the set can be used.
     """
     tars, written = [], []
-    for number, tar, content in _indices(source):
+    for number, tar, content in _indices(source, drawn):
         path = os.path.join(folder, f"{number}.idx")
         Path(path).write_text(content, encoding="ascii")
         tars.append(tar)
         written.append(path)
-    return ReaderFiles(tuple(tars), tuple(written), len(source), len(source.classes))
+    return ReaderFiles(tuple(tars), tuple(written), len(source), len(source.classes), source.components.field)
 
 
-def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
+def _indices(source: TarSet, drawn: Drawn) -> Iterator[tuple[int, str, str]]:
     """(number of the tar, path of the tar to read in its place, index) of each tar that has samples.
 
     Other samples stand in for those of `source.left_out`, as in `apr_dali.data.folders.with_stand_ins`: the next one
@@ -64,9 +72,8 @@ def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
     usable = [number for number, left in enumerate(whole) if len(left)]
     if not usable:
         raise InputError(f"none of the {len(source)} samples of the tars can be used")
-    for number, bad in enumerate(left_out):
-        if not len(bad):
-            continue
+    for number, chosen in _chosen(source, drawn):
+        bad = left_out[number]
         at, taken = number, np.arange(len(bad))
         if len(whole[number]):
             taken[bad] = whole[number][np.searchsorted(whole[number], taken[bad]) % len(whole[number])]
@@ -75,9 +82,22 @@ def _indices(source: TarSet) -> Iterator[tuple[int, str, str]]:
             taken[:] = whole[at][0]
         first = sum(source.counts[:at])
         lines = (
-            _line(source.samples[at], int(n), f"{'s' * bool(b)}{first + n}") for n, b in zip(taken, bad, strict=True)
+            _line(source.samples[at], int(n), f"{'s' * bool(b)}{first + n}")
+            for n, b in zip(taken[chosen], bad[chosen], strict=True)
         )
-        yield number, source.tars[at], "\n".join([f"v1.2 {len(taken)}", *lines]) + "\n"
+        yield number, source.tars[at], "\n".join([f"v1.2 {len(chosen)}", *lines]) + "\n"
+
+
+def _chosen(source: TarSet, drawn: Drawn) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(number of a tar, which of its samples) of each tar that samples are taken from, in their order."""
+    if drawn is None:
+        yield from ((number, np.arange(count)) for number, count in enumerate(source.counts) if count)
+        return
+    ends = np.cumsum(source.counts)
+    of = np.searchsorted(ends, drawn, side="right")
+    numbers, firsts = np.unique(of, return_index=True)
+    for number in numbers[np.argsort(firsts)].tolist():
+        yield number, np.sort(drawn[of == number]) - (ends[number] - source.counts[number])
 
 
 def _left_out(source: TarSet, number: int) -> NDArray[np.bool_]:
@@ -92,13 +112,13 @@ def _line(samples: Samples, number: int, path: str) -> str:
     return f"{IMAGE} {image} {image_size} {path} {LABEL} {label} {label_size} {path}"
 
 
-def read_label(content: bytes, origin: str, classes: int) -> tuple[int, int]:
+def read_label(content: bytes, origin: str, classes: int, field: str) -> tuple[int, int]:
     """(number, label) of the sample whose label DALI read from `origin`; -1 - number where it stands in for another.
 
     Raises ValueError, by which `fault` finds the sample, if it is no label.
     """
     try:
-        label = parse_label(content, classes)
+        label = parse_label(content, classes, field)
     except ValueError as error:
         raise ValueError(f"the label of {origin}\n{error}") from None
     number, stands_in = _sample_of(origin)
@@ -126,14 +146,18 @@ def fault(source: TarSet, message: str) -> tuple[str, str] | None:
     return None
 
 
-def refuse_unreadable(source: TarSet, message: str) -> None:
-    """Raise InputError if an error of DALI is that a tar cannot be opened or read, or does not fit its index."""
+def refuse_unreadable(source: TarSet, message: str, drawn: Drawn = None) -> None:
+    """Raise InputError if an error of DALI is that a tar cannot be opened or read, or does not fit its index.
+
+    drawn: as `write` had it.
+    """
     beyond = re.search(_BEYOND, message)
     if beyond:
         number, line = int(beyond[1]), int(beyond[2])
         raise InputError(
             f"{source.tars[number]} does not fit its index {source.indices[number]}: the sample "
-            f"{source.samples[number].keys[line - 1]} lies beyond its end; make the index anew with wds2idx"
+            f"{source.samples[number].keys[dict(_chosen(source, drawn))[number][line - 1]]} lies beyond its end; make "
+            "the index anew with wds2idx"
         )
     failed = re.search(_READING, message, re.DOTALL)
     if failed:

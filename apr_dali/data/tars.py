@@ -6,10 +6,15 @@ The members of a sample share a key: their path up to the first dot of the file 
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 import re
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,13 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from apr_dali.data.tar_index import Member, is_remote, members_of, split_name
+from apr_dali.data import remote
+from apr_dali.data.remote import is_remote
+from apr_dali.data.tar_index import Member, members_of, split_name
 from apr_dali.errors import InputError
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 
 TIFFS = (".tif", ".tiff")
 
+FIELD = "label"
+"""The field of a JSON object that holds the label, as timm has it."""
+_GZIP = b"\x1f\x8b"
+_REQUESTS = 16
+_RANGES = 256
+"""Members that are asked for at once."""
 _NONE = (-1, -1)
 _NAMED = 9
 """How many components a message lists."""
@@ -37,13 +50,19 @@ class Components:
 
     image: the component, or several with `;` between them, of which a sample's first is taken: `jpg;png`. None: the
         one that is an image by its name; InputError where a sample has several.
-    label: the same of the label, decimal digits.
+    label: the same of the label, decimal digits; `json:NAME` is the field NAME of a JSON object, `label` where none is
+        named.
 
     Capital and small letters are the same.
     """
 
     image: str | None = None
     label: str = "cls"
+
+    @property
+    def field(self) -> str:
+        """The field of a JSON object that holds the label."""
+        return self.label.partition(":")[2] or FIELD
 
 
 DEFAULT = Components()
@@ -90,12 +109,13 @@ class TarSet:
     """WebDataset tar files with labels in decimal digits.
 
     tars: absolute paths, or `s3://` and `gs://` addresses that DALI opens.
-    indices: path of DALI's index of each (`wds2idx`). One that is not there, or does not fit its tar, is made anew: in
-        its place or, where something is there or nothing can be written, in the cache folder. Of tars that are not on
-        this machine's file systems the indices must be there.
+    indices: path of DALI's index of each (`wds2idx`), or of such a tar its address. One that is not there, or does not
+        fit its tar, is made anew: in its place or, where something is there or nothing can be written, in the cache
+        folder. One on this machine of a tar that is not must be there.
     classes: names.
     components: which members are images and labels.
     left_out: names of samples that others stand in for, see `with_stand_ins`.
+    sources: how many samples each of the sets has that were joined to this one.
     """
 
     tars: tuple[str, ...]
@@ -103,12 +123,16 @@ class TarSet:
     classes: tuple[str, ...]
     components: Components = DEFAULT
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
+    sources: tuple[int, ...] = ()
 
     @cached_property
     def samples(self) -> tuple[Samples, ...]:
         """Those of each tar. Reads the indices, or the tars' headers; raises InputError for what cannot be read."""
-        pairs = tqdm(zip(self.tars, self.indices, strict=True), "indices", len(self.tars), delay=2, disable=None)
-        return tuple(choose(tar, members_of(tar, index), self.components) for tar, index in pairs)
+        # Servers answer many requests at once; the work on this machine's files is Python's own.
+        with ThreadPoolExecutor(_REQUESTS if self.remote else 1) as pool:
+            found = pool.map(members_of, self.tars, self.indices)
+            shown = tqdm(zip(self.tars, found, strict=True), "indices", len(self.tars), delay=2, disable=None)
+            return tuple(choose(tar, members, self.components) for tar, members in shown)
 
     @property
     def remote(self) -> bool:
@@ -126,39 +150,38 @@ class TarSet:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """A name for each sample: the tar's path and the sample's key, with / between them."""
-        pairs = zip(self.tars, self.samples, strict=True)
-        return tuple(f"{tar}/{key}" for tar, samples in pairs for key in samples.keys)
+        return tuple(f"{tar}/{key}" for tar, samples in self._each() for key in samples.keys)
 
     def faults(self) -> list[tuple[str, str]]:
         """(name, reason) of the samples without an image or a label."""
-        pairs = zip(self.tars, self.samples, strict=True)
-        return [(f"{tar}/{samples.keys[n]}", why) for tar, samples in pairs for n, why in samples.faults.items()]
+        return [(f"{tar}/{samples.keys[n]}", why) for tar, samples in self._each() for n, why in samples.faults.items()]
 
     def parts(self) -> Iterator[Part]:
-        """The images of the samples without a fault; none of tars that are not on this machine's file systems."""
-        for tar, samples in self._local():
+        """The images of the samples without a fault."""
+        for tar, samples in self._each():
             for number in range(len(samples.keys)):
                 if number not in samples.faults:
                     yield _part(tar, samples, number)
 
     def tiffs(self) -> list[Part]:
         """Those of `parts` that are TIFFs by their names."""
-        return [_part(tar, samples, n) for tar, samples in self._local() for n in sorted(samples.tiffs)]
+        return [_part(tar, samples, n) for tar, samples in self._each() for n in sorted(samples.tiffs)]
 
     def read_labels(self) -> Iterator[tuple[str, int | str]]:
         """(name, label or the reason why it has none) for each of `parts`."""
-        for tar, samples in self._local():
-            with open(tar, "rb") as file:
-                for number, key in enumerate(samples.keys):
-                    if number not in samples.faults:
-                        offset, size = samples.labels[number].tolist()
-                        file.seek(offset)
-                        yield f"{tar}/{key}", _label_or_reason(file.read(size), len(self.classes))
+        for tar, samples in self._each():
+            numbers = [number for number in range(len(samples.keys)) if number not in samples.faults]
+            contents = _contents(tar, samples.labels[numbers])
+            for number, content in zip(numbers, contents, strict=True):
+                label = _label_or_reason(content, len(self.classes), self.components.field)
+                yield f"{tar}/{samples.keys[number]}", label
 
-    def _local(self) -> Iterator[tuple[str, Samples]]:
-        for tar, samples in zip(self.tars, self.samples, strict=True):
-            if not is_remote(tar):
-                yield tar, samples
+    def _each(self) -> Iterator[tuple[str, Samples]]:
+        return zip(self.tars, self.samples, strict=True)
+
+    def with_classes(self, classes: tuple[str, ...]) -> TarSet:
+        """The same samples with other names of their labels."""
+        return replace(self, classes=classes)._with_samples(self.samples)
 
     def without(self, broken: Iterable[str]) -> TarSet:
         """The same set with the samples of these names left out: see `with_stand_ins`."""
@@ -170,7 +193,7 @@ class TarSet:
         wanted[numbers] = True
         parts = np.split(wanted, np.cumsum(self.counts)[:-1])
         chosen = (samples.only(np.flatnonzero(part)) for samples, part in zip(self.samples, parts, strict=True))
-        return replace(self)._with_samples(tuple(chosen))
+        return replace(self, sources=())._with_samples(tuple(chosen))
 
     def _with_samples(self, samples: tuple[Samples, ...]) -> TarSet:
         # Not read again: where cached_property keeps it.
@@ -183,21 +206,47 @@ def _part(tar: str, samples: Samples, number: int) -> Part:
     return Part(f"{tar}/{samples.keys[number]}", tar, offset, size)
 
 
-def _label_or_reason(content: bytes, classes: int) -> int | str:
+def join_tars(sets: Sequence[TarSet]) -> TarSet:
+    """The samples of several sets of the same classes and components, one set after the other."""
+    tars, indices = (tuple(path for found in sets for path in getattr(found, of)) for of in ("tars", "indices"))
+    joined = TarSet(tars, indices, sets[0].classes, sets[0].components, sources=tuple(map(len, sets)))
+    return joined._with_samples(tuple(samples for found in sets for samples in found.samples))
+
+
+def _contents(tar: str, places: NDArray[np.int64]) -> Iterator[bytes]:
+    """The bytes at each of the places in a tar, int64 (N, 2)."""
+    if is_remote(tar):
+        for start in range(0, len(places), _RANGES):
+            yield from remote.read_ranges(tar, [(at, size) for at, size in places[start : start + _RANGES].tolist()])
+        return
+    with open(tar, "rb") as file:
+        for at, size in places.tolist():
+            file.seek(at)
+            yield file.read(size)
+
+
+def _label_or_reason(content: bytes, classes: int, name: str) -> int | str:
     try:
-        return parse_label(content, classes)
+        return parse_label(content, classes, name)
     except ValueError as error:
         return str(error)
 
 
-def parse_label(content: bytes, classes: int) -> int:
-    """The label that a member holds: decimal digits, with blanks and line breaks around them.
+def parse_label(content: bytes, classes: int, name: str = FIELD) -> int:
+    """The label that a member holds: decimal digits, with blanks and line breaks around them, or a JSON object.
+
+    name: of the object's field that holds it. A member compressed by gzip is unpacked.
 
     Raises ValueError with the reason if it is no number, or none of 0..classes-1.
     """
-    if not re.fullmatch(rb"\s*[0-9]+\s*", content):
-        raise ValueError(f"has a label that is no number: {content[:20]!r}")
-    label = int(content)
+    try:
+        plain = gzip.decompress(content) if content.startswith(_GZIP) else content
+        digits = str(json.loads(plain)[name]).encode() if plain.lstrip().startswith(b"{") else plain
+    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+        raise ValueError(f"has a label that cannot be read ({error!r}): expected a number in its {name!r}") from None
+    if not re.fullmatch(rb"\s*[0-9]+\s*", digits):
+        raise ValueError(f"has a label that is no number: {digits[:20]!r}")
+    label = int(digits)
     if label >= classes:
         raise ValueError(f"has the label {label}: expected 0..{classes - 1}, one of {classes} classes")
     return label
@@ -209,6 +258,9 @@ def opened(image: str | Part) -> Iterator[BinaryIO]:
     if isinstance(image, str):
         with open(image, "rb") as file:
             yield file
+        return
+    if is_remote(image.tar):
+        yield io.BytesIO(remote.read_ranges(image.tar, [(image.offset, image.size)])[0])
         return
     member = tarfile.TarInfo(image.name)
     member.offset_data, member.size = image.offset, image.size
@@ -223,7 +275,7 @@ def choose(tar: str, members: Sequence[Member], components: Components) -> Sampl
     """The samples of a tar. Raises InputError for a member that is there twice, or several images of a sample."""
     groups = _grouped(tar, members)
     wanted = components.image.lower().split(";") if components.image else _images_in(groups.values())
-    label = components.label.lower().split(";")
+    label = components.label.partition(":")[0].lower().split(";")
     keys: list[str] = []
     images: list[tuple[int, int]] = []
     labels: list[tuple[int, int]] = []

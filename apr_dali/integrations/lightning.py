@@ -11,7 +11,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from apr_dali.data.folders import ImageSet, TarSet, check_components, holds_tars, open_set, open_unlabeled
+from apr_dali.data.folders import ImageSet, TarSet, check_components, has_split, holds_tars, open_set, open_unlabeled
+from apr_dali.data.tar_sources import is_elsewhere
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -65,7 +66,8 @@ class AprDataModule(LightningDataModule):
         **options: Any,
     ) -> None:
         super().__init__()
-        self._path, self._batch_size, self._aug, self._views = Path(path), batch_size, aug, views
+        self._path: str | Path = str(path) if is_elsewhere(path) else Path(path)
+        self._batch_size, self._aug, self._views = batch_size, aug, views
         self._classes, self._allow_missing = classes, allow_missing_classes
         self._components, self._options = components, options
         self._open: dict[str, ImageNetLoader] = {}
@@ -137,12 +139,17 @@ class AprDataModule(LightningDataModule):
             **given,
         )
 
+    def _has(self, folder: str) -> bool:
+        if is_elsewhere(self._path):
+            return has_split(self._path, folder)
+        return Path(self._path, folder).is_dir()
+
     def _images(self, part: str) -> ImageSet | TarSet:
-        tars = any(holds_tars(self._path / folder) for folder in _FOLDERS)
+        tars = is_elsewhere(self._path) or any(holds_tars(Path(self._path, folder)) for folder in _FOLDERS)
         check_components(self._components, tars, [self._path])
         folders = _FOLDERS[part]
-        there = next((folder for folder in folders if (self._path / folder).is_dir()), folders[-1])
-        if part == "predict" and (images := open_unlabeled(self._path) or open_unlabeled(self._path / there)):
+        there = next((folder for folder in folders if self._has(folder)), folders[-1])
+        if part == "predict" and (images := open_unlabeled(self._path) or open_unlabeled(Path(self._path, there))):
             return images
         if part == "train" or self._classes is None:
             trained = open_set(self._path, "train", self._classes, components=self._components, mixed=True)

@@ -100,6 +100,7 @@ def create_loader(
     views: str = "both",
     repeat_unmixed: bool = False,
     seed: int = 42,
+    memory_format: str = "contiguous",
     **options: Any,
 ) -> Any:
     """`timm.data.create_loader` with DALI and APR for training, and as it is for everything else.
@@ -107,7 +108,7 @@ def create_loader(
     Args:
         args, options: timm's arguments; the dataset is an ImageDataset on a folder of class folders. For training,
             what is done with each says `timm_options`; num_workers are DALI's threads.
-        aug, views, repeat_unmixed, seed: see `apr_dali.ImageNetLoader`.
+        aug, views, repeat_unmixed, seed, memory_format: see `apr_dali.ImageNetLoader`.
 
     Raises:
         InputError: for what the pipeline cannot do, by name, and readers of no folder.
@@ -134,6 +135,7 @@ def create_loader(
         repeat_unmixed=repeat_unmixed,
         device=device,
         shard=_shard(given["distributed"]),
+        memory_format=memory_format,
         dtype="float16" if given["fp16"] else str(given["img_dtype"]).removeprefix("torch."),
         image_size=timm_options.side(given["input_size"]),
         threads=given["num_workers"] or None,
@@ -247,8 +249,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed = _seed_of(timm.utils)
     shape = {"views": given.views, "repeat_unmixed": given.repeat_unmixed}
     if given.loader is not None:
+        # The script would have its batches in this order, and transposes those that are not.
+        order = "channels_last" if "--channels-last" in given.arguments else "contiguous"
         timm.data.create_loader = lambda *args, **options: create_loader(
-            *args, aug=given.loader, seed=seed(), **shape, **options
+            *args, aug=given.loader, seed=seed(), memory_format=order, **shape, **options
         )
     else:
         # Refused at once, not when the script has come to its Mixup.

@@ -51,7 +51,7 @@ def write_whole(
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(target)  # writing itself does not say what it wrote
         raise
     if alone and synced:

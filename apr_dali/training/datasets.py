@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from PIL import Image
 
-from apr_dali.data.file_list import read_file_list
-from apr_dali.data.folders import ImageSet, TarSet, check_components, join, open_set
+from apr_dali.data.folders import ImageSet, TarSet, check_components, has_split, join, open_set
 from apr_dali.data.image_file import open_image
-from apr_dali.data.sampling import evenly
+from apr_dali.data.remote import is_remote
+from apr_dali.data.sampling import Sampler, by_source, evenly
+from apr_dali.data.tar_sources import is_elsewhere
 from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
@@ -41,7 +43,7 @@ def open_parts(
     """
     if options.data == SAMPLE:
         on_main(group, _write_sample)
-    elif options.data and not os.path.exists(options.data):
+    elif options.data and not (is_elsewhere(options.data) or os.path.exists(options.data)):
         raise InputError(
             f"--data {options.data} is not there: give a folder with train and val, of class folders or of tars, "
             "or a file list; `--data sample` takes the built-in photographs"
@@ -58,22 +60,27 @@ def _opened(
 ) -> tuple[Images | None, Images]:
     """What `open_parts` gives; parts without tars pass over the components."""
     trained = None
+    common: dict[str, Any] = {"components": components, "mixed": True, "cached": options.cache}
     if not options.eval_only:
-        sets = [open_set(options.data, "train", components=components, mixed=True)] if options.data else []
+        sets = [open_set(options.data, "train", **common)] if options.data else []
         for source in options.train:
-            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, components))
+            sets.append(_open_extra(source, "train", sets[0].classes if sets else None, common))
         trained = join(sets)
         classes = trained.classes
     if options.val:
-        return trained, _open_extra(options.val, "val", classes, components, options.allow_missing_classes)
+        return trained, _open_extra(options.val, "val", classes, common, options.allow_missing_classes)
     return trained, open_set(
         options.data,
         "val",
         classes,
         allow_missing_classes=options.allow_missing_classes,
-        components=components,
-        mixed=True,
+        **common,
     )
+
+
+def sampler(options: ImageNetOptions, part: Images) -> Sampler:
+    """What draws the training images: --sampler, or --train-weights over the sources that the part was joined of."""
+    return by_source(part.sources, options.train_weights) if options.train_weights else options.sampler
 
 
 def _write_sample() -> None:
@@ -85,32 +92,34 @@ def _write_sample() -> None:
 
 
 def _open_extra(
-    source: str, split: str, classes: tuple[str, ...] | None, components: Components, allow_missing: bool = False
+    source: str, split: str, classes: tuple[str, ...] | None, common: dict[str, Any], allow_missing: bool = False
 ) -> Images:
     """The part `split` of a folder or file list, or the whole of it where it has no splits."""
-    has_splits = read_file_list(source).splits if os.path.isfile(source) else os.path.isdir(os.path.join(source, split))
     return open_set(
         source,
-        split if has_splits else None,
+        split if has_split(source, split) else None,
         classes,
         allow_missing_classes=allow_missing,
-        components=components,
-        mixed=True,
+        **common,
     )
 
 
 def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group) -> None:
     """Raise InputError, with paths and reasons, if an image of the parts is broken. All processes share the work.
 
-    With --on-error skip nothing is looked at: the loaders leave broken images out.
+    With --on-error skip nothing is looked at: the loaders leave broken images out. The ends of images in object
+    storage are not looked at either, which would take two requests each; with --check full they are decoded.
     """
     if options.check == "off" or options.on_error == "skip":
         return
     from apr_dali.data.check import full_check, quick_check
 
     opened_parts = [part for part in parts if part is not None]
-    files = chain.from_iterable(map(_files, opened_parts))
-    look = quick_check if options.check == "quick" else full_check
+    files: Iterable[str | Part] = chain.from_iterable(map(_files, opened_parts))
+    quick = options.check == "quick"
+    look = quick_check if quick else full_check
+    if quick:
+        files = filter(_is_local, files)
     broken = look(list(islice(files, group.rank, None, group.world)), options.threads or cpus.share())
     everywhere = sorted(found for each in gather(group, broken) for found in each)
     if everywhere:
@@ -125,6 +134,10 @@ def check(parts: Sequence[Images | None], options: ImageNetOptions, group: Group
 
 def _files(part: Images) -> Iterable[str | Part]:
     return part.files if isinstance(part, ImageSet) else part.parts()
+
+
+def _is_local(image: str | Part) -> bool:
+    return isinstance(image, str) or not is_remote(image.tar)
 
 
 def left_out(group: Group, skipped: Sequence[str]) -> int:

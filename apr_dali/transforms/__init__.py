@@ -28,6 +28,7 @@ from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels import corruptions
 from apr_dali.kernels.dispatch import check_backend
 from apr_dali.recipes import check_views
+from apr_dali.runtime import torch_operators
 from apr_dali.runtime.deprecation import renamed
 from apr_dali.spectral import AXES, OVERFLOWS
 from apr_dali.transforms.augmentations import (
@@ -134,6 +135,10 @@ class Corrupt(OfLevels):
 class AprPair(torch.nn.Module):
     """APR-P of a batch: each image keeps its phase and takes the amplitude of another one.
 
+    Stands within `torch.compile` without a break of the graph, with the draws that it has outside. Where the coin
+    chooses the number of rows, the graph has a size that is not known beforehand, which torch's inductor does not take
+    before every network: `views="mixed"`, `repeat_unmixed=True`, or p = 1 make it known.
+
     Takes floating images (B, C, H, W), normalized as on ImageNet or in 0..1 as on CIFAR, and labels (B, ...), a tensor.
     views="both" gives the published pair of views, (2·B, C, H, W) and (2·B, ...), the clean and the mixed view of an
     image side by side. The published loss is the sum of the two views' mean losses, 2 times the mean over all rows; it
@@ -173,6 +178,11 @@ class AprPair(torch.nn.Module):
         self.p, self.axes, self.views, self.seed, self.backend = p, axes, views, seed, backend
         self.repeat_unmixed, self.coin_seed = repeat_unmixed, coin_seed
         self._draws, self._batches = Seeded(seed), 0
+        self._number = torch_operators.register(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._number = torch_operators.register(self)
 
     def forward(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
         """The batch in its views: floating images (V·B, C, H, W) and labels (V·B, ...), V 2, or 1 for one view.
@@ -183,6 +193,16 @@ class AprPair(torch.nn.Module):
         if isinstance(images, tv_tensors.Image):
             mixed, labels = self(images.as_subclass(Tensor), labels)
             return tv_tensors.wrap(mixed, like=images), labels
+        functional.check_no_gradient(images)
+        if torch.compiler.is_compiling():
+            mixed, index = torch_operators.pair(images, self._number)
+            return mixed, labels if self.views == "mixed" else labels[index]
+        views = self.views_of(images)
+        rows = views.shape[1]
+        return views.flatten(0, 1), labels if rows == 1 else labels.repeat_interleave(rows, dim=0)
+
+    def views_of(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), float16, bfloat16, float32 or float64, in their views: (N, V, C, H, W) of that dtype."""
         draws = self._draw(len(images))
         both = self.views == "both" and (draws.mix or self.repeat_unmixed)
         dtype = str(images.dtype).removeprefix("torch.")
@@ -195,9 +215,13 @@ class AprPair(torch.nn.Module):
             with_clean=both,
             backend=self.backend,
         ).to(images.dtype)
-        if not both:
-            return mixed, labels
-        return mixed.flatten(0, 1), labels.repeat_interleave(2, dim=0)
+        return mixed if both else mixed[:, None]
+
+    def views_known(self) -> int | None:
+        """V of `views_of`; None where the coin chooses it."""
+        if self.views == "mixed" or (self.p == 0 and not self.repeat_unmixed):
+            return 1
+        return 2 if self.repeat_unmixed or self.p == 1 else None
 
     def _draw(self, batch: int) -> PairDraws:
         draws = PairDraws.sample(batch, seed=self._draws.generator(), p=self.p)

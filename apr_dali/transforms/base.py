@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from apr_dali.data.image_file import to_rgb
 from apr_dali.errors import InputError
+from apr_dali.runtime import torch_operators
 
 
 class Seeded:
@@ -44,7 +45,17 @@ class OfLevels(v2.Transform):
     def __init__(self, seed: int | None) -> None:
         super().__init__()
         self.seed = seed
-        self._draws = Seeded(seed)
+        self._draws, self._number = Seeded(seed), torch_operators.register(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._number = torch_operators.register(self)
+
+    def forward(self, *inputs: Any) -> Any:
+        """As of torchvision's transforms; within `torch.compile` a tensor by itself goes through in one operator."""
+        if torch.compiler.is_compiling() and len(inputs) == 1 and is_plain_tensor(inputs[0]):
+            return torch_operators.change(inputs[0], self._number)
+        return super().forward(*inputs)
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Raise InputError for a sample without an image, and for one with images that would pass through."""

@@ -29,7 +29,8 @@ LEVEL_VARIABLE = "APR_DALI_NATIVE_LEVEL"
 
 Array = NDArray[Any]
 
-_POOL = Pool()
+POOL = Pool()
+"""The memory of results."""
 
 
 def _module(level: str) -> Any:
@@ -58,13 +59,14 @@ def load(level: str) -> Any:
     raise ImportError(f"the extension was not built for {level}") from reason
 
 
-def _extension() -> Any:
+def extension() -> Any:
+    """The extension module that runs here; raises ImportError with the reason."""
     return load(os.environ.get(LEVEL_VARIABLE, ""))
 
 
 def check() -> tuple[bool, str]:
     """Whether this backend can run here, and why not."""
-    return True, f"C++, {_extension().__name__.rpartition('_native_')[2]}"
+    return True, f"C++, {extension().__name__.rpartition('_native_')[2]}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Native:
         dtype = phase_of.dtype
         kind = np.float64 if dtype == np.float64 else np.float32
         first, second = (np.ascontiguousarray(images, dtype=kind) for images in (phase_of, amplitude_of))
-        out = _POOL.empty(first.shape, kind)
-        _extension().recombine(first, second, axes, out, threads_of(self.threads))
+        out = POOL.empty(first.shape, kind)
+        extension().recombine(first, second, axes, out, threads_of(self.threads))
         return out.astype(dtype, copy=False)
 
     def pair(self, task: PairTask) -> Array:
@@ -90,19 +92,19 @@ class Native:
         levels = task.images.dtype == np.uint8
         images = np.ascontiguousarray(task.images, dtype=np.uint8 if levels else np.float32)
         partner = np.ascontiguousarray(task.partner, dtype=np.int64)
-        out = _POOL.empty(task.out_shape, "uint16" if task.dtype == "bfloat16" else task.dtype)
+        out = POOL.empty(task.out_shape, "uint16" if task.dtype == "bfloat16" else task.dtype)
         scales = (task.in_scale, task.in_bias, task.out_scale, task.out_bias)
-        how = (task.dtype, task.axes, task.with_clean)
-        _extension().pair(images, partner, task.mix, *scales, *how, out, threads_of(self.threads))
-        return out
+        how = (task.dtype, task.memory_format == "channels_last", task.axes, task.with_clean)
+        extension().pair(images, partner, task.mix, *scales, *how, out, threads_of(self.threads))
+        return task.planes_of(out)
 
     def single(self, images: Array, draws: SingleDraws, overflow: str, axes: str) -> Array:
         """See `apr_dali.single`; uint8 (N, H, W, 3)."""
         given = np.ascontiguousarray(images)
-        out = _POOL.empty(given.shape, np.uint8)
+        out = POOL.empty(given.shape, np.uint8)
         fields = (draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second)
         choices = [np.ascontiguousarray(values) for values in fields]
-        _extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(self.threads))
+        extension().single(given, *choices, overflow == "wrap", axes, out, threads_of(self.threads))
         return out
 
 
@@ -120,15 +122,15 @@ def corrupt(
     constants: what the corruption needs to know, float64. given: its draws for all images, float64 (N, ...) each; none
     of them where it draws by itself, from the Philox stream of `key` for the images of these `numbers`, uint64 (N,).
     """
-    out = _POOL.empty(images.shape, np.uint8)
-    _extension().corrupt(name, images, list(constants), list(given), *key, numbers, out, threads_of(threads))
+    out = POOL.empty(images.shape, np.uint8)
+    extension().corrupt(name, images, list(constants), list(given), *key, numbers, out, threads_of(threads))
     return out
 
 
 def round_trip(images: Array, threads: int | None = None) -> Array:
     """float32 (N, C, H, W) over rows and columns to spectra and back: the transforms alone, for benchmarks."""
-    out = _POOL.empty(images.shape, np.float32)
-    _extension().round_trip(images, out, threads_of(threads))
+    out = POOL.empty(images.shape, np.float32)
+    extension().round_trip(images, out, threads_of(threads))
     return out
 
 

@@ -1,22 +1,17 @@
 #include "batch.hpp"
 
-#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <type_traits>
 
-#include "channels.hpp"
+#include "choices.hpp"
 #include "operations.hpp"
-#include "passes.hpp"
 #include "threads.hpp"
+#include "walks.hpp"
 
 namespace apr {
 namespace {
 
-template <class T>
-Scaling<T> scaled(int channels, double factor) {
-    return {std::vector<T>(channels, static_cast<T>(factor)), std::vector<T>(channels, T(0))};
-}
 template <class T>
 Scaling<T> scaling(const double* scale, const double* bias, int channels, double factor = 1) {
     Scaling<T> out = scaled<T>(channels, 1);
@@ -25,37 +20,6 @@ Scaling<T> scaling(const double* scale, const double* bias, int channels, double
         out.bias[c] = static_cast<T>(bias[c]);
     }
     return out;
-}
-
-// What comes out of the passes is too large by this factor.
-template <class Channels>
-double unit(const Channels& channels, Shape shape) {
-    return channels.factor() / static_cast<double>(shape.plane());
-}
-
-// Calls `run` with the transform over the channels that `axes` asks for.
-template <class T, class Run>
-void with_rgb(Axes axes, const Run& run) {
-    if (axes == Axes::kPlanesOnly) return run(Separate<T, 3>{3});
-    run(OverRgb<T>{});
-}
-template <class T, class Run>
-void with_planes(int channels, const Run& run) {
-    if (channels == 3) return run(Separate<T, 3>{3});
-    run(Separate<T, 0>{channels});
-}
-template <class T, class Run>
-void with_channels(Axes axes, int channels, const Run& run) {
-    if (channels == 1 || axes == Axes::kPlanesOnly) return with_planes<T>(channels, run);
-    if (channels == 3) return run(OverRgb<T>{});
-    run(OverChannels<T>(channels));
-}
-
-template <class T>
-std::vector<Passes<T>> one_each(int workers, const Layout<T>& layout) {
-    std::vector<Passes<T>> passes;
-    for (int i = 0; i < workers; ++i) passes.emplace_back(layout);
-    return passes;
 }
 
 // Calls `run` with a function from the index of an image to its Source. `Channels`: 3, or 0 for any other number.
@@ -72,7 +36,11 @@ template <int Channels, class Run>
 void with_sink(const PairTask& task, const Run& run) {
     const Shape shape = task.shape;
     const auto as = [&]<class Item, class Convert>(Item* out, Convert) {
-        run([=](int slot) { return PlanesSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        if (task.channels_last) {
+            run([=](int slot) { return PixelsSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        } else {
+            run([=](int slot) { return PlanesSink<float, Channels, Item, Convert>{out + slot * shape.size(), shape}; });
+        }
     };
     switch (task.format) {
         case Format::kFloat32: return as(static_cast<float*>(task.out), AsIs{});
@@ -120,52 +88,23 @@ Ports ports_of(const PairTask& task, const Channels& channels) {
     return ports;
 }
 
-// An order in which each image, where possible, comes straight after the partner whose amplitudes it needs: walks
-// along the partners, each run through from its end.
-std::vector<int> partners_first(const std::int64_t* partner, int batch) {
-    std::vector<int> order;
-    std::vector<bool> seen(batch);
-    for (int start = 0; start < batch; ++start) {
-        const auto walk = order.size();
-        for (int n = start; !seen[n]; n = static_cast<int>(partner[n])) {
-            seen[n] = true;
-            order.push_back(n);
-        }
-        std::reverse(order.begin() + static_cast<std::ptrdiff_t>(walk), order.end());
-    }
-    return order;
-}
-
-// Mixes order[begin..end). A walk that closes a cycle begins with the amplitudes of the image that it ends with: that
-// one is transformed twice, which takes less time than to keep its spectrum until then.
-void mix_walk(Passes<float>& passes, const Ports& ports, const std::int64_t* partner, const std::vector<int>& order,
-              int begin, int end) {
-    int measured = -1;
-    for (int i = begin; i < end; ++i) {
-        const int image = order[i];
-        const int amplitude_source = static_cast<int>(partner[image]);
-        if (amplitude_source != measured) {
-            ports.forward(passes, amplitude_source);
-            passes.measure();
-        }
-        ports.forward(passes, image);
-        passes.mix();
-        ports.inverse(passes, image);
-        measured = image;
-    }
-}
-
 void mix_batch(const PairTask& task, const Layout<float>& layout, const Ports& ports) {
     const std::vector<int> order = partners_first(task.partner, task.batch);
-    const int chunks = std::min(task.threads, task.batch);
-    Team team(task.threads, chunks);
-    auto passes = one_each(team.workers(), layout);
-    team.run([&](int worker, int chunk) {
-        const auto bound = [&](int k) { return static_cast<int>(static_cast<long long>(task.batch) * k / chunks); };
-        const int begin = bound(chunk);
-        const int end = bound(chunk + 1);
-        for (int i = begin; i < end && task.both_views; ++i) ports.copy(passes[worker], 2 * order[i]);
-        mix_walk(passes[worker], ports, task.partner, order, begin, end);
+    Parts parts(task.threads, task.batch);
+    auto passes = one_each(parts.workers(), layout);
+    parts.run([&](int worker, int begin, int end) {
+        Passes<float>& own = passes[worker];
+        for (int i = begin; i < end && task.both_views; ++i) ports.copy(own, 2 * order[i]);
+        const auto measure = [&](int image) {
+            ports.forward(own, image);
+            own.measure();
+        };
+        const auto mix = [&](int image) {
+            ports.forward(own, image);
+            own.mix();
+            ports.inverse(own, image);
+        };
+        mix_walk(task.partner, order, begin, end, measure, mix);
     });
 }
 

@@ -23,7 +23,8 @@ struct PairTask {
     const double *in_scale, *in_bias, *out_scale, *out_bias;  // (C,)
     Axes axes;
     Format format;
-    void* out;  // (N, C, H, W), or (N, 2, C, H, W) with both views
+    bool channels_last;
+    void* out;  // (N, C, H, W), or (N, 2, C, H, W) with both views; with channels_last C comes last
     int threads;
 };
 void pair(const PairTask& task);

@@ -6,11 +6,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <stdexcept>
 #include <string>
-#include <type_traits>
 
+#include "arguments.hpp"
 #include "batch.hpp"
 #include "capsules.hpp"
 #include "corrupt.hpp"
@@ -21,52 +19,6 @@ namespace py = pybind11;
 namespace {
 
 using namespace apr;
-
-// No copies behind the caller's back: an array of another type or order is refused by its signature.
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-std::string text(const std::string& value) { return value; }
-std::string text(const py::array& value) { return py::str(py::object(value.attr("shape"))); }
-template <class Number>
-    requires std::is_arithmetic_v<Number>
-std::string text(Number value) {
-    return std::to_string(value);
-}
-
-// The message is made of its parts only when it is needed: that takes longer than a small batch.
-template <class... Parts>
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(const Parts&... parts) {
-    throw std::invalid_argument((text(parts) + ...));
-}
-template <class... Parts>
-void require(bool holds, const Parts&... parts) {
-    if (!holds) refuse(parts...);
-}
-
-Shape shape_of(const py::array& images, bool channels_last) {
-    require(images.ndim() == 4, "images must have four dimensions, got the shape ", images);
-    for (int axis = 1; axis < 4; ++axis) {
-        require(images.shape(axis) > 0 && images.shape(axis) < (1 << 24),
-                "images must have 1 to 2^24 - 1 channels, rows and columns, got the shape ", images);
-    }
-    require(images.shape(0) < (1 << 30), "a batch must have fewer than 2^30 images, got the shape ", images);
-    const auto size = [&](int axis) { return static_cast<int>(images.shape(axis)); };
-    return channels_last ? Shape{size(3), size(1), size(2)} : Shape{size(1), size(2), size(3)};
-}
-
-void require_size(const py::array& array, py::ssize_t size, const char* name) {
-    require(array.size() == size, name, " must have ", size, " entries, got the shape ", array);
-}
-
-void require_threads(int threads) {
-    require(threads >= 1, "threads must be at least 1, got ", threads);
-}
-
-void require_same_shape(const py::array& a, const py::array& b) {
-    require(std::equal(a.shape(), a.shape() + a.ndim(), b.shape(), b.shape() + b.ndim()),
-            "arrays must have one shape, got ", a, " and ", b);
-}
 
 Format format_of(const std::string& name) {
     if (name == "float32") return Format::kFloat32;
@@ -82,7 +34,8 @@ Axes axes_of(const std::string& name) {
 
 void pair_images(const py::array& images, const Array<std::int64_t>& partner, bool mix, const Array<double>& in_scale,
                  const Array<double>& in_bias, const Array<double>& out_scale, const Array<double>& out_bias,
-                 const std::string& dtype, const std::string& axes, bool both_views, py::array out, int threads) {
+                 const std::string& dtype, bool channels_last, const std::string& axes, bool both_views, py::array out,
+                 int threads) {
     PairTask task{};
     const bool bytes = py::isinstance<Array<std::uint8_t>>(images);
     require(bytes || py::isinstance<Array<float>>(images),
@@ -113,6 +66,7 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     task.out_scale = out_scale.data();
     task.out_bias = out_bias.data();
     task.axes = axes_of(axes);
+    task.channels_last = channels_last;
     task.out = out.mutable_data();
     task.threads = threads;
     const py::gil_scoped_release release;
@@ -234,7 +188,7 @@ py::list supported() {
 void define(py::module_& module) {
     module.def("pair", &pair_images, py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg().noconvert(),
                py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(),
-               py::arg().noconvert(), py::arg());
+               py::arg(), py::arg().noconvert(), py::arg());
     module.def("single", &single_images, py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(),
                py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg().noconvert(), py::arg());
     module.def("recombine", &recombine_images<float>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
@@ -244,6 +198,7 @@ void define(py::module_& module) {
     module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
     module.def("corrupt", &corrupt_images, py::arg(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(), py::arg(),
                py::arg(), py::arg().noconvert(), py::arg());
+    define_augmentations(module);
     module.def("read_capsules", &read_capsules);
     module.def("make_capsules", &make_capsules);
     module.def("plain_jpegs", &plain_jpegs);

@@ -16,8 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 # What the allocator keeps for itself: below it there is nothing to gain.
 _LEAST = 1 << 20
-# The results of APR-S and of APR-P: one batch of each is made at a time.
-_KEPT = 2
+# Of APR-S one result, of APR-P as many of one and of two views as a loader that lets go of them at once may have.
+_KEPT = 4
 
 
 class _Block(np.ndarray):

@@ -38,6 +38,20 @@ struct Unscaled {};
 template <class V>
 APR_INLINE void apply(Unscaled, int, V*) {}
 
+template <class T>
+APR_INLINE Vector<T> amplitude(const Complex<T>& z) {
+    return square_root(fma(z.re, z.re, z.im * z.im));
+}
+
+// A bin of amplitude `own` gets another one. Where it is 0 its phase is 0, and the result is the amplitude given to it.
+template <class T>
+APR_INLINE void give_amplitude(Complex<T>& z, Vector<T> own, Vector<T> given) {
+    const auto nothing = own == T(0);
+    const Vector<T> gain = given / (nothing ? broadcast(T(1)) : own);
+    z.re = nothing ? gain : z.re * gain;
+    z.im = z.im * gain;
+}
+
 // The transforms of one image size and the planes that its channels become.
 template <class T>
 struct Layout {
@@ -148,6 +162,12 @@ class Passes {
     // Give the image the kept amplitudes and keep its own instead.
     void mix() {
         rows_through([this](int group) { return Exchange{amplitudes_.get() + offset(group)}; });
+    }
+
+    // Each bin as change(group, amplitudes)(k, bin) leaves it; `amplitudes` are those kept of the group's bins.
+    template <class Make>
+    void change_bins(const Make& change) {
+        rows_through([&](int group) { return change(group, amplitudes_.get() + offset(group)); });
     }
 
     // Rows forward and back and nothing between: what the transforms alone cost.
@@ -317,24 +337,18 @@ class Passes {
         }
     }
 
-    APR_INLINE static Vector<T> amplitude(const Complex<T>& z) { return square_root(fma(z.re, z.re, z.im * z.im)); }
-
     struct Measure {
         Vector<T>* amplitudes;
         APR_INLINE void operator()(int k, const Complex<T>& z) const { amplitudes[k] = amplitude(z); }
     };
 
-    // Where a bin is 0 its phase is 0, and the result is the amplitude given to it.
     struct Exchange {
         Vector<T>* amplitudes;
         APR_INLINE void operator()(int k, Complex<T>& z) const {
             const Vector<T> own = amplitude(z);
             const Vector<T> given = amplitudes[k];
             amplitudes[k] = own;
-            const auto nothing = own == T(0);
-            const Vector<T> gain = given / (nothing ? broadcast(T(1)) : own);
-            z.re = nothing ? gain : z.re * gain;
-            z.im = z.im * gain;
+            give_amplitude(z, own, given);
         }
     };
 

@@ -191,6 +191,58 @@ struct PlanesSink {
     }
 };
 
+// Lane i of vector `Part` of three is channel n % 3 of pixel n / 3, where n = Part·lanes + i: of a and b in one step, what
+// is c's in a second, which leaves the others where they are.
+template <int Part, class V, int... Lane>
+APR_INLINE V interleaved(V a, V b, V c, std::integer_sequence<int, Lane...>) {
+    constexpr int lanes = sizeof...(Lane);
+    constexpr auto color = [](int lane) { return (Part * lanes + lane) % 3; };
+    constexpr auto pixel = [](int lane) { return (Part * lanes + lane) / 3; };
+    const V two =
+        __builtin_shufflevector(a, b, (color(Lane) == 2 ? -1 : pixel(Lane) + (color(Lane) == 1 ? lanes : 0))...);
+    return __builtin_shufflevector(two, c, (color(Lane) == 2 ? pixel(Lane) + lanes : Lane)...);
+}
+
+// Pixels (H, W, C): three channels are put in turns in the registers, before they are converted.
+template <class T, int Channels, class Item, class Convert>
+struct PixelsSink {
+    Item* image;
+    Shape shape;
+
+    APR_INLINE void write(int y, int x, int count, const Vector<T>* v) const {
+        const int channels = Channels > 0 ? Channels : shape.channels;
+        Item* to = image + (static_cast<std::size_t>(y) * shape.width + x) * channels;
+        if constexpr (Channels == 3) {
+            if (count == kSpan<T>) {
+#pragma GCC unroll 3
+                for (int part = 1; part < 4; ++part) __builtin_prefetch(to + (2 + part) * kSpan<T>, 1);
+                return put(to, v);
+            }
+            Item padded[3 * kSpan<T>];
+            put(padded, v);
+            std::memcpy(to, padded, 3 * count * sizeof(Item));
+        } else {
+            for (int c = 0; c < channels; ++c) {
+                Item row[kSpan<T>];
+                store(row, Convert{}(v[2 * c]));
+                store(row + kLanes<T>, Convert{}(v[2 * c + 1]));
+                for (int i = 0; i < count; ++i) to[i * channels + c] = row[i];
+            }
+        }
+    }
+
+   private:
+    APR_INLINE static void put(Item* to, const Vector<T>* v) {
+        constexpr std::make_integer_sequence<int, kLanes<T>> lanes;
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half, to += 3 * kLanes<T>) {
+            store(to, Convert{}(interleaved<0>(v[half], v[2 + half], v[4 + half], lanes)));
+            store(to + kLanes<T>, Convert{}(interleaved<1>(v[half], v[2 + half], v[4 + half], lanes)));
+            store(to + 2 * kLanes<T>, Convert{}(interleaved<2>(v[half], v[2 + half], v[4 + half], lanes)));
+        }
+    }
+};
+
 // Gray levels, see spectral.to_levels.
 struct Wrapped {
     APR_INLINE Ints operator()(Floats value) const { return __builtin_convertvector(value, Ints) & 255; }

@@ -52,7 +52,7 @@ def pair(task: PairTask) -> Array:
         paths.check_fused(task.planes)
     out = device.empty(task.out_shape, "int16" if task.dtype == "bfloat16" else task.dtype)
     if not len(given):
-        return out
+        return task.planes_of(out)
     job = paths.Job(
         device,
         len(given),
@@ -68,12 +68,13 @@ def pair(task: PairTask) -> Array:
         views=2 if task.with_clean else 1,
         clean=True,
         half=half,
+        channels_last=task.memory_format == "channels_last",
     )
     if task.mix is False:
         paths.write_clean(job)
     else:
         paths.recombine(job)
-    return out
+    return task.planes_of(out)
 
 
 def recombine(phase_of: Array, amplitude_of: Array, axes: str) -> Array:

@@ -5,19 +5,29 @@
 #include "route.cuh"
 
 INLINE size_t place(const Out& out, int b, int view, int c, int channels, int pixel, int pixels) {
-    if (out.is_levels()) return (static_cast<size_t>(b) * pixels + pixel) * channels + c;
-    return ((static_cast<size_t>(b) * out.views + view) * channels + c) * pixels + pixel;
+    const size_t image = static_cast<size_t>(b) * out.views + view;
+    if (kChannelsLast || out.is_levels()) return (image * pixels + pixel) * channels + c;
+    return (image * channels + c) * pixels + pixel;
+}
+
+// Threads beside each other take what lies side by side where it is written: with CHANNELS_LAST the channels of a pixel.
+INLINE void in_written_order(int channels, int pixels, int& c, int& pixel) {
+    if (!kChannelsLast) return;
+    const int at = c * pixels + pixel;
+    c = at % channels;
+    pixel = at / channels;
 }
 
 // The images as planes, scaled, and the clean view. planes: (slots, channels, pixels), or null for the view alone.
 // Grid: slots × channels × parts.
 extern "C" __global__ void before(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, int channels, int pixels, int parts,
                                   float* planes) {
-    const int plane = blockIdx.x / parts, slot = plane / channels, c = plane % channels;
-    const int pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    const int slot = blockIdx.x / parts / channels;
+    int c = blockIdx.x / parts % channels, pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
     if (pixel >= pixels) return;
     const In in = IN;
     const Out out = OUT;
+    in_written_order(channels, pixels, c, pixel);
     const bool mixed = (ROUTE).mixed(slot % n);
     const size_t index = in.kind == kLevelsIn ? static_cast<size_t>(pixel) * channels + c
                                               : static_cast<size_t>(c) * pixels + pixel;
@@ -25,7 +35,7 @@ extern "C" __global__ void before(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETER
     const bool given = slot < n || mixed;
     const void* const image = in.image(slot, static_cast<size_t>(channels) * pixels);
     const float value = given ? in.affine(read_pixel(image, in.kind, index), c) : 0.f;
-    if (planes != nullptr) planes[static_cast<size_t>(plane) * pixels + pixel] = value;
+    if (planes != nullptr) planes[(static_cast<size_t>(slot) * channels + c) * pixels + pixel] = value;
     if (out.data == nullptr) return;
     const float clean = out.affine(value, c);
     if (out.views == 2) write_pixel(out.data, out.kind, place(out, slot, 0, c, channels, pixel, pixels), clean);
@@ -66,10 +76,11 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
 // The mixed view from its planes (n, channels, pixels). Grid: n × channels × parts.
 extern "C" __global__ void after(const float* planes, ROUTE_PARAMETERS, OUT_PARAMETERS, int channels, int pixels,
                                  int parts) {
-    const int plane = blockIdx.x / parts, b = plane / channels, c = plane % channels;
-    const int pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    const int b = blockIdx.x / parts / channels;
+    int c = blockIdx.x / parts % channels, pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
     if (pixel >= pixels || !(ROUTE).mixed(b)) return;
     const Out out = OUT;
-    const float value = out.affine(planes[static_cast<size_t>(plane) * pixels + pixel], c);
+    in_written_order(channels, pixels, c, pixel);
+    const float value = out.affine(planes[(static_cast<size_t>(b) * channels + c) * pixels + pixel], c);
     write_pixel(out.data, out.kind, place(out, b, out.views - 1, c, channels, pixel, pixels), value);
 }

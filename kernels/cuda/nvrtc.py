@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def fused(size: int, across_channels: bool = True, half: bool = False) -> Progra
 def whole(size: int, across_channels: bool = True) -> Program:
     """The one kernel for images of `size` × `size`."""
     return Program("whole.cu", tuple(launch.whole_definitions(size, across_channels).items()))
+
+
+@cache
+def writing_channels_last(program: Program) -> Program:
+    """The same kernels for results (H, W, C)."""
+    return replace(program, defines=(*program.defines, ("CHANNELS_LAST", 1)))
 
 
 @dataclass(frozen=True)

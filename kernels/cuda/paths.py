@@ -40,7 +40,8 @@ class Job:
 
     shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one per result;
     None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
-    is written too. half: whether spectra are kept as float16 between the fused kernels.
+    is written too. half: whether spectra are kept as float16 between the fused kernels. channels_last: how numbers,
+    which are no levels, are written.
     """
 
     device: CudaDevice
@@ -58,6 +59,7 @@ class Job:
     views: int = 1
     clean: bool = False
     half: bool = False
+    channels_last: bool = False
 
     @property
     def slots(self) -> int:
@@ -78,6 +80,10 @@ class Job:
 
     def target(self, data: Array) -> tuple[Any, ...]:
         return (data, np.int32(_OUT_KINDS[self.dtype]), np.int32(self.views), *self.out_affine)
+
+    def program(self, program: nvrtc.Program) -> nvrtc.Program:
+        """The program as it writes what is asked for."""
+        return nvrtc.writing_channels_last(program) if self.channels_last else program
 
     @property
     def clean_target(self) -> tuple[Any, ...]:
@@ -136,7 +142,7 @@ def _whole(job: Job) -> None:
     size, across = job.shape[1], job.across_channels
     tail = (_twiddles(job.device, size), np.float32(job.factor), np.int32(job.clean))
     args = (*job.source, *job.route, *job.target(job.out), *tail)
-    job.device.launch(nvrtc.whole(size, across), "whole_images", launch.whole(size, job.n, across), args)
+    job.device.launch(job.program(nvrtc.whole(size, across)), "whole_images", launch.whole(size, job.n, across), args)
 
 
 def check_fused(shape: tuple[int, int, int]) -> None:
@@ -151,7 +157,7 @@ def check_fused(shape: tuple[int, int, int]) -> None:
 
 def _fused(job: Job) -> None:
     device, size, across = job.device, job.shape[1], job.across_channels
-    program, twiddles = nvrtc.fused(size, across, job.half), _twiddles(device, size)
+    program, twiddles = job.program(nvrtc.fused(size, across, job.half)), _twiddles(device, size)
     # Halves are kept scaled by 1/size.
     factor = np.float32(job.factor * (size if job.half else 1))
     with _spectra(job, (launch.strips(size, across), size, 4)) as (spectra, mixed):
@@ -186,7 +192,7 @@ def _generic(job: Job) -> None:
         shape, parts = launch.elements(job.n * channels, height * width)
         sizes = (np.int32(channels), np.int32(height * width), np.int32(parts))
         args = (planes, *job.route, *job.target(job.out), *sizes)
-        job.device.launch(nvrtc.generic(), "after", shape, args)
+        job.device.launch(job.program(nvrtc.generic()), "after", shape, args)
 
 
 def recombine_in_double(job: Job) -> None:
@@ -229,7 +235,7 @@ def _before(job: Job, planes: Array) -> None:
     shape, parts = launch.elements(images * channels, height * width)
     sizes = (np.int32(channels), np.int32(height * width), np.int32(parts))
     args = (*job.source, *job.route, *job.clean_target, *sizes, planes)
-    job.device.launch(nvrtc.generic(), "before", shape, args)
+    job.device.launch(job.program(nvrtc.generic()), "before", shape, args)
 
 
 def _between(job: Job, program: nvrtc.Program, spectra: Array, factor: np.floating, mixed: Array) -> None:

@@ -3,7 +3,7 @@
 #include "complex.cuh"
 
 enum InKind { kLevelsIn, kFloatIn };  // uint8 (H, W, C) or float32 (C, H, W)
-enum OutKind { kFloat32, kFloat16, kBfloat16, kWrapped, kClamped };  // (C, H, W), the last two uint8 (H, W, C)
+enum OutKind { kFloat32, kFloat16, kBfloat16, kWrapped, kClamped };  // the last two uint8 (H, W, C)
 
 #ifndef HOST_SHIM
 INLINE unsigned short float16_bits(float value) {
@@ -47,11 +47,18 @@ INLINE void write_pixel(void* out, int kind, size_t index, float value) {
     }
 }
 
-// Where results go: `views` sets of planes per image, of `kind`, after scale and bias (2, channels).
+// How numbers are written is known while compiling: with both ways in one kernel, registers run short on older devices.
+#ifdef CHANNELS_LAST
+constexpr bool kChannelsLast = true;  // (H, W, C)
+#else
+constexpr bool kChannelsLast = false;  // (C, H, W)
+#endif
+
+// Where results go: `views` images per image, of `kind`, after scale and bias.
 struct Out {
     void* data;  // null: nowhere
     int kind, views;
-    const float *scale, *bias;
+    const float *scale, *bias;  // (channels,)
 
     INLINE bool is_levels() const { return kind >= kWrapped; }
     INLINE float affine(float value, int c) const { return value * scale[c] + bias[c]; }
@@ -73,23 +80,35 @@ template <typename Four> INLINE void write_to_views(void* out, size_t at, size_t
     for (int view = 0; view < count; ++view) static_cast<Four*>(out)[at + view * step] = four;
 }
 
+// The same of four values as numbers of the kind.
+INLINE void write_values(const Out& out, size_t at, size_t step, int count, float a, float b, float c, float d) {
+    if (out.kind == kFloat32) {
+        write_to_views(out.data, at, step, count, make_float4(a, b, c, d));
+    } else if (out.kind == kFloat16) {
+        write_to_views(out.data, at, step, count, make_uint2(two_halves(a, b), two_halves(c, d)));
+    } else {
+        write_to_views(out.data, at, step, count, make_uint2(two_bfloats(a, b), two_bfloats(c, d)));
+    }
+}
+
 // Pixels x to x + 3 of row y in `count` square views of result b, from view `first` on; v[c][k] for channel c. x is a
 // multiple of four.
 template <int Size>
 INLINE void write_four(const Out& out, int b, int first, int count, int y, int x, const float v[3][4]) {
     constexpr size_t kStep = 3 * Size * Size / 4;
+    const size_t image = (static_cast<size_t>(b) * out.views + first) * kStep;
+    if constexpr (kChannelsLast) {
+        // Three stores one after the other fill what lies between those of the threads beside this one.
 #pragma unroll
-    for (int c = 0; c < 3; ++c) {
-        const size_t plane = (static_cast<size_t>(b) * out.views + first) * 3 + c;
-        const size_t at = ((plane * Size + y) * Size + x) / 4;
-        if (out.kind == kFloat32) {
-            write_to_views(out.data, at, kStep, count, make_float4(v[c][0], v[c][1], v[c][2], v[c][3]));
-        } else if (out.kind == kFloat16) {
-            const uint2 four = make_uint2(two_halves(v[c][0], v[c][1]), two_halves(v[c][2], v[c][3]));
-            write_to_views(out.data, at, kStep, count, four);
-        } else {
-            const uint2 four = make_uint2(two_bfloats(v[c][0], v[c][1]), two_bfloats(v[c][2], v[c][3]));
-            write_to_views(out.data, at, kStep, count, four);
+        for (int k = 0; k < 12; k += 4) {
+            write_values(out, image + (y * Size + x) * 3 / 4 + k / 4, kStep, count, v[k % 3][k / 3],
+                         v[(k + 1) % 3][(k + 1) / 3], v[(k + 2) % 3][(k + 2) / 3], v[(k + 3) % 3][(k + 3) / 3]);
+        }
+    } else {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            const size_t at = image + ((c * Size + y) * Size + x) / 4;
+            write_values(out, at, kStep, count, v[c][0], v[c][1], v[c][2], v[c][3]);
         }
     }
 }

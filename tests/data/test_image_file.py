@@ -216,7 +216,6 @@ def test_no_other_place_decodes_an_image_file():
     # What looks at sizes or for broken files, and what reads back what it has just encoded itself.
     allowed = {
         "apr_dali/corruptions/digital.py",
-        "apr_dali/data/imagenet_c.py",  # what it has just encoded
         "apr_dali/corruptions/frost.py",  # its own photographs
         "apr_dali/data/image_file.py",
         "apr_dali/data/check.py",

@@ -184,7 +184,7 @@ def test_samplers_are_for_training_on_files(make, tmp_path):
     with pytest.raises(InputError, match="sampler has no effect with train=False"):
         make(sampler="balanced", train=False)
     write_sample(tmp_path / "tars", "webdataset")
-    with pytest.raises(InputError, match="sampler needs image files"):
+    with pytest.raises(InputError, match="sampler by class needs image files"):
         ImageNetLoader(tmp_path / "tars" / "train", 4, sampler="balanced")
 
 

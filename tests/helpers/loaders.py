@@ -1,14 +1,18 @@
 """Loaders in processes of their own, which import what they run by its name."""
 
+import io
 import itertools
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from apr_dali import ImageNetLoader
 from apr_dali.recipes import AprRecipe
 
 SETTINGS = {"image_size": 32, "threads": 2, "seed": 1}
+STEP = 13
+"""Between the gray levels of two flat images."""
 
 
 def gpu_graph(aug: str, recipe: AprRecipe) -> dict:
@@ -35,6 +39,31 @@ def which(images: torch.Tensor, step: int) -> list[int]:
     """The numbers of flat images whose red level is `step` times their number, of normalized ones (N, 3, H, W)."""
     levels = (images[:, 0].float().mean(dim=(1, 2)) * 0.229 + 0.485) * 255
     return (levels / step).round().int().tolist()
+
+
+def flat_jpeg(index: int) -> bytes:
+    """An image of one gray level that tells which one it is, whatever is cropped from it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40 + index, 60 - index), (index * STEP,) * 3).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def write_flat(root: Path, count: int) -> Path:
+    """Class folders of so many of these images; the class says whether the number is odd."""
+    for index in range(count):
+        (root / f"class{index % 2}").mkdir(exist_ok=True)
+        (root / f"class{index % 2}" / f"{index:02d}.jpg").write_bytes(flat_jpeg(index))
+    return root
+
+
+def flat_epoch(loader) -> list[int]:
+    """The numbers of an epoch's images, whose labels are right."""
+    seen = []
+    for images, targets in loader:
+        found = which(images, STEP)
+        assert [index % 2 for index in found] == targets.tolist()
+        seen += found
+    return seen
 
 
 def numbers_of(loader, step: int = 12) -> list[list[int]]:

@@ -7,6 +7,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from PIL import Image
+
 Contents = Iterable[tuple[str, bytes]]
 
 
@@ -41,3 +43,10 @@ def folder_of(root: Path, *tars: Contents, classes: str = "cat\ndog\n") -> Path:
     root.mkdir(parents=True, exist_ok=True)
     (root / "classes.txt").write_text(classes, encoding="utf-8")
     return root
+
+
+def jpeg(index: int) -> bytes:
+    """One gray level, which tells it apart however it is cropped."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40 + index, 60 - index), (index * 12,) * 3).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()

@@ -74,6 +74,10 @@ def test_pair_scales_mixes_and_scales_again(size, given, crops):
     assert got.dtype == np.float32
     assert relative(got, expected) < tolerances.RECOMBINE_FLOAT32
     assert relative(apr_dali.pair(images, partner, **scales, backend="reference"), expected) < 1e-6
+    for backend in ("torch", "reference"):
+        last = apr_dali.pair(images, partner, **scales, memory_format="channels_last", backend=backend)
+        np.testing.assert_array_equal(last, apr_dali.pair(images, partner, **scales, backend=backend))
+        assert last.transpose(0, 2, 3, 1).flags.c_contiguous
     both = apr_dali.pair(images, partner, **scales, with_clean=True, backend="torch")
     np.testing.assert_array_equal(both[:, 1], got)
     clean = x * np.array([0.5, 2, 1])[:, None, None] + 0.25

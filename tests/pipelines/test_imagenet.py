@@ -392,7 +392,7 @@ def test_two_operators_of_a_graph_draw_different_numbers(crops):
 
 @pytest.mark.parametrize(("operator", "given", "told"), [
     ("pair", {"p": 2}, r"p must be in 0\.\.1, got 2"),
-    ("pair", {"dtype": "bfloat16"}, "dtype must be one of float32, float16, got 'bfloat16'"),
+    ("pair", {"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16, got 'float64'"),
     ("pair", {"views": "clean"}, "views must be one of mixed, both, got 'clean'"),
     ("pair", {"axes": "hwc"}, "axes must be one of chw, hw, got 'hwc'"),
     ("pair", {"intermediates": "half"}, "intermediates must be one of float32, float16"),

@@ -1,7 +1,6 @@
 """The loader: every image once, orders, lengths, shards, state, views and what is refused."""
 
 import gc
-import io
 import itertools
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.loaders import orders_of, which
+from helpers.loaders import STEP, flat_epoch, flat_jpeg, orders_of, which, write_flat
 from helpers.tar_files import add
 from PIL import Image
 
@@ -19,24 +18,12 @@ from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 
 COUNT = 19
-STEP = 13
 SETTINGS = {"image_size": 16, "threads": 1}
-
-
-def flat_jpeg(index: int) -> bytes:
-    """An image of one gray level that tells which one it is, whatever is cropped from it."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (40 + index, 60 - index), (index * STEP,) * 3).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("folder")
-    for index in range(COUNT):
-        (root / f"class{index % 2}").mkdir(exist_ok=True)
-        (root / f"class{index % 2}" / f"{index:02d}.jpg").write_bytes(flat_jpeg(index))
-    return root
+    return write_flat(tmp_path_factory.mktemp("folder"), COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -59,32 +46,23 @@ def source(request):
     return request.getfixturevalue(request.param)
 
 
-def epoch(loader) -> list[int]:
-    seen = []
-    for images, targets in loader:
-        found = which(images, STEP)
-        assert [index % 2 for index in found] == targets.tolist()
-        seen += found
-    return seen
-
-
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_image_once_an_epoch(source, world, train):
     loaders = [ImageNetLoader(source, 4, train=train, shard=(rank, world), seed=3, **SETTINGS) for rank in range(world)]
-    orders_of(loaders, epoch, COUNT, train)
+    orders_of(loaders, flat_epoch, COUNT, train)
     assert [loader.epoch for loader in loaders] == [3] * world
 
 
 def test_validation_follows_the_order_of_the_set(folder):
     expected = [*range(0, COUNT, 2), *range(1, COUNT, 2)]  # class by class
-    assert epoch(ImageNetLoader(folder, 5, train=False, **SETTINGS)) == expected
+    assert flat_epoch(ImageNetLoader(folder, 5, train=False, **SETTINGS)) == expected
 
 
 def test_a_set_that_is_open_already_is_taken_as_it_is(source):
     opened = open_set(source, classes=("class0", "class1"))
     with ImageNetLoader(opened, 5, train=False, **SETTINGS) as loader:
-        assert sorted(epoch(loader)) == list(range(COUNT))
+        assert sorted(flat_epoch(loader)) == list(range(COUNT))
     with pytest.raises(InputError, match="classes has no effect"):
         ImageNetLoader(opened, 5, classes=("class0", "class1"), **SETTINGS)
     with pytest.raises(InputError, match="classes has no effect"):
@@ -93,7 +71,7 @@ def test_a_set_that_is_open_already_is_taken_as_it_is(source):
 
 def test_the_order_follows_the_seed(source):
     first, again, other = (ImageNetLoader(source, 4, seed=seed, **SETTINGS) for seed in (1, 1, 2))
-    orders = [epoch(loader) + epoch(loader) for loader in (first, again, other)]
+    orders = [flat_epoch(loader) + flat_epoch(loader) for loader in (first, again, other)]
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -112,10 +90,10 @@ def test_ranks_have_the_same_number_of_batches_when_one_shard_is_short(folder):
     # Shards of 9 and 10 images in batches of 3: the shorter one repeats its last image in a fourth batch.
     short, long = (ImageNetLoader(folder, 3, shard=(rank, 2), **SETTINGS) for rank in range(2))
     assert len(short) == len(long) == 4
-    seen = epoch(short)
+    seen = flat_epoch(short)
     assert len(seen) == 10
     assert seen[9] == seen[8]
-    assert sorted(set(seen) | set(epoch(long))) == list(range(COUNT))
+    assert sorted(set(seen) | set(flat_epoch(long))) == list(range(COUNT))
     # Evaluation repeats nothing: three batches and four.
     assert [len(ImageNetLoader(folder, 3, train=False, shard=(rank, 2), **SETTINGS)) for rank in range(2)] == [3, 4]
 

@@ -1,6 +1,5 @@
 """Loaders on tar files: faults name tar and sample, and what is left out leaves all else in its order and batch."""
 
-import io
 import itertools
 import os
 import re
@@ -11,8 +10,7 @@ import tarfile
 import pytest
 import torch
 from helpers.loaders import numbers_of, which
-from helpers.tar_files import add, folder_of
-from PIL import Image
+from helpers.tar_files import add, folder_of, jpeg
 
 from apr_dali import ImageNetLoader
 from apr_dali.data.folders import Components, TarSet, open_set
@@ -21,13 +19,6 @@ from apr_dali.training.datasets import some_images
 
 COUNT, BATCH, EACH = 20, 4, 5
 SETTINGS = {"image_size": 16, "threads": 1, "seed": 3}
-
-
-def jpeg(index: int) -> bytes:
-    """One gray level, which tells it apart however it is cropped."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (40 + index, 60 - index), (index * 12,) * 3).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
 
 
 def members_of(index: int) -> dict[str, bytes]:
@@ -213,7 +204,8 @@ def test_the_components_that_are_asked_for(tmp_path):
 def test_a_broken_header_where_only_dali_can_read(tmp_path, monkeypatch):
     """As in object storage: no file can be opened to look for it."""
     root = write(tmp_path / "tars", {7: "header", 12: "text", 13: "words"})
-    monkeypatch.setattr("apr_dali.data.tars.is_remote", lambda _: True)
+    for module in ("apr_dali.data.check", "apr_dali.pipelines.loader"):
+        monkeypatch.setattr(f"{module}.opened", lambda _: pytest.fail("opened a file"))
     with (
         pytest.raises(InputError, match=rf"{name(root, 7)} cannot be decoded \(broken header\)"),
         ImageNetLoader(root, BATCH, train=False, **SETTINGS) as loader,

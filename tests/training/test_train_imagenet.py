@@ -435,6 +435,9 @@ def test_spoilt_data(wrong, told, copy, train):
         (["--data", "a.jpg"], "not a file list"),
         (["--on-error", "skip", "--check", "full"], "choose one"),
         (["--batch-size", "1"], "one image is too small a batch for this network's batch norm"),
+        (["--train-weights", "1", "2"], "for each of several sources, --data and every --train: got 2 for 1"),
+        (["--train", "x", "--train-weights", "0", "0"], "--train-weights must not all be 0"),
+        (["--train", "x", "--train-weights", "1", "2", "--sampler", "balanced"], "does not go with --sampler balanced"),
         (["--seed", str(2**64)], f"--seed must be at most {SEEDS // 2}, got {2**64}"),
     ],
 )
@@ -460,6 +463,19 @@ def test_the_loaders_follow_the_options(tree, trainer):
     options = parse(ImageNetOptions, "", [*given, "--hw-decoder-load", "0.9"])
     with pytest.raises(InputError, match="hw_decoder_load has no effect"):
         trainer.train_loader(options, group, open_set(tree / "train"), 0, beginning)
+
+
+def test_sources_with_weights(tree, trainer, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name in (path.name for path in (tree / "train").iterdir()):
+        (tmp_path / "more" / name).symlink_to(tree / "val" / name)
+    given = ["--data", str(tree), *map(str, SMALL), "--train", str(tmp_path / "more"), "--train-weights", "1", "3"]
+    options, group = parse(ImageNetOptions, "", given), Group(0, 1, 0, torch.device("cpu"))
+    part, _ = trainer.datasets.open_parts(options, group)
+    first = len(open_set(tree / "train"))
+    assert part.sources == (first, len(part) - first)
+    weights = trainer.datasets.sampler(options, part)
+    np.testing.assert_allclose([weights[:first].sum(), weights[first:].sum()], [1, 3])
 
 
 def test_a_gray_network_is_trained_and_evaluated(tree, train):

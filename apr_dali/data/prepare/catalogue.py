@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from apr_dali.data.kinds import wnid_of
 from apr_dali.data.listing import is_hidden, is_utf8
 from apr_dali.errors import InputError
 
-_WNID = re.compile(r"(?:^|[_/])(n\d{8})(?=[_./]|$)")
 _NO_KEY = re.compile(r"[^A-Za-z0-9_+=-]+")
 _LONGEST_KEY = 80
 """Characters: a tar's plain header has room for 100, of which the label and the extension need some."""
@@ -82,12 +82,6 @@ class Source:
             for item in items:
                 found.update(f"{item.label} {item.name} {item.size}\n".encode("utf-8", "surrogateescape"))
         return found.hexdigest()
-
-
-def wnid_of(name: str) -> str | None:
-    """The WordNet number that the name of an ImageNet file holds; the last one, as in `…_00000293_n03000134.JPEG`."""
-    found = _WNID.findall(name)
-    return found[-1] if found else None
 
 
 def names_by_wnid(labels: Iterable[tuple[int, str]], classes: int) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.folders import read_classes
+from apr_dali.data.class_names import read_classes
 from apr_dali.data.prepare.archives import Map, members
 from apr_dali.data.prepare.catalogue import Item, Source, names_by_wnid
 from apr_dali.data.tars import Components, choose, parse_label
@@ -60,7 +60,7 @@ def _scan(tar: str, components: Components, classes: int) -> tuple[list[Item], l
             (at, size), (label_at, label_size) = samples.images[number].tolist(), samples.labels[number].tolist()
             file.seek(label_at)
             try:
-                label = parse_label(file.read(label_size), classes)
+                label = parse_label(file.read(label_size), classes, components.field)
             except ValueError as error:
                 left_out.append((f"{tar}/{key}", str(error)))
                 continue

@@ -15,11 +15,10 @@ from apr_dali.data.listing import listing
 from apr_dali.data.prepare import archives, class_folders, parquet, samples, small
 from apr_dali.data.prepare.catalogue import Source
 from apr_dali.data.prepare.truth import DEVKIT, KAGGLE, Truth, check_even, read_truth
+from apr_dali.data.tar_sources import CALLED, split_of
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 
-_CALLED = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
-"""What splits are called, in names of folders and files."""
 _OFFICIAL = re.compile(r"\.tar$|(?:^|/)ILSVRC2012_val_\d+")
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", ".")
 _EXPECTED = (
@@ -156,7 +155,7 @@ def _split_folders(path: Path) -> dict[str, Path]:
     return {
         split: path / name
         for split in SPLITS
-        for name in _CALLED[split][::-1]
+        for name in CALLED[split][::-1]
         if (path / name).is_dir() and any(not entry.name.startswith(".") for entry in (path / name).iterdir())
     }
 
@@ -182,21 +181,13 @@ def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {split: [] for split in (*SPLITS, "test", "")}
     for file in files:
-        words = re.findall(r"[a-z]+", file.name.lower()) or [""]
-        folder = re.findall(r"[a-z]+", file.parent.name.lower()) if file.parent != path else []
-        found[next(filter(None, map(_split_of, (*words, *folder))), "")].append(file)
+        found[split_of(file.name) or (split_of(file.parent.name) if file.parent != path else "")].append(file)
     if found[""] and any(found[split] for split in SPLITS):
         raise InputError(f"{found[''][0]}: its name says neither train nor validation, which those beside it do")
     splits = {split: found[split] for split in SPLITS if found[split]}
     if not splits and not found[""]:
         raise InputError(f"{path} has test files alone ({files[0].name}), which have no labels")
     return splits or {"train": found[""]}
-
-
-def _split_of(word: str) -> str:
-    if word == "test":
-        return "test"
-    return next((split for split, names in _CALLED.items() if word in names), "")
 
 
 def _is_official(path: Path) -> bool:

@@ -28,6 +28,13 @@ class ImageNetOptions(TrainingOptions):
     train: tuple[str, ...] = option(
         "data", (), "further training folders, added to DIR/train: same class names", metavar="DIR"
     )
+    train_weights: tuple[float, ...] = option(
+        "data",
+        (),
+        "shares of an epoch from DIR/train and each --train, drawn with replacement (default: each image once)",
+        low=0,
+        metavar="W",
+    )
     val: str = option("data", "", "validation folder instead of DIR/val", metavar="DIR")
     allow_missing_classes: bool = option("data", False, MISSING_CLASSES)
     image_size: int = option("data", 224, "height and width that the network sees", low=_SMALLEST)
@@ -74,7 +81,8 @@ class ImageNetOptions(TrainingOptions):
     tar_image: str = option(
         "data", "", "the image in a tar's samples (default: the only one), several with ; between them", metavar="EXT"
     )
-    tar_label: str = option("data", "cls", "the label in a tar's samples", metavar="EXT")
+    tar_label: str = option("data", "cls", "the label in a tar's samples, json:FIELD of one in JSON", metavar="EXT")
+    cache: bool = option("data", True, "take an earlier start's listing of folders that have not changed since")
 
     @property
     def sizes(self) -> Sizes:
@@ -98,6 +106,7 @@ class ImageNetOptions(TrainingOptions):
         if self.eval_only and self.train:
             raise InputError("--train changes nothing with --eval-only: leave it out")
         self._check_corrupted()
+        self._check_weights()
         if self.on_error == "skip" and self.check == "full":
             raise InputError("--check full stops at broken images and --on-error skip leaves them out: choose one")
         if not self.data and not (self.val and (self.train or self.eval_only)):
@@ -116,6 +125,21 @@ class ImageNetOptions(TrainingOptions):
                 f"--progressive reaches its last size in epoch {sizes.epochs[-1]}, counted from 0, and --epochs is "
                 f"{self.epochs}: end it earlier"
             )
+
+    def _check_weights(self) -> None:
+        if not self.train_weights:
+            return
+        sources = bool(self.data) + len(self.train)
+        if self.eval_only or self.sampler != "shuffle":
+            other = "--eval-only" if self.eval_only else f"--sampler {self.sampler}"
+            raise InputError(f"--train-weights does not go with {other}: leave one of them out")
+        if len(self.train_weights) != sources or sources < 2:
+            raise InputError(
+                f"--train-weights must have a number for each of several sources, --data and every --train: got "
+                f"{len(self.train_weights)} for {sources}"
+            )
+        if not any(self.train_weights):
+            raise InputError("--train-weights must not all be 0")
 
     def _check_corrupted(self) -> None:
         if not self.validate_corrupted:

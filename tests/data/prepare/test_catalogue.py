@@ -2,7 +2,8 @@
 
 import pytest
 
-from apr_dali.data.prepare.catalogue import Item, as_files, as_keys, folder_names, names_by_wnid, read_ranges, wnid_of
+from apr_dali.data.kinds import wnid_of
+from apr_dali.data.prepare.catalogue import Item, as_files, as_keys, folder_names, names_by_wnid, read_ranges
 from apr_dali.errors import InputError
 
 

@@ -11,6 +11,7 @@ from helpers.tolerances import relative
 import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import SingleDraws
+from apr_dali.errors import InputError
 from apr_dali.kernels import arrays
 from apr_dali.kernels.cpu import backend as native_backend
 
@@ -158,6 +159,47 @@ def test_half_precision_is_the_result_rounded_to_nearest(mix, crops):
             half = apr_dali.pair(images, partner, mix, in_scale=scale, dtype=name, backend="native")
             assert half.dtype == dtype
             assert torch.equal(half, full.to(dtype)), (name, scale)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_last_is_the_same_result_in_another_order(channels, dtype, crops):
+    torch = pytest.importorskip("torch")
+    partner = np.array([1, 2, 3, 0])
+    for size in ((24, 21), (9, 64), (3, 75), (1, 1)):  # less and more than the pixels that are written at a time
+        images = torch.from_numpy(np.repeat(crops(4, *size), 2, axis=3)[..., :channels].copy())
+        for mix in (True, False):
+            for both in (True, False):
+                given = {"dtype": dtype, "with_clean": both, "backend": "native"}
+                planes = apr_dali.pair(images, partner, mix, **given)
+                pixels = apr_dali.pair(images, partner, mix, memory_format="channels_last", **given)
+                assert pixels.shape == planes.shape
+                assert pixels.movedim(-3, -1).is_contiguous()
+                assert torch.equal(pixels, planes)
+
+
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
+def test_bits_are_those_of_bfloat16(backend, crops):
+    torch = pytest.importorskip("torch")
+    images, partner = crops(3, 9, 10), np.array([1, 2, 0])
+    for memory_format in ("contiguous", "channels_last"):
+        given = {"dtype": "bfloat16", "memory_format": memory_format, "backend": backend}
+        expected = apr_dali.pair(torch.from_numpy(images), partner, **given)
+        got = apr_dali.pair(images, partner, bits=True, **given)
+        assert got.dtype == np.int16
+        assert torch.equal(torch.from_numpy(got).view(torch.bfloat16), expected)
+
+
+def test_options_of_the_result_that_have_no_effect_are_refused(crops):
+    torch = pytest.importorskip("torch")
+    images, partner = crops(2, 8, 8), np.array([1, 0])
+    with pytest.raises(InputError, match="bits has no effect with float32 of numpy"):
+        apr_dali.pair(images, partner, bits=True)
+    with pytest.raises(InputError, match="bits has no effect with bfloat16 of torch"):
+        apr_dali.pair(torch.from_numpy(images), partner, dtype="bfloat16", bits=True)
+    with pytest.raises(InputError, match="memory_format must be one of contiguous, channels_last, got 'NHWC'"):
+        apr_dali.pair(images, partner, memory_format="NHWC")
 
 
 @pytest.mark.usefixtures("level")

@@ -15,6 +15,7 @@ from simulators.ptx_cuda import PtxCuda
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
+from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.device import Cache
@@ -199,6 +200,20 @@ def test_half_precision_is_the_result_rounded(path, crops):
     assert pair(images, partner, dtype="float16", with_clean=True).tobytes() == full.half().numpy().tobytes()
     bits = torch.from_numpy(pair(images, partner, dtype="bfloat16", with_clean=True))
     assert torch.equal(bits.view(torch.bfloat16), full.bfloat16())
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("path", ["whole", "fused", "odd", "column"])
+def test_channels_last_is_the_same_result_in_another_order(path, crops):
+    images, partner = crops(2, *PATHS[path]), [1, 0]
+    for dtype in ("float32", "float16", "bfloat16"):
+        for mix in (True, False, np.zeros(1, bool)):
+            for both in (True, False):
+                planes = pair(images, partner, mix, dtype=dtype, with_clean=both)
+                pixels = pair(images, partner, mix, dtype=dtype, with_clean=both, memory_format="channels_last")
+                assert pixels.shape == planes.shape
+                assert channels_last(pixels).flags.c_contiguous
+                np.testing.assert_array_equal(pixels, planes)
 
 
 @pytest.mark.usefixtures("host")

@@ -23,12 +23,22 @@ KERNELS = {
     FIELDS: {"uniform_field", "normal_field"},
     **{family.PROGRAM: set(_KERNEL.findall(nvrtc.source(family.PROGRAM.file))) for family in FAMILIES},
 }
+KERNELS |= {
+    nvrtc.writing_channels_last(program): KERNELS[program]
+    for program in (nvrtc.generic(), nvrtc.whole(32), nvrtc.fused(224), nvrtc.fused(224, half=True))
+}
 # The other sizes are the same source with other factors, which take other registers.
-OTHERS = [(nvrtc.fused(size), architecture) for size in FUSED_SIZES if size != 224 for architecture in ARCHITECTURES]
+OTHERS = [
+    (program, architecture)
+    for size in FUSED_SIZES
+    if size != 224
+    for program in (nvrtc.fused(size), nvrtc.writing_channels_last(nvrtc.fused(size)))
+    for architecture in ARCHITECTURES
+]
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 
-_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA")
+_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA", "CHANNELS_LAST")
 
 
 def name_of(value) -> str:

@@ -1,0 +1,67 @@
+// The checks of what Python gives.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "shape.hpp"
+
+namespace apr {
+
+namespace py = pybind11;
+
+// No copies behind the caller's back: an array of another type or order is refused by its signature.
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+inline std::string text(const std::string& value) { return value; }
+inline std::string text(const py::array& value) { return py::str(py::object(value.attr("shape"))); }
+template <class Number>
+    requires std::is_arithmetic_v<Number>
+std::string text(Number value) {
+    return std::to_string(value);
+}
+
+// The message is made of its parts only when it is needed: that takes longer than a small batch.
+template <class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(const Parts&... parts) {
+    throw std::invalid_argument((text(parts) + ...));
+}
+template <class... Parts>
+void require(bool holds, const Parts&... parts) {
+    if (!holds) refuse(parts...);
+}
+
+inline Shape shape_of(const py::array& images, bool channels_last) {
+    require(images.ndim() == 4, "images must have four dimensions, got the shape ", images);
+    for (int axis = 1; axis < 4; ++axis) {
+        require(images.shape(axis) > 0 && images.shape(axis) < (1 << 24),
+                "images must have 1 to 2^24 - 1 channels, rows and columns, got the shape ", images);
+    }
+    require(images.shape(0) < (1 << 30), "a batch must have fewer than 2^30 images, got the shape ", images);
+    const auto size = [&](int axis) { return static_cast<int>(images.shape(axis)); };
+    return channels_last ? Shape{size(3), size(1), size(2)} : Shape{size(1), size(2), size(3)};
+}
+
+inline void require_size(const py::array& array, py::ssize_t size, const char* name) {
+    require(array.size() == size, name, " must have ", size, " entries, got the shape ", array);
+}
+
+inline void require_threads(int threads) {
+    require(threads >= 1, "threads must be at least 1, got ", threads);
+}
+
+inline void require_same_shape(const py::array& a, const py::array& b) {
+    require(std::equal(a.shape(), a.shape() + a.ndim(), b.shape(), b.shape() + b.ndim()),
+            "arrays must have one shape, got ", a, " and ", b);
+}
+
+// The augmentations beside APR, of augment.hpp.
+void define_augmentations(py::module_& module);
+
+}  // namespace apr

@@ -1,0 +1,45 @@
+"""The augmentations beside APR in C++: a batch in, a batch out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apr_dali.kernels.cpu.backend import POOL, extension, threads_of
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class NativeBatch:
+    """Images that the native backend augments.
+
+    images: contiguous, uint8 (N, H, W, C) or float32 (N, C, H, W). overflow: how values become uint8, None for float32.
+    threads: None takes every CPU that this process may run on.
+    """
+
+    images: Array
+    overflow: str | None
+    threads: int | None = None
+
+    def run(self, function: str, *numbers: Any) -> Array:
+        """The result of a function of the extension, like `images`. numbers: arrays, which it gets as float64 or int64,
+        lists of such, and others as they are."""
+        out = POOL.empty(self.images.shape, self.images.dtype)
+        how = self.overflow or "clamp", threads_of(self.threads)
+        getattr(extension(), function)(self.images, out, *how, *map(_as_taken, numbers))
+        return out
+
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value of float32 images; both nan if one is."""
+        least, greatest = extension().bounds(self.images, threads_of(self.threads))
+        return least, greatest
+
+
+def _as_taken(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.ascontiguousarray(value, np.int64 if value.dtype.kind in "iu" else np.float64)
+    return [_as_taken(each) for each in value] if isinstance(value, list | tuple) else value

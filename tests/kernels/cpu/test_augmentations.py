@@ -1,0 +1,91 @@
+"""The augmentations beside APR in C++ against their definitions, at every level that this machine can run."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import tolerances
+from helpers.augmentations import SIZES, drawn, planes
+from helpers.forms import assert_close
+
+from apr_dali.augmentations import NAMES, apply, find
+from apr_dali.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("native")
+
+NATIVE = [name for name in NAMES if find(name).native_form]
+OTHERS = [name for name in NAMES if name not in NATIVE]
+
+
+def assert_is_the_definition(name: str, images: np.ndarray, seeds: int = 2) -> None:
+    """Of floating images (N, C, H, W), with draws of several seeds; threads change no bit."""
+    for seed in range(seeds):
+        dataset = ("cifar10", "imagenet")[seed % 2]
+        draws = drawn(find(name), len(images), images.shape[2:], seed, images.shape[1], dataset=dataset)
+        given = images.astype(np.float32)
+        got, again = (apply(name, given, draws, backend="native", threads=threads) for threads in (1, 2))
+        np.testing.assert_array_equal(got, again)
+        assert_close(name, torch.from_numpy(got), apply(name, given.astype(float), draws, backend="reference"))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [*SIZES, (64, 48), (32, 176)], ids=str)
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_is_the_definition(name, size):
+    assert_is_the_definition(name, np.random.default_rng(0).random((5, 3, *size)))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("name", NATIVE)
+def test_other_numbers_of_channels(name, channels):
+    assert_is_the_definition(name, np.random.default_rng(1).random((4, channels, 32, 32)))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("name", NATIVE)
+def test_gray_black_and_flat_images(name, crops):
+    images = planes(crops(6, 8, 16))
+    images[0] = images[0, :1]
+    images[1:4] = np.array([0, 0.5, 1])[:, None, None, None]
+    assert_is_the_definition(name, images, seeds=4)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("overflow", ["clamp", "wrap", "truncate"])
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("name", NATIVE)
+def test_levels(name, channels, overflow, crops):
+    images = np.ascontiguousarray(crops(6, 20, 35)[..., :channels])
+    draws = drawn(find(name), 6, (20, 35), 1, channels)
+    got, expected = (apply(name, images, draws, overflow=overflow, backend=b) for b in ("native", "reference"))
+    apart = np.abs(got.astype(int) - expected)
+    apart = np.minimum(apart, 256 - apart) if overflow == "wrap" else apart
+    # As for the form in torch: PRIME's slopes leave a level or two at a few pixels.
+    assert (apart > tolerances.LEVELS).mean() <= (1e-3 if name == "prime" else 0)
+    # Truncation turns around at whole levels, where an image stays nearly as it is.
+    assert overflow != "clamp" or (apart > 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_has_no_form_in_cpp_is_refused_by_name(name):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(InputError, match=re.escape(f"cannot run {name}: it has no form in C++")):
+        apply(name, images, drawn(find(name), 2, (8, 8)), backend="native")
+
+
+def test_float64_is_refused_and_auto_takes_torch_for_it():
+    images = np.random.default_rng(0).random((2, 3, 8, 8))
+    draws = drawn(find("afa"), 2, (8, 8))
+    with pytest.raises(InputError, match="computes in float32, got float64"):
+        apply("afa", images, draws, backend="native")
+    np.testing.assert_array_equal(apply("afa", images, draws), apply("afa", images, draws, backend="torch"))
+
+
+@pytest.mark.parametrize("bad", [7.0, -1.0, np.nan])
+def test_images_that_are_not_in_0_to_1_are_refused(bad):
+    images = np.zeros((3, 3, 9, 8), np.float32)
+    images[1, 2, 8, 7] = bad
+    with pytest.raises(InputError, match=r"in 0\.\.1"):
+        apply("afa", images, drawn(find("afa"), 3, (9, 8)), backend="native")

@@ -1,0 +1,98 @@
+"""Transforms within torch.compile: one graph, the numbers and draws that they have without it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from apr_dali.errors import InputError
+from apr_dali.runtime import torch_operators
+from apr_dali.transforms import AprPair, AprSingle, Corrupt
+
+WAYS = [{}, {"repeat_unmixed": True}, {"views": "mixed"}, {"p": 1.0}, {"p": 0.0}, {"coin_seed": 3}]
+
+
+@pytest.fixture(autouse=True)
+def _anew():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def batch(crops) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(crops(6, 12, 12)).permute(0, 3, 1, 2).float() / 255
+    return images, torch.arange(6) % 4
+
+
+def compiled(function):
+    """In one graph, or an error; without the seconds of a compiler."""
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_a_training_step_with_pair_is_one_graph(batch, options):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def step(pair, images, labels):
+        images, labels = pair(images, labels)
+        return cross_entropy(network(images), labels), images, labels
+
+    plain, whole = (AprPair(seed=1, **options) for _ in range(2))
+    fast = compiled(step)
+    shapes = set()
+    for _ in range(8):
+        expected, found = step(plain, *batch), fast(whole, *batch)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        found[0].backward()
+        assert network[0].weight.grad.abs().sum() > 0
+        shapes.add(len(found[1]))
+    assert shapes == ({6, 12} if options in ({}, {"coin_seed": 3}) else {6 * (whole.views_known() or 0)})
+    assert whole.draws_state() == plain.draws_state()
+
+
+@pytest.mark.parametrize("made", [lambda: AprSingle(seed=1), lambda: Corrupt("fog", 3, seed=1)])
+def test_a_transform_of_levels_is_one_graph(crops, made):
+    images = torch.from_numpy(crops(4, 32, 32)).permute(0, 3, 1, 2)
+    plain, whole = made(), made()
+    fast = compiled(lambda images: whole(images).flip(3).float() / 255)
+    for _ in range(2):
+        assert torch.equal(fast(images), plain(images).flip(3).float() / 255)
+
+
+def test_two_pairs_of_the_same_images_draw_twice(batch):
+    pair = AprPair(1.0, seed=1, views="mixed")
+    fast = compiled(lambda images, labels: pair(images, labels)[0] - pair(images, labels)[0])
+    assert fast(*batch).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_has_draws_of_its_own(batch, copied):
+    pair = AprPair(1.0, seed=1, views="mixed")
+    other = copied(pair)
+    fast = compiled(lambda images, labels: other(images, labels)[0])
+    first = fast(*batch)
+    assert torch.equal(first, pair(*batch)[0])
+    del pair
+    assert not torch.equal(first, fast(*batch))
+
+
+def test_torch_finds_what_the_operators_say_of_themselves_true(batch):
+    pair, single = AprPair(1.0, seed=1), AprSingle(seed=1)
+    # Not that they give the same again: they draw.
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch_operators.pair, (batch[0], pair._number), test_utils=checks)
+    levels = (255 * batch[0]).to(torch.uint8)
+    torch.library.opcheck(torch_operators.change, (levels, single._number), test_utils=checks)
+
+
+@pytest.mark.parametrize("call", [lambda function: function, compiled])
+def test_a_gradient_is_refused(batch, call):
+    with pytest.raises((InputError, torch._dynamo.exc.TorchDynamoException), match="not differentiable"):
+        call(AprPair(seed=1))(batch[0].requires_grad_(), batch[1])
