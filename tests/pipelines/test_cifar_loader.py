@@ -336,7 +336,7 @@ def test_a_batch_is_copied_once_at_most(crops, monkeypatch, train):
         return normalize(fn.python_function(images, function=look, output_layouts="HWC"), *rest, **named)
 
     monkeypatch.setattr(cifar, "Batches", Watched)
-    monkeypatch.setattr(cifar, "crop", lambda images, fill, size: images)
+    monkeypatch.setattr(cifar, "crop", lambda images, *_: images)
     monkeypatch.setattr(cifar, "normalize", watched)
     with CifarLoader(pictures, 8, train=train, seed=3, threads=1, flip=False) as loader:
         given = torch.cat([images for images, _ in loader])

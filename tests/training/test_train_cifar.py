@@ -34,7 +34,7 @@ SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--t
 CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class
 STEPS = CLASSES * TRAINING // 16
 # Its rate is one for steps of 1024 images.
-AIRBENCH = "--recipe airbench --epochs 12 --warmup-epochs 1.2 --lr 0.05 --warmup-lr 0.01".split()
+AIRBENCH = ["--recipe", "airbench", "--epochs", 12, "--warmup-epochs", 1.2, "--lr", 0.05, "--warmup-lr", 0.01]
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_the_proportion_of_low_filters_is_kept(tree, train):
     assert train(*given, "--eval-only", "run/latest.pt")[0] == 0
 
 
-@pytest.mark.parametrize("method", ["--aug apr-p --epochs 8 --lr 0.05".split(), AIRBENCH], ids=["apr-p", "airbench"])
+@pytest.mark.parametrize("method", [["--aug", "apr-p", "--epochs", 8, "--lr", 0.05], AIRBENCH])
 def test_learns(method, tree, train, tmp_path):
     # Validated on what it was trained on, too: of few images chance alone gives many right.
     (tmp_path / "both" / "val").mkdir(parents=True)
