@@ -67,7 +67,7 @@ class Batches:
     """Batch n of one shard as a function of n, counted on through all epochs; every one is full, by repetition.
 
     Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), their numbers in the set, int32 (B, 1)). They stay
-    in memory while the next `_IN_USE` - 1 batches are made, and are not to be written to: images that follow one another
+    in memory while the next `_IN_USE` - 1 batches are made, and are not to be written to: images in a row
     are the set's own, others are copied once.
     """
 
