@@ -8,6 +8,7 @@ the batches that were asked for, restore a run exactly.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ CUTOUT = 16
 """Side in pixels of the square that cutout blanks: what DeVries and Taylor (2017) found best on CIFAR-10."""
 ON_ARRAYS = ("autoaugment", "augmix")
 """Augmentations that torchvision does, image by image, before the graph."""
+_IN_USE = 4
+"""Batches that a pipeline may still read: those of its queue, the one given out, and the one being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,9 @@ def views(aug: str) -> int:
 class Batches:
     """Batch n of one shard as a function of n, counted on through all epochs; every one is full, by repetition.
 
-    Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), their numbers in the set, int32 (B, 1)).
+    Calling it gives (images uint8 (B, H, W, 3) or (B, V, H, W, 3), their numbers in the set, int32 (B, 1)). They stay
+    in memory while the next `_IN_USE` - 1 batches are made, and are not to be written to: images in a row
+    are the set's own, others are copied once.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Batches:
         self._gray, self._weights = gray, weights
         self._first = first_epoch * self._in_epoch
         self._epoch, self._order = -1, np.zeros(0, np.int64)
+        self._given: deque[tuple[NDArray[np.uint8], NDArray[np.int32]]] = deque(maxlen=_IN_USE)
 
     def __call__(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         number += self._first
@@ -97,13 +103,21 @@ class Batches:
             self._epoch, self._order = epoch, self._order_of(epoch)
         places = np.arange(batch * self._batch_size, (batch + 1) * self._batch_size)
         chosen = self._order[np.minimum(places, len(self._order) - 1)]
-        images = self._data.images[chosen]
+        images = self._images(chosen)
         if self._gray:
             images = gray_levels(images)
         if self._change is not None:
             with _torch_seeded([self._seed, self._shard[0], number]):
                 images = np.stack([self._change(image) for image in images])
-        return images, chosen[:, None].astype(np.int32)
+        self._given.append((images, chosen[:, None].astype(np.int32)))
+        return self._given[-1]
+
+    def _images(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        in_order = not self._shuffle and self._weights is None
+        # Only the last batch of an epoch repeats an image.
+        if in_order and chosen[-1] - chosen[0] == len(chosen) - 1:
+            return np.ascontiguousarray(self._data.images[chosen[0] : chosen[-1] + 1])
+        return self._data.images.take(chosen, axis=0)
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         """The images of this shard in the order of the epoch."""
@@ -237,6 +251,8 @@ def read(source: Batches, graph: Graph, layout: str) -> tuple[DataNode, DataNode
         batch=True,
         dtype=[types.UINT8, types.INT32],
         layout=[layout, ""],
+        # For a GPU DALI's copy is the one to pinned memory.
+        no_copy=graph.device == "cpu",
     )
     return (images.gpu() if graph.device == "gpu" else images), numbers
 

@@ -145,9 +145,10 @@ def _cifar(dataset: str, split: str, directory: Path) -> ArraySet:
     read = _reader(facts, directory)
     files = [_unpickle(name, md5, read(name)) for name, md5 in (*facts.parts[split], facts.meta)]
     meta = files.pop()
-    planes = np.concatenate([file["data"] for file in files]).reshape(-1, 3, _SIZE, _SIZE)
     labels = np.concatenate([file[facts.labels_key] for file in files])
-    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    images = np.empty((len(labels), _SIZE, _SIZE, 3), np.uint8)
+    planes = [file["data"].reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1) for file in files]
+    np.concatenate(planes, out=images)
     return ArraySet(images, labels.astype(np.int64), tuple(meta[facts.names_key]))
 
 
@@ -247,7 +248,10 @@ def _folder(
 
 def open_scaled(files: Sequence[str], size: int) -> NDArray[np.uint8]:
     """Image files, each scaled to a square whatever its shape: uint8 (N, size, size, 3)."""
-    return np.stack([_open(path, size) for path in files])
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    for image, path in zip(images, files, strict=True):
+        image[:] = _open(path, size)
+    return images
 
 
 def _open(path: str, size: int) -> NDArray[np.uint8]:

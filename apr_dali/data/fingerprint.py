@@ -22,7 +22,7 @@ def fingerprint(source: ImageSet | TarSet | ArraySet) -> int:
     Names count from the folder on that all of them are in: a set that was moved as a whole is still the same.
     """
     if isinstance(source, ArraySet):
-        return zlib.crc32(source.labels.tobytes(), zlib.crc32(source.images.tobytes()))
+        return zlib.crc32(source.labels.tobytes(), zlib.crc32(np.ascontiguousarray(source.images).data))
     if isinstance(source, ImageSet):
         return zlib.crc32(source.labels.tobytes(), _names(source.files))
     sizes = [os.path.getsize(tar) if os.path.isfile(tar) else "" for tar in source.tars]  # not of object storage

@@ -1,5 +1,7 @@
 // AFA's plane waves: sin(a + b) is two products of a row and a column, and so is the sum of its squares.
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "augment_images.hpp"
@@ -103,23 +105,39 @@ void add_waves(const WaveTask& task) {
     });
 }
 
+namespace {
+
+constexpr float infinite = std::numeric_limits<float>::infinity();
+
+/* Of `count` values. One running extreme would have to be kept in order, so each of `lanes` has its own. */
+Bounds bounds_of(const float* from, std::size_t count) {
+    constexpr std::size_t lanes = 64;
+    float least[lanes], greatest[lanes];
+    std::uint32_t unordered[lanes] = {};
+    std::fill_n(least, lanes, infinite);
+    std::fill_n(greatest, lanes, -infinite);
+    const auto take = [&](float value, std::size_t lane) {
+        least[lane] = value < least[lane] ? value : least[lane];
+        greatest[lane] = value > greatest[lane] ? value : greatest[lane];
+        unordered[lane] |= value != value;
+    };
+    std::size_t done = 0;
+    for (; done + lanes <= count; done += lanes)
+        for (std::size_t lane = 0; lane < lanes; ++lane) take(from[done + lane], lane);
+    for (; done < count; ++done) take(from[done], 0);
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    if (std::any_of(unordered, unordered + lanes, [](std::uint32_t any) { return any != 0; })) return {nan, nan};
+    return {*std::min_element(least, least + lanes), *std::max_element(greatest, greatest + lanes)};
+}
+
+}  // namespace
+
 Bounds bounds(const float* values, std::size_t count, int threads) {
     constexpr std::size_t piece = 1 << 16;
-    constexpr float infinite = std::numeric_limits<float>::infinity();
     const auto pieces = static_cast<int>((count + piece - 1) / piece);
     std::vector<Bounds> found(pieces);
     Team(threads, pieces).run([&](int, int index) {
-        const float* from = values + index * piece;
-        const std::size_t here = std::min(piece, count - index * piece);
-        float least = infinite, greatest = -infinite;
-        int unordered = 0;
-        for (std::size_t i = 0; i < here; ++i) {
-            least = from[i] < least ? from[i] : least;
-            greatest = from[i] > greatest ? from[i] : greatest;
-            unordered |= from[i] != from[i];
-        }
-        constexpr float nan = std::numeric_limits<float>::quiet_NaN();
-        found[index] = unordered ? Bounds{nan, nan} : Bounds{least, greatest};
+        found[index] = bounds_of(values + index * piece, std::min(piece, count - index * piece));
     });
     Bounds out{infinite, -infinite};
     for (const Bounds& each : found) {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+import tracemalloc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from helpers.loaders import gpu_graph, orders_of
+from nvidia.dali import fn
 
 import apr_dali
 from apr_dali import CifarLoader, recipes
@@ -309,6 +312,76 @@ def test_views_dtype_and_memory_format(natural):
     assert half.dtype == torch.float16
     assert half.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(half.float(), images, rtol=1e-3, atol=2e-3)
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_batch_is_copied_once_at_most(crops, monkeypatch, train):
+    """The pipeline reads the batch where it was gathered, and in evaluation where the set lies."""
+    pictures = ArraySet(crops(24, 32, 32), np.zeros(24, np.int64), ("a",))
+    made, read_at, normalize = [], [], cifar.normalize
+
+    class Watched(cifar.Batches):
+        def __call__(self, number):
+            made.append(super().__call__(number))
+            return made[-1]
+
+    def look(image):
+        read_at.append((image.ctypes.data, image.tobytes()))
+        return image
+
+    def watched(images, *rest, **named):
+        return normalize(fn.python_function(images, function=look, output_layouts="HWC"), *rest, **named)
+
+    monkeypatch.setattr(cifar, "Batches", Watched)
+    monkeypatch.setattr(cifar, "crop", lambda images, *_: images)
+    monkeypatch.setattr(cifar, "normalize", watched)
+    with CifarLoader(pictures, 8, train=train, seed=3, threads=1, flip=False) as loader:
+        given = torch.cat([images for images, _ in loader])
+    expected = [(image.ctypes.data, image.tobytes()) for images, _ in made for image in images]
+    assert sorted(read_at[:24]) == sorted(expected[:24])
+    images = np.concatenate([images for images, _ in made[:3]])
+    np.testing.assert_allclose(given.numpy(), normalized(images), rtol=0, atol=1e-5)
+    own = [np.shares_memory(images, pictures.images) for images, _ in made]
+    assert own == [not train] * len(made)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_gathering_a_batch_takes_the_memory_of_one(crops, train):
+    pictures = ArraySet(crops(16, 48, 48), np.zeros(16, np.int64), ("a",))
+    batches = cifar.Batches(pictures, 8, (0, 1), 0, train)
+    batches(0)
+    tracemalloc.start()
+    batches(1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < pictures.images[:8].nbytes * (1.2 if train else 0.2)
+
+
+def test_batches_that_a_pipeline_may_read_stay_as_they_are(natural):
+    batches = cifar.Batches(natural, 4, (0, 1), 0, True)
+    given = [batches(number) for number in range(3)]
+    before = [images.copy() for images, _ in given]
+    places = {images.ctypes.data for images, _ in given}
+    kept = [weakref.ref(images) for images, _ in given]
+    del given
+    assert batches(3)[0].ctypes.data not in places
+    assert all(np.array_equal(alive(), images) for alive, images in zip(kept, before, strict=True))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_sets_in_foreign_memory_give_the_same_batches(natural, train):
+    """Of another order of axes, and read-only, as a file mapped to memory is."""
+    planes = np.ascontiguousarray(natural.images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    planes.setflags(write=False)
+    foreign = ArraySet(planes, natural.labels, natural.classes)
+    options = {"train": train, "seed": 1, "threads": 1}
+    with CifarLoader(natural, 7, **options) as ours, CifarLoader(foreign, 7, **options) as theirs:
+        for (images, _), (others, _) in zip(ours, theirs, strict=True):
+            assert torch.equal(images, others)
+        assert ours.state_dict()["signature"] == theirs.state_dict()["signature"]
 
 
 @pytest.mark.parametrize("aug", recipes.CIFAR_AUGMENTATIONS)

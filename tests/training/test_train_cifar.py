@@ -35,6 +35,8 @@ SCRIPT = ROOT / "train_cifar.py"
 SMALL = ["--model", "wrn-16-1", "--image-size", "16", "--batch-size", "16", "--threads", "1", "--device", "cpu"]
 CLASSES, TRAINING, VALIDATION = 3, 32, 8  # images of a class
 STEPS = CLASSES * TRAINING // 16
+# Its rate is one for steps of 1024 images.
+AIRBENCH = ["--recipe", "airbench", "--epochs", 12, "--warmup-epochs", 1.2, "--lr", 0.05, "--warmup-lr", 0.01]
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +196,14 @@ def test_the_proportion_of_low_filters_is_kept(tree, train):
     assert train(*given, "--eval-only", "run/latest.pt")[0] == 0
 
 
-def test_learns(tree, train, tmp_path):
+@pytest.mark.parametrize("method", [["--aug", "apr-p", "--epochs", 8, "--lr", 0.05], AIRBENCH])
+def test_learns(method, tree, train, tmp_path):
     # Validated on what it was trained on, too: of few images chance alone gives many right.
     (tmp_path / "both" / "val").mkdir(parents=True)
     (tmp_path / "both" / "train").symlink_to(tree / "train")
     for label in range(CLASSES):
         (tmp_path / "both" / "val" / str(label)).symlink_to(tree / "train" / str(label))
-    given = [*on(tmp_path / "both"), "--aug", "apr-p", "--epochs", 8, "--lr", 0.05, "--output", "run"]
-    status, _, errors = train(*given)
+    status, _, errors = train(*on(tmp_path / "both"), *method, "--output", "run")
     assert status == 0, errors
     rows = rows_of(Path("run"))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]

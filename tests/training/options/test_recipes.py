@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
+from helpers.tolerances import PRINTED, SCHEDULE
 
 from apr_dali.errors import InputError
 from apr_dali.training.command_line import parse
@@ -78,3 +79,37 @@ def test_rsb_has_the_papers_numbers():
     options = parsed("imagenet", "--recipe rsb-a2")
     assert (options.epochs, options.images_of_a_step, options.lr, options.weight_decay) == (300, 2048, 5e-3, 0.02)
     assert (options.mixup, options.cutmix, options.label_smoothing, options.image_size) == (0.1, 1.0, 0.0, 224)
+
+
+def airbench_factor(step: int, steps: int) -> float:
+    """get_lr of airbench96.py."""
+    warming = int(steps * 0.1)
+    if step < warming:
+        return 0.2 + 0.8 * step / warming
+    return (steps - step) / (steps - warming)
+
+
+@pytest.mark.parametrize(("updates", "within"), [(10, SCHEDULE), (48, 1 / 148)])
+def test_airbench_warms_up_and_falls_as_its_file_says(updates, within):
+    """48 steps are CIFAR-10's epoch, of whose run a tenth is no whole number, which its file cuts off."""
+    options = parsed("cifar", "--recipe airbench")
+    steps = options.epochs * updates
+    rates = [learning_rate(options, *divmod(step, updates), updates) / options.lr for step in range(steps)]
+    assert rates == pytest.approx([airbench_factor(step, steps) for step in range(steps)], rel=0, abs=within)
+
+
+def test_airbench_has_the_numbers_of_its_file():
+    options = parsed("cifar", "--recipe airbench")
+    # It multiplies the gradient of the sum over 1024 images by lr / kilostep, and decays by wd · 1024 / kilostep.
+    kilostep = 1024 * (1 + 1 / (1 - options.momentum))
+    assert options.lr == pytest.approx(1024 * 9.0 / kilostep, rel=PRINTED)
+    assert options.lr * options.weight_decay == pytest.approx(0.012 * 1024 / kilostep, rel=PRINTED)
+    assert (options.epochs, options.images_of_a_step, options.momentum) == (31, 1024, 0.85)
+    assert (options.chosen_optimizer, options.label_smoothing, options.aug) == ("nesterov", 0.2, "apr-sp")
+
+
+def test_options_that_are_given_win_over_airbench():
+    options = parsed("cifar", "--recipe airbench --aug apr-s --epochs 8 --warmup-epochs 0.8 --label-smoothing 0")
+    assert (options.aug, options.epochs, options.label_smoothing, options.lr) == ("apr-s", 8, 0.0, 1.174)
+    with pytest.raises(InputError, match=r"--warmup-epochs 3.1 leaves none.*is taken from --recipe airbench"):
+        parsed("cifar", "--recipe airbench --epochs 3")
