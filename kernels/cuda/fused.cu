@@ -23,7 +23,7 @@
 // and more registers have more of them on their way at a time.
 #define BACK_TEAMS 36
 #define COLUMN_TEAMS 40
-#if SIZE == 128 || (defined(CHANNELS_LAST) && (SIZE == 64 || (SIZE == 256 && __CUDA_ARCH__ < 800)))
+#if SIZE == 128 || (SIZE == 160 && __CUDA_ARCH__ >= 1200) || (defined(CHANNELS_LAST) && (SIZE == 64 || (SIZE == 256 && __CUDA_ARCH__ < 800)))
 #define FORWARD_TEAMS 36
 #elif SIZE == 96 || defined(CHANNELS_LAST)
 #define FORWARD_TEAMS 48

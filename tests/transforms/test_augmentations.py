@@ -139,7 +139,7 @@ def test_workers_differ():
         (lambda: Afa(strength=2), "no such setting"),
         (lambda: Prime(cuts=(1, 2)), "cuts must be"),
         (lambda: Afa(overflow="round"), "overflow must be one of"),
-        (lambda: Afa(backend="native"), "backend must be one of"),
+        (lambda: Afa(backend="numpy"), "backend must be one of"),
         (lambda: Afa(seed=-1), "seed must be"),
     ],
 )

@@ -27,7 +27,8 @@ def test_levels_agree(crops):
     for name in LEVELS:
         out = np.empty((4, 3, 32, 32), np.float32)
         ones, zeros = np.ones(3), np.zeros(3)
-        native_backend.load(name).pair(images, partner, True, ones, zeros, ones, zeros, "float32", "chw", False, out, 1)
+        how = ("float32", False, "chw", False)
+        native_backend.load(name).pair(images, partner, True, ones, zeros, ones, zeros, *how, out, 1)
         results.append(out)
     for other in results[1:]:
         assert relative(other, results[0].astype(np.float64)) < tolerances.RECOMBINE_FLOAT32
@@ -73,6 +74,7 @@ PAIR = {
     "out_scale": np.ones(3),
     "out_bias": np.zeros(3),
     "dtype": "float32",
+    "channels_last": False,
     "axes": "chw",
     "both": False,
     "out": np.zeros((2, 3, 8, 8), np.float32),
@@ -139,6 +141,13 @@ SINGLE = {
 def test_wrong_arguments_of_single_raise(name, value):
     with pytest.raises((ValueError, TypeError)):
         native_backend.load("baseline").single(*{**SINGLE, name: value}.values())
+
+
+def test_right_arguments_run():
+    # Without this the tests above would pass for a call that lacks an argument.
+    extension = native_backend.load("baseline")
+    extension.pair(*PAIR.values())
+    extension.single(*SINGLE.values())
 
 
 @pytest.mark.parametrize("bits", [-1, 9, np.nan])
