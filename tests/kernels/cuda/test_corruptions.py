@@ -6,7 +6,6 @@ Twice: the sources thread by thread, in an order that finds what waits for nothi
 import numpy as np
 import pytest
 from helpers import tolerances
-from simulators.host_cuda import HostCuda
 from simulators.ptx_cuda import PtxCuda
 
 import apr_dali
@@ -15,8 +14,6 @@ from apr_dali.corruptions import find
 from apr_dali.corruptions.parameters import SETS, SEVERITIES
 from apr_dali.kernels import corruptions
 from apr_dali.kernels.cuda import corruptions as cuda_corruptions
-from apr_dali.kernels.cuda import paths
-from apr_dali.kernels.cuda.device import Cache
 
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
@@ -26,16 +23,9 @@ EXACT = tuple(sorted({*NAMES} - {"contrast", "defocus_blur", "elastic_transform"
 BATCH = 3
 
 
-@pytest.fixture(params=["threads", "compiled"])
-def host(request, shim_folder, monkeypatch):
-    if request.param == "compiled":
-        pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
-    device = HostCuda(shim_folder) if request.param == "threads" else PtxCuda()
-    monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
-    for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Cache(64))
-    yield device
-    device.check()
+@pytest.fixture
+def host(simulated, install):
+    return install(cuda_corruptions, simulated)
 
 
 def various(crops, height, width):

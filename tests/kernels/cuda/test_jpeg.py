@@ -5,29 +5,18 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from helpers.blocky import pictures
-from simulators.host_cuda import HostCuda
-from simulators.ptx_cuda import PtxCuda
 
 from apr_dali.corruptions.digital import through_jpeg
 from apr_dali.kernels import arrays, dispatch, jpeg
 from apr_dali.kernels.cuda import corruptions as cuda_corruptions
-from apr_dali.kernels.cuda import paths
-from apr_dali.kernels.cuda.device import Cache
 
 # Less than a square, a few squares, more than the four of a block; even and odd, in words of four and not.
 SIZES = [(1, 1), (2, 4), (5, 3), (17, 5), (4, 33), (31, 48), (40, 40), (33, 71)]
 
 
-@pytest.fixture(params=["threads", "compiled"])
-def host(request, shim_folder, monkeypatch):
-    if request.param == "compiled":
-        pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
-    device = HostCuda(shim_folder) if request.param == "threads" else PtxCuda()
-    monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
-    for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Cache(64))
-    yield device
-    device.check()
+@pytest.fixture
+def host(simulated, install):
+    return install(cuda_corruptions, simulated)
 
 
 @pytest.mark.simulator

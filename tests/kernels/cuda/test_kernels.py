@@ -11,14 +11,12 @@ from helpers import tolerances
 from helpers.singles import by_pillow, only_first, various
 from helpers.tolerances import relative
 from simulators.host_cuda import HostCuda, build, run_kernel
-from simulators.ptx_cuda import PtxCuda
 
 from apr_dali import pillow_ops, spectral
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.kernels.arrays import channels_last
 from apr_dali.kernels.cuda import backend as cupy_backend
-from apr_dali.kernels.cuda import launch, nvrtc, paths
-from apr_dali.kernels.cuda.device import Cache
+from apr_dali.kernels.cuda import launch, nvrtc
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES, Launch
 from apr_dali.kernels.protocol import PairTask
 
@@ -27,25 +25,14 @@ pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 ONE, NOTHING = np.ones(3), np.zeros(3)
 
 
-def used(device, monkeypatch):
-    monkeypatch.setattr(cupy_backend, "_device", lambda: device)
-    for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Cache(64))
-    yield device
-    device.check()
+@pytest.fixture
+def threads(shim_folder, install):
+    return install(cupy_backend, HostCuda(shim_folder))
 
 
 @pytest.fixture
-def threads(shim_folder, monkeypatch):
-    yield from used(HostCuda(shim_folder), monkeypatch)
-
-
-@pytest.fixture(params=["threads", "compiled"])
-def host(request, shim_folder, monkeypatch):
-    if request.param == "compiled":
-        pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA builds")
-    device = HostCuda(shim_folder) if request.param == "threads" else PtxCuda()
-    yield from used(device, monkeypatch)
+def host(simulated, install):
+    return install(cupy_backend, simulated)
 
 
 def pair(images, partner, mix=True, scales=None, dtype="float32", axes="chw", **options):
