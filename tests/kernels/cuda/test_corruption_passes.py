@@ -14,7 +14,6 @@ from apr_dali.errors import InputError
 from apr_dali.kernels import corruptions
 from apr_dali.kernels.cuda import corrupt_blur, corrupt_elastic, corrupt_parts, nvrtc, paths
 from apr_dali.kernels.cuda import corruptions as cuda_corruptions
-from apr_dali.kernels.cuda.device import Cache
 from apr_dali.kernels.cuda.launch import Launch
 
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
@@ -23,13 +22,8 @@ SEVERAL = ("gaussian_blur", "glass_blur", "motion_blur", "snow", "fog", "elastic
 
 
 @pytest.fixture
-def host(shim_folder, monkeypatch):
-    device = HostCuda(shim_folder)
-    monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
-    for name in ("work", "constants"):
-        monkeypatch.setattr(paths, name, Cache(64))
-    yield device
-    device.check()
+def host(shim_folder, install):
+    return install(cuda_corruptions, HostCuda(shim_folder))
 
 
 def on_device(images, draws):

@@ -1,0 +1,68 @@
+"""Measuring in processes of their own: their CPU time, their errors and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers import bench_children
+from helpers.processes import PATIENCE
+
+from apr_dali.bench import processes
+from apr_dali.errors import InputError
+
+
+def gone(pid: int) -> bool:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        status = Path(f"/proc/{pid}/stat")
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class TestProcesses:
+    def test_cpu_time_counts_workers_living_and_ended(self):
+        own, living, after = processes.in_own_process(bench_children.cost, 0.3)
+        assert living - own >= 0.3
+        assert after >= living
+
+    @pytest.mark.parametrize(
+        ("kind", "error", "says"),
+        [
+            ("input", InputError, "^no such thing$"),
+            ("other", RuntimeError, "(?s)in fail.*ZeroDivisionError: by nothing"),
+            ("death", RuntimeError, "died with exit code 7"),
+        ],
+    )
+    def test_errors_come_through(self, kind, error, says):
+        with pytest.raises(error, match=says):
+            processes.in_own_process(bench_children.fail, kind)
+
+    def test_its_children_end_with_it(self, tmp_path):
+        assert gone(processes.in_own_process(bench_children.leave_a_child, str(tmp_path / "pids"), 0.0))
+
+    def test_ctrl_c_leaves_nothing_behind(self, tmp_path):
+        pids = tmp_path / "pids"
+
+        def interrupt() -> None:
+            while not pids.exists() or not pids.read_text().count(" "):
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        # A test run in the background of a shell has Ctrl-C switched off.
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                processes.in_own_process(bench_children.leave_a_child, str(pids), 600.0)
+        finally:
+            signal.signal(signal.SIGINT, former)
+        thread.join()
+        assert all(gone(int(pid)) for pid in pids.read_text().split())

@@ -1,0 +1,100 @@
+"""What a planned machine needs, from what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from apr_dali.bench import simulate
+from apr_dali.errors import InputError
+
+
+def record(name: str, rate: float, cpu: float, **more: float) -> dict[str, object]:
+    return {"name": name, "images_per_s": rate, "cpu_ms": cpu, **more}
+
+
+class TestSimulate:
+    @pytest.mark.parametrize(
+        ("words", "plan"),
+        [
+            (["gpus=8", "step=90ms"], simulate.Plan(8, 0.09)),
+            (["step=.25s", "gpus=1", "batch=32", "cores=6"], simulate.Plan(1, 0.25, 32, 6)),
+        ],
+    )
+    def test_plans(self, words, plan):
+        assert simulate.parse_plan(words) == plan
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (["gpus=8"], "needs step"),
+            (["gpus=8", "step=90"], "a time such as 90ms"),
+            (["gpus=8", "step=0ms"], "a time such as 90ms"),
+            (["gpus=0", "step=1s"], "whole number from 1"),
+            (["gpus=²", "step=1s"], "whole number from 1"),
+            (["gpus=1", "gpus=2", "step=1s"], "given twice"),
+            (["gpu=1", "step=1s"], "takes gpus=8"),
+            (["gpus", "step=1s"], "takes gpus=8"),
+        ],
+    )
+    def test_bad_plans(self, words, says):
+        with pytest.raises(InputError, match=says):
+            simulate.parse_plan(words)
+
+    def test_arithmetic(self):
+        plan = simulate.Plan(8, 0.1, 250)
+        assert plan.need == pytest.approx(20_000)
+        assert simulate.cores_needed(plan, record("a", 1, 4.0)) == pytest.approx(80)
+        assert simulate.gpu_share(plan, record("a", 10_000, 1)) == pytest.approx(0.25)
+
+    def test_too_few_cores(self):
+        text = simulate.answer(simulate.Plan(8, 0.1, 250, cores=30), [record("dali-cpu/none/224", 500, 4.0)])
+        # 20,000 images/s of 4 ms are 80 cores; 30 make 7,500, which is 3 times 2,500, or a step of 8·250/7500 s.
+        assert "need 20,000 images/s, 2,500 per GPU" in text
+        assert "80 cores, 10 per GPU" in text
+        assert "30 cores can do 7,500 images/s, which feeds 3 of the GPUs, or all of them at 267 ms per step" in text
+
+    def test_enough_cores(self):
+        text = simulate.answer(simulate.Plan(8, 0.1, 250, cores=160), [record("dali-cpu/none/224", 500, 4.0)])
+        assert "160 cores will do, busy for 50% of the time" in text
+
+    def test_the_share_of_the_gpu(self):
+        fine = record("dali-gpu/none/224", 10_000, 0.2, gpu_mib=1.0)
+        slow = record("dali-gpu/apr-s/224", 2_000, 0.4, gpu_mib=1.0)
+        text = simulate.answer(simulate.Plan(8, 0.1, 250), [fine, slow])
+        assert "dali-gpu/none/224 takes at most 25.0% of each GPU and 0.5 cores per GPU" in text
+        assert "2,000 images/s with a whole GPU, 80% of what the step takes: it cannot feed it" in text
+
+    @pytest.mark.parametrize(
+        ("name", "rows", "repeated"),
+        [
+            ("dali-cpu/none/224", 1, 1),
+            ("dali-cpu/apr-s/224", 1, 1),
+            ("dali-gpu/apr-p/224", 1.5, 2),
+            ("dali-cpu/apr-sp/224", 1.5, 2),
+            ("dali-cpu/apr-sp/32", 1.6, 2),
+            ("dataloader/published-apr-sp/224", 2, 2),
+            ("dali-cpu/augmix/32", 3, 3),
+        ],
+    )
+    def test_rows_that_a_network_sees(self, name, rows, repeated):
+        assert simulate.rows_per_image(name) == pytest.approx(rows)
+        assert simulate.rows_per_image(name, repeat_unmixed=True) == pytest.approx(repeated)
+
+    def test_a_step_takes_longer_with_a_second_view(self):
+        measured = [record("dali-cpu/apr-sp/224", 500, 3.0)]
+        text = simulate.answer(simulate.Plan(8, 0.1, 300), measured)
+        # 24,000 images/s, each seen 1.5 times: 16,000, of 3 ms of a core.
+        assert "sees 1.5 rows of an image on average: a step takes 150 ms, and needs 16,000 images/s" in text
+        assert "48 cores, 6 per GPU" in text
+        text = simulate.answer(simulate.Plan(8, 0.1, 300), measured, repeat_unmixed=True)
+        assert "sees 2 rows of an image on average: a step takes 200 ms, and needs 12,000 images/s" in text
+        assert "36 cores, 4.5 per GPU" in text
+
+    def test_which_rows_it_answers_for(self):
+        names = ["dataloader/none/224", "dali-cpu/none/224", "dali-cpu/apr-p/224", "dali-cpu/apr-s/224"]
+        measured = [record(name, 1, 1.0) for name in [*names, "dali-cpu/none/32"]]
+        text = simulate.answer(simulate.Plan(1, 1.0), measured)
+        assert [name for name in names if name in text] == ["dali-cpu/none/224", "dali-cpu/apr-s/224"]
+        assert "dali-cpu/none/32" in simulate.answer(simulate.Plan(1, 1.0), measured, ["32"])
+        with pytest.raises(InputError, match="nothing was measured of augmix"):
+            simulate.answer(simulate.Plan(1, 1.0), measured, ["augmix"])
