@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import tracemalloc
 import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from nvidia.dali import fn
 import apr_dali
 from apr_dali import CifarLoader, recipes
 from apr_dali.data.arrays import ArraySet
-from apr_dali.pipelines import cifar, operators
+from apr_dali.pipelines import cifar
 
 
 @pytest.fixture
@@ -80,24 +78,6 @@ def test_evaluation_is_the_normalized_image(natural):
     images, targets = next(iter(CifarLoader(natural, 24, train=False, threads=1)))
     np.testing.assert_allclose(images.numpy(), normalized(natural.images), atol=1e-5)
     assert targets.tolist() == natural.labels.tolist()
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """What the operators were called with inside the graph, and gave: copies, since DALI uses its buffers again."""
-    seen = []
-
-    def recording(direct):
-        def record(images, *draws, **options):
-            result = direct(images, *draws, **options)
-            seen.append((images.copy(), *(copy.deepcopy(draw) for draw in draws), options, result.copy()))
-            return result
-
-        return record
-
-    recorder = SimpleNamespace(single=recording(apr_dali.single), pair=recording(apr_dali.pair))
-    monkeypatch.setattr(operators, "functional", recorder)
-    return seen
 
 
 def test_single_comes_before_the_crop(natural, calls):

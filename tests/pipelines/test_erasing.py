@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.image_sets import noise_set
 from timm.data.random_erasing import RandomErasing
 
 from apr_dali import CifarLoader
-from apr_dali.data.arrays import ArraySet
 from apr_dali.errors import InputError
 from apr_dali.pipelines.erasing import AREA, ASPECT, DRAWS, rectangles
 from apr_dali.recipes import CIFAR
@@ -20,14 +20,11 @@ from apr_dali.recipes import CIFAR
 SIDE, COUNT, BATCH = 24, 48, 8
 
 
-def small_set() -> ArraySet:
-    pixels = np.random.default_rng(0).integers(0, 120, (COUNT, SIDE, SIDE, 3), np.uint8)
-    return ArraySet(pixels, np.arange(COUNT) % 3, ("a", "b", "c"))
-
-
 def loader(aug="none", p=1.0, pair=1.0, **given) -> CifarLoader:
     recipe = replace(CIFAR, pair_probability=pair)
-    return CifarLoader(small_set(), BATCH, aug, threads=1, seed=2, random_erasing=p, recipe=recipe, **given)
+    return CifarLoader(
+        noise_set(COUNT, SIDE, levels=120), BATCH, aug, threads=1, seed=2, random_erasing=p, recipe=recipe, **given
+    )
 
 
 def drawn(count: int, height: int, width: int, p: float = 1.0) -> np.ndarray:
@@ -138,4 +135,4 @@ def test_a_share_of_the_views():
 )
 def test_what_cannot_be_is_refused(given, told):
     with pytest.raises(InputError, match=told):
-        CifarLoader(small_set(), BATCH, threads=1, **given)
+        CifarLoader(noise_set(COUNT, SIDE, levels=120), BATCH, threads=1, **given)

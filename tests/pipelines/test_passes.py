@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.image_sets import noise, noise_set, write_classes
 from helpers.passes import Passes, written
 from nvidia.dali import fn, pipeline_def
-from PIL import Image
 
 from apr_dali import CifarLoader, ImageNetLoader
-from apr_dali.data.arrays import ArraySet
 from apr_dali.errors import InputError
 from apr_dali.pipelines import base, operators
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS
@@ -26,12 +25,7 @@ TYPES = ("float32", "float16", "bfloat16")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("images")
-    pixels = np.random.default_rng(0)
-    for n in range(COUNT):
-        (root / f"class{n % 2}").mkdir(exist_ok=True)
-        Image.fromarray(pixels.integers(0, 256, (20, 24, 3), np.uint8)).save(root / f"class{n % 2}" / f"{n:02d}.png")
-    return root
+    return write_classes(tmp_path_factory.mktemp("images"), noise(COUNT, 20, 24))
 
 
 @pytest.fixture(params=["files", "memory"])
@@ -40,8 +34,7 @@ def make(request, folder):
     common = {"threads": 1, "seed": 5}
     if request.param == "files":
         return lambda aug, **given: ImageNetLoader(folder, BATCH, aug, image_size=SIDE, **common | given)
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
-    small = ArraySet(pixels, np.arange(COUNT) % 3, ("a", "b", "c"))
+    small = noise_set(COUNT, SIDE)
     return lambda aug, **given: CifarLoader(small, BATCH, aug, **common | given)
 
 
@@ -102,8 +95,7 @@ def test_the_values_are_the_same_in_every_memory_format_and_type(aug, make):
 
 @pytest.mark.parametrize("aug", ["augmix", "cutout", "autoaugment"])
 def test_other_augmentations_have_the_same_values_too(aug):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), np.uint8)
-    small = ArraySet(pixels, np.arange(8) % 3, ("a", "b", "c"))
+    small = noise_set(8, 12)
     expected, _ = next(iter(CifarLoader(small, 8, aug, threads=1)))
     got, _ = next(iter(CifarLoader(small, 8, aug, threads=1, dtype="bfloat16", memory_format="channels_last")))
     assert got.is_contiguous(memory_format=torch.channels_last)

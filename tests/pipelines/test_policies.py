@@ -7,12 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.image_sets import noise_set, write_classes
 from helpers.loaders import gpu_graph
 from nvidia.dali import fn, pipeline_def, types
-from PIL import Image
 
 from apr_dali import CifarLoader, ImageNetLoader
-from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError
 from apr_dali.pipelines import imagenet, policies
@@ -22,18 +21,10 @@ SIDE, COUNT, BATCH = 24, 24, 4
 CHANGING = [name for name in POLICIES if name != "none"]
 
 
-def small_set() -> ArraySet:
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
-    return ArraySet(pixels, np.arange(COUNT) % 3, ("a", "b", "c"))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photos):
-    root = tmp_path_factory.mktemp("images")
-    for n in range(12):
-        (root / f"class{n % 2}").mkdir(exist_ok=True)
-        Image.fromarray(photos[n % 4][: 60 + n, : 70 + n]).save(root / f"class{n % 2}" / f"{n:02d}.png")
-    return root
+    images = [photos[n % 4][: 60 + n, : 70 + n] for n in range(12)]
+    return write_classes(tmp_path_factory.mktemp("images"), images)
 
 
 def epochs(loader, count: int = 2) -> list[tuple]:
@@ -121,16 +112,16 @@ def test_augmix_has_the_operations_and_levels_of_the_released_code():
 
 
 def test_images_from_memory_have_policies_too():
-    with CifarLoader(small_set(), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment") as loader:
+    with CifarLoader(noise_set(COUNT, SIDE), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment") as loader:
         assert {loader.batch_views for _ in loader} == {1, 2}
         state = loader.state_dict()
         rest = list(loader)
-    with CifarLoader(small_set(), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment") as again:
+    with CifarLoader(noise_set(COUNT, SIDE), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment") as again:
         again.load_state_dict(state)
         assert same(list(again), rest)
     with pytest.raises(InputError, match=r"settings: .*policy_magnitude 9, now 5"):
         CifarLoader(
-            small_set(), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment", policy_magnitude=5
+            noise_set(COUNT, SIDE), BATCH, "apr-sp", threads=1, seed=1, policy="randaugment", policy_magnitude=5
         ).load_state_dict(state)
 
 
@@ -151,7 +142,7 @@ def test_gpu_graph_of_augmix_is_complete(folder):
 
 
 def test_a_state_without_policies_is_that_of_older_versions():
-    with CifarLoader(small_set(), BATCH, threads=1) as loader:
+    with CifarLoader(noise_set(COUNT, SIDE), BATCH, threads=1) as loader:
         signature = loader.state_dict()["signature"]
     assert not {"policy", "policy_magnitude", "random_erasing"} & set(signature)
 
@@ -176,4 +167,4 @@ def test_magnitudes():
 )
 def test_what_cannot_be_is_refused(given, told):
     with pytest.raises(InputError, match=told):
-        CifarLoader(small_set(), BATCH, threads=1, **given)
+        CifarLoader(noise_set(COUNT, SIDE), BATCH, threads=1, **given)

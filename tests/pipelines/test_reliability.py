@@ -9,19 +9,15 @@ import time
 
 import numpy as np
 import pytest
+from helpers.image_sets import write_classes
 from helpers.loaders import make, sums, sums_in_child
 from helpers.processes import PATIENCE
 from helpers.project import ROOT
-from PIL import Image
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, crops):
-    root = tmp_path_factory.mktemp("images")
-    for index, image in enumerate(crops(24, 60, 50)):
-        (root / f"class{index % 2}").mkdir(exist_ok=True)
-        Image.fromarray(image).save(root / f"class{index % 2}" / f"{index}.jpg")
-    return root
+    return write_classes(tmp_path_factory.mktemp("images"), crops(24, 60, 50), ".jpg")
 
 
 def held() -> tuple[int, int]:

@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.image_sets import noise, noise_set, write_classes
 from helpers.processes import torchrun
 from nvidia.dali import fn, pipeline_def
-from PIL import Image
 
 from apr_dali import CifarLoader, ImageNetLoader
-from apr_dali.data.arrays import ArraySet
 from apr_dali.draws import coin_of
 from apr_dali.errors import InputError
 from apr_dali.pipelines import operators
@@ -25,17 +24,7 @@ COUNT, BATCH = 36, 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("images")
-    pixels = np.random.default_rng(0)
-    for n in range(COUNT):
-        (root / f"class{n % 2}").mkdir(exist_ok=True)
-        Image.fromarray(pixels.integers(0, 256, (20, 24, 3), np.uint8)).save(root / f"class{n % 2}" / f"{n:02d}.png")
-    return root
-
-
-def small_set() -> ArraySet:
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 12, 3), np.uint8)
-    return ArraySet(pixels, np.arange(COUNT) % 3, ("a", "b", "c"))
+    return write_classes(tmp_path_factory.mktemp("images"), noise(COUNT, 20, 24))
 
 
 @pytest.fixture(params=["files", "memory", "amplitudes"])
@@ -45,7 +34,7 @@ def make(request, folder):
     if request.param == "files":
         return lambda **given: ImageNetLoader(folder, **{"batch_size": BATCH, "image_size": 16} | common | given)
     common["amplitude_labels"] = request.param == "amplitudes"
-    return lambda **given: CifarLoader(small_set(), **{"batch_size": BATCH} | common | given)
+    return lambda **given: CifarLoader(noise_set(COUNT, 12), **{"batch_size": BATCH} | common | given)
 
 
 def epochs(loader, count: int = 2) -> list[tuple]:
@@ -203,4 +192,4 @@ def test_what_loaders_refuse(folder):
     with pytest.raises(InputError, match="repeat_unmixed has no effect with views='mixed'"):
         ImageNetLoader(folder, BATCH, "apr-p", views="mixed", repeat_unmixed=True)
     with pytest.raises(InputError, match="repeat_unmixed must be True or False, got 1"):
-        CifarLoader(small_set(), BATCH, "apr-p", repeat_unmixed=1)
+        CifarLoader(noise_set(COUNT, 12), BATCH, "apr-p", repeat_unmixed=1)

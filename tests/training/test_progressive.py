@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from PIL import Image
+from helpers.image_sets import write_classes
 
 from apr_dali.errors import InputError
 from apr_dali.training.progressive import ProgressiveLoader
@@ -18,11 +18,8 @@ BATCH, COUNT = 3, 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photos):
-    root = tmp_path_factory.mktemp("images")
-    for n in range(COUNT):
-        (root / f"class{n % 2}").mkdir(exist_ok=True)
-        Image.fromarray(photos[n % 4][: 80 + n, : 90 + n]).save(root / f"class{n % 2}" / f"{n:02d}.png")
-    return root
+    images = [photos[n % 4][: 80 + n, : 90 + n] for n in range(COUNT)]
+    return write_classes(tmp_path_factory.mktemp("images"), images)
 
 
 @dataclass
