@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations import Augmentation, Draws, Recipe, apply, generator_for, register
+from apr_dali.augmentations import Augmentation, Draws, Recipe, Shape, apply, register
 
 
-# 1. Every random choice as data, by one method `sample`.
+# 1. Every random choice as data, by one method `draw`.
 @dataclass(frozen=True, eq=False)
 class TiltDraws(Draws):
     """slope: float64 (N,), s."""
@@ -32,9 +32,8 @@ class TiltDraws(Draws):
         return len(self.slope)
 
     @classmethod
-    def sample(cls, batch, height, width, seed=None, *, channels=3, deviation=0.3) -> TiltDraws:
-        generator = generator_for(batch, height, width, channels, seed)  # refuses sizes that no batch has
-        return cls(height, width, channels, generator.normal(0, deviation, batch))
+    def draw(cls, generator: np.random.Generator, shape: Shape, *, deviation: float = 0.3) -> TiltDraws:
+        return cls(shape.height, shape.width, shape.channels, generator.normal(0, deviation, shape.batch))
 
 
 # 2. What it means, as the formula says it: NumPy, float64, the full spectrum, one image after another.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
@@ -11,10 +13,10 @@ from apr_dali.pipelines.graph import Graph
 from apr_dali.pipelines.operators import augment, layout_of
 
 
-def on_levels(images: DataNode, plan: Plan) -> DataNode:
+def on_levels(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
     """uint8 HWC images as the plan's first steps change them: those that stand where APR-S does."""
     for name in plan.levels:
-        images = augment(images, name, dataset=plan.dataset)
+        images = augment(images, name, **_options(plan, graph))
     return images
 
 
@@ -30,9 +32,13 @@ def normalized_views(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
     whole = images if rounded else _shares(images)
     views = [whole] if plan.clean and plan.views > 1 else []
     while len(views) < plan.views:
-        views.append(augment(whole, plan.last, dataset=plan.dataset, layout="HWC" if rounded else "CHW"))
+        views.append(augment(whole, plan.last, layout="HWC" if rounded else "CHW", **_options(plan, graph)))
     stacked = views[0] if plan.views == 1 else fn.stack(*views, axis=0, axis_name="F")
     return _normalized(stacked, graph, 255 if rounded else 1, "F" if plan.views > 1 else "")
+
+
+def _options(plan: Plan, graph: Graph) -> dict[str, Any]:
+    return {"dataset": plan.dataset, "backend": graph.backend, "threads": graph.operator_threads}
 
 
 def _normalized(images: DataNode, graph: Graph, levels: float, frames: str = "") -> DataNode:

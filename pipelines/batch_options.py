@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from apr_dali import functional
-from apr_dali.augmentations.plan import check_form, is_named
+from apr_dali.augmentations import find
+from apr_dali.augmentations import functional as augmenting
+from apr_dali.augmentations.plan import check_form, is_named, plan
 from apr_dali.augmentations.record import DATASETS
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
@@ -133,9 +135,6 @@ class BatchOptions:
             )
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
-        check_form(self.aug, self.aug_form)
-        if self.aug_dataset:
-            check_choice("aug_dataset", self.aug_dataset, DATASETS)
         policy_magnitude(self.policy, self.policy_magnitude)
         check_share("random_erasing", self.random_erasing)
         for name in ("policy", "random_erasing"):
@@ -154,6 +153,7 @@ class BatchOptions:
             check_whole("threads", self.threads, 1)
         self._check_shard()
         self._check_device()
+        self._check_augmentation()
 
     def _check_shard(self) -> None:
         shard = self.shard
@@ -177,6 +177,16 @@ class BatchOptions:
         number = self.torch_device.index
         if number >= (count := torch.cuda.device_count()):
             raise InputError(f"device={self.device} asks for GPU {number}, and torch sees {count}, counted from 0")
+
+    def _check_augmentation(self) -> None:
+        check_form(self.aug, self.aug_form)
+        if self.aug_dataset:
+            check_choice("aug_dataset", self.aug_dataset, DATASETS)
+        if is_named(self.aug):
+            made = plan(self.aug, self.aug_dataset or DATASETS[0], self.aug_form)
+            augmenting.check_options(None, self.backend)
+            for name in filter(None, (*made.levels, made.last)):
+                augmenting.choose(find(name), parse_device(self.device)[0], "float32", self.backend)
 
     @cached_property
     def torch_device(self) -> torch.device:

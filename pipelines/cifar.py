@@ -205,7 +205,7 @@ def _augmented(
     if uses_single(graph.aug):
         images = _some_single(images, graph)
     elif plan is not None:
-        images = augmented.on_levels(images, plan)
+        images = augmented.on_levels(images, plan, graph)
     images = crop(images, graph.fill, size)
     mirror = fn.random.coin_flip(probability=0.5 if graph.flip else 0.0)
     if plan is None and not uses_pair(graph.aug):

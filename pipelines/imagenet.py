@@ -141,7 +141,7 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: 
         images = operators.apr_single(images, overflow=recipe.overflow, **graph.operator_options)
     plan = graph.plan
     if plan is not None:
-        images = augmented.on_levels(images, plan)
+        images = augmented.on_levels(images, plan, graph)
     mirror = fn.random.coin_flip(probability=graph.hflip)
     if plan is None and not uses_pair(graph.aug):
         images = normalize(images, graph, mirror, handover=handover)

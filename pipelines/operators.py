@@ -17,8 +17,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from apr_dali import functional
 from apr_dali.augmentations import find as find_augmentation
-from apr_dali.augmentations.functional import BACKENDS as AUGMENTATION_BACKENDS
-from apr_dali.augmentations.functional import apply_in_graph
+from apr_dali.augmentations import functional as augmenting
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.draws import SEEDS, UNIFORMS_PER_IMAGE, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
@@ -251,6 +250,7 @@ def augment(
     dataset: str = "cifar10",
     layout: str = "HWC",
     backend: str = "auto",
+    threads: int | None = None,
     numbers: DataNode | None = None,
     **changes: Any,
 ) -> DataNode:
@@ -264,17 +264,20 @@ def augment(
         name: one of `apr_dali.augmentations.NAMES`, or a registered one; the stages of a combination one by one.
         dataset: whose published settings are taken, see `Augmentation.recipe`.
         layout: of the images, "HWC" or "CHW".
+        backend, threads: see `apr_dali.augmentations.apply`; backends that cannot run are refused here.
         numbers: int64 () or (1,) per image, of which the first of a batch seeds its draws; None: DALI draws them.
         changes: of the settings.
     """
     record = find_augmentation(name)
     record.recipe(dataset)
-    check_choice("backend", backend, AUGMENTATION_BACKENDS)
+    augmenting.check_options(None, backend, threads)
     check_choice("layout", layout, ("HWC",) if record.takes == "levels" else ("HWC", "CHW"))
     record.sample(0, 8, 8, 0, dataset=dataset, **changes)  # refuses settings that it has not before the graph runs
+    augmenting.choose(record, "cpu" if images.device == "cpu" else "cuda", "float32", backend)
     if numbers is None:
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
-    function = partial(apply_in_graph, augmentation=record, backend=backend, dataset=dataset, **changes)
+    options = {"backend": backend, "threads": threads, "dataset": dataset, **changes}
+    function = partial(augmenting.apply_in_graph, augmentation=record, **options)
     return per_batch(function, images, numbers, layout=layout)
 
 

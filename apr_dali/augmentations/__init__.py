@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.augmentations.registry import COMBINATIONS, NAMES, PARALLEL, find, register, stages
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ __all__ = [
     "Augmentation",
     "Draws",
     "Recipe",
+    "Shape",
     "find",
-    "generator_for",
     "register",
     "stages",
 ]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.errors import InputError, check_whole
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 
@@ -43,14 +43,11 @@ class AfaDraws(Draws):
         return len(self.frequency)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         mean: float = 10.0,
         least: float = 0.0,
         angles: int = 448,
@@ -59,11 +56,11 @@ class AfaDraws(Draws):
         check_whole("angles", angles, 1)
         if not (0 < mean < math.inf and 0 <= least < math.inf):
             raise InputError(f"mean must be positive and least not negative, got {mean} and {least}")
-        generator = generator_for(batch, height, width, channels, seed)
-        shape, side = (batch, channels), max(height, width)
-        frequency = generator.integers(1, side + 1, shape) / side
-        angle = -np.pi * np.linspace(0, 1, angles)[generator.integers(0, angles, shape)]
-        return cls(height, width, channels, frequency, angle, generator.exponential(mean, shape) + least)
+        batch, channels, height, width = shape
+        planes, side = (batch, channels), max(height, width)
+        frequency = generator.integers(1, side + 1, planes) / side
+        angle = -np.pi * np.linspace(0, 1, angles)[generator.integers(0, angles, planes)]
+        return cls(height, width, channels, frequency, angle, generator.exponential(mean, planes) + least)
 
     def size(self) -> float:
         """What a wave of norm 1 and strength 1 is multiplied with: H / 32 for squares."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes
 from apr_dali.draws import check_partner
 from apr_dali.errors import check_share
@@ -42,20 +42,17 @@ class AmplitudeMixDraws(Draws):
         return len(self.partner)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         alpha: float = 1.0,
         ratio: float = 1.0,
     ) -> AmplitudeMixDraws:
         """A permutation for the partners, and λ uniform in 0..alpha for each image."""
         check_share("alpha", alpha)
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         return cls(
             height, width, channels, generator.permutation(batch), generator.uniform(0, alpha, batch), float(ratio)
         )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, check_range, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes, signed_frequencies
 from apr_dali.draws import check_partner
 from apr_dali.kernels.cpu.augmentations import NativeBatch
@@ -36,14 +36,11 @@ class FdaDraws(Draws):
         return len(self.partner)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         beta: tuple[float, float] = (0.01, 0.01),
     ) -> FdaDraws:
         """A permutation for the partners, and b = ⌊L·min(H, W)⌋ with L uniform in beta, both 0..0.5.
@@ -51,7 +48,7 @@ class FdaDraws(Draws):
         With ⌊L·min(H, W)⌋ = 0, as on small images at the published L, the mean color alone is given.
         """
         check_range("beta", beta, 0, 0.5)
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         partner = generator.permutation(batch)
         reach = np.floor(generator.uniform(*beta, batch) * min(height, width)).astype(np.int64)
         return cls(height, width, channels, partner, reach)

@@ -60,7 +60,7 @@ def apply(
     check_no_gradient(images)
     levels = _checked_levels(record, images, overflow)
     _check_draws(record, images, draws)
-    chosen = _choose(record, images, backend)
+    chosen = choose(record, arrays.device_of(images), arrays.dtype_name(images.dtype), backend)
     if chosen == "native":
         return _natively(record, images, draws, levels, threads)
     if record.unit and levels is None and len(images) and not arrays.on_device(images):
@@ -116,9 +116,11 @@ def check_options(overflow: str | None, backend: str, threads: int | None = None
         check_choice("overflow", overflow, OVERFLOWS)
 
 
-def _choose(record: Augmentation, images: Any, backend: str) -> str:
-    """The backend to run for the choice `backend`, one of BACKENDS."""
-    device = arrays.device_of(images)  # refuses other devices than the CPU and CUDA
+def choose(record: Augmentation, device: str, dtype: str, backend: str) -> str:
+    """The backend to run for the choice `backend`, one of BACKENDS, and images of this dtype on "cpu" or "cuda".
+
+    Raises InputError for one that cannot run them.
+    """
     if backend in ("torch", "reference"):
         return backend
     native = dispatch.availability("native")
@@ -126,7 +128,7 @@ def _choose(record: Augmentation, images: Any, backend: str) -> str:
         reason = "it has no form in C++"
     elif device != "cpu":
         reason = f"it is for images on the CPU, got {device}"
-    elif arrays.dtype_name(images.dtype) == "float64":
+    elif dtype == "float64":
         reason = "it computes in float32, got float64 images"
     elif not native.available:
         reason = native.reason

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import spectral
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.augmentations.shared import blur, check_blur, gaussian_window
 from apr_dali.draws import PairDraws, check_partner
 from apr_dali.errors import InputError, check_share
@@ -48,14 +48,11 @@ class HybridPairDraws(Draws):
         return len(self.partner)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         p: float = 0.6,
         kernel: int = 3,
         sigma: float = 0.5,
@@ -63,7 +60,7 @@ class HybridPairDraws(Draws):
     ) -> HybridPairDraws:
         """A coin of heads with share `p` and a permutation; with `low_p` the same of APR-P on the low parts."""
         check_share("p", p)
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         mix, partner = bool(generator.random() < p), generator.permutation(batch)
         low = None if low_p is None else PairDraws.sample(batch, height, width, generator, low_p)
         return cls(height, width, channels, partner, mix, kernel, sigma, low)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import pillow_ops
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.augmentations.shared import blur, check_blur
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError, check_choice
@@ -54,21 +54,18 @@ class HybridSingleDraws(Draws):
         return len(self.views)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         kernel: int = 3,
         sigma: float = 0.5,
         plus: bool = False,
     ) -> HybridSingleDraws:
         """Operations, coins and directions as of APR-S; plus: with operations drawn anew for the two low parts."""
         check_choice("plus", plus, (False, True))
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         views, first, second = (SingleDraws.sample(batch, height, width, generator) for _ in range(3))
         return cls(height, width, channels, views, kernel, sigma, (first, second) if plus else None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.augmentations.record import Draws, check_range, generator_for
+from apr_dali.augmentations.record import Draws, Shape, check_range
 from apr_dali.errors import InputError, check_whole
 
 PRIMITIVES = ("diffeomorphism", "color", "filter")
@@ -61,14 +61,11 @@ class PrimeDraws(Draws):
         return len(self.weight)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        random: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         cuts: tuple[int, int] = (2, 100),
         color_cut: int = 100,
         color_variance: float = 0.01,
@@ -94,21 +91,21 @@ class PrimeDraws(Draws):
             check_whole("bandwidth", bandwidth, 1)
         check_range("color_variance", (0, color_variance), 0)
         check_range("sigma", (0, sigma), 0)
-        random = generator_for(batch, height, width, channels, seed)
-        shape = (batch, chains)
-        colors = [_colors(random, (*shape, channels), color_cut, color_variance, bandwidth) for _ in range(steps)]
+        batch, channels, height, width = shape
+        of_chains = (batch, chains)
+        colors = [_colors(random, (*of_chains, channels), color_cut, color_variance, bandwidth) for _ in range(steps)]
         return cls(
             height,
             width,
             channels,
             mixture=random.beta(1, 1, batch),
             weight=random.dirichlet(np.ones(chains), batch),
-            depth=random.integers(1, steps + 1, shape),
-            operation=random.integers(0, len(PRIMITIVES), (steps, *shape)),
+            depth=random.integers(1, steps + 1, of_chains),
+            operation=random.integers(0, len(PRIMITIVES), (steps, *of_chains)),
             modes=tuple(_modes(random, width, cuts) for _ in range(steps)),
             color=tuple(coefficients for _, coefficients in colors),
             frequency=np.array([first for first, _ in colors]),
-            kernel=np.stack([_kernels(random, shape, sigma) for _ in range(steps)]),
+            kernel=np.stack([_kernels(random, of_chains, sigma) for _ in range(steps)]),
         )
 
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 
 
@@ -51,14 +51,11 @@ class RandConvDraws(Draws):
         return self.batch
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         p: float = 0.5,
         sizes: Sequence[int] = (1, 3, 5, 7),
         mixing: bool = False,
@@ -73,7 +70,7 @@ class RandConvDraws(Draws):
             check_whole("a size", size, 1)
             if size % 2 == 0:
                 raise InputError(f"sizes must be odd, got {size}")
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         kernel = None
         convolved, size = generator.random() < p, int(generator.choice(np.asarray(sizes)))
         share = float(generator.random()) if mixing else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,24 @@ view's; the mean of the two, the augmented one by batch norms of its own; that o
 Jensen-Shannon divergence of all; both views' with a teacher's consistency; or none with labels."""
 
 
+class Shape(NamedTuple):
+    """Of a batch of images."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+
+
+_Draws = TypeVar("_Draws", bound="Draws")
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Every random choice of one augmentation for a batch of N images of one size.
 
     height, width, channels: of the images. A subclass has its choices beside them as NumPy arrays, checks their shapes
-    in `__post_init__` by `check_shapes`, tells N by `__len__`, and draws by a class method
-
-        sample(batch, height, width, seed=None, *, channels=3, **settings)
-
-    that begins with `generator_for`.
+    in `__post_init__` by `check_shapes`, tells N by `__len__`, and has a class method `draw` with its settings.
     """
 
     height: int
@@ -40,6 +48,33 @@ class Draws:
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator, shape: Shape, *args: Any, **settings: Any) -> Draws:
+        """Draws for images of this shape; the settings of a subclass are arguments by name."""
+        raise NotImplementedError
+
+    @classmethod
+    def sample(
+        cls: type[_Draws],
+        batch: int,
+        height: int,
+        width: int,
+        seed: int | np.random.Generator | None = None,
+        *,
+        channels: int = 3,
+        **settings: Any,
+    ) -> _Draws:
+        """Draws for `batch` images of these sizes, from a seed, a generator, or a fresh one; settings: see `draw`.
+
+        Raises InputError for sizes that no batch has.
+        """
+        check_whole("batch", batch, 0)
+        for name, value in (("height", height), ("width", width), ("channels", channels)):
+            check_whole(name, value, 1)
+        drawn = cls.draw(np.random.default_rng(seed), Shape(batch, channels, height, width), **settings)
+        assert isinstance(drawn, cls)
+        return drawn
 
     def check_shapes(self, **shapes: tuple[int, ...]) -> None:
         """Raise InputError unless the fields of these names have these shapes."""
@@ -57,19 +92,6 @@ class Draws:
             raise InputError(f"{type(self).__name__}.{name} must be in {low}..{high}, got values from {got}")
 
 
-def generator_for(
-    batch: int, height: int, width: int, channels: int, seed: int | np.random.Generator | None
-) -> np.random.Generator:
-    """What to draw from for `batch` images of these sizes: a generator as it is, one of a seed, or a fresh one.
-
-    Raises InputError for sizes that no batch has.
-    """
-    check_whole("batch", batch, 0)
-    for name, value in (("height", height), ("width", width), ("channels", channels)):
-        check_whole(name, value, 1)
-    return np.random.default_rng(seed)
-
-
 def check_range(name: str, values: tuple[float, float], low: float, high: float = np.inf) -> None:
     """Raise InputError unless `values` are two numbers in low..high, the smaller first."""
     first, last = values
@@ -83,7 +105,7 @@ class Recipe:
     """An augmentation as it was published for one data set.
 
     dataset: one of DATASETS, or another one that the paper has.
-    settings: what `Draws.sample` is given beside the sizes.
+    settings: of `Draws.draw`.
     views: rows that the network sees of an image.
     objective: one of OBJECTIVES. weights: its numbers.
     clean: whether the first of several views is the image as it is.
@@ -164,11 +186,9 @@ class Augmentation:
     ) -> Draws:
         """Draws for `batch` images by the recipe for `dataset`, with `changes` of its settings."""
         settings = {**self.recipe(dataset).settings, **changes}
-        draw: Any = self.draws
         try:
-            drawn: Draws = draw.sample(batch, height, width, seed, channels=channels, **settings)
+            return self.draws.sample(batch, height, width, seed, channels=channels, **settings)
         except TypeError as error:
             if "unexpected keyword" not in str(error):
                 raise
             raise InputError(f"{self.name} has no such setting: {error}") from error
-        return drawn

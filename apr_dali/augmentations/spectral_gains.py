@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, check_range, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
 from apr_dali.errors import check_choice, check_share, check_whole
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 
@@ -56,14 +56,11 @@ class SpectralGainsDraws(Draws):
         return len(self.gain)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        random: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         p: Mapping[str, float],
         amplitude: tuple[float, float] = (0.8, 1.75),
         phase: tuple[float, float] = (0.4, 0.7),
@@ -87,7 +84,7 @@ class SpectralGainsDraws(Draws):
         check_range("dropped", dropped, 0, 1)
         check_range("sigma", sigma, np.finfo(float).tiny)
         check_whole("gaussians", gaussians, 0)
-        random = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         coins = {name: random.random(batch) < share for name, share in shares.items()}
         bins, pairs = (batch, height, width // 2 + 1), (batch, gaussians, 2)
         each = coins["amplitude"][:, None, None], coins["mask"][:, None, None]

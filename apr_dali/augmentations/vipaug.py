@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import pillow_ops, spectral
-from apr_dali.augmentations.record import Augmentation, Draws, Recipe, generator_for
+from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
@@ -58,21 +58,18 @@ class VipAugDraws(Draws):
         return len(self.views)
 
     @classmethod
-    def sample(
+    def draw(
         cls,
-        batch: int,
-        height: int,
-        width: int,
-        seed: int | np.random.Generator | None = None,
+        generator: np.random.Generator,
+        shape: Shape,
         *,
-        channels: int = 3,
         vital: float = 0.001,
         nonvital: float = 0.014,
         p: float = 0.5,
     ) -> VipAugDraws:
         """APR-S's draws, and for the share `p` of the recombined images the noise of their phase."""
         check_share("p", p)
-        generator = generator_for(batch, height, width, channels, seed)
+        batch, channels, height, width = shape
         views = SingleDraws.sample(batch, height, width, generator)
         noisy = np.flatnonzero(views.mix & (generator.random(batch) < p))
         noise = generator.standard_normal((len(noisy), channels, height, width), np.float32)

@@ -10,7 +10,7 @@ fn = pytest.importorskip("nvidia.dali.fn")
 from nvidia.dali import pipeline_def, types  # noqa: E402
 
 from apr_dali import CifarLoader, ImageNetLoader  # noqa: E402
-from apr_dali.augmentations import sample_and_apply  # noqa: E402
+from apr_dali.augmentations import functional, sample_and_apply  # noqa: E402
 from apr_dali.augmentations.plan import TRAINABLE  # noqa: E402
 from apr_dali.data.arrays import load_set  # noqa: E402
 from apr_dali.data.sample import write_sample  # noqa: E402
@@ -123,6 +123,20 @@ def test_the_operator_refuses_before_a_graph_runs():
             operators.augment(None, "hybrid-s", **options)
 
 
+def test_the_loaders_threads_and_backend_hold_for_them(digits, monkeypatch):
+    asked = []
+    apply = functional.apply
+
+    def noted(*given, **options):
+        asked.append((options["backend"], options["threads"]))
+        return apply(*given, **options)
+
+    monkeypatch.setattr(functional, "apply", noted)
+    first(cifar(digits, "fda", threads=3), 1)
+    first(cifar(digits, "fda", threads=3, backend="torch"), 1)
+    assert set(asked) == {("auto", 3), ("torch", None)}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
@@ -135,6 +149,8 @@ def test_the_operator_refuses_before_a_graph_runs():
         ("prime", {"aug_form": "wrong"}, "replaced"),
         ("prime", {"aug_dataset": "pacs"}, "cifar100"),
         ("prime", {"repeat_unmixed": True}, "repeat_unmixed"),
+        ("vipaug", {"backend": "native"}, "no form in C"),
+        ("prime", {"backend": "cupy"}, "backend must be one of"),
     ],
 )
 def test_what_does_not_go_is_refused_by_name(digits, name, options, says):
