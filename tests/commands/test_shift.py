@@ -8,8 +8,6 @@ from helpers.eval_sets import Brightness, network, write_levels
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_O, IMAGENET_R
 from apr_dali.eval.evaluations import distribution_shift, ood
 
-pytestmark = pytest.mark.slow
-
 
 def result(tmp_path, name: str):
     return json.loads((tmp_path / "out" / f"{name}.json").read_text())["result"]
@@ -82,6 +80,7 @@ def test_wrong_class_folders_are_named(run_eval, tmp_path, kind, folders, messag
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_imagenet_o_takes_its_classes_alone(run_eval, tmp_path, monkeypatch):
     monkeypatch.setattr(ood, "IMAGENET_O", ("dark", "light"))
     write_levels(tmp_path / "val", {"dark": [40, 60, 70], "gray": [128, 128], "light": [215, 190]})

@@ -72,6 +72,7 @@ def run(images: np.ndarray, policy: str, magnitude: int) -> np.ndarray:
     return np.array(made.run()[0].as_array())
 
 
+@pytest.mark.slow
 def test_a_greater_magnitude_changes_more(photos):
     images = np.stack([photos[n % 4][:64, :64] for n in range(32)])
     changed = [np.abs(run(images, "randaugment", m).astype(int) - images).mean() for m in (0, 9, 30)]

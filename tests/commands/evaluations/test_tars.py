@@ -65,6 +65,7 @@ def test_components_are_of_those_sets_that_have_tars(evaluate, corrupted, tmp_pa
         assert "(--tar-image, --tar-label) have no effect on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_corrupted_set_of_tars_is_that_of_folders(evaluate, tmp_path, capsys):
     write_levels(tmp_path / "val", random_levels(1, spread=40))
     names = ("brightness", "fog")
