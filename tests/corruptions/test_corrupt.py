@@ -80,7 +80,7 @@ def apart(name, severity, images, draws):
 
 @pytest.mark.usefixtures("native", "level")
 @pytest.mark.parametrize("name", [name for name in NAMES if has_native(name)])
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 71), (101, 40)])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 71), pytest.param(101, 40, marks=pytest.mark.slow)])
 def test_native_is_the_truth(name, height, width, crops):
     images = various(crops, height, width)
     for severity in SEVERITIES:
