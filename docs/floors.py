@@ -6,8 +6,9 @@ python docs/floors.py    write the table anew into docs/architecture.md
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
+
+from printed import with_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/architecture.md"
@@ -33,7 +34,6 @@ FLOORS = [
 ]
 # These lie at the root; links in the package lead to them.
 AT_THE_ROOT = ("kernels", "pipelines", "eval")
-_TABLE = re.compile(r"(?<=<!-- floors -->\n).*(?=<!-- end of floors -->)", re.S)
 
 
 def source_of(name: str) -> Path:
@@ -57,10 +57,7 @@ def table() -> str:
 
 def page() -> str:
     """docs/architecture.md with the table as it is now."""
-    found, count = _TABLE.subn(lambda _: table(), PAGE.read_text())
-    if count != 1:
-        raise ValueError(f"{PAGE} has no place for the table: expected one <!-- floors --> … <!-- end of floors -->")
-    return found
+    return with_table(PAGE, "floors", table())
 
 
 if __name__ == "__main__":

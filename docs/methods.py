@@ -5,13 +5,13 @@ python docs/methods.py    write the table anew
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+from printed import with_table
 
 from apr_dali.augmentations import NAMES, Augmentation, find
 
 PAGE = Path(__file__).with_name("augmentations.md")
-_TABLE = re.compile(r"(?<=<!-- methods -->\n).*(?=<!-- end of methods -->)", re.S)
 
 
 def _images(record: Augmentation) -> str:
@@ -39,10 +39,7 @@ def table() -> str:
 
 def page() -> str:
     """docs/augmentations.md with the table as it is now."""
-    found, count = _TABLE.subn(lambda _: table(), PAGE.read_text())
-    if count != 1:
-        raise ValueError(f"{PAGE} has no place for the table: expected one <!-- methods --> … <!-- end of methods -->")
-    return found
+    return with_table(PAGE, "methods", table())
 
 
 if __name__ == "__main__":
