@@ -1,7 +1,7 @@
 // Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
 //
 // Everything else is written against these types and helpers; the only places that call an instruction by its name are
-// the conversions at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one
+// the conversions and the order at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one
 // rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is inlined; `fma` asks for
 // it where it is wanted.
 #pragma once
@@ -11,7 +11,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX2__) && defined(__F16C__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -278,5 +278,45 @@ APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     to[1] = static_cast<std::uint8_t>(value[1]);
 }
 #endif
+
+// kLanes<double> numbers of float32 in float64.
+APR_INLINE Doubles widened(const float* from) {
+#if defined(__AVX512F__)
+    return bits<Doubles>(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from)));
+#else
+    Vector<float, kVectorBytes / 2> numbers;
+    std::memcpy(&numbers, from, sizeof(numbers));
+    return __builtin_convertvector(numbers, Doubles);
+#endif
+}
+
+// ---- kLanes<double> numbers in an order that is a variable. ----
+
+#if defined(__AVX2__)
+using LaneOrder = Ints;  // of halves of numbers
+#else
+using LaneOrder = Integers<double>;
+#endif
+
+// order[lane]: the place of the number that comes into the lane, below kLanes<double>.
+APR_INLINE LaneOrder lane_order(const int* order) {
+    constexpr int pieces = kVectorBytes / static_cast<int>(sizeof(LaneOrder{}[0])) / kLanes<double>;
+    LaneOrder out;
+    for (int i = 0; i < pieces * kLanes<double>; ++i) out[i] = pieces * order[i / pieces] + i % pieces;
+    return out;
+}
+
+APR_INLINE Doubles reordered(const double* from, LaneOrder order) {
+#if defined(__AVX512F__)
+    const __m512 numbers = bits<__m512>(load(from));
+    return bits<Doubles>(_mm512_maskz_permutexvar_ps(0xffff, bits<__m512i>(order), numbers));
+#elif defined(__AVX2__)
+    return bits<Doubles>(_mm256_permutevar8x32_ps(bits<__m256>(load(from)), bits<__m256i>(order)));
+#else
+    Doubles out;
+    for (int lane = 0; lane < kLanes<double>; ++lane) out[lane] = from[order[lane]];
+    return out;
+#endif
+}
 
 }  // namespace apr
