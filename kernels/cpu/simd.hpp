@@ -1,9 +1,9 @@
 // Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
 //
-// Everything else is written against these types and helpers; the only places that call an instruction by its name are
-// the conversions and the order at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one
-// rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is inlined; `fma` asks for
-// it where it is wanted.
+// Everything else is written against these types and helpers; the only places that call an instruction by its name are at
+// the end: conversions, products of 16 bits and orders, which the compilers would make lane by lane. The build never
+// contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is
+// inlined; `fma` asks for it where it is wanted.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -278,6 +278,19 @@ APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     to[1] = static_cast<std::uint8_t>(value[1]);
 }
 #endif
+
+// a[2i]·b[2i] + a[2i + 1]·b[2i + 1] for the halves of 16 bits, with their signs.
+APR_INLINE Ints multiply_pairs(Ints a, Ints b) {
+#if defined(__AVX512BW__)
+    return bits<Ints>(_mm512_madd_epi16(bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX2__)
+    return bits<Ints>(_mm256_madd_epi16(bits<__m256i>(a), bits<__m256i>(b)));
+#elif defined(__SSE2__)
+    return bits<Ints>(_mm_madd_epi16(bits<__m128i>(a), bits<__m128i>(b)));
+#else
+    return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
 
 // kLanes<double> numbers of float32 in float64.
 APR_INLINE Doubles widened(const float* from) {
