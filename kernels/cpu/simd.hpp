@@ -303,6 +303,15 @@ APR_INLINE Doubles widened(const float* from) {
 #endif
 }
 
+using FourDoubles = Vector<double, 32>;
+APR_INLINE FourDoubles widened(Vector<float, 16> four) {
+#if defined(__AVX__)
+    return bits<FourDoubles>(_mm256_cvtps_pd(bits<__m128>(four)));
+#else
+    return __builtin_convertvector(four, FourDoubles);
+#endif
+}
+
 // ---- kLanes<double> numbers in an order that is a variable. ----
 
 #if defined(__AVX2__)
