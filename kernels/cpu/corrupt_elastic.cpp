@@ -60,28 +60,66 @@ void multiply(const double* a, std::size_t a_stride, const Span* of_rows, const 
     }
 }
 
+// The sum of two rows in place of the first, and their difference in place of the second; done twice it doubles them.
+void fold(double* one, double* other, int count) {
+    for (int i = 0; i < count; ++i) {
+        const double sum = one[i] + other[i], difference = one[i] - other[i];
+        one[i] = sum;
+        other[i] = difference;
+    }
+}
+
 // The matrix that smooths a line of `size` numbers, mirrored at its ends with the outer ones repeated.
+//
+// It treats the line and the reversed line alike: sums of numbers as far from either end go into such sums alone, and
+// differences into differences. A matrix that is not 0 far from its diagonal is `folded`: it is for these sums and
+// differences, and half of it is 0.
 struct Smoothing {
     std::size_t stride;
     std::vector<double> values;
     std::vector<Span> spans;  // of what goes into each number
+    bool folded;
 
     // By rows, or transposed, each place's numbers down a column.
     Smoothing(int size, const double* weights, int radius, bool transposed)
-        : stride(padded(size)), values(size * stride), spans(size) {
+        : stride(padded(size)), values(size * stride), folded(4 * radius >= size) {
         // The mirrored line comes again and again: a number counts with all weights that lie a period apart.
         const int period = 2 * size;
         std::vector<double> periodic(2 * period);
         for (int off = -radius; off <= radius; ++off) periodic[(off % period + period) % period] += weights[std::abs(off)];
         std::copy_n(periodic.data(), period, periodic.data() + period);
+        const auto plain = [&](int place, int from) {
+            return periodic[period + from - place] + periodic[period - 1 - from - place];
+        };
+        const auto value = [&](int place, int from) {
+            const int mirrored = size - 1 - from, middle = size - 1 - place;
+            if (!folded || place == middle || from == mirrored) return plain(place, from);
+            return (plain(place, from) + (place < middle ? 1 : -1) * plain(place, mirrored)) / 2;
+        };
         for (int place = 0; place < size; ++place) {
-            for (int from = 0; from < size; ++from) {
-                const double itself = periodic[period + from - place], image = periodic[period - 1 - from - place];
-                values[transposed ? from * stride + place : place * stride + from] = itself + image;
+            const Span span = span_of(place, size, radius);
+            spans.push_back(span);
+            for (int from = span.first; from < span.end; ++from) {
+                values[transposed ? from * stride + place : place * stride + from] = value(place, from);
             }
-            const bool all = radius >= size;
-            spans[place] = all ? Span{0, size} : Span{std::max(0, place - radius), std::min(size, place + radius + 1)};
         }
+    }
+
+    // Fold the rows of a field, or the numbers of a row.
+    void fold_rows(double* field, std::size_t apart, int width) const {
+        const int size = static_cast<int>(spans.size());
+        for (int i = 0; folded && i < size / 2; ++i) fold(field + i * apart, field + (size - 1 - i) * apart, width);
+    }
+    void fold_row(double* row) const {
+        const int size = static_cast<int>(spans.size());
+        for (int i = 0; folded && i < size / 2; ++i) fold(row + i, row + size - 1 - i, 1);
+    }
+
+   private:
+    Span span_of(int place, int size, int radius) const {
+        const int half = size - size / 2;
+        const bool upper = folded && place >= half;
+        return {std::max(upper ? half : 0, place - radius), std::min(folded && !upper ? half : size, place + radius + 1)};
     }
 };
 
@@ -97,15 +135,14 @@ class Elastic final : public Corruption {
     std::vector<std::size_t> fields() const override { return {6, extent_.pixels(), extent_.pixels()}; }
     std::size_t scratch() const override {
         const std::size_t field = extent_.height * across_.stride;
-        return 2 * field * sizeof(float) + (extent_.pixels() + kColumns + field) * sizeof(double) +
-               2 * extent_.pixels() * sizeof(Pixel) + 64;
+        return 2 * field * sizeof(float) + (2 * field + kColumns) * sizeof(double) + 2 * extent_.pixels() * sizeof(Pixel);
     }
 
     void run(const std::uint8_t* in, const Draws& draws, std::uint8_t* out, std::byte* scratch) const override {
         const std::size_t field = extent_.height * across_.stride;
         float* shifts[2] = {reinterpret_cast<float*>(scratch), reinterpret_cast<float*>(scratch) + field};
         double* noise = reinterpret_cast<double*>(shifts[1] + field);
-        double* half_smooth = noise + (extent_.pixels() + kColumns) / 8 * 8 + 8;
+        double* half_smooth = noise + field + kColumns;
         Pixel* image = reinterpret_cast<Pixel*>(half_smooth + field);
         Pixel* moved = image + extent_.pixels();
         for (int i = 0; i < 2; ++i) {
@@ -122,16 +159,21 @@ class Elastic final : public Corruption {
     }
 
    private:
-    void smooth(const double* noise, double* half_smooth, float* shift) const {
+    void smooth(double* noise, double* half_smooth, float* shift) const {
         const int height = extent_.height, width = extent_.width;
         const std::size_t stride = across_.stride;
+        down_.fold_rows(noise, width, width);
         multiply(down_.values.data(), down_.stride, down_.spans.data(), noise, width, nullptr, height, height, width,
                  [=](int row, int column, Doubles sum) APR_LAMBDA { store(half_smooth + row * stride + column, sum); });
+        down_.fold_rows(half_smooth, stride, width);
+        for (int y = 0; y < height; ++y) across_.fold_row(half_smooth + y * stride);
+        double* smooth = noise;
         multiply(half_smooth, stride, nullptr, across_.values.data(), stride, across_.spans.data(), height, width,
-                 width, [=, this](int row, int column, Doubles sum) APR_LAMBDA {
-                     using Halved = Vector<float, kVectorBytes / 2>;
-                     store(shift + row * stride + column, __builtin_convertvector(sum * length_, Halved));
-                 });
+                 width, [=](int row, int column, Doubles sum) APR_LAMBDA { store(smooth + row * stride + column, sum); });
+        for (int y = 0; y < height; ++y, smooth += stride, shift += stride) {
+            across_.fold_row(smooth);
+            for (int x = 0; x < width; ++x) shift[x] = static_cast<float>(smooth[x] * length_);
+        }
     }
 
     Extent extent_;
