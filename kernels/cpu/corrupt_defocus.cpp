@@ -13,7 +13,8 @@ namespace {
 inline constexpr int kVectors = 3;  // that are summed at a time: their sums stay in registers
 static_assert(kVectors <= kFilterSpan<std::int32_t> / kLanes<std::int32_t>);
 
-// weights ≈ (high·2^low_bits + low) / 2^(low_bits + shift), so that no sum over a disk of levels in 0..255 leaves 32 bits.
+// weight ≈ (high·2^low_bits + low) / 2^(low_bits + shift), both of 16 bits, and small enough that no sum over a disk of
+// levels leaves 32 bits.
 struct FixedPoint {
     int low_bits = 15, shift;
 
@@ -90,7 +91,9 @@ class DefocusBlur final : public Corruption {
         std::int32_t high, low;  // weights of both of a pair
     };
 
-    static std::int32_t paired(int low, int high) { return (low & 0xffff) | static_cast<std::int32_t>(static_cast<std::uint32_t>(high) << 16); }
+    static std::int32_t paired(int one, int other) {
+        return static_cast<std::int32_t>((one & 0xffffu) | static_cast<std::uint32_t>(other) << 16);
+    }
 
     std::size_t pairs() const { return reach_ / 2 + 1; }
     std::size_t row() const { return row_room<std::int32_t>(3 * extent_.width, 3 * reach_); }

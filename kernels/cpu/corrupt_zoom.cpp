@@ -34,6 +34,10 @@ class ZoomBlur final : public Corruption {
         const std::vector<Between> places = between(across, count * extent.width, extent.width);
         for (std::size_t k = 0; k < count; ++k) {
             const Between* row = places.data() + k * extent.width;
+            for (int x = 1; x < extent.width; ++x) {
+                const int apart = row[x].at - row[x - 1].at;
+                expect(apart == 0 || apart == 1, "the columns of an enlarged image must follow each other");
+            }
             unchanged_.push_back(is_identity(row, extent.width) &&
                                  is_identity(down_.data() + k * extent.height, extent.height));
             for (int x = 0; x < extent.width; x += kStep) add_columns(row + x, std::min(kStep, extent.width - x));
@@ -86,7 +90,6 @@ class ZoomBlur final : public Corruption {
         int order[kStep] = {};
         for (int i = 0; i < count; ++i) {
             order[i] = places[i].at - places[0].at;
-            expect(order[i] >= 0 && order[i] < kStep, "the columns of an enlarged image must follow each other");
             columns.left[i] = places[i].here;
             columns.right[i] = places[i].next;
         }

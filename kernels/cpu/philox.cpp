@@ -1,6 +1,4 @@
-// Philox 4 × 64, one block after another or, with AVX-512, eight at a time.
-#include <cstring>
-
+// Philox 4 × 64: one block after another or, with AVX-512, twice eight at a time.
 #include "random.hpp"
 #include "simd.hpp"
 
@@ -76,7 +74,8 @@ void Philox::words(int field, std::uint64_t first, std::size_t blocks, std::uint
 #if defined(__AVX512F__)
     for (; block + 2 * kBlocks <= blocks; block += 2 * kBlocks) {
         const Wide counters = kAscending<std::uint64_t> + (first + block + 1);
-        Wide c[2][4] = {{counters, Wide{} + of_field, Wide{} + image}, {counters + kBlocks, Wide{} + of_field, Wide{} + image}};
+        const Wide fields = Wide{} + of_field, images = Wide{} + image;
+        Wide c[2][4] = {{counters, fields, images}, {counters + kBlocks, fields, images}};
         scramble(c, key);
         store_blocks(c[0], out + kWordsOfBlock * block);
         store_blocks(c[1], out + kWordsOfBlock * (block + kBlocks));
