@@ -57,12 +57,14 @@ class Session:
     def amp(self) -> torch.dtype | None:
         return AMP_TYPES[self.feeding.amp]
 
-    def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> None:
-        """Raise InputError unless the first images of `source` give sound logits; see `check_outputs`."""
+    def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> torch.Tensor:
+        """The first images of `source`, on the device; InputError unless their logits are sound, see `check_outputs`."""
         with source.open() as batches:
             images, _ = next(iter(batches))
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-            check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
+            placed = images.to(self.group.device)
+            check_outputs(model or self.model, placed, classes or len(self.network.classes))
+        return placed
 
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder.

@@ -19,8 +19,9 @@ from apr_dali.eval.evaluations.clean import evaluate_clean
 from apr_dali.eval.evaluations.corruption import evaluate_corruption
 from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
-from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, evaluate_ood
+from apr_dali.eval.evaluations.ood import evaluate_ood
 from apr_dali.eval.load_model import Network
+from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.eval.page import write_pages
 from apr_dali.eval.report import Report, sections, summary
 from apr_dali.eval.result import Result

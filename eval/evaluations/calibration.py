@@ -12,7 +12,8 @@ import torch
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration
 from apr_dali.eval.page import Section, Table, percent
-from apr_dali.eval.passes import collect, counted, progress, together
+from apr_dali.eval.outputs import collect
+from apr_dali.eval.passes import counted, progress, together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -76,7 +77,7 @@ def _measure(session: Session, data: str) -> Calibration:
         found = collect(
             session.model,
             counted(batches, bar),
-            {"logits": lambda logits, _: logits, "labels": lambda _, targets: targets},
+            {"logits": lambda batch: batch.logits, "labels": lambda batch: batch.targets},
             session.group.device,
             session.amp,
         )
