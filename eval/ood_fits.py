@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from apr_dali.errors import InputError
 from apr_dali.eval.rows import Rows
 
-_HALVES = 2**16
+_HALVES = 2**16  # numbers of float16
+_HALF_ULP = 2.0**-11  # the most by which it rounds, relative to the number
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Fit:
 
     def mean(self) -> Tensor:
         """The mean features, float64 (D,)."""
-        return self._sum() / len(self.labels)
+        return _sum_of(part.double().sum(0) for part in self.parts()) / len(self.labels)
+
+    def mean_square(self) -> Tensor:
+        """The mean squares of the features, float64 (D,)."""
+        return _sum_of(part.double().square().sum(0) for part in self.parts()) / len(self.labels)
 
     def percentile(self, share: float) -> float:
         """The value that this share, 0..1, of all values is below; between two neighbors it is interpolated."""
@@ -62,12 +67,6 @@ class Fit:
             total += apart.T @ apart
         return total / len(self.labels)
 
-    def _sum(self) -> Tensor:
-        total = torch.zeros(self.rows.width, dtype=torch.float64)
-        for part in self.parts():
-            total += part.double().sum(0)
-        return total
-
     def _labeled(self) -> Iterator[tuple[Tensor, Tensor]]:
         start = 0
         for part in self.parts():
@@ -85,6 +84,11 @@ class Fit:
         return counts[order], values[order]
 
 
+def _sum_of(parts: Iterator[Tensor]) -> Tensor:
+    """The sum of tensors of one shape."""
+    return reduce(torch.add, parts)
+
+
 def _neighbors(place: float) -> tuple[int, int]:
     return int(place), int(np.ceil(place))
 
@@ -97,10 +101,12 @@ def directions_of(fit: Fit, origin: Tensor) -> Tensor:
 def precision_of(fit: Fit, means: Tensor) -> Tensor:
     """R, float64 (D, rank), with R·Rᵀ the pseudo-inverse of the covariance within classes.
 
-    means: of each class, float64 (classes, D). Directions in which nothing varies count nothing.
+    means: of each class, float64 (classes, D). Directions in which nothing varies but by the rounding to float16 count
+    nothing.
     """
     values, directions = torch.linalg.eigh(fit.scatter(means))
-    kept = values > values.amax() * len(values) * torch.finfo(values.dtype).eps
+    rounding = _HALF_ULP**2 * (fit.mean_square() @ directions.square())
+    kept = values > rounding + values.amax() * len(values) * torch.finfo(values.dtype).eps
     if not bool(kept.any()):
         raise InputError("mahalanobis: the fitted features of each class are all the same: give more images")
     return directions[:, kept] / values[kept].sqrt()
