@@ -185,13 +185,13 @@ def evaluate_ood(
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
     """
-    groups = [checked_sets(sets or {}) for sets in (ood, near, far, shifted)]
-    names = [name for sets in groups for name in sets]
+    plain, close, distant, moved = (checked_sets(sets or {}) for sets in (ood, near, far, shifted))
+    names = [*plain, *close, *distant, *moved]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two sets are called {twice[0]}: give each a name of its own")
-    if not any(groups[:3]):
+    if not (plain or close or distant):
         raise InputError("ood names no set: expected at least one that the network does not know")
-    if imagenet_o and groups[3]:
+    if imagenet_o and moved:
         raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
     check_whole("fit_images", fit_images, 1)
     chosen = checked_scores(scores, fit_data, imagenet_o)
@@ -199,7 +199,7 @@ def evaluate_ood(
     if given is not None and os.path.abspath(given) == os.path.abspath(data):
         raise InputError(f"--fit-data {given} are the images that are to be told from others: give training images")
     root = None if list_root is None else str(list_root)
-    asked = Asked(str(data), *groups, chosen, given, fit_images, root, imagenet_o)
+    asked = Asked(str(data), plain, close, distant, moved, chosen, given, fit_images, root, imagenet_o)
     with session_of(model, options) as session:
         return _measure(session, asked)
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from apr_dali.data.kinds import CLASSES as KINDS
 from apr_dali.eval.head import find_head
 from apr_dali.eval.ood import energy, ood_metrics
 from apr_dali.eval.openood import openood_metrics
+from apr_dali.recipes import Scaling
 
 
 class Linear(nn.Module):
@@ -48,6 +50,11 @@ def sets(tmp_path):
 
 def named(root: Path, *names: str) -> list[str]:
     return [f"{name}={root / name}" for name in names]
+
+
+def unscaled(model: nn.Module):
+    """A network that sees images of its size as they are."""
+    return replace(network(model=model), scaling=Scaling(over_crop=1.0))
 
 
 def logits_of(model, folder: Path) -> torch.Tensor:
@@ -94,7 +101,7 @@ def test_all_scores_in_one_pass(evaluate, sets, capsys):
     status, record = evaluate(
         *("ood", "--data", sets / "val", "--near", *named(sets, "n1"), "--far", *named(sets, "f")),
         *("--scores", "all", "--fit-data", sets / "train", "--fit-images", 55),
-        model=network(model=model),
+        model=unscaled(model),
     )
     assert status == 0, capsys.readouterr().err
     result = record["result"]
@@ -116,6 +123,7 @@ def test_all_scores_in_one_pass(evaluate, sets, capsys):
             logits_of(model, sets / name)
     handle.remove()
     fitted, own, far = inputs
+    fitted = fitted.astype(np.float16).astype(np.float64)  # as they are kept
     means = np.stack([fitted[labels == n].mean(0) for n in range(3)])
     precision = np.linalg.pinv((fitted - means[labels]).T @ (fitted - means[labels]) / 55, rcond=1e-9)
 
@@ -247,9 +255,11 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import helpers.eval_sets as e
 from test_openood_model import Linear
+from dataclasses import replace
 from apr_dali import cli
+from apr_dali.recipes import Scaling
 from apr_dali.eval import session
-session.load_model = lambda *_: e.network(model=Linear())
+session.load_model = lambda *_: replace(e.network(model=Linear()), scaling=Scaling(1.0))
 sys.exit(cli.main(["eval", "ood", "model", *sys.argv[1:]]))
 """
 
@@ -258,7 +268,7 @@ sys.exit(cli.main(["eval", "ood", "model", *sys.argv[1:]]))
 def test_two_processes_equal_one(evaluate, sets):
     given = ["--data", sets / "val", "--near", *named(sets, "n1"), "--far", *named(sets, "f"), "--scores", "all"]
     given += ["--fit-data", sets / "train"]
-    status, one = evaluate("ood", *given, model=network(model=Linear()))
+    status, one = evaluate("ood", *given, model=unscaled(Linear()))
     assert status == 0
     source = Path(__file__).read_text()
     body = source[source.index("class Linear") : source.index("@pytest.fixture")]
