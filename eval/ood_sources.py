@@ -16,7 +16,6 @@ from apr_dali.data.listing import EXTENSIONS, images_below, listing
 from apr_dali.data.sample import tiles
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
-from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.datasets import Feeding, numbered, outputs_by_name, select
 from apr_dali.eval.passes import Source
 from apr_dali.eval.session import Session
@@ -50,12 +49,12 @@ def in_source(session: Session, data: str, root: str | None = None) -> Source:
     return _listed(session, name, data, session.network.classes, root)
 
 
-def in_source_of_imagenet_o(session: Session, data: str) -> Source:
-    """The images of a folder that belong to ImageNet-O's 200 classes."""
+def in_source_of_some(session: Session, data: str, classes: tuple[str, ...]) -> Source:
+    """The images of a folder that belong to ImageNet-O's 200 classes, which are `classes`."""
     if is_image_list(data):
         raise InputError(f"{data}: --imagenet-o takes a folder of class folders, not an image list")
-    listed = on_main(session.group, lambda: _list_classes(data, session.output / "imagenet-o.files.txt"))
-    return session.feeding.folder("in-distribution", str(listed), classes=IMAGENET_O)
+    listed = on_main(session.group, lambda: _list_classes(data, classes, session.output / "imagenet-o.files.txt"))
+    return session.feeding.folder("in-distribution", str(listed), classes=classes)
 
 
 def out_source(session: Session, name: str, path: str, root: str | None = None, scaled: bool = False) -> Source:
@@ -140,16 +139,14 @@ def _to_side(session: Session) -> Feeding:
     return replace(session.feeding, network=replace(session.network, scaling=_TO_SIDE))
 
 
-def _list_classes(data: str, path: Path) -> Path:
+def _list_classes(data: str, classes: tuple[str, ...], path: Path) -> Path:
     """A file list of the images in `data` that belong to the 200 classes, written to `path`."""
-    wanted = set(IMAGENET_O)
+    wanted = set(classes)
     missing = sorted(wanted - {entry.name for entry in os.scandir(data)})
     if missing:
         raise InputError(f"{data} lacks {len(missing)} of ImageNet-O's 200 classes: {', '.join(missing[:5])}")
     depth = len(Path(data).absolute().parts)
-    select(
-        data, path, lambda files: [n for n, file in enumerate(files) if Path(file).parts[depth] in wanted], IMAGENET_O
-    )
+    select(data, path, lambda files: [n for n, file in enumerate(files) if Path(file).parts[depth] in wanted], classes)
     return path
 
 

@@ -24,7 +24,7 @@ from apr_dali.eval.ood_sources import (
     checked_sets,
     fit_source,
     in_source,
-    in_source_of_imagenet_o,
+    in_source_of_some,
     out_source,
     shifted_source,
 )
@@ -247,7 +247,7 @@ def _sources(session: Session, asked: Asked) -> tuple[list[Source], Source | Non
     """The network's own images, the other sets and the shifted ones; and what scores are fitted to."""
     root = asked.list_root
     if asked.imagenet_o:
-        inside = in_source_of_imagenet_o(session, asked.data)
+        inside = in_source_of_some(session, asked.data, IMAGENET_O)
     else:
         inside = in_source(session, asked.data, root)
     outside = [out_source(session, name, path, root, name in asked.groups) for name, path in asked.others.items()]
