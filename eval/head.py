@@ -1,4 +1,4 @@
-"""The last layer of a network, and what goes into it: its features, of any network of torchvision, timm or one's own."""
+"""The last layer of any network, found by what it does, and what goes into it: the network's features."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apr_dali.errors import InputError
+
 
 @dataclass(frozen=True)
 class Head:
@@ -97,4 +98,3 @@ def find_head(model: nn.Module, images: Tensor, name: str) -> Head:
         f"{name} has no last linear layer whose outputs are its logits: scores of features (react, dice, ash, scale, "
         "vim, knn, mahalanobis) cannot be computed for it; leave them out"
     )
-

@@ -1,9 +1,9 @@
 """Scores of logits, features and gradients that tell in-distribution images from others, by their published names.
 
 A score is higher for an image that looks more like the training set. The parameters are OpenOOD v1.5's, which has them
-from the papers; nothing is tuned on out-of-distribution images. ODIN, ReAct, ASH and SCALE are pytorch-ood's. Those that
-are fitted to many images are defined here, on features that are read in parts; GEN because pytorch-ood clamps
-probabilities at 1e-7, which changes the order of sure images.
+from the papers; nothing is tuned on out-of-distribution images. ODIN, ReAct, ASH and SCALE are pytorch-ood's. Others
+that are fitted to many images are defined here, on features that are read in parts; so is GEN, because pytorch-ood
+clamps probabilities at 1e-7, which changes the order of sure images.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ KINDS = {
         gradients=True,
         library=True,
     ),
-    "react": Kind(
-        "Sun et al., 2021", f"percentile {100 * REACT_SHARE:g}", features=True, fitted=True, library=True
-    ),
+    "react": Kind("Sun et al., 2021", f"percentile {100 * REACT_SHARE:g}", features=True, fitted=True, library=True),
     "dice": Kind("Sun and Li, 2022", f"{100 * DICE_SHARE:g} % of the weights left out", features=True, fitted=True),
     "ash": Kind("Djurisic et al., 2023", f"ASH-B, percentile {100 * ASH_SHARE:g}", features=True, library=True),
     "scale": Kind("Xu et al., 2024", f"percentile {100 * SCALE_SHARE:g}", features=True, library=True),

@@ -33,10 +33,14 @@ def scored(
 
     Args:
         model: the session's, or a part of its classes.
+        sources: the network's own images, labeled, are the first.
         images: a batch as the model takes it, on its device, for scores of features.
         fit: images for scores that are fitted.
     """
     missing = [source for source in sources if source.key not in state]
+    if session.passes is not None and tuple(names) == DEFAULT and model is session.model and sources[0] in missing:
+        state.put(sources[0].key, session.passes.of(sources[0]).scores)
+        del missing[0]
     if missing:
         functions, head = _prepared(session, model, names, images, fit)
         with progress(missing) as bar:

@@ -1,4 +1,4 @@
-"""The sets of out-of-distribution detection: folders, image lists, sets of small images, and what scores are fitted to."""
+"""The sets of out-of-distribution detection: folders, image lists, small images; and what scores are fitted to."""
 
 from __future__ import annotations
 

@@ -42,16 +42,17 @@ class Source:
     @cached_property
     def key(self) -> str:
         """Under which results on this set are kept: another set of the same name has another."""
-        return f"{self.name} {self._identity}"
+        return f"{self.name} {self.identified}"
 
     @cached_property
-    def _identity(self) -> str:
+    def identified(self) -> str:
+        """What `identity` gives."""
         return self.identity()
 
     @property
     def contents(self) -> str:
         """What the set is, by its classes, names and sizes, or its pixels: a copy has the same."""
-        return self._identity[:CONTENTS]
+        return self.identified[:CONTENTS]
 
 
 def together(sources: Sequence[Source]) -> str:

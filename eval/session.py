@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import nn
@@ -37,12 +37,16 @@ from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.json_text import json_text
 from apr_dali.runtime.precision import AMP_TYPES
 
+if TYPE_CHECKING:
+    from apr_dali.eval.shared_pass import SharedPass
+
 
 @dataclass(frozen=True)
 class Session:
     """A network in its place. model is `network.model` on the device of `group`; results go to the folder `output`.
 
     file: that the weights were read from; None for those that were fetched by name. keeps: `output` is there after it.
+    passes: over labeled images, which several evaluations share; None where each makes its own.
     """
 
     network: Network
@@ -52,13 +56,14 @@ class Session:
     output: Path
     file: Path | None = None
     keeps: bool = True
+    passes: SharedPass | None = None
 
     @property
     def amp(self) -> torch.dtype | None:
         return AMP_TYPES[self.feeding.amp]
 
     def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> torch.Tensor:
-        """The first images of `source`, on the device; InputError unless their logits are sound, see `check_outputs`."""
+        """The first images of `source`, on the device. InputError unless their logits are sound: `check_outputs`."""
         with source.open() as batches:
             images, _ = next(iter(batches))
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
@@ -82,6 +87,11 @@ class Session:
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
+
+    def take_shared(self, source: Source, state: State) -> None:
+        """Put the accuracy on a labeled set into `state`, where a shared pass over it has been, or is to be, made."""
+        if self.passes is not None and source.key not in state:
+            state.put(source.key, asdict(self.passes.of(source).clean))
 
     def labeled(self, data: str, name: str = "clean") -> Source:
         """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""

@@ -26,6 +26,7 @@ from apr_dali.eval.page import write_pages
 from apr_dali.eval.report import Report, sections, summary
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Session, Subject, about_run, session_of
+from apr_dali.eval.shared_pass import sharing
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.json_text import json_text
@@ -249,7 +250,7 @@ def benchmark(
     Raises:
         InputError: if there is no set, one of `sets` is not there, or no evaluation works.
     """
-    with session_of(model, options) as session:
+    with session_of(model, options) as own, sharing(own) as session:
         root = None if data_root is None else str(data_root)
         return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None))
 

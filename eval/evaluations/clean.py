@@ -53,6 +53,7 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
         source = session.labeled(str(data))
         session.check(source)
         state = session.state("clean")
+        session.take_shared(source, state)
         found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]
         return Clean(str(data), together([source]), **asdict(found)).finished(session, {}, state)
 

@@ -113,9 +113,12 @@ def evaluate_corruption(
 def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = corruption_cells(session, data)
-    sources = [*cells, session.labeled(clean)] if clean is not None else cells
+    own = [] if clean is None else [session.labeled(clean)]
+    sources = [*cells, *own]
     session.check(sources[0])
     state = session.state("corruption")
+    for source in own:
+        session.take_shared(source, state)
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
     found = corruption_table(cells, results, kind)
     classes = session.network.classes

@@ -353,8 +353,8 @@ def section(result: Mapping[str, Any]) -> Section:
     notes += result["notes"]
     if groups:
         notes.append(
-            "Measures are OpenOOD v1.5's: FPR is the share of in-distribution images taken for others where 95 % of the "
-            f"others are found; {NEAR} and {FAR} are means over the near and the far sets."
+            "Measures are OpenOOD v1.5's: FPR is the share of in-distribution images taken for others where 95 % of "
+            f"the others are found; {NEAR} and {FAR} are means over the near and the far sets."
         )
     else:
         notes.append(
