@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from apr_dali.eval.head import Head, find_head
+from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.ood_fits import Fit
 from apr_dali.eval.ood_scores import DEFAULT, KINDS, score_functions
 from apr_dali.eval.outputs import Batch, Function, collect, is_right
@@ -68,6 +69,10 @@ def _prepared(
     The features that are fitted to are on the disk for as long.
     """
     std, head = session.network.std, None
+    for name in names:
+        if KINDS[name].features or KINDS[name].gradients:
+            needs = "layers" if KINDS[name].features else "gradients"
+            refuse_inference_only(session.model, session.network.name, f"{name} needs {needs}")
     if any(KINDS[name].features for name in names):
         assert images is not None
         head = find_head(model, images, session.network.name)

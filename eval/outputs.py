@@ -65,7 +65,7 @@ def collect(
     model.eval()
     device = torch.device(device)
     every = {**functions, _SOUND: lambda batch: batch.logits.isfinite().all(1)}
-    values: dict[str, list[Tensor]] = {name: [] for name in every}
+    values = {name: _Column() for name in every}
     with tapped(head) if head is not None else nullcontext() as tap:
         for images, targets in batches:
             moved = images.to(device, non_blocking=True)
@@ -79,13 +79,40 @@ def collect(
             for function, kept in (rows or {}).values():
                 kept.append(function(batch))
     model.train(training)
-    gathered = _gathered({name: torch.cat(parts).cpu().numpy() if parts else None for name, parts in values.items()})
+    gathered = _gathered({name: column.array() for name, column in values.items()})
     sound = gathered.pop(_SOUND)
     if not sound.all():
         raise not_finite(f"{int((~sound).sum())} of {len(sound)} images")
     for name, (_, kept) in (rows or {}).items():
         kept.finish(name)
     return gathered
+
+
+class _Column:
+    """The values of all images so far, on their device, in one piece of memory that doubles.
+
+    Many small pieces, which stay, between the large ones of each batch, which go, would break the memory up: a process
+    grew by 7 MB a batch.
+    """
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+        self._count = 0
+
+    def append(self, values: Tensor) -> None:
+        end = self._count + len(values)
+        if self._values is None:
+            self._values = torch.empty_like(values)
+        if end > len(self._values):
+            grown = self._values.new_empty((2 * end, *values.shape[1:]))
+            grown[: self._count] = self._values[: self._count]
+            self._values = grown
+        self._values[self._count : end] = values
+        self._count = end
+
+    def array(self) -> NDArray[Any] | None:
+        """The values, (N, …); None where there was no batch."""
+        return None if self._values is None else self._values[: self._count].cpu().numpy()
 
 
 def _gathered(values: dict[str, NDArray[Any] | None]) -> dict[str, NDArray[Any]]:

@@ -27,6 +27,7 @@ from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.load_model import Classes, Network, load_model, seen_as
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
@@ -87,11 +88,6 @@ class Session:
         if small and self.feeding.components != DEFAULT:
             raise InputError(f"--tar-image and --tar-label have no effect on {data}: it is read as images of 32×32")
         return small
-
-    def take_shared(self, source: Source, state: State) -> None:
-        """Put the accuracy on a labeled set into `state`, where a shared pass over it has been, or is to be, made."""
-        if self.passes is not None and source.key not in state:
-            state.put(source.key, asdict(self.passes.of(source).clean))
 
     def labeled(self, data: str, name: str = "clean") -> Source:
         """The images of a folder with the network's classes; for a network of 32×32 images, of `open_small`."""
@@ -310,6 +306,8 @@ def open_session(
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
         network = seen_as(load_model(model, weights, image_size, classes), mean, std, crop_pct, interpolation)
+        if amp not in (None, "none"):
+            refuse_inference_only(network.model, network.name, f"--amp {amp} changes layers")
         folder = stack.enter_context(_folder(group, output))
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch_threads.choose(network.model, network.image_size, 3, group.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from apr_dali.eval.outputs import Batch, Function, collect, is_right
 from apr_dali.eval.passes import Source, counted, progress
 from apr_dali.eval.rows import Rows, rows_in
 from apr_dali.eval.session import Session
+from apr_dali.eval.state import State
 
 _LEAST = torch.finfo(torch.float16).min
 _TOP = ("top1", "top5")
@@ -98,6 +99,12 @@ def sharing(session: Session) -> Iterator[Session]:
     """The session, with its passes shared for as long as the block lasts."""
     with ExitStack() as stack:
         yield session if session.passes is not None else replace(session, passes=SharedPass(session, stack))
+
+
+def put_shared(session: Session, source: Source, state: State) -> None:
+    """Put the accuracy on a labeled set into `state`, where passes are shared and it is not there."""
+    if session.passes is not None and source.key not in state:
+        state.put(source.key, asdict(session.passes.of(source).clean))
 
 
 def _below_greatest(batch: Batch) -> Tensor:

@@ -36,6 +36,7 @@ from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
+from apr_dali.eval.shared_pass import put_shared
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.text_table import table
 
@@ -118,7 +119,7 @@ def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session.check(sources[0])
     state = session.state("corruption")
     for source in own:
-        session.take_shared(source, state)
+        put_shared(session, source, state)
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
     found = corruption_table(cells, results, kind)
     classes = session.network.classes

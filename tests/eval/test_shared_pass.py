@@ -174,7 +174,8 @@ with tempfile.TemporaryDirectory() as folder:
         found = Logits(logits, values["labels"])
         scale = temperature_of(found, lambda numbers: numbers % 5 == 0)
         measures_of(found, lambda numbers: numbers % 5 != 0, scale)
-        score_functions(["react", "dice", "vim", "knn", "mahalanobis"], layer, (1, 1, 1), head, Fit(features, values["labels"]))
+        names = ["react", "dice", "vim", "knn", "mahalanobis"]
+        score_functions(names, layer, (1, 1, 1), head, Fit(features, values["labels"]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
