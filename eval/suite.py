@@ -19,12 +19,14 @@ from apr_dali.eval.evaluations.clean import evaluate_clean
 from apr_dali.eval.evaluations.corruption import evaluate_corruption
 from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
-from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, evaluate_ood
+from apr_dali.eval.evaluations.ood import evaluate_ood
 from apr_dali.eval.load_model import Network
+from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.eval.page import write_pages
 from apr_dali.eval.report import Report, sections, summary
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Session, Subject, about_run, session_of
+from apr_dali.eval.shared_pass import sharing
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.json_text import json_text
@@ -248,7 +250,7 @@ def benchmark(
     Raises:
         InputError: if there is no set, one of `sets` is not there, or no evaluation works.
     """
-    with session_of(model, options) as session:
+    with session_of(model, options) as own, sharing(own) as session:
         root = None if data_root is None else str(data_root)
         return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None))
 
