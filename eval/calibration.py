@@ -101,7 +101,7 @@ class ClassBins:
         self._images += len(labels)
         weights = probabilities.astype(np.float64)
         weights[np.arange(len(labels)), labels] -= 1
-        place = _bin_of(probabilities, self._bins) + self._bins * np.arange(self._classes)
+        place = bin_of(probabilities, self._bins) + self._bins * np.arange(self._classes)
         self._gaps += np.bincount(place.ravel(), weights.ravel(), len(self._gaps))
 
     def error(self) -> float:
@@ -155,14 +155,14 @@ class Reliability:
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
     """The reliability diagram of confidences, floating (N,), 0..1, and whether each was right, bool (N,)."""
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    index = _bin_of(confidence, bins)
+    index = bin_of(confidence, bins)
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(index, values, bins) / count for values in (confidence, correct)]
     return Reliability(count, *means)
 
 
-def _bin_of(values: NDArray[Any], bins: int) -> NDArray[np.int64]:
+def bin_of(values: NDArray[Any], bins: int) -> NDArray[np.int64]:
     """The number of the bin that each value in 0..1 is in."""
     # Bins have their upper end, so that certainty, exactly 1, is in the last one.
     return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), values, side="left") - 1, 0, bins - 1)

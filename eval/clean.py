@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,7 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device | str,
     amp: torch.dtype | None = None,
+    seen: Callable[[Tensor, Tensor], None] | None = None,
 ) -> CleanResult:
     """Top-1 and top-5 (top-k with k = classes where there are fewer than five) over all `batches`.
 
@@ -53,6 +54,7 @@ def evaluate(
         batches: (images, targets), images (N, C, H, W) as the model takes them, targets int64 (N,).
         device: where the model is; batches are moved there.
         amp: autocast to this type, None for none.
+        seen: is called with the logits, float32 (N, classes), and the targets of each batch, on the device.
     """
     training = model.training
     model.eval()
@@ -62,7 +64,10 @@ def evaluate(
     for images, targets in batches:
         with torch.autocast(device.type, amp or torch.bfloat16, enabled=amp is not None):
             logits = model(images.to(device, non_blocking=True))
-        sums += _sums(logits.float(), targets.to(device, non_blocking=True))
+        found, placed = logits.float(), targets.to(device, non_blocking=True)
+        sums += _sums(found, placed)
+        if seen is not None:
+            seen(found, placed)
     model.train(training)
     sums = sums.cpu()  # synchronizes
     if dist.is_initialized():

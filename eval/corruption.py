@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 from apr_dali.corruptions import C_BAR, CIFAR_C_BAR
 from apr_dali.errors import InputError, check_choice
+from apr_dali.eval.laion_c import DISTORTIONS
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTIONS = (
@@ -22,6 +23,13 @@ EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Meant for tuning: never part of the mean over the 15."""
 C_BARS = {"ImageNet-C-bar": C_BAR, "CIFAR-10-C-bar": CIFAR_C_BAR}
 """The 10 of each (Mintun, Kirillov and Xie, 2021), chosen to be unlike the 15: never part of the mean over these."""
+THREE_D = (
+    *("near_focus", "far_focus", "fog_3d", "flash", "color_quant", "low_light"),
+    *("xy_motion_blur", "z_motion_blur", "iso_noise", "bit_error", "h265_abr", "h265_crf"),
+)
+"""The 12 of ImageNet-3DCC (Kar et al., 2022), made with the depth of the scene."""
+OTHERS = {"ImageNet-3DCC": THREE_D, "LAION-C": DISTORTIONS}
+"""Sets whose corruptions are none of the 15 nor C-bar's."""
 
 ALEXNET = {
     "gaussian_noise": 0.886428,
@@ -50,16 +58,17 @@ CELLS = {
     "cifar-10-c": 10_000,
     "cifar-100-c": 10_000,
     "imagenet-c-bar": 50_000,
+    "imagenet-3dcc": 50_000,
     "cifar-10-c-bar": 10_000,
 }
 """Images in a cell of a published set, one corruption at one severity; `generated`: of what `apr-dali make-c` makes of
 ImageNet's validation images, which is not ImageNet-C."""
-KINDS = (*CELLS, "digits", "own")
-"""A published set as a whole, the generated one, digits corrupted by `apr_dali.data.small_corruptions`, or any other
-set. The numbers of the last two compare with no published ones."""
+KINDS = (*CELLS, "imagenet-c-listed", "imagenet-3dcc-listed", "laion-c", "digits", "own")
+"""A published set as a whole, the generated one, the images of a list of a published one, LAION-C, digits corrupted by
+`apr_dali.data.small_corruptions`, or any other set. The numbers of the last two compare with no published ones."""
 COMPUTED = "computed on the fly, exact to 1 level given the draws; the published set has other draws"
 """What is said of errors on images that `apr_dali.eval.on_the_fly` has made, wherever they are shown."""
-_NORMALIZED = {"imagenet-c": "", "generated": "generated_"}
+_NORMALIZED = {"imagenet-c": "", "generated": "generated_", "imagenet-c-listed": "listed_"}
 
 
 def mce(errors: Mapping[str, Sequence[float]]) -> float:
@@ -112,6 +121,9 @@ class CorruptionTable:
     kind: of KINDS.
     clean_images: how many clean images there were; 0 where not measured.
     severities: that were measured; a published set has all five.
+    ece, rms: calibration errors of the same cells, 0..1, see `apr_dali.eval.calibration`; empty where not measured, the
+    latter where there are fewer images than its bins take.
+    intervals: of numbers by their names in `summary`, and of `errors` by corruption; see `apr_dali.eval.bootstrap`.
 
     Raises InputError for a kind that is not of KINDS, or whose cells have another number of images or severities.
     """
@@ -122,6 +134,9 @@ class CorruptionTable:
     kind: str = "own"
     clean_images: int = 0
     severities: tuple[int, ...] = SEVERITIES
+    ece: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    intervals: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
@@ -146,14 +161,17 @@ class CorruptionTable:
         return () if self.kind == "digits" else c_bar_names(self.errors)
 
     def summary(self) -> dict[str, Any]:
-        """`mean_error`, 0..1, over `averaged`; for ImageNet-C also its corruption errors and what follows from them.
+        """`mean_error`, `mean_ece` and `mean_rms`, 0..1, over `averaged`; for ImageNet-C also its corruption errors.
 
         `c_bar_error`, 0..1, is the mean over C-bar's corruptions, where there are any: not normalized, as published.
         `ce` by corruption, and with all 15 of them `mce` and `relative_mce`, in percent; the last with the clean
-        images of the same set alone. For a generated set they are called `generated_ce` and so on. AlexNet's errors
-        mean nothing for CIFAR or other classes.
+        images of the same set alone. For a generated set they are called `generated_ce` and so on, for the images of a
+        list `listed_ce`. AlexNet's errors mean nothing for CIFAR or other classes.
         """
-        found: dict[str, Any] = {"mean_error": mean_error(self.errors, self.averaged, len(self.severities))}
+        found: dict[str, Any] = {"mean_error": self._mean_of(self.errors)}
+        for name, rows in (("mean_ece", self.ece), ("mean_rms", self.rms)):
+            if rows:
+                found[name] = self._mean_of(rows)
         if self.c_bar:
             found["c_bar_error"] = mean_error(self.errors, self.c_bar, len(self.severities))
         if self.kind not in _NORMALIZED or self.averaged == self.c_bar:
@@ -166,8 +184,12 @@ class CorruptionTable:
                 found[prefix + "relative_mce"] = relative_mce(self.errors, self.clean_error)
         return found
 
+    def _mean_of(self, rows: Mapping[str, Sequence[float]]) -> float:
+        return mean_error(rows, self.averaged, len(self.severities))
+
     def as_json(self) -> dict[str, Any]:
         """The table and what follows from it, as JSON has it."""
+        calibration = {"ece": self.ece, "rms": self.rms}
         return {
             "errors": {name: list(row) for name, row in self.errors.items()},
             "averaged": list(self.averaged),
@@ -177,12 +199,20 @@ class CorruptionTable:
             "clean_images": self.clean_images,
             "kind": self.kind,
             **self.summary(),
+            **{key: {name: list(row) for name, row in rows.items()} for key, rows in calibration.items() if rows},
+            **({"intervals": dict(self.intervals)} if self.intervals else {}),
         }
 
 
 def c_bar_names(names: Iterable[str]) -> tuple[str, ...]:
     """Those of `names` that are corruptions of ImageNet-C-bar or CIFAR-10-C-bar."""
     return tuple(name for name in names if any(name in each for each in C_BARS.values()))
+
+
+def other_set(names: Iterable[str]) -> str | None:
+    """Which of OTHERS has all of `names`; None where none has."""
+    held = set(names)
+    return next((title for title, of in OTHERS.items() if held and held <= set(of)), None)
 
 
 def averaged_text(result: Mapping[str, Any]) -> str:
@@ -208,15 +238,27 @@ def _c_bar_text(names: Sequence[str]) -> str:
     title = " or ".join(fitting or C_BARS)
     if fitting and len(names) == len(C_BARS[fitting[0]]):
         return f"all {len(names)} corruptions of {title}"
-    return f"{len(names)} of {len(C_BAR)} corruptions of {title} ({', '.join(names)})"
+    return _part_text(names, C_BAR, title)
+
+
+def _part_text(names: Sequence[str], whole: Sequence[str], title: str) -> str:
+    return f"{len(names)} of {len(whole)} corruptions of {title} ({', '.join(names)})"
 
 
 def _corruptions_text(result: Mapping[str, Any]) -> str:
-    own, of = result["averaged"], len(CORRUPTIONS)
+    own = result["averaged"]
     if result.get("kind") == "digits":
         return f"{len(own)} corruptions made here"
     if own and c_bar_names(own) == tuple(own):
         return _c_bar_text(own)
+    if title := other_set(own):
+        whole = OTHERS[title]
+        return f"all {len(whole)} corruptions of {title}" if len(own) == len(whole) else _part_text(own, whole, title)
+    return _of_the_15(own)
+
+
+def _of_the_15(own: Sequence[str]) -> str:
+    of = len(CORRUPTIONS)
     if not set(own) <= set(CORRUPTIONS):
         return f"{', '.join(own)} (none of the benchmark's {of})"
     if len(own) == of:

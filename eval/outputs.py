@@ -65,7 +65,7 @@ def collect(
     model.eval()
     device = torch.device(device)
     every = {**functions, _SOUND: lambda batch: batch.logits.isfinite().all(1)}
-    values = {name: _Column() for name in every}
+    values = {name: Column() for name in every}
     with tapped(head) if head is not None else nullcontext() as tap:
         for images, targets in batches:
             moved = images.to(device, non_blocking=True)
@@ -79,16 +79,16 @@ def collect(
             for function, kept in (rows or {}).values():
                 kept.append(function(batch))
     model.train(training)
-    gathered = _gathered({name: column.array() for name, column in values.items()})
-    sound = gathered.pop(_SOUND)
+    found = gathered({name: column.array() for name, column in values.items()})
+    sound = found.pop(_SOUND)
     if not sound.all():
         raise not_finite(f"{int((~sound).sum())} of {len(sound)} images")
     for name, (_, kept) in (rows or {}).items():
         kept.finish(name)
-    return gathered
+    return found
 
 
-class _Column:
+class Column:
     """The values of all images so far, on their device, in one piece of memory that doubles.
 
     Many small pieces, which stay, between the large ones of each batch, which go, would break the memory up: a process
@@ -100,6 +100,7 @@ class _Column:
         self._count = 0
 
     def append(self, values: Tensor) -> None:
+        """Take the values (N, …) of a batch."""
         end = self._count + len(values)
         if self._values is None:
             self._values = torch.empty_like(values)
@@ -115,7 +116,7 @@ class _Column:
         return None if self._values is None else self._values[: self._count].cpu().numpy()
 
 
-def _gathered(values: dict[str, NDArray[Any] | None]) -> dict[str, NDArray[Any]]:
+def gathered(values: dict[str, NDArray[Any] | None]) -> dict[str, NDArray[Any]]:
     """The parts of all processes one after the other; a process without a batch has none."""
     everyone: list[Any] = [values]
     if dist.is_initialized():

@@ -110,6 +110,12 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
+def interval_text(ends: Sequence[float], scale: float = 1, digits: int = 2) -> str:
+    """The ends of an interval, times `scale`."""
+    low, high = ends
+    return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+
+
 def spaced(name: str) -> str:
     """A name in words."""
     return name.replace("_", " ")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -87,18 +88,37 @@ def evaluate_each(
     Shows a progress bar on the first process where stderr is a terminal. Processes share the work as in
     `apr_dali.eval.clean.evaluate`.
     """
+    run_each(model, sources, device, state, amp)
+    return {source.name: CleanResult(**state.get(source.key)) for source in sources}
+
+
+Seen = Callable[[Tensor, Tensor], None]
+"""Is given the logits and the targets of each batch."""
+
+
+def run_each(
+    model: nn.Module,
+    sources: Sequence[Source],
+    device: torch.device | str,
+    state: State,
+    amp: torch.dtype | None = None,
+    *,
+    seen: Callable[[Source], Seen] | None = None,
+    record: Callable[[Source, CleanResult], dict[str, Any]] = lambda _, result: asdict(result),
+) -> None:
+    """What `evaluate_each` runs. seen: takes the logits of a set. record: what is kept of it."""
     with progress([s for s in sources if s.key not in state]) as bar:
         for source in sources:
             if source.key in state:
                 continue
             bar.set_description(source.name)
             with source.open() as batches:
-                result = evaluate(model, counted(batches, bar), device, amp)
+                own = () if seen is None else (seen(source),)
+                result = evaluate(model, counted(batches, bar), device, amp, *own)
             # Over all processes: all of them end here, or none.
             if not math.isfinite(result.loss):
                 raise not_finite(f"some of the {result.images} images of {source.name}")
-            state.put(source.key, asdict(result))
-    return {source.name: CleanResult(**state.get(source.key)) for source in sources}
+            state.put(source.key, record(source, result))
 
 
 def progress(sources: Sequence[Source]) -> tqdm:

@@ -21,15 +21,20 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says of an evaluation's result: its numbers that matter, and its part."""
+    """What a page says of an evaluation's result: its numbers that matter, its part, and the numbers' intervals."""
 
     summary: Callable[[Mapping[str, Any]], dict[str, str]]
     section: Callable[[Mapping[str, Any]], Section]
+    bounds: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {}
 
 
 PAGES = {
     "clean": Page(clean.summary, clean.section),
-    "corruption": Page(corruption.summary, corruption.section),
+    "corruption": Page(corruption.summary, corruption.section, corruption.bounds),
+    **{
+        name: Page(corruption.summary, corruption.section_beside, corruption.bounds)
+        for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
+    },
     "ood": Page(ood.summary_of("ood"), ood.section),
     "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o),
     "calibration": Page(calibration.summary, calibration.section),

@@ -47,9 +47,13 @@ class Wanted:
 
 
 _CLASS_FOLDERS = "<class>/<image>"
+_CORRUPTED = "<corruption>/<1-5>/<class>/<image>"
 _IMAGENET = (
     Wanted("val", ("val", "imagenet/val", "imagenet-val"), _CLASS_FOLDERS),
-    Wanted("corruption", ("imagenet-c", "ImageNet-C"), "<corruption>/<1-5>/<class>/<image>"),
+    Wanted("corruption", ("imagenet-c", "ImageNet-C"), _CORRUPTED),
+    Wanted("imagenet-c-bar", ("imagenet-c-bar", "ImageNet-C-bar", "imagenet-c_bar"), _CORRUPTED),
+    Wanted("imagenet-3dcc", ("imagenet-3dcc", "ImageNet-3DCC", "imagenet_3dcc"), _CORRUPTED),
+    Wanted("laion-c", ("laion-c", "LAION-C"), "<distortion>/intensity_level_<1-5>/<superclass>/<image>"),
     Wanted("imagenet-o", ("imagenet-o",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-a", ("imagenet-a",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-r", ("imagenet-r",), "<class>/<image> of 200 classes"),
@@ -76,6 +80,7 @@ def _cifar_sets(own: str, other: str) -> tuple[Wanted, ...]:
     return (
         Wanted("test", (*_ARCHIVES[own], "val"), "CIFAR's published files"),
         Wanted("corruption", (own.upper() + "-C",), "<corruption>.npy and labels.npy"),
+        Wanted("cifar-c-bar", (own.upper() + "-C-bar",), "<corruption>.npy and labels.npy"),
         *_SMALL_OOD,
         _CIFARS[other],
     )
@@ -102,7 +107,12 @@ _ON_THE_FLY = "on the fly"
 
 
 def _others(found: Found) -> Found:
-    return {name: path for name, path in found.items() if name not in ("test", "corruption")}
+    return {name: path for name, path in found.items() if name not in ("test", "corruption", "cifar-c-bar")}
+
+
+def _beside(name: str) -> Job:
+    """Another corrupted set beside ImageNet-C or CIFAR-C."""
+    return Job(name, (name,), lambda session, found, _: evaluate_corruption(session, found[name], called=name))
 
 
 _JOBS = (
@@ -117,6 +127,7 @@ _JOBS = (
         ("val", _ON_THE_FLY),
         lambda session, found, _: evaluate_corruption_on_the_fly(session, found["val"], clean=found["val"]),
     ),
+    *map(_beside, ("imagenet-c-bar", "imagenet-3dcc", "laion-c")),
     *(
         Job(name, (name,), lambda session, found, _, name=name: evaluate_shift(session, found[name], set=name))  # type: ignore[misc]
         for name in SHIFTS
@@ -142,6 +153,7 @@ _SMALL_JOBS = (
         ("test", _ON_THE_FLY),
         lambda session, found, _: evaluate_corruption_on_the_fly(session, found["test"]),
     ),
+    _beside("cifar-c-bar"),
     Job("clean", ("test",), lambda session, found, _: evaluate_clean(session, found["test"])),
     Job("ood", ("test", "others"), lambda session, found, _: evaluate_ood(session, found["test"], ood=_others(found))),
     Job("calibration", ("test",), lambda session, found, _: evaluate_calibration(session, found["test"])),
@@ -165,7 +177,7 @@ class Plan:
 
 _OWN_SMALL = (
     Wanted("test", ("val",), _CLASS_FOLDERS),
-    Wanted("corruption", ("corruptions",), "<corruption>/<1-5>/<class>/<image>"),
+    Wanted("corruption", ("corruptions",), _CORRUPTED),
     *_SMALL_OOD,
     *_CIFARS.values(),
 )

@@ -43,7 +43,8 @@ def find_corruption_folders(
 ) -> CorruptionFolders:
     """Every folder of `root` that holds folders named 1 to 5, checked down to the class folders; decodes no image.
 
-    A corruption of ImageNet-C-bar may have those of its authors' script instead, named by the strength: 2.35, 3.20, ….
+    A corruption of ImageNet-C-bar may have those of its authors' script instead, named by the strength: 2.35, 3.20, …;
+    any may have LAION-C's, intensity_level_1 to 5.
 
     Args:
         root: with `<corruption>/<severity>/<class>/<image>`, or `<corruption>/<severity>/<name>.tar`.
@@ -84,6 +85,7 @@ def find_corruption_folders(
 def _severity_names(corruption: str) -> Iterator[list[str]]:
     """What the folders of the severities 1 to 5 may be called: one way or another."""
     yield [str(number) for number in range(1, SEVERITIES + 1)]
+    yield [f"intensity_level_{number}" for number in range(1, SEVERITIES + 1)]
     if corruption in C_BAR:
         yield [f"{find(corruption, number)[1]:.2f}" for number in range(1, SEVERITIES + 1)]
 

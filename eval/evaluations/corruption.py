@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from apr_dali.data.arrays import SIDE, is_digits, load_set
-from apr_dali.data.corruption_sets import find_corruption_folders, open_corruption_arrays
-from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
-from apr_dali.errors import InputError
-from apr_dali.eval.class_names import is_imagenet
+from apr_dali.data.listed_images import read_image_ids
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import (
-    C_BARS,
-    CELLS,
     CORRUPTIONS,
-    SEVERITIES,
     CorruptionTable,
     averaged_text,
     c_bar_names,
     c_bar_text,
     computed_text,
     made_text,
+    other_set,
 )
-from apr_dali.eval.datasets import numbered, outputs_by_name
-from apr_dali.eval.page import Section, Table, percent, spaced, tenths
+from apr_dali.eval.corruption_intervals import intervals_of
+from apr_dali.eval.corruption_sources import corruption_cells, is_arrays
+from apr_dali.eval.datasets import numbered
+from apr_dali.eval.page import Section, Table, interval_text, percent, spaced, tenths
 from apr_dali.eval.passes import Source, evaluate_each, together
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.published_numbers import PUBLISHED
+from apr_dali.eval.recorded import Images, evaluate_recorded
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.eval.shared_pass import put_shared
-from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.text_table import table
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-_NAMES = {
-    "imagenet-c": "ImageNet-C",
-    "generated": "generated set (not the published ImageNet-C)",
-    "cifar-10-c": "CIFAR-10-C",
-    "cifar-100-c": "CIFAR-100-C",
-    "imagenet-c-bar": "ImageNet-C-bar",
-    "cifar-10-c-bar": "CIFAR-10-C-bar",
-    "digits": "corrupted digits (made here, no published set)",
-}
-_CIFAR = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +43,7 @@ class Corruption(Result):
     set: 16 hex digits of what the images are. name: the set's, in words. classes: of the network. table: the errors,
     and what follows from them. labels: what was assumed of labels without names; None where they have names.
     computed: of images made on the fly: seed, version, form, parameter_set, geometry, of_images; None for others.
+    called: the evaluation's name: another set beside one that is called corruption has another.
     """
 
     data: str
@@ -71,8 +53,11 @@ class Corruption(Result):
     table: CorruptionTable
     labels: str | None = None
     computed: dict[str, Any] | None = None
+    called: str = "corruption"
 
-    evaluation = "corruption"
+    @property
+    def evaluation(self) -> str:
+        return self.called
 
     @property
     def mean_error(self) -> float:
@@ -94,53 +79,88 @@ class Corruption(Result):
 
 
 def evaluate_corruption(
-    model: Subject, data: str | Path, *, clean: str | Path | None = None, **options: Unpack[Options]
+    model: Subject,
+    data: str | Path,
+    *,
+    clean: str | Path | None = None,
+    image_list: str | Path | None = None,
+    called: str = "corruption",
+    **options: Unpack[Options],
 ) -> Corruption:
     """The error under every corruption and severity of a set.
 
     Args:
         model, options: as for `evaluate_clean`.
-        data: folders of ImageNet-C or C-bar, .npy files of CIFAR-C or C-bar, or the word digits for digits that are
-            corrupted now.
+        data: folders of ImageNet-C, C-bar, 3DCC or LAION-C, .npy files of CIFAR-C or C-bar, or the word digits for
+            digits that are corrupted now.
         clean: the clean images, for the relative mCE; None to leave them out.
+        image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.listed_images`; None for
+            all.
+        called: the name of the files that are written.
 
     Raises:
         InputError: for a set that is not whole, or a network that does not fit it.
     """
     with session_of(model, options) as session:
-        return _measure(session, str(data), None if clean is None else str(clean))
+        chosen = None if image_list is None else str(image_list)
+        return _measure(session, str(data), None if clean is None else str(clean), chosen, called)
 
 
-def _measure(session: Session, data: str, clean: str | None) -> Corruption:
+def _measure(session: Session, data: str, clean: str | None, image_list: str | None, called: str) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
-    cells, kind, name = corruption_cells(session, data)
-    own = [] if clean is None else [session.labeled(clean)]
-    sources = [*cells, *own]
-    session.check(sources[0])
-    state = session.state("corruption")
+    cells = corruption_cells(session, data, image_list)
+    model = cells.answering(session)
+    classes = cells.classes or session.network.classes
+    session.check(cells.sources[0], model, len(classes))
+    state = session.state("corruption", keeps=KEEPS)
+    found = evaluate_recorded(model, cells.sources, session.group.device, state, session.amp)
+    own = [] if clean is None else [_clean_source(session, clean, image_list)]
     for source in own:
         put_shared(session, source, state)
-    results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
-    found = corruption_table(cells, results, kind)
-    classes = session.network.classes
-    labels = numbered(classes, "labels.npy has no names: its label") if _is_arrays(data) else None
-    result = Corruption(data, together(sources), name, len(classes), found, labels)
+    cleaned = evaluate_each(session.model, own, session.group.device, state, session.amp).get("clean")
+    filled = corruption_table(cells.sources, found, cells.kind, cleaned)
+    labels = numbered(classes, "labels.npy has no names: its label") if is_arrays(data) else None
+    images = together([*cells.sources, *own])
+    result = Corruption(data, images, cells.name, len(classes), filled, labels, called=called)
     return result.finished(session, pictures_of(result), state)
 
 
-def corruption_table(cells: list[Source], results: Mapping[str, CleanResult], kind: str) -> CorruptionTable:
-    """The table of what was measured on `cells`, each corruption's severities in their order, and on the set `clean`,
-    where that is among `results`."""
-    clean = results.get("clean")
-    severities = dict.fromkeys(int(cell.name.partition("/")[2]) for cell in cells)
-    return CorruptionTable(
-        _errors(cells, results),
+def _clean_source(session: Session, clean: str, image_list: str | None) -> Source:
+    if image_list is None:
+        return session.labeled(clean)
+    classes = session.network.classes
+    return session.feeding.folder("clean", read_image_ids(image_list).below(clean, classes), classes)
+
+
+KEEPS = "right and confidence of images"
+"""What the states of corruption evaluations have beside accuracies."""
+
+
+def corruption_table(
+    cells: list[Source],
+    found: Mapping[str, tuple[CleanResult, Images]],
+    kind: str,
+    clean: CleanResult | None,
+) -> CorruptionTable:
+    """The table of what was found on `cells`, each corruption's severities in their order, and on clean images."""
+    severities = tuple(dict.fromkeys(int(cell.name.partition("/")[2]) for cell in cells))
+    names = _ordered(cells)
+    of = {name: [found[f"{name}/{severity}"] for severity in severities] for name in names}
+    every = [images for row in of.values() for _, images in row]
+    filled = CorruptionTable(
+        {name: tuple(1 - result.top1 for result, _ in row) for name, row in of.items()},
         cells[0].images,
         1 - clean.top1 if clean else None,
         kind,
         clean.images if clean else 0,
-        tuple(severities),
+        severities,
+        {name: tuple(images.ece for _, images in row) for name, row in of.items()},
+        {}
+        if any(images.rms is None for images in every)
+        else {name: tuple(images.rms or 0.0 for _, images in row) for name, row in of.items()},
     )
+    wrong = {name: [~images.right for _, images in row] for name, row in of.items()}
+    return replace(filled, intervals=intervals_of(filled, wrong))
 
 
 def pictures_of(result: Corruption) -> dict[str, bytes]:
@@ -150,18 +170,15 @@ def pictures_of(result: Corruption) -> dict[str, bytes]:
     return {"errors": corruption_picture(found.errors, title, found.severities)}
 
 
-def _errors(cells: list[Source], results: Mapping[str, CleanResult]) -> dict[str, tuple[float, ...]]:
-    """The errors by severity, in the order of the paper's tables, then the others by name."""
+def _ordered(cells: list[Source]) -> list[str]:
+    """The corruptions, in the order of the paper's tables, then the others by name."""
     names = list(dict.fromkeys(cell.name.partition("/")[0] for cell in cells))
-    names.sort(key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
-    return {
-        name: tuple(1 - results[cell.name].top1 for cell in cells if cell.name.startswith(f"{name}/")) for name in names
-    }
+    return sorted(names, key=lambda name: (CORRUPTIONS.index(name) if name in CORRUPTIONS else len(CORRUPTIONS), name))
 
 
 def _text(result: dict[str, Any]) -> str:
     """The table of errors in percent and the means below it."""
-    normalized = result.get("ce", result.get("generated_ce"))
+    normalized = next((result[key] for key in _CES if key in result), None)
     rows = [
         (
             name,
@@ -177,6 +194,10 @@ def _text(result: dict[str, Any]) -> str:
     return f"{about}\n{text}\n" + "\n".join(_summary_lines(result))
 
 
+_CES = ("ce", "generated_ce", "listed_ce")
+CALIBRATION = {"mean_ece": "ECE", "mean_rms": "RMS calibration error"}
+
+
 def _summary_lines(result: dict[str, Any]) -> list[str]:
     """The means of a corruption result, a line each, and what is missing for the others."""
     lines = [f"mean error over {averaged_text(result)}: {100 * result['mean_error']:.2f} %"]
@@ -184,6 +205,9 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"mean error over {c_bar}: {100 * result['c_bar_error']:.2f} %")
     if "computed" in result:
         lines.append(computed_text(result))
+    calibration = [f"{name} {100 * result[key]:.2f} %" for key, name in CALIBRATION.items() if key in result]
+    if calibration:
+        lines.append(f"calibration, mean over the same: {', '.join(calibration)}")
     if result["clean_error"] is not None:
         lines.append(f"clean error {100 * result['clean_error']:.2f} % on {result['clean_images']:,} images")
     made = made_text(result)
@@ -192,103 +216,19 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
         ("relative_mce", "relative mCE"),
         ("generated_mce", f"{made}: AlexNet-normalized error, not comparable with published mCE,"),
         ("generated_relative_mce", f"{made}: relative, not comparable with published relative mCE,"),
+        ("listed_mce", "mCE of the list, normalized by AlexNet's errors on all images,"),
+        ("listed_relative_mce", "relative mCE of the list, normalized likewise,"),
     ):
         if key in result:
             lines.append(f"{text} {result[key]:.2f} %")
     if "labels" in result:
         lines.append(result["labels"])
     missing = [name for name in CORRUPTIONS if name not in result["errors"]]
-    others_alone = result["kind"] == "digits" or c_bar_names(result["averaged"]) == tuple(result["averaged"])
+    own = result["averaged"]
+    others_alone = result["kind"] == "digits" or c_bar_names(own) == tuple(own) or other_set(own) is not None
     if missing and not others_alone:
         lines.append(f"no mean over the whole benchmark: {', '.join(missing)} missing")
     return lines
-
-
-def corruption_cells(session: Session, data: str) -> tuple[list[Source], str, str]:
-    """The cells of a set, each corruption's severities in their order, its kind and its name."""
-    if session.takes_small(data) and is_digits(data):
-        return _digits(session), "digits", _NAMES["digits"]
-    return _arrays(session, data) if _is_arrays(data) else _folders(session, data)
-
-
-def _digits(session: Session) -> list[Source]:
-    """The test images of the digits under each of `small_corruptions`, made now."""
-    digits = load_set("digits", "val")
-    labels = outputs_by_name(session.network.classes, digits.classes, "digits")[digits.labels]
-    return [
-        session.feeding.array(f"{name}/{severity}", corrupt(digits.images, strength), labels)
-        for name, (corrupt, strengths) in DIGITS_CORRUPTIONS.items()
-        for severity, strength in enumerate(strengths, 1)
-    ]
-
-
-def _is_arrays(data: str) -> bool:
-    return os.path.isfile(os.path.join(data, "labels.npy"))
-
-
-def _arrays(session: Session, data: str) -> tuple[list[Source], str, str]:
-    """The cells, their kind and their name."""
-    network = session.network
-    if not network.takes_small:
-        raise InputError(
-            f"{data} has images of {SIDE}×{SIDE}, and {network.name} takes {network.image_size}×{network.image_size}: "
-            "give ImageNet-C's folders, or a network for small images"
-        )
-    classes = len(network.classes)
-    arrays = open_corruption_arrays(data, classes)
-    sources = [
-        session.feeding.array(f"{name}/{severity}", arrays.severity(name, severity), arrays.labels)
-        for name in arrays.images
-        for severity in SEVERITIES
-    ]
-    # The published ones have as many images of each class, and labels of their own classes.
-    kind = _kind_of(_CIFAR.get(session.network.kind, "own"), arrays.images)
-    of_each = CELLS.get(kind, 0) // classes
-    if arrays.generated or not (np.bincount(arrays.labels, minlength=classes) == of_each).all():
-        kind = "own"
-    return sources, kind, _NAMES.get(kind) or _own_name(data, arrays.generated)
-
-
-def _folders(session: Session, data: str) -> tuple[list[Source], str, str]:
-    """The cells, their kind and their name."""
-    classes, size, components = session.network.classes, session.network.image_size, session.feeding.components
-    found = on_main(session.group, lambda: find_corruption_folders(data, classes, size, components))
-    sources = [
-        session.feeding.folder(f"{name}/{severity}", folder, classes, as_it_is=True)
-        for name, folders in found.folders.items()
-        for severity, folder in zip(SEVERITIES, folders, strict=True)
-    ]
-    count = _same_count(data, sources)
-    kind = "generated" if found.generated else _kind_of("imagenet-c", found.folders)
-    if count == CELLS.get(kind) and is_imagenet(classes):
-        return sources, kind, _NAMES[kind]
-    return sources, "own", _own_name(data, found.generated)
-
-
-def _kind_of(kind: str, names: Collection[str]) -> str:
-    """The kind of a set with these corruptions, which has no other than C-bar's, or is `kind`."""
-    if c_bar_names(names) != tuple(names):
-        return kind
-    bar = f"{kind}-bar"
-    return bar if set(names) <= set(C_BARS.get(_NAMES.get(bar, ""), ())) else "own"
-
-
-def _same_count(data: str, cells: list[Source]) -> int:
-    """How many images each cell has; InputError where one has another number than the others."""
-    counts = Counter(cell.images for cell in cells)
-    usual = counts.most_common(1)[0][0]
-    others = [f"{cell.name} {cell.images:,}" for cell in cells if cell.images != usual]
-    if others:
-        raise InputError(
-            f"{data}: {counts[usual]} of {len(cells)} cells have {usual:,} images, the others not: "
-            f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}; a corruption and severity that is not whole "
-            "has another error: complete it, or move the corruption elsewhere"
-        )
-    return usual
-
-
-def _own_name(data: str, generated: bool) -> str:
-    return f"own set {os.path.basename(os.path.abspath(data))}{', made by apr-dali make-c' if generated else ''}"
 
 
 # ---- on the page of a benchmark --------------------------------------------------------------------------------------
@@ -299,18 +239,40 @@ _CORRUPTION_KEYS = {
     "relative_mce": "relative mCE",
     "generated_mce": "generated set: AlexNet-normalized error (not mCE of ImageNet-C)",
     "generated_relative_mce": "generated set: relative error (not relative mCE of ImageNet-C)",
+    "listed_mce": "mCE of the list, by AlexNet's errors on all images",
+    "listed_relative_mce": "relative mCE of the list, likewise",
 }
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
-    found = {f"{result['name']} ({counts}): mean error over {averaged_text(result)}": percent(result["mean_error"])}
-    if c_bar := c_bar_text(result):
-        found[f"mean error over {c_bar}"] = percent(result["c_bar_error"])
     # mCE and its like are in percent already.
+    return {
+        label: f"{result[key]:.2f} %" if key.endswith("mce") else percent(result[key])
+        for label, key in _labels(result).items()
+    }
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    intervals = result.get("intervals", {})
+    return {
+        label: interval_text(intervals[key], 1 if key.endswith("mce") else 100)
+        for label, key in _labels(result).items()
+        if key in intervals
+    }
+
+
+def _labels(result: Mapping[str, Any]) -> dict[str, str]:
+    """The key of each number of `summary`, by its name there."""
+    counts = f"{result['classes']:,} classes, {result['images']:,} images per cell"
+    title = f"{result['name']} ({counts})"
+    found = {f"{title}: mean error over {averaged_text(result)}": "mean_error"}
+    if c_bar := c_bar_text(result):
+        found[f"mean error over {c_bar}"] = "c_bar_error"
     labels = {key: label.replace("generated set", made_text(result)) for key, label in _CORRUPTION_KEYS.items()}
-    found.update({label: f"{result[key]:.2f} %" for key, label in labels.items() if key in result})
+    found.update({label: key for key, label in labels.items() if key in result})
+    found.update({f"{title}: mean {name}": key for key, name in CALIBRATION.items() if key in result})
     return found
 
 
@@ -328,6 +290,11 @@ def section(result: Mapping[str, Any]) -> Section:
         "cifar-100-c": "Published files; errors are not normalized.",
         "imagenet-c-bar": "ImageNet-C-bar's images, center crop without resizing; errors are not normalized.",
         "cifar-10-c-bar": "Published files; errors are not normalized.",
+        "imagenet-3dcc": "ImageNet-3DCC's images, center crop without resizing; errors are not normalized.",
+        "imagenet-c-listed": "Images of a list, as RobustBench measures: its accuracy is 100 % less the mean error.",
+        "imagenet-3dcc-listed": "Images of a list, as RobustBench measures: its accuracy is 100 % less the mean error.",
+        "laion-c": "LAION-C's images, scaled whole; the superclass with the greatest mean probability of its classes. "
+        "The severities are its intensities.",
         "digits": "scikit-learn's digits, corrupted in ways of our own: there is no published set of them.",
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
@@ -337,7 +304,30 @@ def section(result: Mapping[str, Any]) -> Section:
         mean += f" Over {c_bar}: {percent(result['c_bar_error'])}."
     titles = ("error in percent", *map(str, result["severities"]), "mean")
     note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
-    return Section("Corruptions", (about, note, mean), _ce_tables(result), pictured=(Table(titles, rows),))
+    tables = (_means_table(result), *_ce_tables(result))
+    return Section("Corruptions", (about, note, mean), tables, pictured=(Table(titles, rows),))
+
+
+def section_beside(result: Mapping[str, Any]) -> Section:
+    """The part of the page of another set beside ImageNet-C or CIFAR-C."""
+    return replace(section(result), title=f"Corruptions of {result['name']}")
+
+
+def _means_table(result: Mapping[str, Any]) -> Table:
+    """What each corruption comes to, over its severities."""
+    errors = result["errors"]
+    columns = {"mean error": {name: _mean_text(row) for name, row in errors.items()}}
+    if ends := result.get("intervals", {}).get("errors"):
+        columns["95 % interval"] = {name: interval_text(ends[name], 100, 1) for name in errors}
+    for key, title in (("ece", "ECE"), ("rms", "RMS calibration error")):
+        if key in result:
+            columns[title] = {name: _mean_text(row) for name, row in result[key].items()}
+    rows = tuple((spaced(name), *(column[name] for column in columns.values())) for name in errors)
+    return Table(("percent, mean over severities", *columns), rows)
+
+
+def _mean_text(row: Sequence[float]) -> str:
+    return f"{100 * sum(row) / len(row):.1f}"
 
 
 def _sentence(text: str) -> str:
@@ -346,7 +336,7 @@ def _sentence(text: str) -> str:
 
 def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     """Corruption errors, beside published ones where they are ImageNet-C's."""
-    own = result.get("ce", result.get("generated_ce"))
+    own = next((result[key] for key in _CES if key in result), None)
     if own is None:
         return ()
     beside = [entry for entry in PUBLISHED if entry.ce] if "ce" in result else []

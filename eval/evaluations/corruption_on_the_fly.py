@@ -13,9 +13,10 @@ from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import CELLS, COMPUTED, SEVERITIES
-from apr_dali.eval.evaluations.corruption import Corruption, corruption_table, pictures_of
+from apr_dali.eval.evaluations.corruption import KEEPS, Corruption, corruption_table, pictures_of
 from apr_dali.eval.on_the_fly import Computed, computed_cells, open_clean, told
 from apr_dali.eval.passes import evaluate_each, together
+from apr_dali.eval.recorded import Images, evaluate_recorded, joined
 from apr_dali.eval.session import Options, Session, Subject, session_of
 
 if TYPE_CHECKING:
@@ -85,22 +86,25 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     more = [] if clean is None else [session.labeled(clean)]
     # All cells of a part before the next part: it is decoded once.
     parts = [part for chunk in zip(*(parts for _, parts in made), strict=True) for part in chunk]
-    state = session.state("corruption")
-    results = evaluate_each(session.model, [*parts, *more], session.group.device, state, session.amp)
-    joined = {cell.name: _joined([results[part.name] for part in parts]) for cell, parts in made}
+    state = session.state("corruption", keeps=KEEPS)
+    results = evaluate_recorded(session.model, parts, session.group.device, state, session.amp)
+    cleaned = evaluate_each(session.model, more, session.group.device, state, session.amp).get("clean")
     whole = _is_whole(session, computed, len(found.numbers))
-    table = corruption_table(cells, {**results, **joined}, "generated" if whole else "own")
+    of_cells = {cell.name: _joined([results[part.name] for part in parts]) for cell, parts in made}
+    table = corruption_table(cells, of_cells, "generated" if whole else "own", cleaned)
     name = f"{os.path.basename(os.path.abspath(val))}, {COMPUTED}"
     classes, facts = len(session.network.classes), told(session.network.image_size, found, computed)
     result = Corruption(val, together([*cells, *more]), name, classes, table, computed=facts)
     return result.finished(session, pictures_of(result), state)
 
 
-def _joined(parts: Sequence[CleanResult]) -> CleanResult:
+def _joined(found: Sequence[tuple[CleanResult, Images]]) -> tuple[CleanResult, Images]:
     """The result over the images of all parts: of one that is run at once the same counts."""
+    parts = [part for part, _ in found]
     images = sum(part.images for part in parts)
     top1, top5 = (sum(round(getattr(part, key) * part.images) for part in parts) / images for key in ("top1", "top5"))
-    return CleanResult(images, sum(part.loss * part.images for part in parts) / images, top1, top5)
+    whole = CleanResult(images, sum(part.loss * part.images for part in parts) / images, top1, top5)
+    return whole, joined([part for _, part in found])
 
 
 def _is_whole(session: Session, computed: Computed, images: int) -> bool:

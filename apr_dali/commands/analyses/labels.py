@@ -132,7 +132,8 @@ def _session(options: CifarOptions, trained: ArraySet, group: Group, output: Pat
 
 def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> Sets:
     from apr_dali.data.arrays import DIGITS
-    from apr_dali.eval.evaluations.corruption import corruption_cells
+    from apr_dali.errors import InputError
+    from apr_dali.eval.corruption_sources import Cells, corruption_cells
     from apr_dali.eval.ood_sources import PHOTOGRAPHS, TAKEN, checked_sets, out_source
 
     digits = options.dataset == DIGITS
@@ -140,11 +141,13 @@ def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> 
     corrupted = args.corrupted or (DIGITS if digits else None)
     given = named_paths("--ood", args.ood, TAKEN) if args.ood else {PHOTOGRAPHS: PHOTOGRAPHS} if digits else {}
     others = checked_sets(given)
-    cells, _, name = corruption_cells(session, corrupted) if corrupted else ([], "", "")
+    cells = corruption_cells(session, corrupted) if corrupted else Cells([], "", "")
+    if cells.classes is not None:
+        raise InputError(f"--corrupted {corrupted} is {cells.name}, which has classes of its own: give another set")
     return Sets(
         session.labeled(data),
-        cells,
-        name,
+        cells.sources,
+        cells.name,
         session.labeled(data, "in-distribution"),
         {key: out_source(session, key, path) for key, path in others.items()},
     )

@@ -18,13 +18,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--data",
         metavar="DIR",
-        help="folders of ImageNet-C or C-bar, or .npy files of CIFAR-C or C-bar; the word digits for digits that are "
-        "corrupted now",
+        help="folders of ImageNet-C, C-bar, 3DCC or LAION-C, or .npy files of CIFAR-C or C-bar; the word digits for "
+        "digits that are corrupted now",
     )
     source.add_argument(
         "--val", metavar="VAL", help="clean images, which ImageNet-C's corruptions are computed of while it runs"
     )
     parser.add_argument("--clean", metavar="VAL", help="clean images too: for the relative mCE")
+    parser.add_argument(
+        "--image-list",
+        metavar="FILE",
+        help="with --data: only the images of this list, CLASS/FILE a line, such as RobustBench's "
+        "imagenet_test_image_ids.txt",
+    )
     computed = parser.add_argument_group("with --val")
     add_corruptions(computed)
     computed.add_argument("--extra", action="store_true", default=None, help="the four extra corruptions too")
@@ -42,9 +48,13 @@ def run(args: argparse.Namespace) -> None:
 
     given = {name: getattr(args, name) for name in _ON_THE_FLY if getattr(args, name) is not None}
     if args.val is not None:
+        if args.image_list is not None:
+            raise InputError(f"--image-list has no effect on --val {args.val}: give a set with --data, or --images N")
         evaluate(args, lambda session: evaluate_corruption_on_the_fly(session, args.val, clean=args.clean, **given))
         return
     if given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{named} has no effect on --data {args.data}: what is computed goes with --val")
-    evaluate(args, lambda session: evaluate_corruption(session, args.data, clean=args.clean))
+    evaluate(
+        args, lambda session: evaluate_corruption(session, args.data, clean=args.clean, image_list=args.image_list)
+    )

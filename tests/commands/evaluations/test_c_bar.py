@@ -13,9 +13,9 @@ from apr_dali.corruptions import C_BAR, CIFAR_C_BAR, CORRUPTIONS
 from apr_dali.data.arrays import open_small
 from apr_dali.data.kinds import CLASSES as CIFAR
 from apr_dali.eval import corruption as measures
+from apr_dali.eval import corruption_sources as commands
 from apr_dali.eval import evaluate_corruption_on_the_fly, open_session
 from apr_dali.eval.corruption import CorruptionTable, averaged_text, c_bar_text
-from apr_dali.eval.evaluations import corruption as commands
 from apr_dali.eval.evaluations.corruption import Corruption
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.report import sections, summary

@@ -22,9 +22,9 @@ from apr_dali.data.corruption_sets import MARKER, open_corruption_arrays
 from apr_dali.data.kinds import CLASSES as CIFAR
 from apr_dali.errors import InputError
 from apr_dali.eval import corruption as corruptions
+from apr_dali.eval import corruption_sources as commands
 from apr_dali.eval import passes
 from apr_dali.eval.datasets import Feeding
-from apr_dali.eval.evaluations import corruption as commands
 from apr_dali.runtime.distributed import Group
 
 

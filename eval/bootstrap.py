@@ -1,0 +1,119 @@
+"""How far a number would be another on other images: percentile intervals of a seeded bootstrap over images.
+
+Of N images, N are drawn with replacement, many times, and the number is taken of each draw (Efron, 1979). A draw is
+kept as how often it has each image, so that sums over images are products of matrices, made in parts of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from apr_dali.errors import InputError, check_whole
+from apr_dali.eval.calibration import BINS, bin_of
+
+SEED = 0
+RESAMPLES = 1000
+LEVEL = 0.95
+"""Of an interval: so many of the draws give a number within it."""
+_PART = 2**22  # numbers in memory at once
+
+Interval = tuple[float, float]
+"""The lower and the upper end."""
+Floats = NDArray[np.float64]
+
+
+def share_interval(share: float, images: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+    """The interval of a share of `images`, 0..1: which images they are makes no difference, a draw is binomial."""
+    _check(images, resamples)
+    if not 0 <= share <= 1:
+        raise InputError(f"expected a share in 0..1, got {share}")
+    return _ends(np.random.default_rng(seed).binomial(images, share, resamples) / images)
+
+
+def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> list[Interval]:
+    """The intervals of means over the same images, drawn together.
+
+    Args:
+        values: floating (N, K): of N images K values each.
+        resamples: how many draws. seed: of their generator.
+
+    Returns:
+        K intervals.
+    """
+    columns = np.asarray(values, np.float64)
+    if columns.ndim != 2:
+        raise InputError(f"expected values (images, means), got {columns.shape}")
+    return [_ends(column) for column in _means(columns, resamples, seed).T]
+
+
+def ece_interval(
+    confidence: ArrayLike, right: ArrayLike, bins: int = BINS, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Interval:
+    """The interval of the expected calibration error of `apr_dali.eval.calibration.ece`.
+
+    Args:
+        confidence: floating (N,), 0..1. right: bool (N,), whether each image was.
+        bins: of equal width over 0..1.
+    """
+    sure, correct = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    _check(len(sure), resamples)
+    # A bin's share of the error is what its confidences and its rights sum to less each other.
+    gaps, place = sure - correct, bin_of(sure, bins)
+    found = [
+        np.abs(np.bincount(place[drawn], gaps[drawn], bins)).sum() / len(sure)
+        for drawn in _drawn(np.random.default_rng(seed), len(sure), resamples)
+    ]
+    return _ends(np.array(found))
+
+
+def auroc_interval(inside: ArrayLike, outside: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+    """The interval of the area under the ROC curve; both sets are drawn anew. Ties count half.
+
+    Args:
+        inside: scores (N,) of the images that should have the greater ones. outside: scores (M,) of the others.
+    """
+    first, second = np.asarray(inside), np.asarray(outside)
+    _check(len(first), resamples)
+    _check(len(second), resamples)
+    values, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    of_first, of_second = place[: len(first)], place[len(first) :]
+    rng = np.random.default_rng(seed)
+    draws = zip(_drawn(rng, len(first), resamples), _drawn(rng, len(second), resamples), strict=True)
+    found = []
+    for one, other in draws:
+        greater = np.bincount(of_first[one], minlength=len(values)).astype(np.float64)
+        less = np.bincount(of_second[other], minlength=len(values))
+        found.append(greater @ (np.cumsum(less) - less / 2) / (len(first) * len(second)))
+    return _ends(np.array(found))
+
+
+def _means(columns: Floats, resamples: int, seed: int) -> Floats:
+    """The means (resamples, K) of each draw."""
+    images = len(columns)
+    _check(images, resamples)
+    draws = _drawn(np.random.default_rng(seed), images, resamples)
+    together = max(1, _PART // images)
+    found = []
+    for start in range(0, resamples, together):
+        counts = [np.bincount(next(draws), minlength=images) for _ in range(min(together, resamples - start))]
+        found.append(np.array(counts, np.float64) @ columns / images)
+    return np.concatenate(found)
+
+
+def _drawn(rng: np.random.Generator, images: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """The numbers of the images in each draw, int64 (images,)."""
+    for _ in range(resamples):
+        yield rng.integers(images, size=images)
+
+
+def _ends(found: Floats) -> Interval:
+    low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
+
+
+def _check(images: int, resamples: int) -> None:
+    check_whole("images", images, 1)
+    check_whole("resamples", resamples, 1)
