@@ -50,6 +50,7 @@ EVALUATIONS = (
     Command("calibration", "whether the network is as often right as it says", "evaluations.calibration"),
     Command("autoattack", "accuracy under AutoAttack or one of its attacks", "evaluations.autoattack"),
     Command("shift", "accuracy on ImageNet-A, -R, -Sketch or -V2", "evaluations.shift"),
+    Command("perturbation", "how steady answers are on the videos of ImageNet-P", "evaluations.perturbation"),
     Command("all", "all evaluations that the sets below a folder allow, and one page of results", "evaluations.all"),
     Command("compare", "several runs of `eval all` side by side", "evaluations.compare"),
 )

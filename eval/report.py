@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apr_dali.eval.evaluations import autoattack, calibration, clean, corruption, distribution_shift, ood
+from apr_dali.eval.evaluations import (
+    autoattack,
+    calibration,
+    clean,
+    corruption,
+    distribution_shift,
+    ood,
+    perturbation,
+)
 from apr_dali.eval.page import Section, Table, percent, spaced, tenths
 from apr_dali.eval.published_numbers import C_BAR_NOTE, CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
@@ -35,6 +43,7 @@ PAGES = {
         name: Page(corruption.summary, corruption.section_beside, corruption.bounds)
         for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
     },
+    "perturbation": Page(perturbation.summary, perturbation.section, perturbation.bounds),
     "ood": Page(ood.summary_of("ood"), ood.section),
     "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o),
     "calibration": Page(calibration.summary, calibration.section),

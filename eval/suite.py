@@ -20,6 +20,7 @@ from apr_dali.eval.evaluations.corruption import evaluate_corruption
 from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
 from apr_dali.eval.evaluations.ood import evaluate_ood
+from apr_dali.eval.evaluations.perturbation import evaluate_perturbation
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.eval.page import write_pages
@@ -54,6 +55,7 @@ _IMAGENET = (
     Wanted("imagenet-c-bar", ("imagenet-c-bar", "ImageNet-C-bar", "imagenet-c_bar"), _CORRUPTED),
     Wanted("imagenet-3dcc", ("imagenet-3dcc", "ImageNet-3DCC", "imagenet_3dcc"), _CORRUPTED),
     Wanted("laion-c", ("laion-c", "LAION-C"), "<distortion>/intensity_level_<1-5>/<superclass>/<image>"),
+    Wanted("imagenet-p", ("imagenet-p", "ImageNet-P"), "<perturbation>/<class>/<video>.mp4"),
     Wanted("imagenet-o", ("imagenet-o",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-a", ("imagenet-a",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-r", ("imagenet-r",), "<class>/<image> of 200 classes"),
@@ -128,6 +130,7 @@ _JOBS = (
         lambda session, found, _: evaluate_corruption_on_the_fly(session, found["val"], clean=found["val"]),
     ),
     *map(_beside, ("imagenet-c-bar", "imagenet-3dcc", "laion-c")),
+    Job("perturbation", ("imagenet-p",), lambda session, found, _: evaluate_perturbation(session, found["imagenet-p"])),
     *(
         Job(name, (name,), lambda session, found, _, name=name: evaluate_shift(session, found[name], set=name))  # type: ignore[misc]
         for name in SHIFTS

@@ -1,0 +1,259 @@
+"""How often a network changes its mind while an image is perturbed little by little: ImageNet-P."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from apr_dali.data.videos import Videos, check_reader, find_videos, frames_of
+from apr_dali.errors import InputError
+from apr_dali.eval.bootstrap import mean_intervals
+from apr_dali.eval.checks import check_outputs, not_finite
+from apr_dali.eval.page import Section, Table, interval_text, percent, spaced
+from apr_dali.eval.perturbation import PERTURBATIONS, flip_rate, is_noise, normalized_mean, ranked, top5_distance
+from apr_dali.eval.result import Result
+from apr_dali.eval.session import Options, Session, Subject, session_of
+from apr_dali.runtime import cpus
+from apr_dali.runtime.distributed import on_main
+from apr_dali.runtime.text_table import table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+REFERENCE = "alexnet.json"
+"""The reference beside the folders of a set, where there is one."""
+_MEASURES = ("flip_rate", "top5_distance")
+
+
+@dataclass(frozen=True)
+class Perturbation(Result):
+    """Flip rates and top-5 distances on the videos of `data`.
+
+    set: 16 hex digits of what the videos are. videos: how many of each perturbation. flip_rate: 0..1, and
+    top5_distance, by perturbation. mean_flip_rate, mean_top5_distance: over PERTURBATIONS, or those that are there.
+    mfr, mt5d: in percent of the reference's, AlexNet's; None without one, or where one of PERTURBATIONS is missing.
+    intervals: of the flip rates and their mean.
+    """
+
+    data: str
+    set: str
+    videos: dict[str, int]
+    flip_rate: dict[str, float]
+    top5_distance: dict[str, float]
+    mfr: float | None = None
+    mt5d: float | None = None
+    reference: str | None = None
+    intervals: dict[str, Any] = field(default_factory=dict)
+
+    evaluation = "perturbation"
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The perturbations that means are over."""
+        return averaged(self.flip_rate)
+
+    @property
+    def mean_flip_rate(self) -> float:
+        return float(np.mean([self.flip_rate[name] for name in self.averaged]))
+
+    @property
+    def mean_top5_distance(self) -> float:
+        return float(np.mean([self.top5_distance[name] for name in self.averaged]))
+
+    def as_json(self) -> dict[str, Any]:
+        keys = ("data", "set", "videos", "flip_rate", "top5_distance", "mean_flip_rate", "mean_top5_distance")
+        more = {key: getattr(self, key) for key in ("mfr", "mt5d", "reference") if getattr(self, key) is not None}
+        about = {"averaged": list(self.averaged), "intervals": self.intervals}
+        return {**{key: getattr(self, key) for key in keys}, **about, **more}
+
+    def text(self) -> str:
+        rows = [
+            (name, str(self.videos[name]), f"{100 * rate:.2f}", f"{self.top5_distance[name]:.3f}")
+            for name, rate in self.flip_rate.items()
+        ]
+        shown = table(("perturbation", "videos", "flips, %", "top-5 distance"), rows)
+        return "\n".join([shown, *(f"{name}: {value}" for name, value in summary(self.as_json()).items())])
+
+
+def averaged(names: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the benchmark's 10 that are there, else all."""
+    return tuple(name for name in PERTURBATIONS if name in names) or tuple(names)
+
+
+def evaluate_perturbation(
+    model: Subject, data: str | Path, *, alexnet: str | Path | None = None, **options: Unpack[Options]
+) -> Perturbation:
+    """Flip rates and top-5 distances of ImageNet-P, and with AlexNet's of the same videos mFR and mT5D.
+
+    Args:
+        model, options: as for `evaluate_clean`.
+        data: folders `<perturbation>/<class>/<video>.mp4`; the middle of each frame is taken, not scaled.
+        alexnet: perturbation.json that this evaluation wrote for AlexNet; None for `alexnet.json` in `data`, where that
+            is there.
+
+    Raises:
+        InputError: for videos or a network that do not fit, a reference of other videos, or without OpenCV.
+    """
+    check_reader()
+    with session_of(model, options) as session:
+        found = on_main(session.group, lambda: find_videos(data))
+        identity = on_main(session.group, lambda: found.identity)
+        beside = Path(data) / REFERENCE
+        path = Path(alexnet) if alexnet is not None else beside if beside.is_file() else None
+        reference = None if path is None else _read_reference(path, identity)
+        result = _measure(session, str(data), found, identity, reference, None if path is None else str(path))
+    return result
+
+
+def _read_reference(path: Path, identity: str) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = record["result"]
+        missing = [key for key in ("set", *_MEASURES) if key not in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the perturbation.json of AlexNet: run `eval perturbation` on it") from error
+    if record.get("evaluation") != Perturbation.evaluation or missing:
+        raise InputError(f"{path} is not the perturbation.json of AlexNet: run `eval perturbation` on it")
+    if found["set"] != identity:
+        raise InputError(f"{path} is of other videos than these: run `eval perturbation` on AlexNet with the same data")
+    return dict(found)
+
+
+def _measure(
+    session: Session, data: str, found: Videos, identity: str, reference: dict[str, Any] | None, path: str | None
+) -> Perturbation:
+    size = session.network.image_size
+    first = frames_of(next(iter(found.files.values()))[0], size)
+    check_outputs(session.model, session.feeding.normalized(first), len(session.network.classes))
+    state = session.state("perturbation")
+    total = sum(map(len, found.files.values()))
+    with tqdm(total=total, unit=" videos", disable=None if session.group.main else True) as bar:
+        for name, files in found.files.items():
+            key = f"{name} {identity}"
+            if key not in state:
+                bar.set_description(name)
+                state.put(key, _values(session, name, files, bar))
+    kept = {name: state.get(f"{name} {identity}") for name in found.files}
+    means = {key: {name: float(np.mean(rows[key])) for name, rows in kept.items()} for key in _MEASURES}
+    mfr, mt5d = (None if reference is None else normalized_mean(means[key], reference[key]) for key in _MEASURES)
+    videos = {name: len(files) for name, files in found.files.items()}
+    intervals = _intervals({name: rows["flip_rate"] for name, rows in kept.items()})
+    rates, distances = means.values()
+    result = Perturbation(data, identity, videos, rates, distances, mfr, mt5d, path, intervals)
+    return result.finished(session, {}, state)
+
+
+def _intervals(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Of the flip rates, and of their mean where all perturbations are of as many videos, which are drawn together."""
+    own = {name: mean_intervals(np.array(row)[:, None])[0] for name, row in rates.items()}
+    names = averaged(rates)
+    if len({len(rates[name]) for name in names}) > 1:
+        return {"flip_rate": own}
+    together = np.mean([rates[name] for name in names], 0)
+    return {"flip_rate": own, "mean_flip_rate": mean_intervals(together[:, None])[0]}
+
+
+def _values(session: Session, name: str, files: Sequence[str], bar: tqdm) -> dict[str, list[float]]:
+    """The measures of each video, in the order of `files`; each process has the next part of them."""
+    rank, world = session.group.rank, session.group.world
+    own = files[len(files) * rank // world : len(files) * (rank + 1) // world]
+    noise = is_noise(name)
+    found: list[tuple[float, float]] = []
+    for file, frames in _decoded(session, own):
+        logits = _logits(session, frames)
+        if not np.isfinite(logits).all():
+            raise not_finite(f"some frames of {file}")
+        order = ranked(logits)
+        found.append((flip_rate(order, noise), top5_distance(order, noise)))
+        bar.update(world)
+    everyone: list[Any] = [found]
+    if dist.is_initialized():
+        everyone = [None] * world
+        dist.all_gather_object(everyone, found)
+    rows = [row for part in everyone for row in part]
+    return {key: [row[number] for row in rows] for number, key in enumerate(_MEASURES)}
+
+
+def _decoded(session: Session, files: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Each video with its frames, several decoded at a time."""
+    threads, size = session.feeding.threads or cpus.share(), session.network.image_size
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(files), 2 * threads):
+            part = files[start : start + 2 * threads]
+            yield from zip(part, pool.map(lambda file: frames_of(file, size), part), strict=True)
+
+
+@torch.no_grad()
+def _logits(session: Session, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session.model.eval()
+    size = session.feeding.batch_size
+    found = []
+    for start in range(0, len(frames), size):
+        images = session.feeding.normalized(frames[start : start + size])
+        with torch.autocast(images.device.type, session.amp or torch.bfloat16, enabled=session.amp is not None):
+            found.append(session.model(images).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+# ---- on the page of a benchmark --------------------------------------------------------------------------------------
+
+
+def _over(result: Mapping[str, Any]) -> str:
+    own = result["averaged"]
+    if list(own) == list(PERTURBATIONS):
+        return "all 10 perturbations of ImageNet-P"
+    return f"{len(own)} perturbations ({', '.join(own)})"
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers that matter, with their units."""
+    over = _over(result)
+    found = {
+        f"mean flip rate over {over}": percent(result["mean_flip_rate"]),
+        f"mean top-5 distance over {over}": f"{result['mean_top5_distance']:.3f}",
+    }
+    titles = {"mfr": "mFR, AlexNet = 100", "mt5d": "mT5D, AlexNet = 100"}
+    found.update({title: f"{result[key]:.2f} %" for key, title in titles.items() if key in result})
+    return found
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    ends = result["intervals"].get("mean_flip_rate")
+    return {} if ends is None else {f"mean flip rate over {_over(result)}": interval_text(ends, 100)}
+
+
+def section(result: Mapping[str, Any]) -> Section:
+    """The part of the page."""
+    ends = result["intervals"]["flip_rate"]
+    rows = tuple(
+        (
+            spaced(name),
+            f"{result['videos'][name]:,}",
+            f"{100 * rate:.2f}",
+            interval_text(ends[name], 100),
+            f"{result['top5_distance'][name]:.3f}",
+        )
+        for name, rate in result["flip_rate"].items()
+    )
+    about = (
+        f"Videos of images that are perturbed little by little; {result['data']}. A flip is a frame that is taken for "
+        "another class than the one before it, or under noise, than the first."
+    )
+    told = (
+        f"mFR and mT5D are means of the ratios to AlexNet's numbers on the same videos, in {result['reference']}."
+        if "reference" in result
+        else "Not normalized: mFR and mT5D are ratios to AlexNet's numbers on the same videos, see --alexnet."
+    )
+    titles = ("perturbation", "videos", "flip rate, %", "95 % interval", "top-5 distance")
+    return Section("Perturbations", (about, told), (Table(titles, rows),))
