@@ -15,7 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alexnet",
         metavar="FILE",
-        help="perturbation.json of AlexNet on the same videos, for mFR and mT5D (default: alexnet.json in --data, if any)",
+        help="perturbation.json of AlexNet on the same videos, for mFR and mT5D (default: alexnet.json in --data)",
     )
 
 
