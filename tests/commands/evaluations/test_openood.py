@@ -133,7 +133,18 @@ def test_all_scores_in_one_pass(evaluate, sets, capsys):
 
     expected = ood_metrics(-distance(own), -distance(far))["auroc"]
     assert result["scores"]["mahalanobis"]["f"]["auroc"] == pytest.approx(expected, abs=1e-9)
-    assert not list((sets / "out").glob("*.f16"))
+    assert not list((sets / "out").rglob("*.f16"))
+
+
+def test_scores_of_a_network_in_16_bits(evaluate, sets):
+    given = ("ood", "--data", sets / "val", "--far", *named(sets, "f"), "--fit-data", sets / "train")
+    scores = ("--scores", "odin", "react", "scale", "knn")
+    _, plain_record = evaluate(*given, *scores, model=unscaled(Linear()))
+    status, record = evaluate(*given, *scores, "--amp", "bf16", model=unscaled(Linear()))
+    assert status == 0
+    for score, rows in record["result"]["scores"].items():
+        expected = plain_record["result"]["scores"][score]["f"]["auroc"]
+        assert rows["f"]["auroc"] == pytest.approx(expected, abs=0.15), score
 
 
 def test_openoods_own_lists(evaluate, tmp_path):
