@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from apr_dali.data.image_list import is_image_list
-from apr_dali.errors import InputError, check_whole
+from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
 from apr_dali.eval.ood_scores import DEFAULT, KINDS, checked_scores
@@ -189,7 +189,7 @@ def evaluate_ood(
         fit_data: training images of the network, for scores that are fitted. fit_images: so many of them at the most.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
-        name: what the result and its files are called; with `imagenet_o` imagenet-o.
+        name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
 
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
@@ -202,6 +202,7 @@ def evaluate_ood(
         raise InputError("ood names no set: expected at least one that the network does not know")
     if imagenet_o and moved:
         raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
+    check_choice("name", name, ("ood", "openood"))
     check_whole("fit_images", fit_images, 1)
     chosen = checked_scores(scores, fit_data, imagenet_o)
     given = None if fit_data is None else str(fit_data)
