@@ -28,7 +28,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators \
 	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
-	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
+	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)

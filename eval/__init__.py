@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from apr_dali.eval.evaluations.gradcam import analyze_gradcam as analyze_gradcam
     from apr_dali.eval.evaluations.heatmap import analyze_heatmap as analyze_heatmap
     from apr_dali.eval.evaluations.ood import evaluate_ood as evaluate_ood
+    from apr_dali.eval.evaluations.openood import evaluate_openood as evaluate_openood
     from apr_dali.eval.evaluations.perturbation import evaluate_perturbation as evaluate_perturbation
     from apr_dali.eval.evaluations.swap import analyze_swap as analyze_swap
     from apr_dali.eval.evaluations.templates import analyze_templates as analyze_templates
@@ -69,6 +70,7 @@ _NAMES = {
     "evaluations.tsne": ("analyze_tsne",),
     "evaluations.templates": ("analyze_templates",),
     "evaluations.ood": ("evaluate_ood",),
+    "evaluations.openood": ("evaluate_openood",),
     "evaluations.perturbation": ("evaluate_perturbation",),
     "session": ("open_session",),
     "comparison": ("compare",),
@@ -102,6 +104,7 @@ __all__ = [
     "evaluate_corruption",
     "evaluate_corruption_on_the_fly",
     "evaluate_ood",
+    "evaluate_openood",
     "evaluate_perturbation",
     "evaluate_shift",
     "fit_temperature",

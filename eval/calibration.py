@@ -15,7 +15,7 @@ from apr_dali.eval.checks import check_finite
 
 BINS = 15
 RMS_BIN_SIZE = 100
-_PART = 2048  # images
+_PART = 512  # images
 # Where the temperature is looked for. Beyond these a network says either nothing or always 1.
 _TEMPERATURES = (0.05, 20.0)
 

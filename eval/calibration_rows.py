@@ -22,7 +22,8 @@ Row = dict[str, float | None]
 
 def temperature_of(logits: Logits, chosen: Choice) -> float:
     """`apr_dali.eval.calibration.fit_temperature` on the images that are chosen."""
-    parts = list(_chosen(logits, chosen))
+    # In float16, as they lie on the disk.
+    parts = [(part.half(), of) for part, of in _chosen(logits, chosen)]
     return calibration.fit_temperature(torch.cat([part for part, _ in parts]), torch.cat([of for _, of in parts]))
 
 

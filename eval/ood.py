@@ -103,6 +103,7 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
 
 
 def checked_values(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Scores, called `name`, as float64 (N,); InputError if there is none, or one is nan."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     scores = np.asarray(values, np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from apr_dali.eval.head import Head, find_head
@@ -75,7 +76,9 @@ def _prepared(
             refuse_inference_only(session.model, session.network.name, f"{name} needs {needs}")
     if any(KINDS[name].features for name in names):
         assert images is not None
-        head = find_head(model, images, session.network.name)
+        # As in the pass: images may be of 16 bits.
+        with torch.autocast(session.group.device.type, session.amp or torch.bfloat16, enabled=session.amp is not None):
+            head = find_head(model, images, session.network.name)
     if fit is None:
         return score_functions(names, model, std, head, None), head
     with rows_in(session.output, "fit-features", session.group) as rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.errors import InputError
-from apr_dali.runtime.distributed import Group
+from apr_dali.runtime.distributed import Group, on_main
 
-CHUNK = 2048
+CHUNK = 512
 """Rows that are read at once."""
 
 
@@ -103,7 +105,9 @@ class Rows:
 @contextmanager
 def rows_in(folder: Path, name: str, group: Group) -> Iterator[Rows]:
     """Rows that are on the disk for as long as the block lasts, on all processes together."""
-    rows = Rows(folder, name, group)
+    # Of a name that no other command in the folder has.
+    own = Path(on_main(group, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=folder)))
+    rows = Rows(own, "rows", group)
     try:
         yield rows
         # Another process may still read this one's.
@@ -111,3 +115,5 @@ def rows_in(folder: Path, name: str, group: Group) -> Iterator[Rows]:
             dist.barrier()
     finally:
         rows.remove()
+        if group.main:
+            shutil.rmtree(own, ignore_errors=True)

@@ -20,6 +20,7 @@ from apr_dali.eval.evaluations.corruption import evaluate_corruption
 from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
 from apr_dali.eval.evaluations.ood import evaluate_ood
+from apr_dali.eval.evaluations.openood import evaluate_openood
 from apr_dali.eval.evaluations.perturbation import evaluate_perturbation
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.ood_sources import PHOTOGRAPHS
@@ -48,6 +49,7 @@ class Wanted:
 
 
 _CLASS_FOLDERS = "<class>/<image>"
+_OPENOOD = Wanted("openood", ("openood", "OpenOOD/data"), "OpenOOD's benchmark_imglist and folders of images")
 _CORRUPTED = "<corruption>/<1-5>/<class>/<image>"
 _IMAGENET = (
     Wanted("val", ("val", "imagenet/val", "imagenet-val"), _CLASS_FOLDERS),
@@ -60,14 +62,15 @@ _IMAGENET = (
     Wanted("imagenet-a", ("imagenet-a",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-r", ("imagenet-r",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-sketch", ("imagenet-sketch", "sketch"), _CLASS_FOLDERS),
+    _OPENOOD,
     Wanted("imagenet-v2", ("imagenet-v2", "imagenetv2-matched-frequency-format-val"), "<number of class>/<image>"),
 )
 _SMALL_OOD = (
     Wanted("SVHN", ("SVHN/test_32x32.mat", "svhn/test_32x32.mat", "test_32x32.mat"), "the published .mat file"),
-    Wanted("LSUN_resize", ("LSUN_resize",), "32×32 image files"),
-    Wanted("Imagenet_resize", ("Imagenet_resize",), "32×32 image files"),
-    Wanted("LSUN_fix", ("LSUN_fix",), "32×32 image files"),
-    Wanted("Imagenet_fix", ("Imagenet_fix",), "32×32 image files"),
+    *(
+        Wanted(name, (name,), "32×32 image files")
+        for name in ("LSUN_resize", "Imagenet_resize", "LSUN_fix", "Imagenet_fix")
+    ),
 )
 
 
@@ -85,6 +88,7 @@ def _cifar_sets(own: str, other: str) -> tuple[Wanted, ...]:
         Wanted("cifar-c-bar", (own.upper() + "-C-bar",), "<corruption>.npy and labels.npy"),
         *_SMALL_OOD,
         _CIFARS[other],
+        _OPENOOD,
     )
 
 
@@ -109,7 +113,7 @@ _ON_THE_FLY = "on the fly"
 
 
 def _others(found: Found) -> Found:
-    return {name: path for name, path in found.items() if name not in ("test", "corruption", "cifar-c-bar")}
+    return {name: path for name, path in found.items() if name not in ("test", "corruption", "cifar-c-bar", "openood")}
 
 
 def _beside(name: str) -> Job:
@@ -117,6 +121,7 @@ def _beside(name: str) -> Job:
     return Job(name, (name,), lambda session, found, _: evaluate_corruption(session, found[name], called=name))
 
 
+_OPENOOD_JOB = Job("openood", ("openood",), lambda session, found, _: evaluate_openood(session, found["openood"]))
 _JOBS = (
     Job("clean", ("val",), lambda session, found, _: evaluate_clean(session, found["val"])),
     Job(
@@ -142,6 +147,7 @@ _JOBS = (
             session, found["val"], ood={"ImageNet-O": found["imagenet-o"]}, imagenet_o=True
         ),
     ),
+    _OPENOOD_JOB,
     Job("calibration", ("val",), lambda session, found, _: evaluate_calibration(session, found["val"])),
     Job(
         "autoattack",
@@ -159,6 +165,7 @@ _SMALL_JOBS = (
     _beside("cifar-c-bar"),
     Job("clean", ("test",), lambda session, found, _: evaluate_clean(session, found["test"])),
     Job("ood", ("test", "others"), lambda session, found, _: evaluate_ood(session, found["test"], ood=_others(found))),
+    _OPENOOD_JOB,
     Job("calibration", ("test",), lambda session, found, _: evaluate_calibration(session, found["test"])),
     Job(
         "autoattack",

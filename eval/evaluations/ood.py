@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from apr_dali.data.image_list import is_image_list
-from apr_dali.errors import InputError, check_whole
+from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
 from apr_dali.eval.ood_scores import DEFAULT, KINDS, checked_scores
@@ -51,6 +51,7 @@ PUBLISHED_IMAGES = {
 }
 """How many each published set has, by its name in lower case."""
 FIT_IMAGES = 50_000
+IMAGENET_O_NAME = "imagenet-o"
 METRICS = {
     "auroc": "AUROC",
     "aupr_in": "AUPR in",
@@ -78,7 +79,8 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, METRICS, 0..1. imagenet_o: whether of ImageNet-O's 200 classes alone. accuracy: on `data`.
+    by set and their `mean`, METRICS, 0..1. accuracy: on `data`. name: the evaluation's, `imagenet-o` where it is of
+    ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row OPENOOD. full_spectrum: the same as `scores`, where the images of `shifted`, places by name, count as
     in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores. fit: what some were fitted
@@ -93,7 +95,7 @@ class Ood(Result):
     notes: list[str]
     scores: dict[str, Rates]
     accuracy: float
-    imagenet_o: bool = False
+    name: str = "ood"
     groups: dict[str, str] = field(default_factory=dict)
     shifted: dict[str, str] = field(default_factory=dict)
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class Ood(Result):
 
     @property
     def evaluation(self) -> str:
-        return "imagenet-o" if self.imagenet_o else "ood"
+        return self.name
 
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "sets", "images", "set_images", "notes", "scores", "accuracy", "parameters")
@@ -139,7 +141,12 @@ class Asked:
     fit_data: str | None
     fit_images: int
     list_root: str | None
-    imagenet_o: bool
+    name: str
+
+    @property
+    def imagenet_o(self) -> bool:
+        """Whether of ImageNet-O's 200 classes alone."""
+        return self.name == IMAGENET_O_NAME
 
     @property
     def others(self) -> dict[str, str]:
@@ -165,6 +172,7 @@ def evaluate_ood(
     fit_images: int = FIT_IMAGES,
     list_root: str | Path | None = None,
     imagenet_o: bool = False,
+    name: str = "ood",
     **options: Unpack[Options],
 ) -> Ood:
     """AUROC and its like of telling other sets from the network's own, by several scores in one pass over each set.
@@ -181,6 +189,7 @@ def evaluate_ood(
         fit_data: training images of the network, for scores that are fitted. fit_images: so many of them at the most.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
+        name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
 
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
@@ -193,13 +202,15 @@ def evaluate_ood(
         raise InputError("ood names no set: expected at least one that the network does not know")
     if imagenet_o and moved:
         raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
+    check_choice("name", name, ("ood", "openood"))
     check_whole("fit_images", fit_images, 1)
     chosen = checked_scores(scores, fit_data, imagenet_o)
     given = None if fit_data is None else str(fit_data)
     if given is not None and os.path.abspath(given) == os.path.abspath(data):
         raise InputError(f"--fit-data {given} are the images that are to be told from others: give training images")
     root = None if list_root is None else str(list_root)
-    asked = Asked(str(data), plain, close, distant, moved, chosen, given, fit_images, root, imagenet_o)
+    title = IMAGENET_O_NAME if imagenet_o else name
+    asked = Asked(str(data), plain, close, distant, moved, chosen, given, fit_images, root, title)
     with session_of(model, options) as session:
         return _measure(session, asked)
 
@@ -230,7 +241,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         notes=[*_unlike_published(asked, counts), *notes],
         scores=rates,
         accuracy=float(np.mean(own["right"])),
-        imagenet_o=asked.imagenet_o,
+        name=asked.name,
         groups=asked.groups,
         shifted=asked.shifted,
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
@@ -257,8 +268,7 @@ def _sources(session: Session, asked: Asked) -> tuple[list[Source], Source | Non
 
 
 def _state(session: Session, asked: Asked, fit: Source | None) -> State:
-    name = "imagenet-o" if asked.imagenet_o else "ood"
-    classes = IMAGENET_O if asked.imagenet_o else None
+    name, classes = asked.name, IMAGENET_O if asked.imagenet_o else None
     if asked.scores == DEFAULT:
         return session.state(name, classes=classes)
     parameters = {score: KINDS[score].parameters for score in asked.scores}
@@ -327,10 +337,14 @@ def summary_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
 
     def found(result: Mapping[str, Any]) -> dict[str, str]:
         sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
+        means = [(mean, f"{mean} ", "auroc", "AUROC") for mean in (NEAR, FAR)]
+        if not result.get("groups"):
+            means = [(MEAN, "", key, title) for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))]
         return {
-            f"{name} {title}, {score}, {sets}": percent(rows[MEAN][key])
+            f"{name} {what}{title}, {score}, {sets}": percent(rows[mean][key])
             for score, rows in result["scores"].items()
-            for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))
+            for mean, what, key, title in means
+            if mean in rows
         }
 
     return found
@@ -371,6 +385,11 @@ def section(result: Mapping[str, Any]) -> Section:
 
 def _counted(images: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count:,})" for name, count in images.items())
+
+
+def section_of_openood(result: Mapping[str, Any]) -> Section:
+    """The part of the page about OpenOOD's sets."""
+    return replace(section(result), title="OpenOOD v1.5")
 
 
 def section_of_imagenet_o(result: Mapping[str, Any]) -> Section:

@@ -21,7 +21,7 @@ def test_rows_come_back_in_their_order(tmp_path):
         chunks = list(rows.chunks(3))
         assert [len(chunk) for chunk in chunks] == [3, 3, 3, 1]
         np.testing.assert_array_equal(np.concatenate(chunks), values.numpy())
-        (file,) = tmp_path.iterdir()
+        (file,) = tmp_path.rglob("*.f16")
         assert file.stat().st_size == 10 * 7 * 2
     assert not list(tmp_path.iterdir()), "they go with the block"
 

@@ -62,7 +62,7 @@ def test_a_benchmark_runs_over_a_set_once(ran, tmp_path):
     found = benchmark("x", sets=("test", "photographs"), output=tmp_path / "out", **QUICK)
     assert list(found) == ["clean", "ood", "calibration"]
     assert ran == ["collect"], "accuracy, scores and calibration come of one pass"
-    assert not list((tmp_path / "out").glob("*.f16")), "what it kept goes with it"
+    assert not list((tmp_path / "out").rglob("*.f16")), "what it kept goes with it"
     alone = {
         "clean": evaluate_clean("x", "digits", **QUICK),
         "ood": evaluate_ood("x", "digits", ood={"photographs": "photographs"}, **QUICK),

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apr_dali.commands.arguments import add_network, named_paths, positive
 from apr_dali.commands.evaluations.common import evaluate
 from apr_dali.errors import InputError
-
-if TYPE_CHECKING:
-    from apr_dali.eval.session import Session
 
 _SETS = ("ood", "near", "far", "shifted")
 
@@ -56,40 +52,22 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.eval import evaluate_ood
+    from apr_dali.eval import evaluate_ood, evaluate_openood
     from apr_dali.eval.ood_sources import TAKEN
 
-    given = {name: getattr(args, name) for name in _SETS}
-    sets: dict[str, Any] = {name: named_paths(f"--{name}", found, TAKEN) for name, found in given.items() if found}
-    if args.openood is None:
-        if args.data is None or not (args.ood or args.near or args.far):
-            raise InputError("give --data and --ood, --near or --far, or --openood")
-        if args.full_spectrum:
-            raise InputError("--full-spectrum is of --openood: name the shifted sets with --shifted")
-        sets["data"] = args.data
-    elif named := [f"--{name}" for name in ("data", *_SETS, "imagenet_o") if getattr(args, name)]:
-        raise InputError(f"--openood says itself what is measured: leave out {', '.join(named)}")
+    options: dict[str, Any] = {name: getattr(args, name) for name in ("scores", "fit_data", "list_root")}
     if args.fit_images is not None:
-        sets["fit_images"] = args.fit_images
-    options = {"scores": args.scores, "list_root": args.list_root, "imagenet_o": args.imagenet_o, **sets}
-
-    def measure(session: Session) -> Any:
-        found = {"fit_data": args.fit_data} if args.openood is None else _of_openood(session, args)
-        return evaluate_ood(session, **{**options, **found})
-
-    evaluate(args, measure)
-
-
-def _of_openood(session: Session, args: argparse.Namespace) -> dict[str, Any]:
-    """The sets of the network's classes, and the training images if a score asks for any."""
-    from apr_dali.eval.openood import lists_below
-
-    lists = lists_below(args.openood, session.network.kind, args.full_spectrum)
-    fit = args.fit_data or (lists.fit if _fits(args.scores) else None)
-    return {"data": lists.data, "near": lists.near, "far": lists.far, "shifted": lists.shifted, "fit_data": fit}
-
-
-def _fits(scores: Sequence[str] | None) -> bool:
-    from apr_dali.eval.ood_scores import KINDS
-
-    return any(name == "all" or (name in KINDS and KINDS[name].fitted) for name in scores or ())
+        options["fit_images"] = args.fit_images
+    if args.openood is not None:
+        if named := [f"--{name.replace('_', '-')}" for name in ("data", *_SETS, "imagenet_o") if getattr(args, name)]:
+            raise InputError(f"--openood says itself what is measured: leave out {', '.join(named)}")
+        full = args.full_spectrum
+        evaluate(args, lambda session: evaluate_openood(session, args.openood, full_spectrum=full, **options))
+        return
+    if args.full_spectrum:
+        raise InputError("--full-spectrum is of --openood: name the shifted sets with --shifted")
+    if args.data is None or not (args.ood or args.near or args.far):
+        raise InputError("give --data and --ood, --near or --far, or --openood")
+    for name in _SETS:
+        options[name] = named_paths(f"--{name}", getattr(args, name) or (), TAKEN)
+    evaluate(args, lambda session: evaluate_ood(session, args.data, imagenet_o=args.imagenet_o, **options))

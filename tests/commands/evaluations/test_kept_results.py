@@ -195,6 +195,7 @@ def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     runs = {
         "corruption": ["--data", str(root)],
         "ood": ["--data", str(root / "fog" / "1"), "--ood", f"other={tmp_path}/other"],
+        "calibration": ["--data", str(root / "fog" / "1")],
     }
     one = {kind: evaluate(kind, *arguments)[1] for kind, arguments in runs.items()}
     options = ["--output", str(tmp_path / "two"), "--device", "cpu", "--threads", "1", "--batch-size", "2"]

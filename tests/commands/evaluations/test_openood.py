@@ -133,7 +133,18 @@ def test_all_scores_in_one_pass(evaluate, sets, capsys):
 
     expected = ood_metrics(-distance(own), -distance(far))["auroc"]
     assert result["scores"]["mahalanobis"]["f"]["auroc"] == pytest.approx(expected, abs=1e-9)
-    assert not list((sets / "out").glob("*.f16"))
+    assert not list((sets / "out").rglob("*.f16"))
+
+
+def test_scores_of_a_network_in_16_bits(evaluate, sets):
+    given = ("ood", "--data", sets / "val", "--far", *named(sets, "f"), "--fit-data", sets / "train")
+    scores = ("--scores", "odin", "react", "scale", "knn")
+    _, plain_record = evaluate(*given, *scores, model=unscaled(Linear()))
+    status, record = evaluate(*given, *scores, "--amp", "bf16", model=unscaled(Linear()))
+    assert status == 0
+    for score, rows in record["result"]["scores"].items():
+        expected = plain_record["result"]["scores"][score]["f"]["auroc"]
+        assert rows["f"]["auroc"] == pytest.approx(expected, abs=0.15), score
 
 
 def test_openoods_own_lists(evaluate, tmp_path):
@@ -162,7 +173,7 @@ def test_openoods_own_lists(evaluate, tmp_path):
         (lists / f"test_{name}.txt").write_text("\n".join(lines))
     (lists / "train_cifar10.txt").write_text((lists / "test_cifar10.txt").read_text())
     model = network(32, Linear(10), KINDS["cifar10"])
-    status, record = evaluate("ood", "--openood", data, "--scores", "energy", "dice", model=model)
+    status, record = evaluate("ood", "--openood", data, "--scores", "energy", "dice", model=model, record="openood")
     assert status == 0
     result = record["result"]
     assert result["groups"] == {
@@ -283,3 +294,43 @@ def test_two_processes_equal_one(evaluate, sets):
     for score, rows in one["result"]["scores"].items():
         for name, row in rows.items():
             assert two["result"]["scores"][score][name] == pytest.approx(row, abs=1e-6), (score, name)
+
+
+def write_lists(data: Path, kind: str, sets: dict[str, tuple[tuple[int, int], int]], classes: int) -> None:
+    """OpenOOD's folder: of each set the size of its images, and how many."""
+    lists = data / "benchmark_imglist" / kind
+    lists.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, ((height, width), count) in sets.items():
+        folder = data / "images_largescale" / name
+        folder.mkdir(parents=True)
+        for n in range(count):
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(folder / f"{n}.png")
+        label = (lambda n: n % classes) if name.startswith("imagenet") else (lambda _: -1)
+        lines = [f"{name}/{n}.png {label(n)}" for n in range(count)]
+        (lists / f"test_{name}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.slow
+def test_the_full_spectrum_of_imagenet_in_a_benchmark(monkeypatch, tmp_path):
+    """Below a data root, beside nothing else; and with the shifted sets by the command of its own."""
+    from apr_dali.eval import benchmark, evaluate_openood
+
+    near_far = ("ssb_hard", "ninco", "inaturalist", "textures", "openimage_o")
+    shifted = ("imagenet_v2", "imagenet_c", "imagenet_r")
+    sets = {**dict.fromkeys(near_far, ((50, 44), 3)), **dict.fromkeys(("imagenet", *shifted), ((44, 50), 4))}
+    write_lists(tmp_path / "openood", "imagenet", sets, 3)
+    model = replace(network(model=Linear()), trained_on="imagenet")
+    monkeypatch.setattr("apr_dali.eval.session.load_model", lambda *_: model)
+    options = {"device": "cpu", "threads": 1, "batch_size": 5}
+    found = benchmark("x", tmp_path, output=tmp_path / "out", **options)
+    assert list(found) == ["openood"]
+    rows = found["openood"].scores["energy"]
+    assert list(rows) == [*near_far, "mean", "nearood", "farood"]
+    assert "openood nearood AUROC, energy, 4 images against ssb_hard (3)" in " ".join(found.summary())
+    assert "<h2>OpenOOD v1.5</h2>" in (tmp_path / "out" / "report.html").read_text()
+    whole = evaluate_openood("x", tmp_path / "openood", full_spectrum=True, **options)
+    assert whole.scores == found["openood"].scores
+    assert list(whole.shifted) == list(shifted)
+    assert whole.full_spectrum["energy"]["ninco"] != whole.scores["energy"]["ninco"]
+    assert 0 <= whole.full_spectrum_accuracy <= 1
