@@ -6,7 +6,7 @@ kept as how often it has each image, so that sums over images are products of ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,12 @@ def share_interval(share: float, images: int, *, resamples: int = RESAMPLES, see
     if not 0 <= share <= 1:
         raise InputError(f"expected a share in 0..1, got {share}")
     return _ends(np.random.default_rng(seed).binomial(images, share, resamples) / images)
+
+
+def error_interval(ends: Interval) -> Interval:
+    """The interval of an error, of that of the share that is right."""
+    low, high = ends
+    return 1 - high, 1 - low
 
 
 def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> list[Interval]:
@@ -75,19 +81,48 @@ def auroc_interval(inside: ArrayLike, outside: ArrayLike, *, resamples: int = RE
     Args:
         inside: scores (N,) of the images that should have the greater ones. outside: scores (M,) of the others.
     """
+    return _ends(auroc_draws(inside, outside, resamples=resamples, seed=seed))
+
+
+def auroc_intervals(
+    inside: ArrayLike,
+    outside: Mapping[str, ArrayLike],
+    means: Mapping[str, Sequence[str]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, Interval]:
+    """The intervals of `auroc_interval` of each set by its name, and of means over some of them, `means`.
+
+    The images inside are drawn once for all sets, those of each set for themselves.
+    """
+    draws = {
+        name: auroc_draws(inside, scores, resamples=resamples, seed=seed, other=number)
+        for number, (name, scores) in enumerate(outside.items())
+    }
+    joined = {mean: np.mean([draws[name] for name in names], 0) for mean, names in means.items()}
+    return {name: _ends(found) for name, found in {**draws, **joined}.items()}
+
+
+def auroc_draws(
+    inside: ArrayLike, outside: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED, other: int = 0
+) -> Floats:
+    """The area under the ROC curve of each draw (resamples,). other: of the generator of the images outside."""
     first, second = np.asarray(inside), np.asarray(outside)
     _check(len(first), resamples)
     _check(len(second), resamples)
     values, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     of_first, of_second = place[: len(first)], place[len(first) :]
-    rng = np.random.default_rng(seed)
-    draws = zip(_drawn(rng, len(first), resamples), _drawn(rng, len(second), resamples), strict=True)
     found = []
-    for one, other in draws:
+    for one, drawn in zip(
+        _drawn(np.random.default_rng(seed), len(first), resamples),
+        _drawn(np.random.default_rng([seed, other, 1]), len(second), resamples),
+        strict=True,
+    ):
         greater = np.bincount(of_first[one], minlength=len(values)).astype(np.float64)
-        less = np.bincount(of_second[other], minlength=len(values))
+        less = np.bincount(of_second[drawn], minlength=len(values))
         found.append(greater @ (np.cumsum(less) - less / 2) / (len(first) * len(second)))
-    return _ends(np.array(found))
+    return np.array(found)
 
 
 def _means(columns: Floats, resamples: int, seed: int) -> Floats:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from apr_dali.eval import calibration
+from apr_dali.eval.bootstrap import ece_interval
 from apr_dali.eval.calibration import ClassBins, Reliability
 from apr_dali.eval.shared_pass import Logits
 
@@ -28,7 +29,10 @@ def temperature_of(logits: Logits, chosen: Choice) -> float:
 
 
 def measures_of(logits: Logits, chosen: Choice, temperature: float = 1.0) -> tuple[Row, Reliability]:
-    """The measures of calibration by name, and the reliability diagram, of softmax(logits / temperature)."""
+    """The measures of calibration by name, and the reliability diagram, of softmax(logits / temperature).
+
+    `ece_low` and `ece_high` are the interval of the ECE, see `apr_dali.eval.bootstrap`.
+    """
     confidences: list[NDArray[np.float64]] = []
     rights: list[NDArray[np.bool_]] = []
     nll = brier = 0.0
@@ -46,6 +50,7 @@ def measures_of(logits: Logits, chosen: Choice, temperature: float = 1.0) -> tup
     assert bins is not None
     confidence, right = np.concatenate(confidences), np.concatenate(rights)
     diagram = calibration.reliability(confidence, right)
+    low, high = ece_interval(confidence, right)
     many = len(right) >= calibration.RMS_BIN_SIZE
     row: dict[str, Any] = {
         "images": len(right),
@@ -54,6 +59,8 @@ def measures_of(logits: Logits, chosen: Choice, temperature: float = 1.0) -> tup
         "nll": nll / len(right),
         "brier": brier / len(right),
         "ece": calibration.ece_of(diagram),
+        "ece_low": low,
+        "ece_high": high,
         "classwise_ece": bins.error(),
         "rms": calibration.rms_of(confidence, right) if many else None,
         "rms_as_published": calibration.rms_of(confidence, right, as_published=True) if many else None,

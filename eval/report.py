@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from apr_dali.eval.bootstrap import LEVEL, RESAMPLES, SEED
 from apr_dali.eval.evaluations import (
     autoattack,
     calibration,
@@ -37,18 +38,18 @@ class Page:
 
 
 PAGES = {
-    "clean": Page(clean.summary, clean.section),
+    "clean": Page(clean.summary, clean.section, clean.bounds),
     "corruption": Page(corruption.summary, corruption.section, corruption.bounds),
     **{
         name: Page(corruption.summary, corruption.section_beside, corruption.bounds)
         for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
     },
     "perturbation": Page(perturbation.summary, perturbation.section, perturbation.bounds),
-    "ood": Page(ood.summary_of("ood"), ood.section),
-    "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o),
-    "openood": Page(ood.summary_of("openood"), ood.section_of_openood),
-    "calibration": Page(calibration.summary, calibration.section),
-    "autoattack": Page(autoattack.summary, autoattack.section),
+    "ood": Page(ood.summary_of("ood"), ood.section, ood.bounds_of("ood")),
+    "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o, ood.bounds_of("imagenet-o")),
+    "openood": Page(ood.summary_of("openood"), ood.section_of_openood, ood.bounds_of("openood")),
+    "calibration": Page(calibration.summary, calibration.section, calibration.bounds),
+    "autoattack": Page(autoattack.summary, autoattack.section, autoattack.bounds),
 }
 """By the name of the evaluation, in the order of a page; all others are shifts, which have one part together."""
 
@@ -70,6 +71,31 @@ def _measured(report: Report) -> dict[tuple[str, str], str]:
     }
 
 
+def bounds(report: Report) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    return {
+        measure: ends
+        for name, result in report["evaluations"].items()
+        for measure, ends in (PAGES[name].bounds if name in PAGES else distribution_shift.bounds)(result).items()
+    }
+
+
+INTERVALS = (
+    f"Intervals are {100 * LEVEL:.0f} % ones of a bootstrap over images: {RESAMPLES:,} draws, seed {SEED}. They say how "
+    "far a number would be another on other images, not after another training."
+)
+
+
+def summary_table(report: Report) -> Table:
+    """`summary` and `bounds` side by side; without the latter where there are none."""
+    numbers, ends = summary(report), bounds(report)
+    network = report["settings"]["network"]
+    if not ends:
+        return Table(("measure", network), tuple(numbers.items()))
+    rows = tuple((measure, value, ends.get(measure, "–")) for measure, value in numbers.items())
+    return Table(("measure", network, f"{100 * LEVEL:.0f} % interval"), rows)
+
+
 CAPTIONS = {
     "errors": "Error by corruption and severity",
     "reliability": "Accuracy by confidence, and how many images have which confidence",
@@ -81,9 +107,8 @@ CAPTIONS = {
 def sections(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> list[Section]:
     """The parts of a report's page. pictures: by evaluation, the PNG by the title that `CAPTIONS` puts in words."""
     results = report["evaluations"]
-    found = [
-        Section("Summary", tables=(Table(("measure", report["settings"]["network"]), tuple(summary(report).items())),))
-    ]
+    table = summary_table(report)
+    found = [Section("Summary", (INTERVALS,) if len(table.titles) > 2 else (), (table,))]
     for name, page in PAGES.items():
         if name in results:
             made = page.section(results[name])
@@ -129,7 +154,7 @@ def _shifts(report: Report) -> list[Section]:
 
 def _published(report: Report) -> list[Section]:
     """Published numbers of what was measured here; none beside other sets."""
-    kind = report["evaluations"].get("corruption", {}).get("kind")
+    kinds = [result.get("kind") for result in report["evaluations"].values()]
     columns: dict[str, Callable[[Published], float | None]] = {
         "imagenet-c": lambda entry: entry.imagenet_c,
         "cifar-10-c": lambda entry: entry.cifar10_c,
@@ -137,17 +162,18 @@ def _published(report: Report) -> list[Section]:
         "imagenet-c-bar": lambda entry: entry.imagenet_c_bar,
         "cifar-10-c-bar": lambda entry: entry.cifar10_c_bar,
     }
-    if kind not in columns:
-        return []
-    of = columns[kind]
+    return [_published_of(kind, columns[kind]) for kind in columns if kind in kinds]
+
+
+def _published_of(kind: str, of: Callable[[Published], float | None]) -> Section:
+    title = "Published numbers, in percent"
     entries = [entry for entry in PUBLISHED if of(entry) is not None]
     if kind != "imagenet-c":
         table = Table(("method", "mean error"), tuple((entry.method, tenths(of(entry))) for entry in entries))
         note = C_BAR_NOTE if kind.endswith("-bar") else CIFAR_NOTE
-        return [Section("Published numbers, in percent", (note,), (table,))]
+        return Section(title, (note,), (table,))
     rows = tuple((entry.method, tenths(entry.clean), tenths(of(entry))) for entry in entries)
-    table = Table(("method", "clean error", "mCE"), rows)
-    return [Section("Published numbers, in percent", (IMAGENET_NOTE,), (table,))]
+    return Section(title, (IMAGENET_NOTE,), (Table(("method", "clean error", "mCE"), rows),))
 
 
 def _settings(report: Report) -> Section:

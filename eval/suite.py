@@ -25,7 +25,8 @@ from apr_dali.eval.evaluations.perturbation import evaluate_perturbation
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.eval.page import write_pages
-from apr_dali.eval.report import Report, sections, summary
+from apr_dali.eval.report import Report, sections, summary, summary_table
+from apr_dali.eval.report_files import csv_of, latex_of
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Session, Subject, about_run, session_of
 from apr_dali.eval.shared_pass import sharing
@@ -251,10 +252,11 @@ def benchmark(
     sets: Collection[str] | None = None,
     attack: int | None = None,
     on_the_fly: bool = False,
+    latex: bool = False,
     each: Callable[[Result], None] | None = None,
     **options: Unpack[Options],
 ) -> Results:
-    """Run what the sets below a folder allow, and with `output` write report.html, report.md and report.json.
+    """Run what the sets below a folder allow, and with `output` write report.html, .md, .json and .csv.
 
     An evaluation that fails does not end the others.
 
@@ -266,6 +268,7 @@ def benchmark(
         attack: AutoAttack on so many images, which takes hours where the others take minutes; None for none.
         on_the_fly: where there is no corrupted set, corrupt the clean images while the network runs over them, see
             `evaluate_corruption_on_the_fly`.
+        latex: write report.tex, the summary as a table, too.
         each: is called with each result as soon as it is there.
         options: see `apr_dali.eval.session.Options`.
 
@@ -274,7 +277,7 @@ def benchmark(
     """
     with session_of(model, options) as own, sharing(own) as session:
         root = None if data_root is None else str(data_root)
-        return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None))
+        return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None), latex)
 
 
 def _run(
@@ -284,6 +287,7 @@ def _run(
     attacked: int | None,
     on_the_fly: bool,
     each: Callable[[Result], None],
+    latex: bool,
 ) -> Results:
     plan = _plan(session.network)
     if root is None and not plan.words:
@@ -311,7 +315,7 @@ def _run(
     }
     # As the file says it: a tuple is a list there.
     report = json.loads(json_text(report))
-    on_main(session.group, lambda: _write(report, results, session.output))
+    on_main(session.group, lambda: _write(report, results, session.output, latex))
     return Results(results, failed, missing, skipped, report)
 
 
@@ -412,7 +416,11 @@ def _below(root: str, path: str) -> str:
     return Path(os.path.relpath(path, root)).parts[0]
 
 
-def _write(report: Report, results: Mapping[str, Result], output: Path) -> None:
+def _write(report: Report, results: Mapping[str, Result], output: Path, latex: bool) -> None:
     parts = sections(report, {name: result.pictures for name, result in results.items()})
     write_pages(output, "report", f"Robustness of {report['settings']['network']}", parts)
     write_whole(output / "report.json", (json_text(report, indent=2) + "\n").encode())
+    write_whole(output / "report.csv", csv_of(report).encode())
+    if latex:
+        table = summary_table(report)
+        write_whole(output / "report.tex", latex_of(table, f"Robustness of {table.titles[1]}.").encode())

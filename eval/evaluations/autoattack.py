@@ -15,10 +15,11 @@ from torch import Tensor
 from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 from apr_dali.eval.autoattack import Attack, Normalized, Robustness, check_attackable, robust_accuracy
+from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.datasets import select
 from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.load_model import Network
-from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent
 from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -54,7 +55,8 @@ class AutoAttack(Result):
     def as_json(self) -> dict[str, Any]:
         about = {"data": self.data, "set": self.set, **asdict(self.attack)}
         kept = {} if self.kept_images is None else {"kept_images": self.kept_images}
-        return {**about, **asdict(self.found), "robust": self.found.robust, **kept}
+        intervals = {"robust": share_interval(self.found.robust, self.found.images)}
+        return {**about, **asdict(self.found), "robust": self.found.robust, "intervals": intervals, **kept}
 
     def text(self) -> str:
         attack, found = self.attack, self.found
@@ -161,9 +163,17 @@ def _keeper(session: Session, folder: Path) -> Any:
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
+    return {_label(result): percent(result["robust"])}
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    return {_label(result): interval_text(result["intervals"]["robust"], 100)} if "intervals" in result else {}
+
+
+def _label(result: Mapping[str, Any]) -> str:
     budget = f"{result['norm']} {255 * result['epsilon']:.3g}/255"
-    name = f"right under {result['version']} attack, {budget}, {result['images']:,} images"
-    return {name: percent(result["robust"])}
+    return f"right under {result['version']} attack, {budget}, {result['images']:,} images"
 
 
 def section(result: Mapping[str, Any]) -> Section:

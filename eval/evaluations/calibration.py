@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from apr_dali.errors import InputError
 from apr_dali.eval.calibration_rows import measures_of, temperature_of
-from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent
 from apr_dali.eval.passes import together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.result import Result
@@ -96,9 +96,22 @@ def _measure(session: Session, data: str) -> Calibration:
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
+    return {label: percent(row["ece"]) for label, row in _labels(result).items()}
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    return {
+        label: interval_text((row["ece_low"], row["ece_high"]), 100)
+        for label, row in _labels(result).items()
+        if "ece_low" in row
+    }
+
+
+def _labels(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     before, after = result["rows"].values()
     images = f"{before['images']:,} images"
-    return {f"ECE, {images}": percent(before["ece"]), f"ECE, temperature tuned, {images}": percent(after["ece"])}
+    return {f"ECE, {images}": before, f"ECE, temperature tuned, {images}": after}
 
 
 def section(result: Mapping[str, Any]) -> Section:

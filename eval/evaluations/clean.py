@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.bootstrap import error_interval, share_interval
+from apr_dali.eval.page import Section, Table, interval_text, percent
 from apr_dali.eval.passes import evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Subject, session_of
@@ -34,7 +35,8 @@ class Clean(Result):
     evaluation = "clean"
 
     def as_json(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("data", "set", "images", "loss", "top1", "top5")}
+        found = {key: getattr(self, key) for key in ("data", "set", "images", "loss", "top1", "top5")}
+        return {**found, "intervals": {key: share_interval(found[key], self.images) for key in ("top1", "top5")}}
 
     def text(self) -> str:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.images} images"
@@ -64,7 +66,18 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    return {f"clean error, {result['images']:,} images": percent(1 - result["top1"])}
+    return {_label(result): percent(1 - result["top1"])}
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    if "intervals" not in result:
+        return {}
+    return {_label(result): interval_text(error_interval(result["intervals"]["top1"]), 100)}
+
+
+def _label(result: Mapping[str, Any]) -> str:
+    return f"clean error, {result['images']:,} images"
 
 
 def section(result: Mapping[str, Any]) -> Section:

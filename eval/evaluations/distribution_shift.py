@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from apr_dali.data.arrays import is_small_set
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError, check_choice
+from apr_dali.eval.bootstrap import error_interval, share_interval
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.datasets import numbered
-from apr_dali.eval.page import percent
+from apr_dali.eval.page import interval_text, percent
 from apr_dali.eval.passes import ClassSlice, evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -63,7 +64,8 @@ class Shift(Result):
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "name", "classes", "images", "loss", "top1", "top5", "top1_of_all", "all_classes")
         labels = {} if self.labels is None else {"labels": self.labels}
-        return {**{key: getattr(self, key) for key in keys}, **labels}
+        intervals = {key: share_interval(getattr(self, key), self.images) for key in ("top1", "top5", "top1_of_all")}
+        return {**{key: getattr(self, key) for key in keys}, "intervals": intervals, **labels}
 
     def text(self) -> str:
         shares = f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} on {self.images} images of {self.classes} classes"
@@ -148,5 +150,15 @@ def _meant(session: Session, name: str, names: tuple[str, ...]) -> tuple[str, ..
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    name = f"{result['name']}: error, {result['images']:,} images of {result['classes']:,} classes"
-    return {name: percent(1 - result["top1"])}
+    return {_label(result): percent(1 - result["top1"])}
+
+
+def bounds(result: Mapping[str, Any]) -> dict[str, str]:
+    """The intervals of numbers of `summary`, by the same names."""
+    if "intervals" not in result:
+        return {}
+    return {_label(result): interval_text(error_interval(result["intervals"]["top1"]), 100)}
+
+
+def _label(result: Mapping[str, Any]) -> str:
+    return f"{result['name']}: error, {result['images']:,} images of {result['classes']:,} classes"

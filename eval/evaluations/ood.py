@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from apr_dali.data.image_list import is_image_list
 from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.eval.bootstrap import Interval, auroc_intervals
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
 from apr_dali.eval.ood_scores import DEFAULT, KINDS, checked_scores
@@ -29,7 +30,7 @@ from apr_dali.eval.ood_sources import (
     shifted_source,
 )
 from apr_dali.eval.openood import openood_metrics
-from apr_dali.eval.page import Section, Table, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent
 from apr_dali.eval.passes import ClassSlice, Source, together
 from apr_dali.eval.pictures import score_picture
 from apr_dali.eval.result import Result
@@ -83,7 +84,8 @@ class Ood(Result):
     ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row OPENOOD. full_spectrum: the same as `scores`, where the images of `shifted`, places by name, count as
-    in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores. fit: what some were fitted
+    in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
+    intervals: of AUROC by score and set, and of its means; see `apr_dali.eval.bootstrap`. fit: what some were fitted
     to: `data`, `images`.
     """
 
@@ -101,6 +103,7 @@ class Ood(Result):
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
     full_spectrum_accuracy: float | None = None
     parameters: dict[str, str] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
     fit: dict[str, Any] | None = None
 
     @property
@@ -109,7 +112,7 @@ class Ood(Result):
 
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "sets", "images", "set_images", "notes", "scores", "accuracy", "parameters")
-        more = ("groups", "shifted", "full_spectrum", "full_spectrum_accuracy", "fit")
+        more = ("intervals", "groups", "shifted", "full_spectrum", "full_spectrum_accuracy", "fit")
         found = {key: getattr(self, key) for key in more}
         return {**{key: getattr(self, key) for key in keys}, **{key: value for key, value in found.items() if value}}
 
@@ -247,6 +250,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
         full_spectrum_accuracy=float(np.mean(wide["right"])) if shifted else None,
         parameters={score: KINDS[score].parameters for score in finite if KINDS[score].parameters},
+        intervals={score: _intervals(score, own, outside, asked.groups) for score in finite},
         fit=None if fit is None else {"data": asked.fit_data, "images": fit.images},
     )
     shown = finite[0]
@@ -296,15 +300,27 @@ def _joined(parts: Sequence[Scores]) -> Scores:
 def _rates(score: str, own: Scores, outside: Mapping[str, Scores], groups: Mapping[str, str]) -> Rates:
     """The measures of each set, and their means over all, and over those that are near and far."""
     rows = {name: _row(score, own, found, bool(groups)) for name, found in outside.items()}
-    members = {MEAN: list(rows)}
-    for title, group in ((NEAR, "near"), (FAR, "far")):
-        if of := [name for name in rows if groups.get(name) == group]:
-            members[title] = of
     means = {
         title: {key: float(np.mean([rows[name][key] for name in names])) for key in rows[names[0]]}
-        for title, names in members.items()
+        for title, names in _means(rows, groups).items()
     }
     return {**rows, **means}
+
+
+def _intervals(
+    score: str, own: Scores, outside: Mapping[str, Scores], groups: Mapping[str, str]
+) -> dict[str, Interval]:
+    scores = {name: found[score] for name, found in outside.items()}
+    return auroc_intervals(own[score], scores, _means(scores, groups))
+
+
+def _means(names: Iterable[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """The sets that each mean is over."""
+    members = {MEAN: list(names)}
+    for title, group in ((NEAR, "near"), (FAR, "far")):
+        if of := [name for name in members[MEAN] if groups.get(name) == group]:
+            members[title] = of
+    return members
 
 
 def _row(score: str, own: Scores, other: Scores, as_openood: bool) -> dict[str, float]:
@@ -336,18 +352,36 @@ def summary_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     """What gives the numbers that matter, with their units, of the evaluation `name`."""
 
     def found(result: Mapping[str, Any]) -> dict[str, str]:
-        sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
-        means = [(mean, f"{mean} ", "auroc", "AUROC") for mean in (NEAR, FAR)]
-        if not result.get("groups"):
-            means = [(MEAN, "", key, title) for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))]
+        scores = result["scores"]
+        return {label: percent(scores[score][mean][key]) for label, score, mean, key in _labels(name, result)}
+
+    return found
+
+
+def bounds_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """What gives the intervals of numbers of `summary_of`, by the same names."""
+
+    def found(result: Mapping[str, Any]) -> dict[str, str]:
+        ends = result.get("intervals", {})
         return {
-            f"{name} {what}{title}, {score}, {sets}": percent(rows[mean][key])
-            for score, rows in result["scores"].items()
-            for mean, what, key, title in means
-            if mean in rows
+            label: interval_text(ends[score][mean], 100)
+            for label, score, mean, key in _labels(name, result)
+            if key == "auroc" and score in ends
         }
 
     return found
+
+
+def _labels(name: str, result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """What each number that matters is called, and its score, mean and measure."""
+    sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
+    means = [(mean, f"{mean} ", "auroc", "AUROC") for mean in (NEAR, FAR)]
+    if not result.get("groups"):
+        means = [(MEAN, "", key, title) for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))]
+    for score, rows in result["scores"].items():
+        for mean, what, key, title in means:
+            if mean in rows:
+                yield f"{name} {what}{title}, {score}, {sets}", score, mean, key
 
 
 def section(result: Mapping[str, Any]) -> Section:

@@ -26,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="AutoAttack on N images: hours (default: none are attacked)"
     )
+    parser.add_argument("--latex", action="store_true", help="write the summary as a LaTeX table, too: report.tex")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
             if main:
                 print(f"\n{result.text()}{result.kept_text}", flush=True)
 
-        results = benchmark(session, args.data_root, attack=args.attack, on_the_fly=args.on_the_fly, each=show)
+        results = benchmark(
+            session, args.data_root, attack=args.attack, on_the_fly=args.on_the_fly, latex=args.latex, each=show
+        )
         if main:
             print(f"\nevaluations: {len(results)} done, {len(results.failed)} failed")
             print(f"written: {session.output / 'report.html'}")

@@ -1,0 +1,78 @@
+"""A report's numbers for programs and papers: CSV with stable keys, and a LaTeX table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from apr_dali.eval.page import Table
+
+COLUMNS = ("evaluation", "number", "value", "low", "high")
+_ESCAPED = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "×": r"$\times$",
+}
+
+
+def csv_of(report: Mapping[str, Any]) -> str:
+    """A line for each number of a report: COLUMNS.
+
+    `number` is its place in the JSON of the evaluation's result, with dots: `errors.fog.1` is that at the first of the
+    severities, `errors.fog` the mean over them. `low` and `high` are the ends of its interval, where it has one.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for evaluation, result in report["evaluations"].items():
+        numbers = {key: value for key, value in result.items() if key != "intervals"}
+        ends = dict(_ends(result.get("intervals", {})))
+        # Those of out-of-distribution scores are AUROC's.
+        ends.update({f"scores.{key}.auroc": pair for key, pair in list(ends.items()) if "scores" in numbers})
+        for name, value in _flat(numbers):
+            writer.writerow((evaluation, name, repr(value), *(repr(end) for end in ends.get(name, ()))))
+    return text.getvalue()
+
+
+def _flat(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+        if all(isinstance(item, float) for item in value):
+            yield place, sum(value) / len(value)
+        for number, item in enumerate(value, 1):
+            yield f"{place}.{number}", item
+
+
+def _ends(intervals: Any, place: str = "") -> Iterator[tuple[str, list[float]]]:
+    if isinstance(intervals, Mapping):
+        for key, item in intervals.items():
+            yield from _ends(item, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, list(intervals)
+
+
+def latex_of(table: Table, caption: str) -> str:
+    """A table of the package booktabs, the first column left, the others right."""
+    lines = [r"% \usepackage{booktabs}", r"\begin{table}", rf"\caption{{{_escaped(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.titles) - 1)}}}", r"\toprule", _line(table.titles), r"\midrule"]
+    lines += [_line(row) for row in table.rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return " & ".join(map(_escaped, cells)) + r" \\"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_ESCAPED.get(character, character) for character in text)
