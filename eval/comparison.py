@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apr_dali.errors import InputError
-from apr_dali.eval.page import Section, write_pages
+from apr_dali.eval.comparison_picture import comparison_picture, point_of
+from apr_dali.eval.page import Section, Table, write_pages
 from apr_dali.eval.report import Report, compared, runs
-from apr_dali.runtime.files import make_output
+from apr_dali.eval.report_files import csv_of, latex_of
+from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.text_table import table
 
 
-def compare(given: Sequence[str | Path], output: str | Path) -> str:
-    """Write compare.html and compare.md about several runs into the folder `output`; the table as text.
+def compare(given: Sequence[str | Path], output: str | Path, *, latex: bool = False) -> str:
+    """Write compare.html, .md and .csv about several runs into the folder `output`; the table as text.
 
-    given: output folders of `benchmark`, or their report.json. InputError for one that is none.
+    given: output folders of `benchmark`, or their report.json. InputError for one that is none. latex: write the table
+    as compare.tex, too.
     """
     paths = [(Path(run) / "report.json" if os.path.isdir(run) else Path(run)).absolute() for run in given]
     reports = [_read(path) for path in paths]
@@ -27,9 +30,28 @@ def compare(given: Sequence[str | Path], output: str | Path) -> str:
         names = [f"{name} ({folder})" for name, folder in zip(names, _told_apart(paths), strict=True)]
     named = dict(zip(names, reports, strict=True))
     found = compared(named)
-    parts = [Section("Summary", tables=(found,)), Section("Runs", tables=(runs(named),))]
-    write_pages(make_output(output), "compare", "Networks side by side", parts)
+    folder = make_output(output)
+    parts = [Section("Summary", tables=(found,)), *_plotted(named), Section("Runs", tables=(runs(named),))]
+    write_pages(folder, "compare", "Networks side by side", parts)
+    write_whole(folder / "compare.csv", csv_of(named).encode())
+    if latex:
+        write_whole(folder / "compare.tex", latex_of(found, "Networks side by side.").encode())
     return table(found.titles, found.rows)
+
+
+def _plotted(named: dict[str, Report]) -> list[Section]:
+    """Clean against corrupted error of the runs that have both, of one corrupted set; none with fewer than two."""
+    points = [point for name, report in named.items() if (point := point_of(name, report)) is not None]
+    same = [point for point in points if point.set == points[0].set]
+    if len(same) < 2:
+        return []
+    others = [name for name in named if name not in {point.name for point in same}]
+    note = f"Both errors are of the same images in all runs: {same[0].about}. The lines are 95 % intervals."
+    left = [f"Without {', '.join(others)}: not both errors on these images."] if others else []
+    rows = tuple((p.name, f"{100 * p.clean:.2f}", f"{100 * p.corrupted:.2f}") for p in same)
+    pictured = Table(("network", "clean error, percent", "corrupted error, percent"), rows)
+    picture = ("Clean against corrupted error: the lower and the further left, the better", comparison_picture(same))
+    return [Section("Clean and corrupted error", (note, *left), pictures=(picture,), pictured=(pictured,))]
 
 
 def _read(path: Path) -> Report:

@@ -81,8 +81,8 @@ def bounds(report: Report) -> dict[str, str]:
 
 
 INTERVALS = (
-    f"Intervals are {100 * LEVEL:.0f} % ones of a bootstrap over images: {RESAMPLES:,} draws, seed {SEED}. They say how "
-    "far a number would be another on other images, not after another training."
+    f"Intervals are {100 * LEVEL:.0f} % ones of a bootstrap over images: {RESAMPLES:,} draws, seed {SEED}. They say "
+    "how far a number would be another on other images, not after another training."
 )
 
 

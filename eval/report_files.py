@@ -9,7 +9,7 @@ from typing import Any
 
 from apr_dali.eval.page import Table
 
-COLUMNS = ("evaluation", "number", "value", "low", "high")
+COLUMNS = ("network", "evaluation", "number", "value", "low", "high")
 _ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -20,8 +20,8 @@ _ESCAPED = {
 }
 
 
-def csv_of(report: Mapping[str, Any]) -> str:
-    """A line for each number of a report: COLUMNS.
+def csv_of(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line for each number of some reports, which are named by their networks: COLUMNS.
 
     `number` is its place in the JSON of the evaluation's result, with dots: `errors.fog.1` is that at the first of the
     severities, `errors.fog` the mean over them. `low` and `high` are the ends of its interval, where it has one.
@@ -29,13 +29,15 @@ def csv_of(report: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for evaluation, result in report["evaluations"].items():
-        numbers = {key: value for key, value in result.items() if key != "intervals"}
-        ends = dict(_ends(result.get("intervals", {})))
-        # Those of out-of-distribution scores are AUROC's.
-        ends.update({f"scores.{key}.auroc": pair for key, pair in list(ends.items()) if "scores" in numbers})
-        for name, value in _flat(numbers):
-            writer.writerow((evaluation, name, repr(value), *(repr(end) for end in ends.get(name, ()))))
+    for network, report in reports.items():
+        for evaluation, result in report["evaluations"].items():
+            numbers = {key: value for key, value in result.items() if key != "intervals"}
+            ends = dict(_ends(result.get("intervals", {})))
+            if "scores" in numbers:  # those of out-of-distribution scores are AUROC's
+                ends = {f"scores.{key}.auroc": pair for key, pair in ends.items()}
+            for name, value in _flat(numbers):
+                low, high = map(repr, ends[name]) if name in ends else ("", "")
+                writer.writerow((network, evaluation, name, repr(value), low, high))
     return text.getvalue()
 
 

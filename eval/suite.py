@@ -420,7 +420,7 @@ def _write(report: Report, results: Mapping[str, Result], output: Path, latex: b
     parts = sections(report, {name: result.pictures for name, result in results.items()})
     write_pages(output, "report", f"Robustness of {report['settings']['network']}", parts)
     write_whole(output / "report.json", (json_text(report, indent=2) + "\n").encode())
-    write_whole(output / "report.csv", csv_of(report).encode())
+    write_whole(output / "report.csv", csv_of({report["settings"]["network"]: report}).encode())
     if latex:
         table = summary_table(report)
         write_whole(output / "report.tex", latex_of(table, f"Robustness of {table.titles[1]}.").encode())

@@ -304,7 +304,7 @@ def section(result: Mapping[str, Any]) -> Section:
         mean += f" Over {c_bar}: {percent(result['c_bar_error'])}."
     titles = ("error in percent", *map(str, result["severities"]), "mean")
     note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
-    tables = (_means_table(result), *_ce_tables(result))
+    tables = (*_means_tables(result), *_ce_tables(result))
     return Section("Corruptions", (about, note, mean), tables, pictured=(Table(titles, rows),))
 
 
@@ -313,8 +313,8 @@ def section_beside(result: Mapping[str, Any]) -> Section:
     return replace(section(result), title=f"Corruptions of {result['name']}")
 
 
-def _means_table(result: Mapping[str, Any]) -> Table:
-    """What each corruption comes to, over its severities."""
+def _means_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """What each corruption comes to, over its severities; none where the picture says all of it."""
     errors = result["errors"]
     columns = {"mean error": {name: _mean_text(row) for name, row in errors.items()}}
     if ends := result.get("intervals", {}).get("errors"):
@@ -323,7 +323,7 @@ def _means_table(result: Mapping[str, Any]) -> Table:
         if key in result:
             columns[title] = {name: _mean_text(row) for name, row in result[key].items()}
     rows = tuple((spaced(name), *(column[name] for column in columns.values())) for name in errors)
-    return Table(("percent, mean over severities", *columns), rows)
+    return (Table(("percent, mean over severities", *columns), rows),) if len(columns) > 1 else ()
 
 
 def _mean_text(row: Sequence[float]) -> str:
