@@ -29,6 +29,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
+	eval.evaluations.perturbation \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)

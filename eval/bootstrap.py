@@ -20,7 +20,7 @@ LEVEL = 0.95
 """Of an interval: so many of the draws give a number within it."""
 _PART = 2**22  # numbers in memory at once
 
-Interval = tuple[float, float]
+Interval = list[float]
 """The lower and the upper end."""
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def share_interval(share: float, images: int, *, resamples: int = RESAMPLES, see
 def error_interval(ends: Interval) -> Interval:
     """The interval of an error, of that of the share that is right."""
     low, high = ends
-    return 1 - high, 1 - low
+    return [1 - high, 1 - low]
 
 
 def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> list[Interval]:
@@ -121,7 +121,8 @@ def auroc_draws(
     ):
         greater = np.bincount(of_first[one], minlength=len(values)).astype(np.float64)
         less = np.bincount(of_second[drawn], minlength=len(values))
-        found.append(greater @ (np.cumsum(less) - less / 2) / (len(first) * len(second)))
+        # No product of matrices: its threads would wait for each other on so few numbers.
+        found.append((greater * (np.cumsum(less) - less / 2)).sum() / (len(first) * len(second)))
     return np.array(found)
 
 
@@ -146,7 +147,7 @@ def _drawn(rng: np.random.Generator, images: int, resamples: int) -> Iterator[ND
 
 def _ends(found: Floats) -> Interval:
     low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return float(low), float(high)
+    return [float(low), float(high)]
 
 
 def _check(images: int, resamples: int) -> None:

@@ -34,7 +34,6 @@ def point_of(name: str, report: Report) -> Point | None:
     if not all("intervals" in result for result in (clean, corrupted)):
         return None
     about = f"{clean['images']:,} clean ones; {corrupted['name']}, mean over {averaged_text(corrupted)}"
-    low, high = corrupted["intervals"]["mean_error"]
     return Point(
         name,
         (clean["set"], corrupted["set"]),
@@ -42,7 +41,7 @@ def point_of(name: str, report: Report) -> Point | None:
         1 - clean["top1"],
         corrupted["mean_error"],
         error_interval(clean["intervals"]["top1"]),
-        (low, high),
+        corrupted["intervals"]["mean_error"],
     )
 
 

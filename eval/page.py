@@ -51,6 +51,10 @@ figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: wh
   .scroll img { max-width: none; width: 40rem; }
 }
 figcaption { font-size: .85rem; opacity: .75; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; }
+  tr, figure { break-inside: avoid; } h2 { break-after: avoid; }
+}
 """
 
 

@@ -1,5 +1,6 @@
 """Corruptions that are computed while a network runs: the images of make-c, stopped and continued, in two processes."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 import torch
 from helpers.eval_sets import CLASSES, Brightness, interrupted_at, network, packed, random_levels, write_levels
 from helpers.project import ROOT
+from helpers.tolerances import CALIBRATION_FLOAT32
 from PIL import Image
 
 import apr_dali
@@ -145,7 +147,10 @@ def test_the_errors_are_those_of_a_set_on_disk(val, tmp_path):
     make_c(val, tmp_path / "c", FEW, 40)
     disk = evaluate_corruption(Brightness(), tmp_path / "c", clean=val, **SEEN, **QUICK)
     found = evaluate_corruption_on_the_fly(Brightness(), val, corruptions=FEW, clean=val, **SEEN, **QUICK)
-    assert found.table == disk.table
+    for name, row in disk.table.ece.items():
+        # In batches of another size the network's float32 rounds otherwise.
+        assert found.table.ece[name] == pytest.approx(row, abs=CALIBRATION_FLOAT32)
+    assert dataclasses.replace(found.table, ece={}) == dataclasses.replace(disk.table, ece={})
     assert len({*found.table.errors["fog"], *found.table.errors["brightness"]}) > 3, "a set without differences"
 
 

@@ -22,7 +22,7 @@ def report_of(top1=0.75, errors=(0.1, 0.2, 0.3, 0.4, 0.5)):
         {"fog": errors},
         40,
         ece={"fog": errors},
-        intervals={"mean_error": (0.25, 0.35), "errors": {"fog": (0.24, 0.36)}},
+        intervals={"mean_error": [0.25, 0.35], "errors": {"fog": [0.24, 0.36]}},
     )
     corruption = Corruption("c", "1" * 16, "own set c", 3, table).as_json()
     clean = Clean("val", "2" * 16, 40, 0.5, top1, 1.0).as_json()

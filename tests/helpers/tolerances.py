@@ -90,3 +90,6 @@ roots."""
 
 STEPS_FP16 = {"rtol": 1e-2, "atol": 1e-4}
 """Of weights after five steps with gradients rounded to 11 bits, at another scale."""
+
+CALIBRATION_FLOAT32 = 1e-5
+"""Of calibration errors: float32 softmax of logits that other batches, or float64, round otherwise."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.eval_sets import CLASSES, Brightness, network, random_levels, write_corruptions, write_levels
+from helpers.tolerances import CALIBRATION_FLOAT32
 from PIL import Image
 
 from apr_dali.data.class_names import check_names
@@ -47,7 +48,7 @@ def test_calibration_beside_the_errors(evaluate, tmp_path):
     result = record["result"]
     for name in ("fog", "snow"):
         cells = [probabilities_of(tmp_path / "c" / name / str(severity)) for severity in range(1, 6)]
-        assert result["ece"][name] == pytest.approx([ece(*cell) for cell in cells], abs=1e-5)
+        assert result["ece"][name] == pytest.approx([ece(*cell) for cell in cells], abs=CALIBRATION_FLOAT32)
     assert result["mean_ece"] == pytest.approx(np.mean(list(result["ece"].values())))
     assert np.ptp(result["ece"]["fog"]) > 0.01
     assert "rms" not in result, "12 images fill no bin of 100"
@@ -63,8 +64,8 @@ def test_rms_of_enough_images():
         recorder(logits[part], labels[part])
     found = images_of(recorder.finish().as_json())
     rows = logits.softmax(1).numpy()
-    assert found.rms == pytest.approx(rms(rows, labels.numpy()), abs=1e-6)
-    assert found.ece == pytest.approx(ece(rows, labels.numpy()), abs=1e-6)
+    assert found.rms == pytest.approx(rms(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
+    assert found.ece == pytest.approx(ece(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
     np.testing.assert_array_equal(found.right, (logits.argmax(1) == labels).numpy())
 
 
