@@ -70,18 +70,16 @@ def test_levels(name, channels, overflow, crops):
     assert overflow != "clamp" or (apart > 0).mean() < 0.02
 
 
-def assert_noisy_levels_are_the_definition(images: np.ndarray, overflow: str, **settings: float) -> None:
-    """VIPAug-G of uint8 images (N, H, W, 3), with noise on some of them; threads change no bit."""
+def noisy_levels_apart(images: np.ndarray, overflow: str, **settings: float) -> np.ndarray:
+    """Levels off VIPAug-G's definition, of uint8 images (N, H, W, 3), with noise on some; threads change no bit."""
     draws = find("vipaug-g").sample(len(images), *images.shape[1:3], 3, **settings)
     assert len(draws.noisy) > 1
     how = {"overflow": overflow}
     got, again = (apply("vipaug-g", images, draws, backend="native", threads=threads, **how) for threads in (1, 2))
     np.testing.assert_array_equal(got, again)
     expected = apply("vipaug-g", images, draws, backend="reference", **how)
-    apart = levels_apart(got, expected, overflow)
-    assert apart.max() <= tolerances.LEVELS
-    assert overflow != "clamp" or (apart > 0).mean() < tolerances.LEVELS_SHARE_CLAMP
     np.testing.assert_array_equal(got[~draws.views.mix], expected[~draws.views.mix])
+    return levels_apart(got, expected, overflow)
 
 
 @pytest.mark.usefixtures("level")
@@ -90,7 +88,9 @@ def assert_noisy_levels_are_the_definition(images: np.ndarray, overflow: str, **
 @pytest.mark.parametrize("settings", [{}, {"vital": 0.5, "nonvital": 3.0, "p": 1.0}], ids=["published", "strong"])
 def test_noise_on_phases_is_the_definition(settings, size):
     images = np.random.default_rng(2).integers(0, 256, (24, *size, 3), dtype=np.uint8)
-    assert_noisy_levels_are_the_definition(images, "clamp", **settings)
+    apart = noisy_levels_apart(images, "clamp", **settings)
+    assert apart.max() <= tolerances.LEVELS
+    assert (apart > 0).mean() < tolerances.LEVELS_SHARE_CLAMP
 
 
 @pytest.mark.usefixtures("level")
@@ -99,7 +99,8 @@ def test_noise_on_phases_of_natural_gray_and_flat_images(overflow, crops):
     images = crops(24, 16, 20)
     images[:4] = images[:4, ..., :1]
     images[4:8] = np.array([0, 1, 128, 255], np.uint8)[:, None, None, None]
-    assert_noisy_levels_are_the_definition(images, overflow)
+    # A flat image that is moved has bins of 0 but for rounding: any share of its values may be a level off.
+    assert noisy_levels_apart(images, overflow).max() <= tolerances.LEVELS
 
 
 @pytest.mark.usefixtures("level")
