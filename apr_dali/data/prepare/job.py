@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,26 @@ import numpy as np
 from tqdm import tqdm
 
 from apr_dali.data.prepare import count, journal, spool
-from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names
+from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, read_ranges
 from apr_dali.data.prepare.processes import mapper
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
 from apr_dali.data.tars import DEFAULT, Components
-from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.errors import InputError, check_choice, check_whole, install_command
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import write_whole, writing_to
 from apr_dali.runtime.interrupts import Interrupts
 
 FORMATS = ("folder", "webdataset")
 ODD = "odd_files.txt"
-_VERSION = 1
+_VERSION = 2
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
 _FILES_OF_ROWS = 2048
 """The same of a source whose images come a row group at a time."""
+_ALONE = 500_000_000
+"""Bytes that are copied sooner than other processes have started."""
 _RUN = 1024
 """Images after which the spool is put down: so many are read again after the process was killed."""
 
@@ -61,6 +64,8 @@ class Options:
         for name, value in (("max-side", self.max_side), ("shards", self.shards)):
             if value is not None:
                 check_whole(name, value, 1)
+        if self.max_side is not None and find_spec("torch") is None:
+            raise InputError(f"max-side needs torch, which scales images: {install_command('cuda12')}")
 
 
 @dataclass(frozen=True)
@@ -92,17 +97,14 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
         def watch(things: Iterable[Any]) -> Iterator[Any]:
             return interrupts.watch(things, f"stopped; the same command goes on with {target}")
 
-        def watched(function: Any, *given: Any) -> Iterator[Any]:
-            return watch(mapped(function, *given))
-
         def looked_through(function: Any, *given: Any) -> Iterator[Any]:
-            return tqdm(watched(function, *given), "looking through", len(given[0]), delay=2, disable=None)
+            return tqdm(watch(mapped(function, *given)), "looking through", len(given[0]), delay=2, disable=None)
 
         found = open_source(source, options.val_labels, options.components, looked_through)
         settings = _settings(options, found)
         if not journal.begin(target, settings):
             with lock.hold(_state(target)):
-                _write(target, found, options, watched, watch)
+                _write(target, found, options, mapped, watch)
                 journal.mark(target, settings, finished=True)
         return _finish(target, found, options)
 
@@ -152,15 +154,21 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
         write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
     if spooled:
         _spool(source, units, state, watch)
+    spread = map if _is_quick(plan, waiting) else mapped
     images, left = (sum(len(unit.items) for unit in some) for some in (units, waiting))
     with tqdm(
         total=images, initial=images - left, desc="writing", unit=" images", unit_scale=True, disable=None
     ) as bar:
-        for made in mapped(write_unit, [plan] * len(waiting), waiting):
+        for made in watch(spread(write_unit, [plan] * len(waiting), waiting)):
             journal.record(state, made)
             if spooled:
                 spool.bucket(state, made.split, made.number).unlink()
             bar.update(made.images)
+
+
+def _is_quick(plan: Plan, waiting: Sequence[Unit]) -> bool:
+    copied = plan.max_side is None and plan.read is read_ranges
+    return copied and sum(item.size for unit in waiting for item in unit.items) < _ALONE
 
 
 def cut_units(source: Source, options: Options) -> list[Unit]:

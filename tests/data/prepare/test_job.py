@@ -80,11 +80,29 @@ def test_tars_are_shuffled_by_the_seed_and_have_their_indices(tmp_path):
 
 @pytest.mark.parametrize("image_format", ["folder", "webdataset"])
 @pytest.mark.parametrize("kind", ["official", "hub"])
-def test_processes_change_nothing(tmp_path, kind, image_format):
+def test_processes_change_nothing(tmp_path, monkeypatch, kind, image_format):
+    monkeypatch.setattr(job, "_ALONE", 0)
     source = SOURCES[kind](tmp_path / "source")
     for processes in (1, 2):
         prepare(source, tmp_path / str(processes), Options(image_format, shard_size=2000), processes)
     assert files_in(tmp_path / "1") == files_in(tmp_path / "2")
+
+
+def test_little_is_copied_without_other_processes_or_torch(tmp_path):
+    """Both take seconds to start, in which `tar` has packed a thousand images."""
+    archives.class_folders(tmp_path / "source/train", archives.train_images())
+    code = f"""
+import sys
+from concurrent import futures
+from apr_dali.data.prepare.job import Options, prepare
+futures.ProcessPoolExecutor.submit = None
+prepare({str(tmp_path / "source")!r}, {str(tmp_path / "out")!r}, Options("webdataset", shards=3), processes=2)
+print([name for name in ("torch", "torchvision", "scipy", "pyarrow") if name in sys.modules])
+"""
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, timeout=PATIENCE, check=True, stdout=-1)
+    assert told.stdout == b"[]\n"
+    assert contents(tmp_path / "out", "train") == expected("train")
 
 
 def test_shards_of_a_size(tmp_path):
@@ -200,7 +218,9 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, sig
     source, out = tmp_path / "source", tmp_path / "out"
     many = {f"c{label}": {f"{n}.jpg": encoded(label * 1000 + n) for n in range(400)} for label in range(3)}
     archives.class_folders(source / "train", many)
+    # None of them is as large, but other processes look.
     command = [sys.executable, "-m", "apr_dali", "prepare", str(source), str(out), "--processes", "2"]
+    command += ["--max-side", "5000"]
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
