@@ -43,10 +43,12 @@ def read_ranges(items: Sequence[Item]) -> Iterator[bytes]:
                 while len(opened) >= 64:
                     os.close(opened.pop(next(iter(opened))))
                 opened[item.store] = os.open(item.store, os.O_RDONLY)
-            content = os.pread(opened[item.store], item.size, item.at)
-            if len(content) < item.size:
+            # Of what is a file by itself a byte more: it may have grown.
+            content = os.pread(opened[item.store], item.size + (item.at == 0), item.at)
+            if len(content) != item.size:
                 raise InputError(
-                    f"{item.store} has become shorter: {item.name} should end at byte {item.at + item.size}"
+                    f"{item.store} has become {'shorter' if len(content) < item.size else 'longer'} since it was "
+                    f"looked through: {item.name} should end at byte {item.at + item.size}"
                 )
             yield content
     finally:
@@ -60,7 +62,8 @@ class Source:
 
     told: what it is, in words. classes: names, in the order of the labels. splits: the images of "train", "val" or
     both, in the source's order. read: a function from some of them to their bytes, in order; other processes call it.
-    streamed: whether reading in another order than the source's is slow. per_class: how many training images each class
+    streamed: whether reading in another order than the source's is slow. sequential: whether reading anything but the
+    next image is. per_class: how many training images each class
     must have, where the source itself says so. left_out: (name, reason) of what is no labeled image.
     official: whether its layout is one of ILSVRC2012's.
     """
@@ -70,6 +73,7 @@ class Source:
     splits: dict[str, list[Item]]
     read: Callable[[Sequence[Item]], Iterator[bytes]] = read_ranges
     streamed: bool = False
+    sequential: bool = False
     per_class: tuple[int, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     official: bool = False

@@ -12,6 +12,9 @@ from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.errors import InputError
 
+NO_FLAT = "--val-labels has no effect: the validation images lie in class folders, or there are none"
+"""What is said of labels where there are no validation images without classes."""
+
 
 def is_flat(folder: Path) -> bool:
     """Whether images lie in the folder itself, in no class folders."""

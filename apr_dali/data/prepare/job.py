@@ -143,7 +143,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     state = _state(target)
     units = cut_units(source, options)
     folders = None if tars else folder_names(source.classes)
-    spooled = tars and source.streamed
+    spooled = source.sequential or (tars and source.streamed)
     plan = Plan(target, state, folders, source.read, spooled, options.max_side, options.quality)
     done = _done_already(plan, units)
     waiting = [unit for unit in units if (unit.split, unit.number) not in done]
@@ -153,7 +153,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     if tars:
         write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
     if spooled:
-        _spool(source, units, state, watch)
+        _spool(source, units, state, tars, watch)
     spread = map if _is_quick(plan, waiting) else mapped
     images, left = (sum(len(unit.items) for unit in some) for some in (units, waiting))
     with tqdm(
@@ -167,7 +167,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
 
 
 def _is_quick(plan: Plan, waiting: Sequence[Unit]) -> bool:
-    copied = plan.max_side is None and plan.read is read_ranges
+    copied = plan.max_side is None and (plan.spooled or plan.read is read_ranges)
     return copied and sum(item.size for unit in waiting for item in unit.items) < _ALONE
 
 
@@ -228,10 +228,11 @@ def _check_room(target: Path, state: Path, waiting: Sequence[Unit]) -> None:
         )
 
 
-def _spool(source: Source, units: Sequence[Unit], state: Path, watch: Any) -> None:
-    """Put the images into a file for each tar, in one pass over the source."""
-    named = [(split, item) for split, items in source.splits.items() for item in as_keys(items)]
-    tar_of = {(unit.split, item.name): unit.number for unit in units for item in unit.items}
+def _spool(source: Source, units: Sequence[Unit], state: Path, tars: bool, watch: Any) -> None:
+    """Put the images into a file for each unit, in one pass over the source."""
+    renamed = as_keys if tars else as_files
+    named = [(split, item) for split, items in source.splits.items() for item in renamed(items)]
+    unit_of = {(unit.split, item.label, item.name): unit.number for unit in units for item in unit.items}
     ready, sizes = journal.recorded_spool(state)
     if ready == len(named):
         return  # and some of its files may be tars already
@@ -241,7 +242,7 @@ def _spool(source: Source, units: Sequence[Unit], state: Path, watch: Any) -> No
     with tqdm(total=len(named), initial=ready, desc="reading", unit=" images", unit_scale=True, disable=None) as bar:
         contents = watch(source.read([item for _, item in named[ready:]]))
         for (split, item), content in zip(named[ready:], contents, strict=True):
-            path = spool.bucket(state, split, tar_of[split, item.name])
+            path = spool.bucket(state, split, unit_of[split, item.label, item.name])
             sizes[path.name] = sizes.get(path.name, 0) + spool.append(path, item, content)
             ready += 1
             if ready % _RUN == 0 or ready == len(named):

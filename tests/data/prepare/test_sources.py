@@ -39,8 +39,8 @@ RIGHT = {f"ILSVRC2012_val_{n + 1:08d}.JPEG": wnid for n, wnid in enumerate(val_c
 def test_what_is_no_set(tmp_path):
     refused(tmp_path / "none", "none is not there")
     refused(tmp_path, "is no known set: expected ILSVRC2012_img_train.tar")
-    (tmp_path / "a.zip").touch()
-    refused(tmp_path / "a.zip", "is no known set")
+    (tmp_path / "a.rar").touch()
+    refused(tmp_path / "a.rar", "is no known set")
 
 
 def test_two_sets_in_a_folder(tmp_path):
