@@ -15,6 +15,8 @@ from apr_dali.data.listing import is_hidden, is_utf8
 from apr_dali.errors import InputError
 
 _NO_KEY = re.compile(r"[^A-Za-z0-9_+=-]+")
+MOST_CLASSES = 10**6
+"""Labels from there on are no classes, where nothing says how many there are."""
 _LONGEST_KEY = 80
 """Characters: a tar's plain header has room for 100, of which the label and the extension need some."""
 
@@ -86,6 +88,16 @@ class Source:
             for item in items:
                 found.update(f"{item.label} {item.name} {item.size}\n".encode("utf-8", "surrogateescape"))
         return found.hexdigest()
+
+
+def count_labels(splits: dict[str, list[Item]]) -> int:
+    """How many classes there are where nothing names them: those of the training images, or of the only split."""
+    return min(1 + max(item.label for item in next(iter(splits.values()))), MOST_CLASSES)
+
+
+def beyond(splits: dict[str, list[Item]], classes: int) -> Item | None:
+    """The first image with a label that is none of so many classes."""
+    return next((item for items in splits.values() for item in items if not 0 <= item.label < classes), None)
 
 
 def names_by_wnid(labels: Iterable[tuple[int, str]], classes: int) -> tuple[str, ...] | None:

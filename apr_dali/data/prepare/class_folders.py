@@ -61,4 +61,7 @@ def _flat(folder: Path, truth: Truth, classes: Sequence[str]) -> list[Item]:
 
 
 def _item(label: int, file: str, folder: str) -> Item:
-    return Item(label, file[len(folder) :], file, 0, os.path.getsize(file))
+    try:
+        return Item(label, file[len(folder) :], file, 0, os.path.getsize(file))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): repair or remove it") from error

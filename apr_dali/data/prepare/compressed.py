@@ -52,7 +52,7 @@ def members(path: str) -> list[Member]:
 
 
 def _read_end(stream: Any, stopped: int) -> None:
-    """What is behind the last file: the checksum of it all at last. Raises OSError unless it is zeros, a block at least.
+    """Read what is behind the last file, with the checksum of it all. Raises OSError unless it is a block of zeros.
 
     The module takes a header that is cut or damaged for the end.
     """

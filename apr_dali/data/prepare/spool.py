@@ -1,5 +1,5 @@
-"""Images on their way from a source that can only be read in its own order into tars of a random one, or into units that
-several processes write.
+"""Images on their way from a source that can only be read in its own order into tars of a random one, or into class
+folders that several processes write.
 
 Each image goes to the end of a file for the unit that it will be in, in one pass over the source. A unit is made of
 such a file, which is then removed: beside source and target there is never more than a unit for each process.

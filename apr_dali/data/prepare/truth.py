@@ -84,7 +84,7 @@ def _text(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not text: expected the class of one validation image a line") from error
+        raise InputError(f"{where} is not text: expected the class of one validation image a line, in UTF-8") from error
 
 
 def parse_kaggle(content: bytes, where: str) -> Truth:
@@ -201,4 +201,6 @@ def check_even(truth: Truth) -> str | None:
     counts = Counter(truth.ordered or truth.named.values())
     most = Counter(counts.values()).most_common(1)[0][0]
     odd = [f"{name} {count}" for name, count in sorted(counts.items()) if count != most]
-    return f"{truth.where}: most classes have {most} images, others {', '.join(odd[:5])}" if odd else None
+    if not odd:
+        return None
+    return f"{truth.where} is for {counts.total()} images: most classes have {most}, others {', '.join(odd[:5])}"
