@@ -223,9 +223,13 @@ def _check_room(target: Path, state: Path, waiting: Sequence[Unit]) -> None:
     free = shutil.disk_usage(target).free + spooled
     if needed > free:
         raise InputError(
-            f"{target}: {needed / 1e9:.1f} GB are to be written, and the disk has {free / 1e9:.1f} GB free: make room "
-            "and run the same command, or take --max-side"
+            f"{target}: {_size(needed)} are to be written, and the disk has {_size(free)} free: make room and run the "
+            "same command, or take --max-side"
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"
 
 
 def _spool(source: Source, units: Sequence[Unit], state: Path, tars: bool, watch: Any) -> None:

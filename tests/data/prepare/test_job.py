@@ -315,7 +315,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, image_format):
 def test_a_disk_that_is_too_small_is_said_before_work(tmp_path, monkeypatch):
     source = archives.official(tmp_path / "source")
     monkeypatch.setattr(job.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 5000))
-    with pytest.raises(InputError, match=r"0.0 GB are to be written, and the disk has 0.0 GB free: make room"):
+    with pytest.raises(InputError, match=r"0.016 MB are to be written, and the disk has 0.005 MB free: make room"):
         prepare(source, tmp_path / "out", Options())
     assert not (tmp_path / "out/train").exists()
 
