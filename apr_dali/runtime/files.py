@@ -36,9 +36,9 @@ def write_whole(
         that loses its power may leave a part.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp") if alone else _new_beside(target)
+    beside = temporary(target) if alone else _new_beside(target)
     try:
-        with open(temporary, "wb") as file:
+        with open(beside, "wb") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
@@ -48,9 +48,9 @@ def write_whole(
                 os.fsync(file.fileno())
         if keep is not None and target.exists():
             os.replace(target, keep)
-        os.replace(temporary, target)
+        os.replace(beside, target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(target)  # writing itself does not say what it wrote
         raise
@@ -58,14 +58,19 @@ def write_whole(
         _sync_folder(target.parent)
 
 
+def temporary(target: Path) -> Path:
+    """Where the bytes of a file go first that one process alone writes."""
+    return target.with_name(f".{target.name}.tmp")
+
+
 def _new_beside(target: Path) -> Path:
     """An empty file of a name that nobody else has; os.replace is atomic only within one file system."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
-    temporary = Path(name)
+    made = Path(name)
     # mkstemp makes the file for its owner alone; data sets are shared.
-    temporary.chmod(0o666 & ~_umask())
-    return temporary
+    made.chmod(0o666 & ~_umask())
+    return made
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
     """
     options.check()
     target = Path(out).absolute()
-    _refuse_foreign(target)
+    # Before a source of a million images is looked through.
+    journal.refuse_foreign(target)
     with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, writing_to(target):
 
         def watch(things: Iterable[Any]) -> Iterator[Any]:
@@ -107,15 +108,6 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
                 _write(target, found, options, mapped, watch)
                 journal.mark(target, settings, finished=True)
         return _finish(target, found, options)
-
-
-def _refuse_foreign(target: Path) -> None:
-    """Before a source of a million images is looked through."""
-    if not (target / journal.MARKER).is_file() and target.exists():
-        if not target.is_dir():
-            raise InputError(f"{target} is a file: give a folder")
-        if any(target.iterdir()):
-            raise InputError(f"{target} is not empty and nothing that prepare began: give a new folder")
 
 
 def _state(target: Path) -> Path:
@@ -151,7 +143,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     if options.max_side is None:
         _check_room(target, state, waiting)
     if tars:
-        write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
+        write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode(), alone=True)
     if spooled:
         _spool(source, units, state, tars, watch)
     spread = map if _is_quick(plan, waiting) else mapped
@@ -272,7 +264,7 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
         odd = [fault for done in _in_order(state) for fault in done.odd]
         lines = [f"{name}: {what}" for name, what in (*source.left_out, *odd)]
         if lines:
-            write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+            write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), alone=True)
         shutil.rmtree(state)
     told = (target / ODD).read_text("utf-8", "surrogateescape").splitlines() if (target / ODD).is_file() else []
     pairs = tuple((name, what) for name, _, what in (line.partition(": ") for line in told))

@@ -117,7 +117,7 @@ def test_shards_of_a_size(tmp_path):
 
 def killed(source: Path, out: Path, options: str, after: int, name: str) -> int:
     """`prepare` in a process of its own that ends by SIGKILL at the N-th call of a function; its exit status."""
-    module, _, function = name.rpartition(".")
+    module, _, function = name.partition(".")
     code = f"""
 import os, signal, importlib
 from apr_dali.data.prepare import job
@@ -146,6 +146,9 @@ job.prepare({str(source)!r}, {str(out)!r}, {options})
 @pytest.mark.parametrize(
     ("kind", "image_format", "name", "after"),
     [
+        ("official", "folder", "journal.mark", 1),
+        ("official", "webdataset", "journal.os.replace", 1),
+        ("official", "webdataset", "journal.os.replace", 2),
         ("official", "folder", "write.oddities", 3),
         ("official", "folder", "write.oddities", 11),
         ("official", "webdataset", "write.oddities", 7),
