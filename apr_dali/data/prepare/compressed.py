@@ -43,7 +43,7 @@ def members(path: str) -> list[Member]:
                         raise InputError(f"{path}: {member.name} is a link: unpack it, and give the folder")
                     if member.isreg():
                         found.append(Member(member.name, member.offset_data, member.size))
-                    archive.members = []  # type: ignore[assignment] - it keeps all of them
+                    archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
                 stopped = archive.offset
             _read_end(stream, stopped)
     except _BROKEN as error:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from apr_dali.data.check import why_no_image
-from apr_dali.data.image_file import no_ink_known, to_rgb
+from apr_dali.data.image_file import any_size, no_ink_known, to_rgb
 from apr_dali.errors import InputError
 
 _FORMATS = {
@@ -69,16 +69,13 @@ def smaller(content: bytes, extension: str, max_side: int, quality: int) -> tupl
     header = _jpeg(content)
     if header is not None and max(header.width, header.height) <= max_side:
         return content, None
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
+        with any_size(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _scaled(content, extension, max_side, quality)
     # A broken image may raise anything.
     except Exception as error:  # noqa: BLE001
         return content, f"left as it is, though it may be larger than {max_side} pixels: {error}"
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _scaled(content: bytes, extension: str, max_side: int, quality: int) -> tuple[bytes, str | None]:

@@ -59,6 +59,15 @@ def open_source(
     return _open(kind, path, val_labels, components, mapped)
 
 
+def is_packed(path: str | Path) -> bool:
+    """Whether a path is an archive, or a folder of some, that no trainer reads as it is and `open_source` does."""
+    place = Path(path)
+    if not place.exists():
+        return False
+    found = [kind for kind, there in _kinds(place.absolute()) if there]
+    return bool(found) and (place.is_file() or not {"class folders", "WebDataset's tars"} & set(found))
+
+
 def _kinds(path: Path) -> Iterable[tuple[str, bool]]:
     """(kind, whether it lies there) of all kinds."""
     names = [path.name] if path.is_file() else listing(str(path))[0]
