@@ -102,12 +102,22 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
             return tqdm(watch(mapped(function, *given)), "looking through", len(given[0]), delay=2, disable=None)
 
         found = open_source(source, options.val_labels, options.components, looked_through)
+        _refuse_within(target, found)
         settings = _settings(options, found)
         if not journal.begin(target, settings):
             with lock.hold(_state(target)):
                 _write(target, found, options, mapped, watch)
                 journal.mark(target, settings, finished=True)
         return _finish(target, found, options)
+
+
+def _refuse_within(target: Path, source: Source) -> None:
+    """Raise InputError for a target among the source's class folders: it would be one of them the next time."""
+    for first in (items[0] for items in source.splits.values() if items):
+        if source.read is read_ranges and first.at == 0:
+            folder = first.store.removesuffix(first.name).removesuffix(f"{source.classes[first.label]}/")
+            if str(target).startswith(folder):
+                raise InputError(f"{target} lies in {folder}, which images are read from: give a folder elsewhere")
 
 
 def _state(target: Path) -> Path:
@@ -262,7 +272,7 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
             differing += count.differences(split, counts, source.classes, published, per_class)
     if state.is_dir():
         odd = [fault for done in _in_order(state) for fault in done.odd]
-        lines = [f"{name}: {what}" for name, what in (*source.left_out, *odd)]
+        lines = [f"{name}: {what}".replace("\n", "\\n") for name, what in (*source.left_out, *odd)]
         if lines:
             write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), alone=True)
         shutil.rmtree(state)

@@ -272,6 +272,15 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("place", ["train/out", "train/n01440764/out", "val/out"])
+def test_a_target_among_the_images(tmp_path, place):
+    """A stopped run could not go on: its target would be a class."""
+    source = archives.kaggle(tmp_path) / "ILSVRC/Data/CLS-LOC"
+    with pytest.raises(InputError, match="out lies in .*CLS-LOC/(train|val)/, which images are read from"):
+        prepare(source, source / place, Options())
+    assert prepare(source, source / "out", Options()).classes == 3
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -351,6 +360,7 @@ def test_odd_files_are_kept_and_named(tmp_path):
         "d.JPEG": b"",
         "e.JPEG": exif,
         "f.JPEG": encoded(6),
+        "g\n.JPEG": b"",
     }
     archives.class_folders(tmp_path / "source/train", {"x": odd, "y": {"g.jpg": encoded(9)}})
     for n, options in enumerate((Options(), Options("webdataset"))):
@@ -361,9 +371,10 @@ def test_odd_files_are_kept_and_named(tmp_path):
             "train/c.JPEG": "cannot be decoded: truncated: no end marker",
             "train/d.JPEG": "cannot be decoded: empty file",
             "train/e.JPEG": "broken EXIF data",
+            "train/g.JPEG" if n else r"train/g\n.JPEG": "cannot be decoded: empty file",
         }
         assert contents(tmp_path / f"out{n}", "train").keys() == {*odd.values(), encoded(9)}
-        assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 5
+        assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 6
 
 
 # ---- counts ----------------------------------------------------------------------------------------------------------
