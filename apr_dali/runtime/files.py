@@ -35,10 +35,11 @@ def write_whole(
     synced: False does not wait for the disk, as for many small files: whole however the process ends, but a machine
         that loses its power may leave a part.
     """
-    target = Path(path)
-    beside = temporary(target) if alone else _new_beside(target)
+    # Names are put together as text: for small files those of pathlib take a part of the time.
+    target = os.fspath(path)
+    temporary = temporary_of(target) if alone else str(_new_beside(Path(target)))
     try:
-        with open(beside, "wb") as file:
+        with open(temporary, "wb") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
@@ -46,31 +47,32 @@ def write_whole(
             if synced:
                 file.flush()
                 os.fsync(file.fileno())
-        if keep is not None and target.exists():
+        if keep is not None and os.path.exists(target):
             os.replace(target, keep)
-        os.replace(beside, target)
+        os.replace(temporary, target)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(target)  # writing itself does not say what it wrote
+            error.filename = target  # writing itself does not say what it wrote
         raise
     if alone and synced:
-        _sync_folder(target.parent)
+        _sync_folder(Path(target).parent)
 
 
-def temporary(target: Path) -> Path:
-    """Where the bytes of a file go first that one process alone writes."""
-    return target.with_name(f".{target.name}.tmp")
+def temporary_of(target: str | Path) -> str:
+    """Where the bytes of a file go first that no other process writes."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.tmp")
 
 
 def _new_beside(target: Path) -> Path:
     """An empty file of a name that nobody else has; os.replace is atomic only within one file system."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
-    made = Path(name)
+    temporary = Path(name)
     # mkstemp makes the file for its owner alone; data sets are shared.
-    made.chmod(0o666 & ~_umask())
-    return made
+    temporary.chmod(0o666 & ~_umask())
+    return temporary
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from apr_dali.data.prepare.write import Done
 from apr_dali.errors import InputError
-from apr_dali.runtime.files import temporary, write_whole
+from apr_dali.runtime.files import temporary_of, write_whole
 
 MARKER = ".apr_dali_prepare.json"
 STATE = ".apr_dali_prepare"
@@ -27,7 +27,7 @@ def refuse_foreign(out: Path) -> None:
     if not out.is_dir():
         raise InputError(f"{out} is a file: give a folder")
     # The first of them are there before the marker is.
-    if set(os.listdir(out)) - {STATE, temporary(out / MARKER).name}:
+    if set(os.listdir(out)) - {STATE, temporary_of(MARKER)}:
         raise InputError(f"{out} is not empty and nothing that prepare began: give a new folder")
 
 

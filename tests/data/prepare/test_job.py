@@ -276,7 +276,7 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
 def test_a_target_among_the_images(tmp_path, place):
     """A stopped run could not go on: its target would be a class."""
     source = archives.kaggle(tmp_path) / "ILSVRC/Data/CLS-LOC"
-    with pytest.raises(InputError, match="out lies in .*CLS-LOC/(train|val)/, which images are read from"):
+    with pytest.raises(InputError, match=r"out lies in .*CLS-LOC/(train|val)/, which images are read from"):
         prepare(source, source / place, Options())
     assert prepare(source, source / "out", Options()).classes == 3
 
