@@ -65,9 +65,8 @@ class Source:
     told: what it is, in words. classes: names, in the order of the labels. splits: the images of "train", "val" or
     both, in the source's order. read: a function from some of them to their bytes, in order; other processes call it.
     streamed: whether reading in another order than the source's is slow. sequential: whether reading anything but the
-    next image is. per_class: how many training images each class
-    must have, where the source itself says so. left_out: (name, reason) of what is no labeled image.
-    official: whether its layout is one of ILSVRC2012's.
+    next image is. per_class: how many training images each class must have, where the source itself says so. left_out:
+    (name, reason) of what is no labeled image. official: whether its layout is one of ILSVRC2012's.
     """
 
     told: str

@@ -41,8 +41,6 @@ def open_packed(path: Path, truth: Callable[[], Truth | None], given: bool = Fal
     """
     zipped = path.name.lower().endswith(".zip")
     found = (zips if zipped else compressed).members(str(path))
-    if not zipped:
-        found.sort(key=lambda member: member.offset)
     placed, left_out = _placed(found)
     root = _root(path, {place.root for place, _ in placed})
     images: defaultdict[str, list[tuple[_Place, Member]]] = defaultdict(list)
@@ -52,22 +50,22 @@ def open_packed(path: Path, truth: Callable[[], Truth | None], given: bool = Fal
     named = sorted({place.folder for place, _ in images.get("train", images["val"])} - {""})
     read = zips.read_zipped if zipped else compressed.read_in_order
     flat = [split for split, inside in images.items() if any(not place.folder for place, _ in inside)]
-    table: Truth | None = None
     if given and not flat:
         raise InputError(NO_FLAT)
-    if flat:
-        table = (None if given else _table(path, found, read)) or truth()
-        if flat != ["val"] or table is None:
-            raise InputError(
-                f"{path} has images right in {root}{flat[0]}/: expected {root}{flat[0]}/CLASS/IMAGE"
-                + f", or {KAGGLE} in it, or --val-labels with the classes of the validation images" * (flat == ["val"])
-            )
-        named = named or list(table.classes)
+    table = ((None if given else _table(path, found, read)) or truth()) if flat == ["val"] else None
+    if flat and table is None:
+        raise InputError(
+            f"{path} has images right in {root}{flat[0]}/: expected {root}{flat[0]}/CLASS/IMAGE"
+            + f", or {KAGGLE} in it, or --val-labels with the classes of the validation images" * (flat == ["val"])
+        )
+    named = named or list(table.classes if table else ())
     splits = {
         split: _items(path, images[split], named, table if split in flat else None) for split in CALLED if images[split]
     }
+    if zipped:  # its list may be in any order, on which what is made of it should not depend
+        splits = {split: sorted(items) for split, items in splits.items()}
     return Source(
-        f"{path.name}",
+        path.name,
         tuple(named),
         splits,
         read,
@@ -124,9 +122,7 @@ def _items(
     of = [place.folder for place, _ in inside] if truth is None else truth.of(names, str(path))
     check_classes(f"{path}, {inside[0][0].root}{inside[0][0].split}/", set(of), classes)
     label = {name: number for number, name in enumerate(classes)}
-    items = [
+    return [
         Item(label[folder], name, str(path), member.offset, member.size)
         for folder, name, (_, member) in zip(of, names, inside, strict=True)
     ]
-    # A zip's list may be in any order; what is made of it should not depend on that.
-    return items if path.name.lower().endswith(tuple(compressed.OPENERS)) else sorted(items)

@@ -11,7 +11,7 @@ from typing import Any
 
 from apr_dali.data.arrays import cifar_at
 from apr_dali.data.folders import SPLITS
-from apr_dali.data.listing import listing
+from apr_dali.data.listing import images_below, listing
 from apr_dali.data.prepare import archives, class_folders, packed, parquet, samples, small
 from apr_dali.data.prepare.catalogue import Source
 from apr_dali.data.prepare.class_folders import NO_FLAT
@@ -65,7 +65,12 @@ def is_packed(path: str | Path) -> bool:
     if not place.exists():
         return False
     found = [kind for kind, there in _kinds(place.absolute()) if there]
-    return bool(found) and (place.is_file() or not {"class folders", "WebDataset's tars"} & set(found))
+    if place.is_file() or found == ["Kaggle's folders"]:
+        return bool(found)
+    if not found or {"class folders", "WebDataset's tars"} & set(found):
+        return False
+    # Beside class folders there may be a table or an archive that is not meant.
+    return not any(images_below(str(place / name)) for name in listing(str(place))[1])
 
 
 def _kinds(path: Path) -> Iterable[tuple[str, bool]]:

@@ -52,6 +52,15 @@ def test_broken_images_in_archives(tmp_path, kind):
     assert found.table(80).splitlines()[-1].split() == ["total", "2", "2"]
 
 
+def test_archives_beside_class_folders_are_not_meant(tmp_path, capsys):
+    images = {name: {"1.jpg": encoded(1)} for name in "ab"}
+    archives.class_folders(tmp_path, images)
+    archives.parquet(tmp_path / "table.parquet", [("a.jpg", encoded(1), 0)])
+    (tmp_path / "other.zip").write_bytes(b"")
+    assert main(["check-data", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["total", "2", "0"]
+
+
 def test_a_file_list_of_an_archive(tmp_path, capsys):
     source = archives.hub(tmp_path / "s")
     assert main(["check-data", str(source), "--write-file-list", str(tmp_path / "list.txt")]) == 2
