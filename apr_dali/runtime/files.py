@@ -19,7 +19,7 @@ from apr_dali.errors import InputError
 Content = bytes | Callable[[BinaryIO], object]
 """The bytes of a file, or what writes them to it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
 
 
 def write_whole(

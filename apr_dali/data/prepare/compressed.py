@@ -66,7 +66,8 @@ def _read_end(stream: Any, stopped: int) -> None:
 def read_in_order(items: Sequence[Item]) -> Iterator[bytes]:
     """The bytes of items of compressed tars; quick in their order, and where the last call ended."""
     for item in items:
-        stream = _kept(item.store)
+        state = os.stat(item.store)
+        stream = _kept(item.store, state.st_ino, state.st_mtime_ns)
         try:
             stream.seek(item.at)
             content = stream.read(item.size)
@@ -82,7 +83,7 @@ def _open(path: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _kept(path: str) -> Any:
+def _kept(path: str, *state: int) -> Any:  # noqa: ARG001 - another file of the same path is opened anew
     return _open(path)
 
 

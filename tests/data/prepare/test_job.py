@@ -272,6 +272,15 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("place", ["file/out", "link", "link/out"])
+def test_a_target_where_nothing_can_be_written(tmp_path, place):
+    source = archives.official(tmp_path / "source")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere/at/all")
+    with pytest.raises(InputError, match=r"(file|link).*: .*: nothing can be written there; give another folder"):
+        prepare(source, tmp_path / place, Options())
+
+
 @pytest.mark.parametrize("place", ["train/out", "train/n01440764/out", "val/out"])
 def test_a_target_among_the_images(tmp_path, place):
     """A stopped run could not go on: its target would be a class."""

@@ -29,7 +29,6 @@ def small(monkeypatch):
     monkeypatch.setattr(count, "IMAGENET", SMALL)
     monkeypatch.setattr(job, "_FILES", 4)
     monkeypatch.setattr(job, "_FILES_OF_ROWS", 4)
-    compressed._kept.cache_clear()
 
 
 def packed(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -165,6 +164,14 @@ def test_a_compressed_tar_is_read_once_in_its_order(tmp_path):
     assert at == sorted(at)
     assert source.sequential
     assert not open_source(kaggles(tmp_path / "b")).sequential
+
+
+def test_an_archive_that_is_replaced(tmp_path):
+    for seed in (1, 2):
+        class_folders(tmp_path / "in/train", {"x": {"1.jpg": encoded(seed)}})
+        source = open_source(packed(tmp_path / "in", tmp_path / "a.tgz"))
+        os.utime(tmp_path / "a.tgz", (seed, seed))
+        assert list(source.read(source.splits["train"])) == [encoded(seed)]
 
 
 # ---- bad archives ----------------------------------------------------------------------------------------------------
