@@ -25,14 +25,12 @@ def normalized_views(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
 
     What works on values and is not published with levels gets them in 0..1 and is rounded nowhere.
     """
-    if not plan.last:
+    records = [find(name) for name in plan.changes if name]
+    if not records:
         return _normalized(images, graph, 255)
-    record = find(plan.last)
-    rounded = record.takes == "levels" or record.overflow != "clamp"
-    whole = images if rounded else _shares(images)
-    views = [whole] if plan.clean and plan.views > 1 else []
-    while len(views) < plan.views:
-        views.append(augment(whole, plan.last, layout="HWC" if rounded else "CHW", **_options(plan, graph)))
+    rounded = any(record.takes == "levels" or record.overflow != "clamp" for record in records)
+    whole, layout = (images, "HWC") if rounded else (_shares(images), "CHW")
+    views = [augment(whole, name, layout=layout, **_options(plan, graph)) if name else whole for name in plan.changes]
     stacked = views[0] if plan.views == 1 else fn.stack(*views, axis=0, axis_name="F")
     return _normalized(stacked, graph, 255 if rounded else 1, "F" if plan.views > 1 else "")
 

@@ -185,7 +185,7 @@ class BatchOptions:
         if is_named(self.aug):
             made = plan(self.aug, self.aug_dataset or DATASETS[0], self.aug_form)
             augmenting.check_options(None, self.backend)
-            for name in filter(None, (*made.levels, made.last)):
+            for name in made.names:
                 augmenting.choose(find(name), parse_device(self.device)[0], "float32", self.backend)
 
     @cached_property

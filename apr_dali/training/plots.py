@@ -116,8 +116,8 @@ def sample_columns(
 
 
 def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> NDArray[np.uint8]:
-    """What the steps of a method but APR-P make of images, in gray levels; a coin may leave a batch as it is."""
-    for name in (*plan.levels, plan.last):
+    """What the steps of a method but APR-P make of its last view, in gray levels; a coin may leave a batch as it is."""
+    for name in (*plan.levels, plan.changes[-1]):
         if name:
             images = sample_and_apply(name, images, seed, dataset=plan.dataset)
     return images

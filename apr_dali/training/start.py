@@ -54,7 +54,8 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
             "give a larger --batch-size, or start fewer processes"
         )
     once = _may_come_once(options)
-    if trainer.group.share(options.batch_size) * (1 if once else views) > 1:
+    # Batch norm sees each view by itself where some have their own.
+    if trainer.group.share(options.batch_size) * (1 if once or options.has_auxiliary else views) > 1:
         return
     model = copy.deepcopy(trainer.model).train()
     channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)

@@ -29,7 +29,8 @@ class AugmentationOptions(Options):
     aug_form: str = option(
         "augmentation",
         "published",
-        "methods other than APR: views and loss as published, the changed image alone, or both with the sum of losses",
+        "methods other than APR: views and loss as published, with the divergence that AFA has too, the changed image "
+        "alone, or both with the sum of losses",
         choices=FORMS,
     )
     overflow: str = option(
@@ -64,6 +65,11 @@ class AugmentationOptions(Options):
     def aug_plan(self) -> Plan | None:
         """How a method of `apr_dali.augmentations` is trained with; None for others."""
         return plan(self.aug, self.aug_dataset, self.aug_form) if is_named(self.aug) else None
+
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the network has batch norms of their own for some of the views."""
+        return self.aug_plan is not None and bool(self.aug_plan.auxiliary)
 
     @property
     def repeats_unmixed(self) -> bool:
