@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from apr_dali.augmentations.record import Recipe
 from apr_dali.augmentations.registry import COMBINATIONS, NAMES, PARALLEL, find, stages
 from apr_dali.errors import InputError, check_choice
-from apr_dali.recipes import CIFAR_AUGMENTATIONS
+from apr_dali.recipes import CIFAR_AUGMENTATIONS, uses_pair
 
 TRAINABLE = (*NAMES, *COMBINATIONS, *PARALLEL)
 """Names beside those of `apr_dali.recipes` that loaders and trainers take."""
@@ -50,6 +50,27 @@ class Plan:
     def clean(self) -> bool:
         """Whether the first of several views is without what makes the others."""
         return self.views > 1 and not self.changes[0]
+
+    @property
+    def coin(self) -> float | None:
+        """The share of batches that each change is made of, where one coin decides over a batch; else None."""
+        records = [find(name) for name in self.changes if name]
+        if not records or not all(record.coin for record in records):
+            return None
+        return float(records[0].recipe(self.dataset).settings["p"])
+
+    @property
+    def may_come_once(self) -> bool:
+        """Whether there are batches whose views are one and the same, by a coin other than APR-P's."""
+        return self.views > 1 and self.coin is not None
+
+    @property
+    def rows(self) -> float:
+        """Rows of an image on average, where those batches come once."""
+        if self.coin is None:
+            return float(self.views)
+        coins = sum(map(bool, self.changes))
+        return 1 + (self.views - 1) * (1 - (1 - self.coin) ** coins)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,6 +148,20 @@ def plan(aug: str, dataset: str, form: str = "published") -> Plan:
     clean = views > 1 and (form == "both" or recipes[-1].clean)
     changes = ("",) * clean + (last,) * (views - clean)
     return Plan(common, changes, False, objective, weights, (), dataset, told)
+
+
+def form_here(aug: str, dataset: str, otherwise: str = "replaced") -> str:
+    """ "published", or `otherwise` where that form asks for what is not here."""
+    try:
+        plan(aug, dataset)
+    except InputError:
+        return otherwise
+    return "published"
+
+
+def may_be_unmixed(aug: str, dataset: str, form: str = "published") -> bool:
+    """Whether there are batches whose views are one and the same: APR-P's coin decides on them, or another one's."""
+    return uses_pair(aug) or (is_named(aug) and plan(aug, dataset, form).may_come_once)
 
 
 def _form(aug: str, recipe: Recipe, form: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class _TwoNorms(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         parts, main = self.route.parts, super().forward
         if parts is None:
-            return main(rows)  # type: ignore[no-any-return]
+            return main(rows)
         # Rows that are no multiple of the parts leave a piece too many, which zip refuses.
         pieces = zip(rows.split(max(len(rows) // len(parts), 1)), parts, strict=True)
         return torch.cat([self.auxiliary(piece) if auxiliary else main(piece) for piece, auxiliary in pieces])
@@ -74,10 +74,16 @@ def add_auxiliary(model: nn.Module) -> int:
         raise InputError("the network has auxiliary batch norms already")
     norms, route = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)], _Route()
     for norm in norms:
-        second = copy.deepcopy(norm)
-        norm.__class__ = _with_second(type(norm))
-        norm.auxiliary, norm.route = second, route
+        _add(norm, route)
     return len(norms)
+
+
+def _add(norm: Any, route: _Route) -> None:
+    second = copy.deepcopy(norm)
+    # In its place, since others may hold it: its class has the two ways.
+    kind: Any = type(norm)
+    norm.__class__ = _with_second(kind)
+    norm.auxiliary, norm.route = second, route
 
 
 @contextmanager

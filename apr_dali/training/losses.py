@@ -165,11 +165,11 @@ def augmix_loss(
 
 @dataclass(frozen=True)
 class AuxiliaryLoss:
-    """The mean of the views' cross-entropies; or that of the first + jsd × the divergence of all: AFA, Vaish et al. 2024.
+    """The mean of the views' cross-entropies; or that of the first + jsd × the divergence of all. AFA's.
 
-    The last view goes through the auxiliary batch norms, see `apr_dali.models.auxiliary`. The released code
-    (nis-research/afa-augment, project/trainers/base_module.py: AdvModule, AdvJSDModule) takes each view as a batch of
-    its own, with statistics of one view; here they go through the network together, and apart through batch norm.
+    Vaish et al. (CVPR 2024). Some views go through auxiliary batch norms, see `apr_dali.models.auxiliary`. The released
+    code (nis-research/afa-augment, project/trainers/base_module.py: AdvModule, AdvJSDModule) takes each view as a batch
+    of its own, with statistics of one view; here they go through the network together, and apart through batch norm.
 
     auxiliary: of each view, whether it goes through the auxiliary batch norms. jsd: None for the mean. smoothing: of
     labels.

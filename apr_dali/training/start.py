@@ -70,9 +70,9 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
 
 
 def _may_come_once(options: TrainingOptions) -> bool:
-    """Whether there are batches that APR-P's coin leaves unmixed, and whose views are given once."""
-    mixes_all = recipe_of(vars(options)).pair_probability == 1
-    return uses_pair(options.aug) and not (options.repeats_unmixed or mixes_all)
+    """Whether there are batches that a coin leaves unmixed, and whose views are given once."""
+    mixes_all = uses_pair(options.aug) and recipe_of(vars(options)).pair_probability == 1
+    return options.may_be_unmixed and not (options.repeats_unmixed or mixes_all)
 
 
 def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:

@@ -66,7 +66,7 @@ class TaughtLoss:
     """
 
     def __init__(self, weights: Mapping[str, float], smoothing: float = 0.0) -> None:
-        """weights: consistency (λ at its end), temperature, warmup_epochs and teacher_momentum; smoothing: of labels."""
+        """weights: consistency (λ at its end), temperature, warmup_epochs, teacher_momentum. smoothing: of labels."""
         self._weights, self._smoothing = weights, smoothing
         self._teacher: Teacher | None = None
         self._epoch: Callable[[], int] = lambda: 0

@@ -106,7 +106,7 @@ def test_batch_norms_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="has auxiliary batch norms: continue with the --aug"):
         new_trainer().load(load(tmp_path / "latest.pt"))
     train(new_trainer(), Batches(), tmp_path, 1)
-    with pytest.raises(InputError, match="has no auxiliary batch norms.*--weights"):
+    with pytest.raises(InputError, match=r"has no auxiliary batch norms.*--weights"):
         with_loss_of(aug="afa").load(load(tmp_path / "latest.pt"))
 
 

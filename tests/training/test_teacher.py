@@ -65,7 +65,9 @@ def test_the_teacher_follows_by_the_released_momentum():
                 parameter.add_(1.0)
         model[1].running_mean.add_(1.0)
         teacher.update(model)
-        expected = [momentum * old + (1 - momentum) * new for old, new in zip(expected, model.parameters(), strict=True)]
+        expected = [
+            momentum * old + (1 - momentum) * new for old, new in zip(expected, model.parameters(), strict=True)
+        ]
         torch.testing.assert_close(list(teacher.model.parameters()), expected)
     assert torch.equal(teacher.model[1].running_mean, statistics), "its statistics are those of what it sees"
     teacher(torch.randn(4, 3, 4, 4, dtype=torch.float64) + 1)

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.augmentations import form_of
 from helpers.processes import train_in_two
 from helpers.project import ROOT
 from helpers.tolerances import BF16_LOSS
 from PIL import Image
 
 from apr_dali import cli
-from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.data.arrays import load_set
 from apr_dali.draws import SEEDS
 from apr_dali.eval.analyses.filters import filter_spectra
@@ -93,7 +92,7 @@ METHODS = {
     "apr-p": ["--phase-weight", "0.5"],
     "apr-s": ["--adversarial", "n-fgsm"],
     "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
-    **{name: ["--aug-form", form_of(name, "cifar10")] for name in TRAINABLE},
+    **{name: ["--aug-form", form_here(name, "cifar10")] for name in TRAINABLE},
 }
 
 
