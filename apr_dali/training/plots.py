@@ -30,7 +30,7 @@ _NAME_LENGTH = 40
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
-    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, `views` the loader's."""
+    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, the loss sums `views`."""
     epochs = [row for row in rows if row["kind"] == "epoch"]
     steps = [row for row in rows if row["kind"] == "step"]
     figure = new_figure(13, 3.8)

@@ -128,6 +128,18 @@ def test_the_objective_of_afa_follows_the_options(given, expected):
     assert options.has_auxiliary
 
 
+@pytest.mark.parametrize("aug", ["apr-sp", "none", "hybrid-p", "fda", "vipaug"])
+def test_losses_that_are_sums_over_the_views(aug):
+    assert CifarOptions(aug=aug).sums_views
+
+
+@pytest.mark.parametrize(
+    "given", [*({"aug": aug} for aug in ("augmix", "prime", "afa", "amplitude-mix")), {"adversarial": "fgsm"}], ids=str
+)
+def test_losses_that_are_not(given):
+    assert not CifarOptions(**given).sums_views
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

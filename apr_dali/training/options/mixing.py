@@ -62,6 +62,11 @@ class MixingOptions(OptimizationOptions, AugmentationOptions):
         """Whether the network sees several views of an image."""
         return uses_pair(self.aug) or (self.aug_plan is not None and self.aug_plan.views > 1)
 
+    @property
+    def sums_views(self) -> bool:
+        """Whether the loss is the sum of what it is of each view."""
+        return self.aug_plan is None or self.aug_plan.objective not in OWN_LOSSES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse("mix_views", self.mixes and uses_pair(self.aug), "--mixup or --cutmix, and --aug apr-p or apr-sp")
