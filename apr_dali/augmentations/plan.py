@@ -133,12 +133,8 @@ def plan(aug: str, dataset: str, form: str = "published") -> Plan:
     views, objective = _form(aug, recipes[-1], form)
     weights = dict(recipes[-1].weights) if form in ("published", "jsd") else {}
     if objective == "auxiliary":
-        # The visual augmentation goes the main way, which is the image itself where there is none; with the divergence
-        # the image does so beside it.
-        main = names[:-1] or ("",)
-        if form == "jsd":
-            main = tuple(dict.fromkeys(("", *main)))
-        else:
+        main = _main_ways(names, form)
+        if form != "jsd":
             weights.pop("jsd", None)
         auxiliary = (False,) * len(main) + (True,)
         return Plan((), (*main, names[-1]), False, objective, weights, auxiliary, dataset, told)
@@ -148,6 +144,15 @@ def plan(aug: str, dataset: str, form: str = "published") -> Plan:
     clean = views > 1 and (form == "both" or recipes[-1].clean)
     changes = ("",) * clean + (last,) * (views - clean)
     return Plan(common, changes, False, objective, weights, (), dataset, told)
+
+
+def _main_ways(names: tuple[str, ...], form: str) -> tuple[str, ...]:
+    """What makes the views beside the auxiliary one: the visual augmentation, or the image itself where there is none.
+
+    With the divergence it is the image, and beside it the visual augmentation if there is one.
+    """
+    visual = names[:-1] or ("",)
+    return tuple(dict.fromkeys(("", *visual))) if form == "jsd" else visual
 
 
 def form_here(aug: str, dataset: str, otherwise: str = "replaced") -> str:
