@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
+from helpers.project import ROOT
 from torch import nn
 
 from apr_dali.errors import InputError
@@ -116,6 +118,15 @@ def test_the_order_of_memory_stays():
     with routed(model, (False, True)):
         found = model(images().to(memory_format=torch.channels_last))
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_pages_lines_run():
+    page = (ROOT / "docs/augmentations.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "add_auxiliary" in block)
+    names = {"torch": torch, "network": small(), "images": images(4), "waves": images(4, seed=2)}
+    exec(code, names)
+    assert len(names["logits"]) == 8
+    assert not torch.equal(names["network"][1].running_mean, names["network"][1].auxiliary.running_mean)
 
 
 def test_a_copy_has_a_route_of_its_own():
