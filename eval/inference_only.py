@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export.passes import move_to_device_pass
 
 from apr_dali.errors import InputError, first_line, install_command
 from apr_dali.runtime import cpus
@@ -174,6 +173,8 @@ def _exported(path: Path) -> InferenceOnly:
         raise InputError(f"{path} cannot be read as torch.export's: {first_line(error)}") from error
 
     def placed(device: torch.device) -> Any:
+        from torch.export.passes import move_to_device_pass
+
         moved = program if device.type == "cpu" else move_to_device_pass(program, str(device))
         return moved.module()
 

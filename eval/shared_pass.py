@@ -29,8 +29,8 @@ _TOP = ("top1", "top5")
 class Logits:
     """The logits of a set's images, on the disk, and their labels int64 (N,).
 
-    They are less each image's greatest one, so that float16 rounds the likely classes least: no probability is off by
-    more than 2e-4.
+    They are less each image's greatest one, so that float16 rounds the likely classes least: by 2⁻¹¹ of the distance to
+    the greatest. Of 1,000 classes no probability is off by more than 1e-3, and as a rule by less than 1e-4.
     """
 
     rows: Rows
