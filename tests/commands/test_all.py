@@ -77,7 +77,7 @@ def test_what_nobody_foresaw_costs_one_evaluation(run_eval, root, tmp_path, monk
     def breaks(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("apr_dali.eval.suite.evaluate_autoattack", breaks)
+    monkeypatch.setattr("apr_dali.eval.plans.evaluate_autoattack", breaks)
     assert run_eval("all", "--data-root", root, "--attack", 3) in (0, 1)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert dict(report["failed"])["autoattack"] == "ZeroDivisionError: a bug"

@@ -299,7 +299,7 @@ def test_only_the_whole_validation_set_compares_with_alex_net(given, whole, monk
 
 def test_a_benchmark_computes_what_is_not_there(val, monkeypatch):
     short = {"corruptions": ("fog",), "severities": (1,)}
-    module = "apr_dali.eval.suite.evaluate_corruption_on_the_fly"
+    module = "apr_dali.eval.plans.evaluate_corruption_on_the_fly"
     monkeypatch.setattr(module, lambda *given, **options: evaluate_corruption_on_the_fly(*given, **options, **short))
     results = benchmark(Brightness(), val.parent, on_the_fly=True, **SEEN, **QUICK)
     assert list(results) == ["clean", "corruption", "calibration"]

@@ -9,8 +9,8 @@ from PIL import Image
 
 from apr_dali.data.class_names import check_names
 from apr_dali.errors import InputError
+from apr_dali.eval import benchmark, corruption_sources, laion_c
 from apr_dali.eval import corruption as measures
-from apr_dali.eval import corruption_sources, laion_c
 from apr_dali.eval.calibration import ece, rms
 from apr_dali.eval.class_names import imagenet_classes
 from apr_dali.eval.laion_c import SUPERCLASSES, Superclassed
@@ -179,3 +179,21 @@ def test_laion_c_needs_imagenets_classes(evaluate, tmp_path, capsys):
         write_levels(tmp_path / "c" / "mosaic" / f"intensity_level_{level}", {name: [40] for name in SUPERCLASSES})
     assert evaluate("corruption", "--data", tmp_path / "c", model=network(40, Brightness())) == (2, None)
     assert "by WordNet ids, of which the network lacks 285" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_benchmark_finds_them_beside_each_other(tmp_path):
+    root = tmp_path / "data"
+    for place, names in (("imagenet-c", ("fog",)), ("ImageNet-C-bar", ("sparkles",)), ("imagenet-3dcc", ("fog_3d",))):
+        write_corruptions(root / place, names)
+    seen = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "image_size": 40, "classes": CLASSES}
+    quick = {"device": "cpu", "threads": 1, "batch_size": 5}
+    results = benchmark(Brightness(), root, output=tmp_path / "out", latex=True, **seen, **quick)
+    assert list(results) == ["corruption", "imagenet-c-bar", "imagenet-3dcc"]
+    assert results.failed == {}
+    assert "c_bar_error" in results["imagenet-c-bar"].as_json()
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"corruption.json", "imagenet-c-bar.json", "imagenet-3dcc.json", "report.csv", "report.tex"} <= files
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Corruptions of own set ImageNet-C-bar" in page
+    assert "Corruptions of own set imagenet-3dcc" in page
