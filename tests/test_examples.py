@@ -137,6 +137,14 @@ def test_dynamic_mode(sample):
     assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
 
 
+def test_dali_proxy(sample):
+    files = open_set(f"{sample}/train")
+    batches = list(example("dali_proxy").epoch(f"{sample}/train", SIZE))
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == sorted(files.labels.tolist())
+    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
+    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
+
+
 def test_conditions_reach_some_of_the_images(sample):
     """APR-S within an `if`: only the images of that branch are changed."""
     from nvidia.dali import fn, pipeline_def, types
@@ -176,6 +184,20 @@ def test_corrupted_loader(sample):
     table = evaluate_corruption_on_the_fly(Brightness(), f"{sample}/val", **chosen, **seen).table.errors
     for (name, severity), top1 in found.items():
         assert 1 - top1 == pytest.approx(table[name][severity // 5], abs=2 / 32), "images a level apart"
+
+
+# ---- other loaders ---------------------------------------------------------------------------------------------------
+
+
+def test_torchdata_nodes(sample):
+    pytest.importorskip("torchdata.nodes")
+    module = example("torchdata_nodes")
+    whole, _ = module.batches(f"{sample}/train", SIZE, 4)
+    first, place = module.batches(f"{sample}/train", SIZE, 1)
+    rest, _ = module.batches(f"{sample}/train", SIZE, 3, place)
+    for (images, targets), (expected, labels) in zip(first + rest, whole, strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(targets, labels)
 
 
 # ---- object storage --------------------------------------------------------------------------------------------------
