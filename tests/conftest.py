@@ -131,6 +131,16 @@ def lacking(sample, tmp_path) -> str:
 
 
 @pytest.fixture
+def no_driver(monkeypatch) -> None:
+    """DALI's torchvision asks torch for its CUDA stream wherever the images are, which takes a driver: not here."""
+    import torch
+    from nvidia.dali import types
+
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(types, "_get_default_stream_for_array", lambda _: None)
+
+
+@pytest.fixture
 def native() -> None:
     """Skips where the native extension was not built."""
     if MISSING:

@@ -145,6 +145,15 @@ def test_dali_proxy(sample):
     assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
 
 
+@pytest.mark.usefixtures("no_driver")
+def test_dali_torchvision(sample):
+    pytest.importorskip("nvidia.dali.experimental.torchvision")
+    batches = list(example("dali_torchvision").epoch(f"{sample}/train", SIZE))
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == sorted(open_set(f"{sample}/train").labels)
+    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
+    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
+
+
 def test_conditions_reach_some_of_the_images(sample):
     """APR-S within an `if`: only the images of that branch are changed."""
     from nvidia.dali import fn, pipeline_def, types
