@@ -22,11 +22,14 @@ DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/de
 
 # What the API reference is made of: the names that people import.
 API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
-	transforms.augmentations augmentations augmentations.functional augmentations.record augmentations.registry \
+	transforms.augmentations augmentations augmentations.functional augmentations.plan augmentations.record augmentations.registry \
 	augmentations.afa augmentations.amplitude_mix augmentations.fda augmentations.hybrid_pair augmentations.hybrid_single \
 	augmentations.prime augmentations.prime_draws augmentations.randconv augmentations.spectral_gains augmentations.vipaug \
-	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators \
-	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
+	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators pipelines.erasing \
+	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
+	data.arrays data.folders data.image_file data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
+	training.engine training.losses training.options runtime.torch_threads \
+	models models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
