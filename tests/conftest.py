@@ -11,12 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from helpers import dali_deprecations
+from helpers.dali_deprecations import pytest_sessionfinish, pytest_warning_recorded
 from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
 from helpers.object_storage import server
 from skimage import data
 
 from apr_dali.kernels.cpu import backend as native_backend
+
+__all__ = ["pytest_sessionfinish", "pytest_warning_recorded"]  # hooks
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +159,8 @@ def level(request, monkeypatch) -> str:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """What tests have counted: it depends on the compiler, so it is told and not asserted."""
+    """What tests have counted: it depends on the compiler, so it is told and not asserted. And DALI's deprecations."""
+    dali_deprecations.tell(terminalreporter)
     counts = [
         f"{report.nodeid}: {name}: {value}"
         for report in terminalreporter.getreports("passed")
