@@ -56,7 +56,7 @@ def by_source(counts: Sequence[int], weights: Sequence[float]) -> NDArray[np.flo
 
 
 def draw(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """As many images, int64 (N,), as there are, drawn with these weights and replaced: a pure function of its arguments.
+    """As many images as there are, int64 (N,), drawn with these weights and replaced: a pure function.
 
     weights: float64 (N,), from 0 on.
     """

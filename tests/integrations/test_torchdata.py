@@ -14,7 +14,9 @@ from helpers.image_sets import noise_set
 from apr_dali import CifarLoader
 from apr_dali.errors import InputError
 
-nodes = pytest.importorskip("torchdata.nodes")
+pytest.importorskip("torchdata.nodes")
+
+from torchdata import nodes
 
 from apr_dali.integrations.torchdata import LoaderNode
 

@@ -12,7 +12,9 @@ import apr_dali
 from apr_dali.errors import InputError
 from apr_dali.pipelines import operators
 
-tv = pytest.importorskip("nvidia.dali.experimental.torchvision")
+pytest.importorskip("nvidia.dali.experimental.torchvision")
+
+from nvidia.dali.experimental import torchvision as tv
 
 from apr_dali.pipelines.torchvision import AprPair, AprSingle
 
@@ -37,14 +39,14 @@ def own(images: np.ndarray, single: bool, pair: dict | None):
     return given if pair is None else operators.apr_pair(given, **pair)
 
 
-def numbers_of(made, single: bool, pair: dict | None, images: torch.Tensor, batches: int) -> list[np.ndarray]:
+def numbers_of(single: bool, pair: dict | None, images: torch.Tensor, batches: int) -> list[np.ndarray]:
     pipeline = own(images.permute(0, 2, 3, 1).contiguous().numpy(), single, pair)
     return [np.array(pipeline.run()[0].as_tensor()) for _ in range(batches)]
 
 
 def test_single_is_that_of_a_pipeline(images):
     made = tv.Compose([AprSingle()], **HOW)
-    for expected in numbers_of(made, True, None, images, 2):
+    for expected in numbers_of(True, None, images, 2):
         found = made(images)
         assert found.dtype == torch.uint8
         np.testing.assert_array_equal(found.permute(0, 2, 3, 1), expected)
@@ -57,7 +59,7 @@ def test_pair_is_that_of_a_pipeline(images, views, kind):
     options = {"p": 0.5, "views": views, "in_scale": 1 / 255, "dtype": "float16"}
     made = tv.Compose([AprPair(**options)], **HOW)
     shapes = set()
-    for expected in numbers_of(made, False, options, images, 6):
+    for expected in numbers_of(False, options, images, 6):
         found = made(images.to(kind))
         shapes.add(tuple(found.shape))
         np.testing.assert_array_equal(found, expected)
