@@ -31,7 +31,7 @@ DTYPES = ("float32", "float16")
 _CHANNELS = ord("C")
 
 
-class AprSingle(Operator):  # type: ignore[misc]
+class AprSingle(Operator):  # type: ignore[misc, valid-type]
     """APR-S for `Compose`: uint8 images of one size to the same, tensors CHW or PIL images; see `apr_dali.single`.
 
     Args:
@@ -53,7 +53,7 @@ class AprSingle(Operator):  # type: ignore[misc]
         check_choice("device", device, DEVICES)
         dispatch.check_backend(backend, threads)
         super().__init__(device=device)
-        self._options = {"overflow": overflow, "axes": axes, "backend": backend, "threads": threads}
+        self._options: dict[str, Any] = {"overflow": overflow, "axes": axes, "backend": backend, "threads": threads}
 
     def _kernel(self, data_input: DataNode) -> DataNode:
         draws = operators.draw_single()
@@ -65,7 +65,7 @@ class AprSingle(Operator):  # type: ignore[misc]
         return output
 
 
-class AprPair(Operator):  # type: ignore[misc]
+class AprPair(Operator):  # type: ignore[misc, valid-type]
     """APR-P for `Compose`: a batch as a tensor, uint8 or float (N, C, H, W); see `apr_dali.pair`.
 
     PIL images are refused: they come one by one, and have no partner.
@@ -110,8 +110,8 @@ class AprPair(Operator):  # type: ignore[misc]
     def _kernel(self, data_input: DataNode) -> DataNode:
         partner, coin = operators.draw_pair()
         # What nothing depends on may fail unheard.
-        checks = {"function": _refuse_pictures, "batch_processing": True}
-        partner = fn.python_function(partner, data_input.property("layout"), **checks)
+        layout = data_input.property("layout")
+        partner = fn.python_function(partner, layout, function=_refuse_pictures, batch_processing=True)
         # Whole numbers of 8 bits are the same as floats, in the order of the axes that floats have.
         images = fn.cast(data_input, dtype=types.FLOAT)
         return operators.apr_pair(images, draws=(partner, coin), **self._options)
