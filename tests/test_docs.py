@@ -128,6 +128,13 @@ def test_citation_and_changelog_are_of_this_version():
     assert f"\n## {apr_dali.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_table_of_versions_begins_with_the_lowest_that_is_admitted():
+    lowest = set(re.findall(r"nvidia-dali-cuda\d+>=([\d.]+)", (ROOT / "pyproject.toml").read_text()))
+    rows = re.findall(r"^\| ([\d.]+) \| ", (ROOT / "docs/index.md").read_text(), re.M)
+    assert lowest == {rows[0]}
+    assert rows == sorted(rows, key=lambda version: [int(part) for part in version.split(".")])
+
+
 def test_options_of_the_trainers_are_known():
     text = re.sub(r"\\\n\s*", "", "\n".join(page.read_text() for page in PAGES))
     seen = 0
