@@ -49,7 +49,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores{gpu}\n"
         f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']:g} s; ± is half their range"
     )
-    parts += [_stored_line(result["stored"])] if result.get("stored") else []
+    if len(result.get("stored", {})) > 1:
+        parts.append(_stored_line(result["stored"]))
     parts += [_group_table(way, size, group) for (way, size), group in _groups(result["rows"]).items()]
     parts.append("\n".join(line for note in _notes(result["rows"]) for line in textwrap.wrap(note, _WIDTH)))
     return "\n\n".join(part for part in parts if part)

@@ -49,6 +49,7 @@ class TestReport:
 
     def test_what_a_photograph_weighs_is_told_where_it_was_stored_otherwise(self, everything):
         assert "A photograph has" not in report.table(everything)
+        assert "A photograph has" not in report.table(everything | {"stored": {"": 110.2}})
         text = report.table(everything | {"stored": {"": 110.2, "256": 20.9}})
         assert "A photograph has as it came 110 kB, re-encoded to 256 px 21 kB on average." in text.splitlines()
 
