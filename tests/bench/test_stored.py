@@ -20,7 +20,7 @@ COUNT = 6
 def folder(tmp_path_factory, crops) -> Path:
     """Photographs of 600 × 300 pixels in two classes."""
     root = tmp_path_factory.mktemp("photographs")
-    for number, image in enumerate(crops(COUNT, 60, 120)):
+    for number, image in enumerate(crops(COUNT, 150, 300)):
         place = root / "ab"[number % 2]
         place.mkdir(exist_ok=True)
         Image.fromarray(image).resize((600, 300)).save(place / f"{number}.jpg", quality=95)
@@ -86,8 +86,8 @@ def test_a_set_of_many_is_kept_in_part(folder, tmp_path, monkeypatch):
 def test_each_row_reads_its_own_and_is_right(places, kind, monkeypatch):
     if kind == "dynamic":
         pytest.importorskip("nvidia.dali.experimental.dynamic.capture", reason="needs DALI 2.3 or newer")
-    monkeypatch.setitem(rows._BATCH["cpu"], 224, 4)
-    monkeypatch.setattr(images, "_EPOCH", 12)
+    monkeypatch.setitem(rows._BATCH["cpu"], 224, 16)  # enough to hold some with much color, whose phase is sure
+    monkeypatch.setattr(images, "_EPOCH", 48)
     read = []
 
     def reading(function):
