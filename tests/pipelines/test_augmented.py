@@ -150,7 +150,7 @@ def test_the_loaders_threads_and_backend_hold_for_them(digits, monkeypatch):
         ("prime", {"aug_form": "wrong"}, "replaced"),
         ("prime", {"aug_dataset": "pacs"}, "cifar100"),
         ("prime", {"repeat_unmixed": True}, "repeat_unmixed"),
-        ("vipaug", {"backend": "native"}, "no form in C"),
+        ("randconv", {"backend": "native"}, "no form in C"),
         ("prime", {"backend": "cupy"}, "backend must be one of"),
     ],
 )
