@@ -30,7 +30,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
 	data.arrays data.folders data.image_file data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
 	training.engine training.losses training.options runtime.torch_threads \
-	models models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
+	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
