@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.errors import InputError, check_choice, check_whole
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 TAKES = ("planes", "levels")
 OVERFLOWS = ("clamp", "wrap", "truncate")
@@ -137,6 +137,8 @@ class Augmentation:
         (N, H, W, 3) to floating levels (N, 3, H, W). Changes neither its images nor its draws.
     native_form: the same in C++, (`kernels.cpu.augmentations.NativeBatch`, draws) to an array like the batch's images;
         None where there is none.
+    cuda_form: the same by our kernels on a CUDA device, (`kernels.cuda.augmentations.CudaBatch`, draws); the function
+        that is native_form, where both take the same numbers.
     recipes: what was published, the first for data sets that the paper does not have.
     partner: whether an image gets something of another one of its batch.
     unit: whether values are in 0..1 and are clipped to it.
@@ -156,7 +158,8 @@ class Augmentation:
     partner: bool = False
     unit: bool = False
     overflow: str = "clamp"
-    native_form: Callable[[NativeBatch, Any], NDArray[Any]] | None = None
+    native_form: Callable[[KernelBatch, Any], NDArray[Any]] | None = None
+    cuda_form: Callable[[KernelBatch, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_choice("takes", self.takes, TAKES)

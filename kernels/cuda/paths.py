@@ -27,6 +27,11 @@ constants = Cache(limit=256)
 """Small tables."""
 
 
+def out_kind(name: str) -> np.int32:
+    """A type of results, or how levels overflow, as an OutKind of pixels.cuh."""
+    return np.int32(_OUT_KINDS[name])
+
+
 def constant(
     device: CudaDevice, what: tuple[Hashable, ...], make: Callable[[], tuple[NDArray[Any], ...]]
 ) -> tuple[Array, ...]:
@@ -79,7 +84,7 @@ class Job:
         return (partner, mix, np.int32(stride), swap, np.int32(self.n))
 
     def target(self, data: Array) -> tuple[Any, ...]:
-        return (data, np.int32(_OUT_KINDS[self.dtype]), np.int32(self.views), *self.out_affine)
+        return (data, out_kind(self.dtype), np.int32(self.views), *self.out_affine)
 
     def program(self, program: nvrtc.Program) -> nvrtc.Program:
         """The program as it writes what is asked for."""
