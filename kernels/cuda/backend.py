@@ -59,10 +59,10 @@ def pair(task: PairTask) -> Array:
         task.planes,
         across_channels=task.axes == "chw" and task.planes[0] > 1,
         inputs=(given, None),
-        in_affine=_affine(device, task.in_scale, task.in_bias),
+        in_affine=paths.affine(device, task.in_scale, task.in_bias),
         out=out,
         dtype=task.dtype,
-        out_affine=_affine(device, task.out_scale, task.out_bias),
+        out_affine=paths.affine(device, task.out_scale, task.out_bias),
         partner=_on_device(device, task.partner, "int32"),
         mix=_flag(device, task.mix),
         views=2 if task.with_clean else 1,
@@ -87,7 +87,7 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str) -> Array:
     out = device.empty(first.shape, dtype)
     if n == 0:
         return out
-    same = _affine(device, np.ones(channels), np.zeros(channels))
+    same = paths.affine(device, np.ones(channels), np.zeros(channels))
     job = paths.Job(
         device,
         n,
@@ -114,7 +114,7 @@ def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str, axes:
     out = device.empty(given.shape, "uint8")
     if n == 0:
         return out
-    same = _affine(device, np.ones(channels), np.zeros(channels))
+    same = paths.affine(device, np.ones(channels), np.zeros(channels))
     chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
     key = (device.key, "second", given.shape)
     with paths.work.borrowed(key, lambda: device.empty(given.shape, "uint8")) as second:
@@ -159,11 +159,6 @@ def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
 
 def _device() -> CudaDevice:
     return CudaDevice()
-
-
-def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:
-    what = ("affine", scale.tobytes(), bias.tobytes())
-    return paths.constant(device, what, lambda: (scale.astype(np.float32), bias.astype(np.float32)))
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
