@@ -27,6 +27,7 @@ INLINE float clipped(float value, float high) { return value < 0 ? 0 : value > h
 struct Spot {
     int c, y, x;
 
+    INLINE Spot(int c, int y, int x) : c(c), y(y), x(x) {}
     INLINE Spot(const Batch& batch, int at) {
         const int pixel = batch.is_levels() ? at / batch.channels : at % (batch.height * batch.width);
         c = batch.is_levels() ? at % batch.channels : at / (batch.height * batch.width);
