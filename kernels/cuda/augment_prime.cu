@@ -44,14 +44,10 @@ struct FromImage {
     const Batch& batch;
     int image;
 
-    INLINE size_t place(int c, int y, int x) const {
-        const size_t start = static_cast<size_t>(image) * batch.total();
-        return start + (batch.is_levels() ? (y * batch.width + x) * batch.channels + c
-                                          : (c * batch.height + y) * batch.width + x);
-    }
-    INLINE Level level(int c, int y, int x) const { return static_cast<const Level*>(batch.images)[place(c, y, x)]; }
-    INLINE float operator()(int c, int y, int x) const {
-        return batch.is_levels() ? float_unit_of(level(c, y, x)) : static_cast<const float*>(batch.images)[place(c, y, x)];
+    INLINE size_t place(const Spot& spot) const { return batch.start(image) + batch.place(spot); }
+    INLINE Level level(const Spot& spot) const { return static_cast<const Level*>(batch.images)[place(spot)]; }
+    INLINE float operator()(const Spot& spot) const {
+        return batch.is_levels() ? float_unit_of(level(spot)) : static_cast<const float*>(batch.images)[place(spot)];
     }
 };
 
@@ -60,7 +56,7 @@ struct FromPlanes {
     const Batch& batch;
     const float* planes;
 
-    INLINE float operator()(int c, int y, int x) const { return planes[(c * batch.height + y) * batch.width + x]; }
+    INLINE float operator()(const Spot& spot) const { return planes[batch.plane_place(spot)]; }
 };
 
 // clip(x + Σ a_k·sin(π(first + k)x), 0, 1): a turn from term to term, whose rounding stays small.
@@ -84,18 +80,18 @@ INLINE float recolored(const Chains& all, int step, int chain, int c, int channe
 
 // What a color transform makes of the first step's pixels, of which levels have 256 values.
 INLINE float colored(const Chains& all, const Batch& batch, int step, int chain, const Spot& at, FromImage from) {
-    if (!batch.is_levels()) return recolored(all, step, chain, at.c, batch.channels, from(at.c, at.y, at.x));
-    return all.tables[(chain * batch.channels + at.c) * 256 + from.level(at.c, at.y, at.x)];
+    if (!batch.is_levels()) return recolored(all, step, chain, at.c, batch.channels, from(at));
+    return all.tables[(chain * batch.channels + at.c) * 256 + from.level(at)];
 }
 INLINE float colored(const Chains& all, const Batch& batch, int step, int chain, const Spot& at, FromPlanes from) {
-    return recolored(all, step, chain, at.c, batch.channels, from(at.c, at.y, at.x));
+    return recolored(all, step, chain, at.c, batch.channels, from(at));
 }
 
 template <typename From> INLINE float warped(const Source& source, int width, int c, From from) {
     const int y = source.at / width, x = source.at % width;
     const int right = x + (source.ways & 1), below = y + (source.ways >> 1);
-    const float a = from(c, y, x), b = from(c, below, x);
-    const float upper = a + source.right * (from(c, y, right) - a), lower = b + source.right * (from(c, below, right) - b);
+    const float a = from({c, y, x}), b = from({c, below, x});
+    const float upper = a + source.right * (from({c, y, right}) - a), lower = b + source.right * (from({c, below, right}) - b);
     return upper + source.down * (lower - upper);
 }
 
@@ -106,7 +102,7 @@ template <typename From> INLINE float filtered(const float* kernel, const Batch&
     for (int tap = 0; tap < 9; ++tap) {
         const int row = at.y + tap / 3 - 1, column = at.x + tap % 3 - 1;
         const bool inside = row >= 0 && row < batch.height && column >= 0 && column < batch.width;
-        if (inside) sum = fmaf(kernel[tap], from(at.c, row, column), sum);
+        if (inside) sum = fmaf(kernel[tap], from({at.c, row, column}), sum);
     }
     return clipped(sum, 1);
 }
@@ -172,10 +168,10 @@ mix_chains(BATCH_PARAMETERS, CHAIN_PARAMETERS, int parts, int first, const float
     const Chains all = CHAINS;
     const Batch batch = BATCH;
     if (place.at >= batch.total()) return;
-    const Spot at(batch, place.at);
+    const Spot at = batch.spot(place.at);
     const FromImage from{batch, first + place.image};
     const float* const share = all.shares + from.image * (1 + all.count);
-    float sum = share[0] * from(at.c, at.y, at.x);
+    float sum = share[0] * from(at);
     for (int i = 0; i < all.count; ++i) {
         const int chain = from.image * all.count + i, last = all.plan(chain)[0] - 1;
         float made;
@@ -187,5 +183,5 @@ mix_chains(BATCH_PARAMETERS, CHAIN_PARAMETERS, int parts, int first, const float
         }
         sum = fmaf(share[1 + i], made, sum);
     }
-    batch.write(from.place(at.c, at.y, at.x), batch.is_levels() ? sum * 255.f : sum);
+    batch.write(from.place(at), batch.is_levels() ? sum * 255.f : sum);
 }

@@ -16,7 +16,7 @@ add_waves(BATCH_PARAMETERS, int parts, const Wave* waves, float top) {
     const Quad mine(batch, parts);
     if (mine.none()) return;
     const Wave* const own = waves + static_cast<size_t>(mine.image) * channels;
-    Spot spot(batch, mine.first);
+    Spot spot = batch.spot(mine.first);
     float v[4];
     mine.read(batch, v);
 #pragma unroll
@@ -25,7 +25,7 @@ add_waves(BATCH_PARAMETERS, int parts, const Wave* waves, float top) {
         const Wave wave = own[min(spot.c, channels - 1)];
         const float sine = sine_of_phase(wave.start + spot.y * wave.down + spot.x * wave.across);
         v[k] = clipped(fmaf(wave.strength, sine, v[k]), top);
-        spot.advance(batch);
+        batch.advance(spot);
     }
     mine.write(batch, v);
 }

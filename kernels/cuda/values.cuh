@@ -3,6 +3,11 @@
 #pragma once
 #include "pixels.cuh"
 
+// The place of a value in its image.
+struct Spot {
+    int c, y, x;
+};
+
 struct Batch {
     const void* images;
     void* out;
@@ -13,6 +18,28 @@ struct Batch {
     INLINE int total() const { return channels * height * width; }
     INLINE float read(size_t at) const { return read_pixel(images, is_levels() ? kLevelsIn : kFloatIn, at); }
     INLINE void write(size_t at, float value) const { write_pixel(out, kind, at, value + bias); }
+    // Where an image starts, and how far behind that a value lies: as it is, and in planes.
+    INLINE size_t start(int image) const { return static_cast<size_t>(image) * total(); }
+    INLINE int place(const Spot& spot) const {
+        return is_levels() ? (spot.y * width + spot.x) * channels + spot.c : plane_place(spot);
+    }
+    INLINE int plane_place(const Spot& spot) const { return (spot.c * height + spot.y) * width + spot.x; }
+    // The other way round.
+    INLINE Spot spot(int place) const {
+        const int pixel = is_levels() ? place / channels : place % (height * width);
+        return {is_levels() ? place % channels : place / (height * width), pixel / width, pixel % width};
+    }
+    // The value behind it in memory.
+    INLINE void advance(Spot& spot) const {
+        if (is_levels()) {
+            if (++spot.c < channels) return;
+            spot.c = 0;
+        }
+        if (++spot.x < width) return;
+        spot.x = 0;
+        if (++spot.y < height || is_levels()) return;
+        spot.y = 0, ++spot.c;
+    }
 };
 
 #define BATCH_PARAMETERS \
@@ -22,29 +49,6 @@ struct Batch {
 
 // In low..high; what is no number stays none.
 INLINE float clipped(float value, float high) { return value < 0 ? 0 : value > high ? high : value; }
-
-// The place of a value in its image.
-struct Spot {
-    int c, y, x;
-
-    INLINE Spot(int c, int y, int x) : c(c), y(y), x(x) {}
-    INLINE Spot(const Batch& batch, int at) {
-        const int pixel = batch.is_levels() ? at / batch.channels : at % (batch.height * batch.width);
-        c = batch.is_levels() ? at % batch.channels : at / (batch.height * batch.width);
-        y = pixel / batch.width, x = pixel % batch.width;
-    }
-    // The value behind it in memory.
-    INLINE void advance(const Batch& batch) {
-        if (batch.is_levels()) {
-            if (++c < batch.channels) return;
-            c = 0;
-        }
-        if (++x < batch.width) return;
-        x = 0;
-        if (++y < batch.height || batch.is_levels()) return;
-        y = 0, ++c;
-    }
-};
 
 // The thread's four neighboring values of an image; none where that is past its end. Grid: n × parts.
 struct Quad {
@@ -56,7 +60,7 @@ struct Quad {
 
     // What lies past the end is 0.
     INLINE void read(const Batch& batch, float v[4]) const {
-        const size_t at = start();
+        const size_t at = batch.start(image) + first;
         if (whole() && batch.is_levels()) {
             const uchar4 four = static_cast<const uchar4*>(batch.images)[at / 4];
             v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
@@ -69,7 +73,7 @@ struct Quad {
         }
     }
     INLINE void write(const Batch& batch, const float v[4]) const {
-        const size_t at = start();
+        const size_t at = batch.start(image) + first;
         if (whole() && batch.is_levels()) {
             unsigned char levels[4];
 #pragma unroll
@@ -86,6 +90,5 @@ struct Quad {
     }
 
    private:
-    INLINE size_t start() const { return static_cast<size_t>(image) * total + first; }
     INLINE bool whole() const { return total % 4 == 0; }
 };
