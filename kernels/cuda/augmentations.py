@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from apr_dali.errors import InputError
-from apr_dali.kernels.cuda import augment_hybrid, augment_prime, augment_spectra, augment_waves
+from apr_dali.kernels.cuda import augment_hybrid, augment_phases, augment_prime, augment_spectra, augment_waves
 from apr_dali.kernels.cuda.augment_job import Job
 from apr_dali.kernels.cuda.device import CudaDevice
 
 Array = Any
 
-FAMILIES = (augment_waves, augment_spectra, augment_hybrid, augment_prime)
+FAMILIES = (augment_waves, augment_spectra, augment_hybrid, augment_phases, augment_prime)
 
 LAUNCHERS: dict[str, Callable[..., None]] = {
     name: launch for family in FAMILIES for name, launch in family.LAUNCHERS.items()

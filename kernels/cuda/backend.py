@@ -110,32 +110,48 @@ def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str, axes:
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
     device = _device()
     given = device.contiguous(images, "uint8")
-    n, height, width, channels = given.shape
     out = device.empty(given.shape, "uint8")
-    if n == 0:
+    if not len(given):
         return out
-    same = paths.affine(device, np.ones(channels), np.zeros(channels))
+    recombine_views(device, given, draws, out, overflow, across_channels=axes == "chw")
+    return out
+
+
+def recombine_views(
+    device: CudaDevice,
+    images: Array,
+    draws: SingleDraws | DeviceDraws,
+    out: Array,
+    dtype: str,
+    *,
+    across_channels: bool = True,
+    bias: float = 0.0,
+    step: paths.Step | None = None,
+) -> None:
+    """Fill `out` with the views of images, uint8 (N, H, W, 3), recombined. bias: of real levels, before they become
+    whole. step: in place of APR's exchange."""
+    n, height, width, channels = images.shape
     chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
-    key = (device.key, "second", given.shape)
-    with paths.work.borrowed(key, lambda: device.empty(given.shape, "uint8")) as second:
+    key = (device.key, "second", images.shape)
+    with paths.work.borrowed(key, lambda: device.empty(images.shape, "uint8")) as second:
         sizes = (np.int32(height), np.int32(width))
-        args = (given, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
+        args = (images, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
         device.launch(nvrtc.OPERATIONS, "operate", launch.operate(n, height * width), args)
         job = paths.Job(
             device,
             n,
             (channels, height, width),
-            across_channels=axes == "chw",
+            across_channels=across_channels,
             inputs=(out, second),
-            in_affine=same,
+            in_affine=paths.affine(device, np.ones(channels), np.zeros(channels)),
             out=out,
-            dtype=overflow,
-            out_affine=same,
+            dtype=dtype,
+            out_affine=paths.affine(device, np.ones(channels), np.full(channels, bias)),
             mix=chosen.mix,
             swap=chosen.amplitude_of_second,
+            step=step,
         )
         paths.recombine(job)
-    return out
 
 
 def decode(uniform: Array, height: int, width: int) -> DeviceDraws:

@@ -60,16 +60,18 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
     const COMPLEX* own = spectra + route.phase(b) * image + bin;
     const COMPLEX* given = spectra + (amplitude_source < 0 ? 0 : amplitude_source) * image + bin;
     factor = known_factor(amplitude_source, factor);
-    const auto part = STEP(height, width).of_bin(b, bin);
+    const auto part = STEP(height, width).of_bin(b, bin, spectra + route.phase(b) * image);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
-            *to = scaled(changed(own, given, part), factor);
+            *to = scaled(changed(own, given, part_of_channel(part, c)), factor);
         }
         return;
     }
     COMPLEX a[3] = {own[0], own[bins], own[2 * static_cast<size_t>(bins)]};
     COMPLEX p[3] = {given[0], given[bins], given[2 * static_cast<size_t>(bins)]};
-    recombine_bin(a, p, true, factor);
+    change_bin(a, p, factor, [&](int c, const COMPLEX* own, const COMPLEX* given) {
+        return changed(own, given, part_of_channel(part, c));
+    });
 #pragma unroll
     for (int c = 0; c < 3; ++c) to[c * static_cast<size_t>(bins)] = a[c];
 }

@@ -48,10 +48,11 @@ def affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.floa
 @dataclass(frozen=True)
 class Step:
     """What is done to spectra in place of the exchange of amplitudes: its definition, and its STEP_PARAMETERS; see
-    steps.cuh."""
+    steps.cuh. around: whether it looks at the bins around each, which cuFFT's spectra alone allow."""
 
     definition: str
-    args: tuple[Array, ...]
+    args: tuple[Any, ...]
+    around: bool = False
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Job:
     shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one per result;
     None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
     is written too. half: whether spectra are kept as float16 between the fused kernels. channels_last: how numbers,
-    which are no levels, are written. step: in place of the exchange of amplitudes, without `across_channels`.
+    which are no levels, are written. step: in place of the exchange of amplitudes.
     """
 
     device: CudaDevice
@@ -109,7 +110,7 @@ class Job:
         return nvrtc.writing_channels_last(program) if self.channels_last else program
 
     @property
-    def step_args(self) -> tuple[Array, ...]:
+    def step_args(self) -> tuple[Any, ...]:
         return () if self.step is None else self.step.args
 
     @property
@@ -131,7 +132,9 @@ def recombine(job: Job) -> None:
     """Fill `job.out`, computing in float32, on the path for the shape."""
     channels, height, width = job.shape
     path = launch.path(height, width, channels)
-    if path == "whole":
+    if job.step is not None and job.step.around:
+        _generic(job)
+    elif path == "whole":
         _whole(job)
     elif path == "fused":
         _fused(job)
