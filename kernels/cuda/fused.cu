@@ -22,7 +22,11 @@
 // fastest on an H100 of those numbers that nothing has to be spilled for. rows_back reads its bins before anything else,
 // and more registers have more of them on their way at a time.
 #define BACK_TEAMS 36
+#if defined(STEP_BLEND) && (SIZE <= 128 || SIZE == 256)
+#define COLUMN_TEAMS 32
+#else
 #define COLUMN_TEAMS 40
+#endif
 #if SIZE == 128 || (SIZE == 160 && __CUDA_ARCH__ >= 1200) || (defined(CHANNELS_LAST) && (SIZE == 64 || (SIZE == 256 && __CUDA_ARCH__ < 800)))
 #define FORWARD_TEAMS 36
 #elif SIZE == 96 || defined(CHANNELS_LAST)
