@@ -1,4 +1,4 @@
-"""What the augmentations do around their CUDA kernels: the choice of a backend, what a device keeps, what is refused."""
+"""What the augmentations do around their CUDA kernels: the backend that is chosen, what is kept, what is refused."""
 
 import subprocess
 import sys

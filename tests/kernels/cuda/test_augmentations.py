@@ -226,7 +226,9 @@ def test_noise_on_phases_where_it_is_strong(size, crops):
     assert apart.max() <= tolerances.LEVELS
     assert (apart > 0).mean() < 5e-3
     quiet = on_device(record, images, replace(draws, noisy=draws.noisy[:0], noise=draws.noise[:0]), "clamp")
-    assert_agrees(quiet, apr_dali.single(images, draws.views, overflow="clamp", backend="reference"), draws.views.mix, "clamp")
+    assert_agrees(
+        quiet, apr_dali.single(images, draws.views, overflow="clamp", backend="reference"), draws.views.mix, "clamp"
+    )
 
 
 # ---- Speed, as far as it can be counted ----

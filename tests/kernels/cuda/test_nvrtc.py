@@ -48,7 +48,17 @@ OTHERS = [
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 
-_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA", "CHANNELS_LAST", "STEP_BLEND", "STEP_SCALE", "STEP_NOISE")
+_NAMED = (
+    "REAL",
+    "COMPLEX",
+    "SIZE",
+    "ACROSS",
+    "HALF_SPECTRA",
+    "CHANNELS_LAST",
+    "STEP_BLEND",
+    "STEP_SCALE",
+    "STEP_NOISE",
+)
 
 
 def name_of(value) -> str:
