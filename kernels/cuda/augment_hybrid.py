@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels.cuda import launch, paths
+from apr_dali.kernels.cuda import paths
 from apr_dali.kernels.cuda.augment_job import Job
 from apr_dali.kernels.cuda.nvrtc import Program
 
@@ -26,7 +26,7 @@ def hybrid(job: Job, partner: Whole, window: NDArray[np.float64], low_partner: W
     blur = job.put(window, "f4"), np.int32(len(window) // 2)
     givers = job.put(partner, "i4")
     if low_partner is None:
-        _launch(job, "mix_high", *blur, givers)
+        job.each(PROGRAM, "mix_high", *blur, givers)
         return
     shape = (job.n, *job.shape)
 
@@ -34,9 +34,9 @@ def hybrid(job: Job, partner: Whole, window: NDArray[np.float64], low_partner: W
         return job.device.empty(shape, "float32"), job.device.empty(shape, "float32")
 
     with paths.work.borrowed((job.device.key, "low", shape), make) as (low, mixed):
-        _launch(job, "blur", *blur, low)
+        job.each(PROGRAM, "blur", *blur, low)
         _exchange(job, low, job.put(low_partner, "i4"), mixed)
-        _launch(job, "add_high", givers, low, mixed)
+        job.each(PROGRAM, "add_high", givers, low, mixed)
 
 
 def _exchange(job: Job, low: Array, partner: Array, mixed: Array) -> None:
@@ -57,12 +57,6 @@ def _exchange(job: Job, low: Array, partner: Array, mixed: Array) -> None:
             partner=partner,
         )
     )
-
-
-def _launch(job: Job, kernel: str, *args: Any) -> None:
-    channels, height, width = job.shape
-    shape, parts = launch.elements(job.n, channels * height * width)
-    job.device.launch(PROGRAM, kernel, shape, (*job.ends, np.int32(parts), *args))
 
 
 LAUNCHERS = {"hybrid": hybrid}

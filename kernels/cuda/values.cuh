@@ -24,7 +24,10 @@ struct Batch {
         return is_levels() ? (spot.y * width + spot.x) * channels + spot.c : plane_place(spot);
     }
     INLINE int plane_place(const Spot& spot) const { return (spot.c * height + spot.y) * width + spot.x; }
-    // The other way round.
+    // From a value to that of the next row and column.
+    INLINE int row_step() const { return is_levels() ? width * channels : width; }
+    INLINE int column_step() const { return is_levels() ? channels : 1; }
+    // The place as it is, the other way round.
     INLINE Spot spot(int place) const {
         const int pixel = is_levels() ? place / channels : place % (height * width);
         return {is_levels() ? place % channels : place / (height * width), pixel / width, pixel % width};
