@@ -13,29 +13,29 @@ struct Blur {
     const float* window;  // the weights along an axis, 2 · reach + 1
     int reach;
 
-    // Of value(place), places from the image's first on. The published window is unrolled.
+    // Of value(place), places from the image's first on.
     template <typename Value> INLINE float at(const Batch& batch, const Spot& spot, Value value) const {
-        const bool inside = spot.y >= reach && spot.y < batch.height - reach && spot.x >= reach &&
-                            spot.x < batch.width - reach;
-        if (!inside) return near_border(batch, spot, value);
-        return reach == 1 ? within<1>(batch, spot, value) : within<0>(batch, spot, value);
+        return reach == 1 ? of_nine(batch, spot, value) : of_any(batch, spot, value);
     }
 
    private:
-    template <int Known, typename Value> INLINE float within(const Batch& batch, const Spot& spot, Value value) const {
-        const int down = batch.row_step(), across = batch.column_step(), far = Known > 0 ? Known : reach;
-        const int first = batch.place(spot) - far * (down + across);
+    // The published window, alike for all pixels: what is behind an edge is the neighbor on its other side.
+    template <typename Value> INLINE float of_nine(const Batch& batch, const Spot& spot, Value value) const {
+        const int down = batch.height > 1 ? batch.row_step() : 0, across = batch.width > 1 ? batch.column_step() : 0;
+        const int rows[3] = {spot.y > 0 ? -down : down, 0, spot.y + 1 < batch.height ? down : -down};
+        const int columns[3] = {spot.x > 0 ? -across : across, 0, spot.x + 1 < batch.width ? across : -across};
+        const int middle = batch.place(spot);
         float sum = 0;
-#pragma unroll(Known > 0 ? 3 : 1)
-        for (int i = 0; i <= 2 * far; ++i) {
+#pragma unroll
+        for (int i = 0; i < 3; ++i) {
             float along = 0;
-#pragma unroll(Known > 0 ? 3 : 1)
-            for (int j = 0; j <= 2 * far; ++j) along = fmaf(window[j], value(first + i * down + j * across), along);
+#pragma unroll
+            for (int j = 0; j < 3; ++j) along = fmaf(window[j], value(middle + rows[i] + columns[j]), along);
             sum = fmaf(window[i], along, sum);
         }
         return sum;
     }
-    template <typename Value> INLINE float near_border(const Batch& batch, const Spot& spot, Value value) const {
+    template <typename Value> INLINE float of_any(const Batch& batch, const Spot& spot, Value value) const {
         float sum = 0;
 #pragma unroll 1
         for (int i = 0; i <= 2 * reach; ++i) {

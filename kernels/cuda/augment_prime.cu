@@ -39,15 +39,20 @@ struct Chains {
 #define CHAINS \
     Chains { chains, steps, plans, shares, kernels, colors, coefficients, tables, sources }
 
-// The image in 0..1.
+// The image in 0..1. Values are found by their place from the image's first on.
 struct FromImage {
     const Batch& batch;
     int image;
 
-    INLINE size_t place(const Spot& spot) const { return batch.start(image) + batch.place(spot); }
-    INLINE Level level(const Spot& spot) const { return static_cast<const Level*>(batch.images)[place(spot)]; }
-    INLINE float operator()(const Spot& spot) const {
-        return batch.is_levels() ? float_unit_of(level(spot)) : static_cast<const float*>(batch.images)[place(spot)];
+    INLINE int place(int c, int pixel) const {
+        return batch.is_levels() ? pixel * batch.channels + c : c * batch.height * batch.width + pixel;
+    }
+    INLINE int row_step() const { return batch.row_step(); }
+    INLINE int column_step() const { return batch.column_step(); }
+    INLINE Level level(int place) const { return static_cast<const Level*>(batch.images)[batch.start(image) + place]; }
+    INLINE float operator()(int place) const {
+        return batch.is_levels() ? float_unit_of(level(place))
+                                 : static_cast<const float*>(batch.images)[batch.start(image) + place];
     }
 };
 
@@ -56,7 +61,10 @@ struct FromPlanes {
     const Batch& batch;
     const float* planes;
 
-    INLINE float operator()(const Spot& spot) const { return planes[batch.plane_place(spot)]; }
+    INLINE int place(int c, int pixel) const { return c * batch.height * batch.width + pixel; }
+    INLINE int row_step() const { return batch.width; }
+    INLINE int column_step() const { return 1; }
+    INLINE float operator()(int place) const { return planes[place]; }
 };
 
 // clip(x + Σ a_k·sin(π(first + k)x), 0, 1): a turn from term to term, whose rounding stays small.
@@ -78,44 +86,46 @@ INLINE float recolored(const Chains& all, int step, int chain, int c, int channe
     return recolored(x, all.coefficients + color.start + (chain * channels + c) * color.terms, color.terms, color.first);
 }
 
-// What a color transform makes of the first step's pixels, of which levels have 256 values.
-INLINE float colored(const Chains& all, const Batch& batch, int step, int chain, const Spot& at, FromImage from) {
-    if (!batch.is_levels()) return recolored(all, step, chain, at.c, batch.channels, from(at));
-    return all.tables[(chain * batch.channels + at.c) * 256 + from.level(at)];
+// What a color transform makes of the first step's values, of which levels have 256.
+INLINE float colored(const Chains& all, int step, int chain, int c, int place, FromImage from) {
+    const Batch& batch = from.batch;
+    if (!batch.is_levels()) return recolored(all, step, chain, c, batch.channels, from(place));
+    return all.tables[(chain * batch.channels + c) * 256 + from.level(place)];
 }
-INLINE float colored(const Chains& all, const Batch& batch, int step, int chain, const Spot& at, FromPlanes from) {
-    return recolored(all, step, chain, at.c, batch.channels, from(at));
+INLINE float colored(const Chains& all, int step, int chain, int c, int place, FromPlanes from) {
+    return recolored(all, step, chain, c, from.batch.channels, from(place));
 }
 
-template <typename From> INLINE float warped(const Source& source, int width, int c, From from) {
-    const int y = source.at / width, x = source.at % width;
-    const int right = x + (source.ways & 1), below = y + (source.ways >> 1);
-    const float a = from({c, y, x}), b = from({c, below, x});
-    const float upper = a + source.right * (from({c, y, right}) - a), lower = b + source.right * (from({c, below, right}) - b);
+template <typename From> INLINE float warped(const Source& source, int c, From from) {
+    const int place = from.place(c, source.at);
+    const int right = source.ways & 1 ? from.column_step() : 0, below = source.ways & 2 ? from.row_step() : 0;
+    const float a = from(place), b = from(place + below);
+    const float upper = a + source.right * (from(place + right) - a);
+    const float lower = b + source.right * (from(place + below + right) - b);
     return upper + source.down * (lower - upper);
 }
 
 // Zeros around the image.
-template <typename From> INLINE float filtered(const float* kernel, const Batch& batch, const Spot& at, From from) {
+template <typename From> INLINE float filtered(const float* kernel, const Spot& at, int place, From from) {
+    const Batch& batch = from.batch;
+    const bool rows[3] = {at.y > 0, true, at.y + 1 < batch.height};
+    const bool columns[3] = {at.x > 0, true, at.x + 1 < batch.width};
     float sum = 0;
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) {
-        const int row = at.y + tap / 3 - 1, column = at.x + tap % 3 - 1;
-        const bool inside = row >= 0 && row < batch.height && column >= 0 && column < batch.width;
-        if (inside) sum = fmaf(kernel[tap], from({at.c, row, column}), sum);
+        const int to = place + (tap / 3 - 1) * from.row_step() + (tap % 3 - 1) * from.column_step();
+        if (rows[tap / 3] && columns[tap % 3]) sum = fmaf(kernel[tap], from(to), sum);
     }
     return clipped(sum, 1);
 }
 
 // A value of what a step of a chain makes.
-template <typename From>
-INLINE float followed(const Chains& all, const Batch& batch, int chain, int step, const Spot& at, From from) {
-    const int primitive = all.plan(chain)[1 + step];
-    if (primitive == kDiffeomorphism) {
-        return warped(all.sources[(step * batch.height + at.y) * batch.width + at.x], batch.width, at.c, from);
-    }
-    if (primitive == kColor) return colored(all, batch, step, chain, at, from);
-    return filtered(all.kernels + (chain * all.steps + step) * 9, batch, at, from);
+template <typename From> INLINE float followed(const Chains& all, int chain, int step, const Spot& at, From from) {
+    const int primitive = all.plan(chain)[1 + step], pixel = at.y * from.batch.width + at.x;
+    const int pixels = from.batch.height * from.batch.width, place = from.place(at.c, pixel);
+    if (primitive == kDiffeomorphism) return warped(all.sources[step * pixels + pixel], at.c, from);
+    if (primitive == kColor) return colored(all, step, chain, at.c, place, from);
+    return filtered(all.kernels + (chain * all.steps + step) * 9, at, place, from);
 }
 
 // moved: (steps, 2, height, width), how far a pixel's source lies to its left, and above it. Grid: steps × parts.
@@ -154,9 +164,9 @@ take_step(BATCH_PARAMETERS, CHAIN_PARAMETERS, int parts, int first, int step, co
     const Spot at{place.at / pixels, place.at % pixels / width, place.at % width};
     float& to = place.in(after, batch.total())[place.at];
     if (step == 0) {
-        to = followed(all, batch, chain, step, at, FromImage{batch, chain / all.count});
+        to = followed(all, chain, step, at, FromImage{batch, chain / all.count});
     } else {
-        to = followed(all, batch, chain, step, at, FromPlanes{batch, place.in(before, batch.total())});
+        to = followed(all, chain, step, at, FromPlanes{batch, place.in(before, batch.total())});
     }
 }
 
@@ -171,17 +181,17 @@ mix_chains(BATCH_PARAMETERS, CHAIN_PARAMETERS, int parts, int first, const float
     const Spot at = batch.spot(place.at);
     const FromImage from{batch, first + place.image};
     const float* const share = all.shares + from.image * (1 + all.count);
-    float sum = share[0] * from(at);
+    float sum = share[0] * from(place.at);
     for (int i = 0; i < all.count; ++i) {
         const int chain = from.image * all.count + i, last = all.plan(chain)[0] - 1;
         float made;
         if (last == 0) {
-            made = followed(all, batch, chain, 0, at, from);
+            made = followed(all, chain, 0, at, from);
         } else {
             const size_t planes = (static_cast<size_t>(place.image) * all.count + i) * batch.total();
-            made = followed(all, batch, chain, last, at, FromPlanes{batch, (last % 2 == 1 ? even : odd) + planes});
+            made = followed(all, chain, last, at, FromPlanes{batch, (last % 2 == 1 ? even : odd) + planes});
         }
         sum = fmaf(share[1 + i], made, sum);
     }
-    batch.write(from.place(at), batch.is_levels() ? sum * 255.f : sum);
+    batch.write(batch.start(from.image) + place.at, batch.is_levels() ? sum * 255.f : sum);
 }
