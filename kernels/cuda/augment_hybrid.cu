@@ -75,7 +75,7 @@ INLINE void add_low(const Batch& batch, const Quad& mine, const Quad& giver, con
 }
 
 // L(x) + y - L(y) = y + L(x - y), y the image's partner. Four values a thread. Grid: images × parts.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 mix_high(BATCH_PARAMETERS, int parts, const float* window, int reach, const int* partner) {
     const Batch batch = BATCH;
     const Quad mine(batch, parts);
