@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tolerances
-from helpers.augmentations import drawn, planes
+from helpers.augmentations import always, drawn, planes
 from helpers.forms import assert_close
 from helpers.singles import levels_apart
 
@@ -24,11 +24,6 @@ KERNELS = [name for name in NAMES if find(name).cuda_form is not None]
 CASES = [(name, backend) for name in NAMES for backend in (("cupy", "torch") if name in KERNELS else ("torch",))]
 SPECTRAL = ("amplitude-mix", "fda", "spectral-gains", "hybrid++-p")
 SQUARES = [(size, size) for size in (*launch.WHOLE_SIZES, *launch.FUSED_SIZES)]
-
-
-def always(name):
-    """Settings by which no coin leaves a batch as it is."""
-    return {"p": 1.0} if name in ("hybrid-p", "hybrid++-p", "vipaug-g") else {}
 
 
 def noisy(crops, batch, size):

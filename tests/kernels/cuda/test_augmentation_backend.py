@@ -5,11 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.augmentations import drawn
+from helpers import tolerances
+from helpers.augmentations import always, drawn
 from simulators.host_cuda import HostCuda
 
-from apr_dali.augmentations import NAMES, apply, find
-from apr_dali.augmentations.functional import choose
+from apr_dali.augmentations import NAMES, apply, find, sample_and_apply
+from apr_dali.augmentations.functional import apply_in_graph, choose
 from apr_dali.errors import InputError
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cuda import augmentations as cuda_augmentations
@@ -55,7 +56,7 @@ def test_auto_takes_the_device_for_what_is_there(host, crops, monkeypatch):
     assert len(host.launched) == 3
     assert apply("afa", halves.astype(np.float64), draws).dtype == np.float64
     monkeypatch.setitem(STATES, "cupy", dispatch.Availability(False, "no cuFFT"))
-    assert np.abs(apply("afa", images, draws).astype(int) - on_device).max() <= 1
+    assert np.abs(apply("afa", images, draws).astype(int) - on_device).max() <= tolerances.LEVELS
     assert len(host.launched) == 3
 
 
@@ -96,8 +97,7 @@ def test_images_whose_places_do_not_fit_are_refused(host):
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_second_call_makes_no_buffers_and_no_plans(name, host, crops):
     record, images = find(name), crops(4, 12, 10)
-    settings = {"p": 1.0} if name in ("hybrid-p", "hybrid++-p", "vipaug-g") else {}
-    draws = drawn(record, 4, (12, 10), 2, **settings)
+    draws = drawn(record, 4, (12, 10), 2, **always(name))
     first = apply(name, images, draws)
     plans, kept = host.plans, len(paths.work)
     np.testing.assert_array_equal(apply(name, images, draws), first)
@@ -109,3 +109,11 @@ def test_importing_the_kernels_needs_neither_cupy_nor_torch():
     code = f"import sys, apr_dali.kernels.cuda.augmentations; print({others})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_step_of_a_graph_runs_on_the_device(host, crops):
+    images, numbers = crops(2, 10, 12), np.array([[5], [8]])
+    got = apply_in_graph(images, numbers, augmentation="afa", dataset="imagenet")
+    assert host.launched == ["add_waves"]
+    expected = sample_and_apply("afa", images, 5, dataset="imagenet", backend="reference")
+    assert np.abs(got.astype(int) - expected).max() <= tolerances.LEVELS

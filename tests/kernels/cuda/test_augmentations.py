@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import tolerances
-from helpers.augmentations import drawn, planes
+from helpers.augmentations import always, drawn, planes
 from helpers.forms import assert_close
 from helpers.singles import assert_agrees, levels_apart
 from simulators.ptx_cuda import PtxCuda
@@ -50,7 +50,7 @@ def test_floating_images_are_the_definitions(name, size, crops):
     record = find(name)
     images = noisy(crops, 3, size).astype(np.float32)
     for dataset in ("cifar10", "imagenet"):
-        draws = drawn(record, 3, size, 1, dataset=dataset)
+        draws = drawn(record, 3, size, 1, dataset=dataset, **always(name))
         got = on_device(record, images, draws)
         assert got.dtype == np.float32
         assert_close(name, torch.from_numpy(got), record.define(images.astype(np.float64), draws))
@@ -61,7 +61,7 @@ def test_floating_images_are_the_definitions(name, size, crops):
 @pytest.mark.parametrize("name", KERNELS)
 def test_levels_are_the_definitions(name, size, crops):
     record, images = find(name), crops(3, *size)
-    draws = drawn(record, 3, size)
+    draws = drawn(record, 3, size, **always(name))
     for overflow in dict.fromkeys((record.overflow, "clamp", "truncate", "wrap")):
         got = on_device(record, images, draws, overflow)
         assert got.dtype == np.uint8
@@ -78,7 +78,7 @@ def test_levels_are_the_definitions(name, size, crops):
 def test_other_numbers_of_channels(name, channels):
     record = find(name)
     images = np.random.default_rng(1).random((3, channels, 10, 13), np.float32)
-    draws = drawn(record, 3, (10, 13), channels=channels)
+    draws = drawn(record, 3, (10, 13), channels=channels, **always(name))
     expected = record.define(images.astype(np.float64), draws)
     assert_close(name, torch.from_numpy(on_device(record, images, draws)), expected)
 
@@ -90,7 +90,7 @@ def test_gray_black_and_flat_images(name, size, crops):
     images = planes(crops(4, *size)).astype(np.float32)
     images[0], images[1], images[2] = images[0, :1], 0, 0.5
     for seed in range(2):
-        draws = drawn(find(name), 4, size, seed)
+        draws = drawn(find(name), 4, size, seed, **always(name))
         expected = find(name).define(images.astype(np.float64), draws)
         assert_close(name, torch.from_numpy(on_device(find(name), images, draws)), expected)
 
@@ -106,7 +106,7 @@ def test_no_images_give_no_images(name, host):
 @pytest.mark.parametrize("name", KERNELS)
 def test_images_and_draws_stay_as_they_are(name, crops):
     record, images = find(name), crops(3, 12, 10)
-    draws, kept = drawn(record, 3, (12, 10)), images.copy()
+    draws, kept = drawn(record, 3, (12, 10), **always(name)), images.copy()
     first = on_device(record, images, draws, record.overflow)
     np.testing.assert_array_equal(on_device(record, images, draws, record.overflow), first)
     np.testing.assert_array_equal(images, kept)
@@ -177,12 +177,13 @@ def test_strong_and_absent_waves(crops):
 
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("name", ["hybrid-p", "hybrid++-p"])
-@pytest.mark.parametrize(("size", "kernel"), [((3, 4), 11), ((20, 9), 7), ((8, 10), 1), ((64, 64), 5)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((3, 4), 11), ((20, 9), 7), ((8, 10), 1), ((6, 9), 3), ((1, 5), 3), ((64, 64), 5)], ids=str
+)
 def test_blurs_of_all_widths(size, kernel, name, crops):
     """A border wider than the image, too."""
     record, images = find(name), noisy(crops, 3, size).astype(np.float32)
-    settings = {"p": 1.0, "kernel": kernel, "sigma": 1.5, **({"low_p": 1.0} if "++" in name else {})}
-    draws = drawn(record, 3, size, **settings)
+    draws = drawn(record, 3, size, kernel=kernel, sigma=1.5, **always(name))
     assert_close(name, torch.from_numpy(on_device(record, images, draws)), record.define(images.astype(float), draws))
 
 
@@ -240,8 +241,7 @@ def test_an_image_of_224(name, crops, monkeypatch, record_property):
     device = PtxCuda()
     monkeypatch.setattr(cuda_augmentations, "_device", lambda: device)
     record, images = find(name), crops(2, 224, 224)
-    settings = {"p": 1.0} if name in ("hybrid-p", "hybrid++-p", "vipaug-g") else {}
-    draws = record.sample(2, 224, 224, 0, dataset="imagenet", **settings)
+    draws = record.sample(2, 224, 224, 0, dataset="imagenet", **always(name))
     got = on_device(record, images, draws, record.overflow)
     apart = levels_apart(got, apply(name, images, draws, backend="reference"), record.overflow)
     assert (apart > tolerances.LEVELS).mean() <= (1e-3 if name == "prime" else 0)
