@@ -22,6 +22,7 @@
 // fastest on an H100 of those numbers that nothing has to be spilled for. rows_back reads its bins before anything else,
 // and more registers have more of them on their way at a time.
 #define BACK_TEAMS 36
+// A blend takes more registers than are left at some sizes.
 #if defined(STEP_BLEND) && (SIZE <= 128 || SIZE == 256)
 #define COLUMN_TEAMS 32
 #else
