@@ -23,6 +23,7 @@ from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
@@ -129,6 +130,14 @@ def torch_form(images: Tensor, draws: VipAugDraws) -> Tensor:
     return out
 
 
+def native_form(batch: NativeBatch, draws: VipAugDraws) -> NDArray[np.uint8]:
+    """`define` in C++: uint8 (N, H, W, 3) to the same."""
+    views, which = draws.views, np.full(len(draws), -1, np.int64)
+    which[draws.noisy] = np.arange(len(draws.noisy))
+    choices = views.operation, views.parameters, views.mix, views.amplitude_of_second
+    return batch.run_with("noisy_views", *choices, which, draws.noise, draws.vital**0.5, draws.nonvital**0.5)
+
+
 def cuda_form(batch: KernelBatch, draws: VipAugDraws) -> Any:
     """`define` on a CUDA device."""
     return batch.run("noisy_views", draws.views, draws.noisy, draws.noise, draws.vital, draws.nonvital)
@@ -180,6 +189,7 @@ AUGMENTATIONS = (
         draws=VipAugDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         cuda_form=cuda_form,
         recipes=(
             Recipe("cifar10", {"vital": 0.001, "nonvital": 0.014}),

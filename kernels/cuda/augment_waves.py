@@ -16,11 +16,12 @@ Numbers = NDArray[np.float64]
 
 
 def waves(job: Job, down: Numbers, across: Numbers, strength: Numbers, turn: float, least_norm: float) -> None:
-    """clip(x + strength·W / ‖W‖, 0, top), W = sin(u·down + v·across + turn), u and v as linspace(-H/2, H/2, H).
+    """clip(x + strength·W / ‖W‖, 0, top), W = sin(π(u·down + v·across + turn)), u and v as linspace(-H/2, H/2, H).
 
-    down, across, strength: float64 (N, C), radians a pixel and values in 0..1.
+    down, across, strength: float64 (N, C), half turns a pixel and values in 0..1. turn: half turns.
     """
-    table = parameters(down, across, strength * job.top, turn, least_norm, job.shape[1:])
+    angles = np.pi * down, np.pi * across
+    table = parameters(*angles, strength * job.top, np.pi * turn, least_norm, job.shape[1:])
     # CuPy has no records: words of 4 bytes.
     job.each(PROGRAM, "add_waves", job.put(table.view("u4"), "u4"), np.float32(job.top))
 
@@ -28,7 +29,7 @@ def waves(job: Job, down: Numbers, across: Numbers, strength: Numbers, turn: flo
 def parameters(
     down: Numbers, across: Numbers, strength: Numbers, turn: float, least_norm: float, size: tuple[int, int]
 ) -> NDArray[np.void]:
-    """The waves as the kernel takes them: WAVE (N, C)."""
+    """The waves as the kernel takes them: WAVE (N, C). down, across, turn: radians."""
     steps = [step * length / max(length - 1, 1) for step, length in zip((down, across), size, strict=True)]
     start = turn - (down * size[0] + across * size[1]) / 2
     middle = start + sum(step * (length - 1) / 2 for step, length in zip(steps, size, strict=True))
