@@ -1,0 +1,177 @@
+"""The evaluations of tables, and the numbers that are taken from their results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apr_dali.eval.analyses.fourier import HeatMap
+from apr_dali.eval.corruption import CORRUPTIONS, SEVERITIES
+from apr_dali.eval.evaluations.ood import PHOTOGRAPHS
+from apr_dali.reproduce.paper import OOD_SETS
+from apr_dali.reproduce.plan import Asked, Evaluation, Measure, Results
+from apr_dali.reproduce.sets import DIGITS, SAMPLE, Sets, check_word
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training set: its trainer, its sets of NEEDS ("" for those without files), its numbers of images, their side in
+    pixels, its classes, and the epochs that a run has by default."""
+
+    trainer: str
+    need: str
+    corrupted: str
+    train: int
+    test: int
+    size: int
+    classes: int
+    epochs: int
+
+
+DATASETS = {
+    "cifar10": Dataset("cifar", "CIFAR-10", "CIFAR-10-C", 50_000, 10_000, 32, 10, 200),
+    "cifar100": Dataset("cifar", "CIFAR-100", "CIFAR-100-C", 50_000, 10_000, 32, 100, 200),
+    DIGITS: Dataset("cifar", "", "", 1442, 355, 32, 10, 12),
+    "imagenet": Dataset("imagenet", "ImageNet", "ImageNet-C", 1_281_167, 50_000, 224, 1000, 100),
+    SAMPLE: Dataset("imagenet", "", "", 768, 256, 64, 16, 20),
+}
+_DIGITS_CELLS = 21
+_ATTACKED_DIGITS = 20
+_HEATMAP = {DIGITS: 64, SAMPLE: 16}
+"""Images of a heat map where it is not a thousand."""
+RINGS = 4
+
+
+def clean_images(asked: Asked, sets: Sets, dataset: str) -> str | None:
+    """Where the test images are; None where they are not."""
+    if dataset == DIGITS:
+        check_word(DIGITS)
+        return DIGITS
+    if dataset == SAMPLE:
+        return str(sample_folder(asked) / "val")
+    found = sets.find(DATASETS[dataset].need)
+    return found and (str(Path(found) / "val") if dataset == "imagenet" else found)
+
+
+def sample_folder(asked: Asked) -> Path:
+    """Where the photographs of `apr-dali sample` are written."""
+    return asked.output / SAMPLE
+
+
+def corruption(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
+    """`eval corruption`, with the clean error."""
+    facts, clean = DATASETS[dataset], clean_images(asked, sets, dataset)
+    corrupted = sets.find(facts.corrupted) if facts.corrupted else DIGITS if dataset == DIGITS else None
+    computed = corrupted is None and (dataset == SAMPLE or asked.on_the_fly)
+    lacks = tuple(name for name, found in ((facts.need, clean), (facts.corrupted, computed or corrupted)) if not found)
+    cells = _DIGITS_CELLS if dataset == DIGITS else len(CORRUPTIONS) * len(SEVERITIES)
+    source = {"val": (clean or "",)} if computed else {"data": (corrupted or "",)}
+    options = {**source, "clean": (clean or "",)}
+    return Evaluation("corruption", ("eval", "corruption"), options, (cells + 1) * facts.test, lacks=lacks)
+
+
+def clean(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
+    """`eval clean`."""
+    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
+    lacks = () if found else (facts.need,)
+    return Evaluation("clean", ("eval", "clean"), {"data": (found or "",)}, facts.test, lacks=lacks)
+
+
+def ood(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
+    """`eval ood` on those of the paper's sets that are there; of digits on tiles of photographs."""
+    facts, inside = DATASETS[dataset], clean_images(asked, sets, dataset)
+    if dataset == DIGITS:
+        check_word(PHOTOGRAPHS)
+        others = {PHOTOGRAPHS: PHOTOGRAPHS}
+    else:
+        found = {name: sets.find(name) for name in OOD_SETS}
+        others = {name: path for name, path in found.items() if path is not None}
+    lacks = (*(() if inside else (facts.need,)), *(() if others else OOD_SETS))
+    options = {"data": (inside or "",), "ood": tuple(f"{name}={path}" for name, path in others.items())}
+    return Evaluation("ood", ("eval", "ood"), options, facts.test * (1 + len(others)), lacks=lacks)
+
+
+def autoattack(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
+    """`eval autoattack`, the standard one, L∞ 8/255."""
+    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
+    limit = asked.attack or (_ATTACKED_DIGITS if dataset == DIGITS else None)
+    options = {"data": (found or "",), "epsilon": ("8/255",), **({"limit": (str(limit),)} if limit else {})}
+    images = min(limit or facts.test, facts.test)
+    # APGD-CE's, APGD-T's and FAB-T's steps and Square's queries, for half of the images: the others fall at once.
+    steps, queries = (100 + 900 + 900) * images / 2, 5000 * images / 2
+    return Evaluation("autoattack", ("eval", "autoattack"), options, queries, steps, () if found else (facts.need,))
+
+
+def heatmap(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
+    """`analyze heatmap`."""
+    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
+    images = _HEATMAP.get(dataset, 1000)
+    side = min(63, facts.size - 1)
+    options = {"limit": (str(images),), **({} if dataset == DIGITS else {"data": (found or "",)})}
+    forwards = (side * side + 1) / 2 * images
+    return Evaluation("heatmap", ("analyze", "heatmap"), options, forwards, lacks=() if found else (facts.need,))
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def number(evaluation: str, *path: str) -> Measure:
+    """The share under `path` of an evaluation's result, in percent."""
+
+    def measure(results: Results) -> float | None:
+        found: Any = results.get(evaluation)
+        for name in path:
+            found = None if found is None else found.get(name)
+        return None if found is None else 100 * float(found)
+
+    return measure
+
+
+def mean_auroc(score: str, names: Sequence[str]) -> Measure:
+    """The mean AUROC over all of the sets `names`; None unless all were there."""
+    each = [number("ood", "scores", score, name, "auroc") for name in names]
+
+    def measure(results: Results) -> float | None:
+        found = [value for one in each if (value := one(results)) is not None]
+        return sum(found) / len(found) if len(found) == len(names) else None
+
+    return measure
+
+
+def corruption_error(name: str | None) -> Measure:
+    """A corruption error of ImageNet-C in percent of AlexNet's, of a generated set too; of None the mean, mCE."""
+
+    def measure(results: Results) -> float | None:
+        found = results.get("corruption", {})
+        key = "mce" if name is None else "ce"
+        value = found.get(key, found.get(f"generated_{key}"))
+        value = value.get(name) if name is not None and value is not None else value
+        return None if value is None else float(value)
+
+    return measure
+
+
+def heat_map(result: Mapping[str, Any]) -> HeatMap:
+    """The heat map that heatmap.json has of its first network."""
+    found = result["maps"][0]
+    ky, kx = (np.array(found[name], np.int64) for name in ("ky", "kx"))
+    error, loss = (np.array(found[name], np.float64) for name in ("error", "loss"))
+    return HeatMap(ky, kx, error, loss, found["clean_error"], found["clean_loss"], found["epsilon"], result["images"])
+
+
+def ring_error(ring: int) -> Measure:
+    """The mean error under noise of the frequencies of one of RINGS rings, the lowest first."""
+
+    def measure(results: Results) -> float | None:
+        return 100 * heat_map(results["heatmap"]).radial(RINGS)[ring][2] if "heatmap" in results else None
+
+    return measure
+
+
+def heatmap_clean(results: Results) -> float | None:
+    """The error without noise, of the images of the heat map."""
+    return 100 * float(results["heatmap"]["maps"][0]["clean_error"]) if "heatmap" in results else None

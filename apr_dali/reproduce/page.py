@@ -1,0 +1,203 @@
+"""The page of a table: the paper's numbers beside ours, and how ours came about; the same as JSON, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+
+from apr_dali import __version__
+from apr_dali.eval.corruption import COMPUTED
+from apr_dali.eval.page import Section, Table, tenths, write_pages
+from apr_dali.reproduce.follow import differences
+from apr_dali.reproduce.paper import NETWORKS
+from apr_dali.reproduce.plan import Plan
+from apr_dali.reproduce.plots import plots
+from apr_dali.reproduce.results import Found, Outcome, commands, found, outcomes
+from apr_dali.reproduce.runner import Failure
+from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.json_text import json_text
+
+_TITLES = ("method", "paper", "ours", "ours − paper", "seeds")
+
+
+def write_page(plan: Plan, failures: Sequence[Failure]) -> None:
+    """Write NAME.html, .md, .json, .csv and .tex of what is there now into the plan's output."""
+    known = outcomes(plan)
+    cells = found(plan, known)
+    folder = plan.asked.output
+    write_pages(folder, plan.name, f"{plan.title}: the paper and ours", _sections(plan, known, cells, failures))
+    text = json_text(_as_json(plan, known, cells, failures), indent=2) + "\n"
+    for ending, content in (("json", text), ("csv", _csv(cells)), ("tex", latex(cells))):
+        write_whole(folder / f"{plan.name}.{ending}", content.encode())
+
+
+def _sections(
+    plan: Plan, known: Mapping[str, Outcome], cells: Sequence[Found], failures: Sequence[Failure]
+) -> list[Section]:
+    parts = [_about(plan, known)]
+    for group, row in groupby(cells, lambda one: one.cell.group):
+        parts.append(Section(_heading(group), tables=(_table(list(row)),)))
+    drawn = plots(plan, known)
+    if drawn:
+        parts.append(Section("Pictures", pictures=tuple(drawn)))
+    for title, head, rows in (
+        ("Not trained here", ("method", "why"), tuple(plan.not_trained.items())),
+        ("Missing images", ("set", "what to do"), tuple(plan.missing.items())),
+        ("Failed", ("run", "its last lines"), tuple((f.run, " · ".join((f.command, *f.lines))) for f in failures)),
+    ):
+        if rows:
+            parts.append(Section(title, tables=(Table(head, rows, words=True),)))
+    return [*parts, _followed(plan), *_commands(plan, known, failures)]
+
+
+def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
+    asked, done = plan.asked, sum(outcome.training is not None for outcome in known.values())
+    full = sum(len(outcome.records) == len(outcome.run.evaluations) for outcome in known.values())
+    lengths = sorted({outcome.run.training.epochs for outcome in known.values()})
+    rows = (
+        ("runs", f"{len(known)}: {done} trained, {full} of them evaluated on everything"),
+        ("training sets", ", ".join(plan.datasets)),
+        ("epochs", ", ".join(map(str, lengths)) or "–"),
+        ("seeds", f"0 to {asked.seeds - 1}" if asked.seeds > 1 else "0"),
+        ("followed where text and code differ", asked.follow.name),
+        ("version", f"apr_dali {__version__}"),
+        ("date", datetime.now().astimezone().isoformat(timespec="seconds")),
+    )
+    notes = [
+        "All numbers in percent. Ours: the mean over the seeds ± their standard deviation, of the weights after the "
+        "last epoch, which no test image has chosen.",
+        *plan.notes,
+    ]
+    if any("computed" in one.results.get("corruption", {}) for one in known.values()):
+        notes.append(f"Corruptions: {COMPUTED}.")
+    if not any(cell.paper is not None for cell in plan.cells):
+        notes.append("The paper has no numbers of these sets and networks.")
+    return Section("What was run", tuple(notes), (Table(("", ""), rows, words=True),))
+
+
+def _heading(group: str) -> str:
+    """The heading of a table, in which networks are called as in the paper, too."""
+    for name, called in NETWORKS.items():
+        group = group.replace(f", {name}:", f", {name} ({called}):")
+    return group
+
+
+def _table(row: Sequence[Found]) -> Table:
+    return Table(_TITLES, tuple(_row(one) for one in row))
+
+
+def _row(one: Found) -> tuple[str, ...]:
+    paper = tenths(one.cell.paper)
+    if one.cell.why:
+        return (one.cell.title, paper, "not trained here", "–", "–")
+    return (one.cell.title, paper, ours(one), _signed(one.difference), str(len(one.values) or "–"))
+
+
+def ours(one: Found) -> str:
+    """Our number with its deviation; – where there is none."""
+    return tenths(one.ours) + ("" if one.deviation is None else f" ± {one.deviation:.1f}")
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+
+
+def _followed(plan: Plan) -> Section:
+    note = (
+        f"Followed here: the {'released code' if plan.asked.follow.name == 'code' else 'text'} "
+        f"(--follow {plan.asked.follow.name})."
+    )
+    head = ("what", "the paper's text", "the released code", "here")
+    return Section(
+        "Where text and code differ", (note,), (Table(head, tuple(differences(plan.asked.follow)), words=True),)
+    )
+
+
+def _commands(plan: Plan, known: Mapping[str, Outcome], failures: Sequence[Failure]) -> list[Section]:
+    parts = []
+    before = [("before", "", shlex.join(words)) for words in plan.prepared]
+    for place, group in groupby(known.values(), lambda one: one.run.key.rpartition("/")[0].rpartition("/")[0]):
+        rows = [*before]
+        for outcome in group:
+            method, seed = outcome.run.key.split("/")[-2:]
+            for step, state, command in commands(outcome, plan, failures):
+                rows.append((f"{method} {seed.removeprefix('seed')}: {step}", state, command))
+        title = f"Commands: {' '.join(place.split('/')[1:])}"
+        parts.append(Section(title, tables=(Table(("run and seed", "state", "command"), tuple(rows), words=True),)))
+    return parts
+
+
+# ---- for programs ----------------------------------------------------------------------------------------------------
+
+
+def _as_json(
+    plan: Plan, known: Mapping[str, Outcome], cells: Sequence[Found], failures: Sequence[Failure]
+) -> dict[str, object]:
+    asked = plan.asked
+    return {
+        "table": plan.name,
+        "title": plan.title,
+        "follow": asked.follow.name,
+        "datasets": list(plan.datasets),
+        "version": __version__,
+        "cells": {one.cell.key: _cell_as_json(one) for one in cells},
+        "runs": {
+            key: {
+                "settings": outcome.run.training.settings(),
+                "trained": outcome.training,
+                "steps": [
+                    {"step": step, "state": state, "command": command}
+                    for step, state, command in commands(outcome, plan, failures)
+                ],
+            }
+            for key, outcome in known.items()
+        },
+        "not_trained": dict(plan.not_trained),
+        "missing": dict(plan.missing),
+        "failed": [{"run": f.run, "command": f.command, "lines": list(f.lines)} for f in failures],
+    }
+
+
+def _cell_as_json(one: Found) -> dict[str, object]:
+    return {
+        "table": one.cell.group,
+        "method": one.cell.method,
+        "paper": one.cell.paper,
+        "ours": one.ours,
+        "deviation": one.deviation,
+        "difference": one.difference,
+        "values": list(one.values),
+        "why_not": one.cell.why or None,
+    }
+
+
+_KEYS = ("key", "table", "method", "paper", "ours", "deviation", "difference", "seeds", "why_not")
+
+
+def _csv(cells: Sequence[Found]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_KEYS)
+    for one in cells:
+        values = (one.cell.paper, one.ours, one.deviation, one.difference)
+        numbers = ["" if value is None else f"{value:.6g}" for value in values]
+        writer.writerow([one.cell.key, one.cell.group, one.cell.method, *numbers, len(one.values), one.cell.why])
+    return file.getvalue()
+
+
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "–": "--"})
+
+
+def latex(cells: Sequence[Found]) -> str:
+    """A tabular for each table, for booktabs."""
+    blocks = []
+    for group, row in groupby(cells, lambda one: one.cell.group):
+        lines = [" & ".join(cell.translate(_SPECIAL) for cell in _row(one)[:4]) + r" \\" for one in row]
+        head = " & ".join(title.translate(_SPECIAL) for title in _TITLES[:4]) + r" \\"
+        body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
+        blocks.append(f"% {group}\n\\begin{{tabular}}{{lrrr}}\n{body}\n\\end{{tabular}}\n")
+    return "\n".join(blocks)
