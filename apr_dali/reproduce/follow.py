@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from apr_dali.recipes import uses_pair, uses_single
@@ -51,23 +51,33 @@ CODE = Follow("code", {"cifar": (60, 120, 160, 190), "imagenet": _IMAGENET}, "ma
 PAPER = Follow("paper", {"cifar": (60, 120, 180), "imagenet": _IMAGENET}, "max-softmax", "hw", "clamp", 1)
 FOLLOWED = {each.name: each for each in (CODE, PAPER)}
 
+_CIFAR = ("table1", "table2", "fig4", "fig9", "fourier")
+_OOD, _APR = ("table2", "fig9"), ("table1", "table2", "table3", "table4", "fig9", "fourier")
+_EVERY = (*_APR, "fig4")
 _DIFFERENCES = (
-    ("learning rate on CIFAR", "falls every 60 epochs, by a factor that is not given", "× 0.2 after 60, 120, 160, 190"),
-    ("out-of-distribution score", "largest softmax probability", "largest logit"),
-    ("Fourier transform", "two-dimensional", "over rows, columns and channels"),
-    ("APR-S, values outside 0..255", "not said; clamped here", "wrap around"),
-    ("phase outside its band (Fig. 4)", "1 radian (ẑ by its words)", "not released; 0 here, our reading"),
+    (_CIFAR, "learning rate", "falls every 60 epochs", "× 0.2 after 60, 120, 160 and 190 epochs"),
+    (_OOD, "OOD score", "largest softmax probability", "largest logit"),
+    (_APR, "Fourier transform", "over rows and columns", "over rows, columns and channels"),
+    (_APR, "APR-S, overflow", "not said: clamped to 0..255", "wraps around"),
+    (("fig4",), "phase outside", "1 radian outside its band", "not released: 0 outside its band, our reading"),
 )
-_ALIKE = (
-    ("APR-P's coin", "not said", "60 % of the batches on CIFAR, 50 % on ImageNet"),
-    ("order on CIFAR", "flips and crops first", "APR-S, crop, flip, APR-P, normalize"),
-    ("factor of the learning rate", "not said", "0.2 on CIFAR, 0.1 on ImageNet"),
+_NOT_SAID = (
+    (_APR, "APR-P's share", "not said", "60 % of the batches on CIFAR, 50 % on ImageNet"),
+    (_CIFAR, "order on CIFAR", "flips and crops first", "APR-S, crop, flip, APR-P, normalize"),
+    (_EVERY, "rate falls to", "not said", "0.2 of it on CIFAR, 0.1 on ImageNet"),
 )
 
 
-def differences(chosen: Follow) -> Sequence[tuple[str, str, str, str]]:
-    """(what, in the text, in the code, which of the two is followed) of everything in which they differ."""
-    return [
-        *((*row, chosen.name) for row in _DIFFERENCES),
-        *((*row, "code, whatever is chosen") for row in _ALIKE),
-    ]
+def differences(table: str, chosen: Follow) -> list[tuple[str, str, str]]:
+    """(what, how it is here, how it is in the other) of what text and code say differently and a table depends on.
+
+    What a trainer cannot do as the text has it, or the text does not say, is as in the code whatever is chosen.
+    """
+    found = []
+    for rows, may_choose in ((_DIFFERENCES, True), (_NOT_SAID, False)):
+        for tables, what, text, code in rows:
+            if table in tables:
+                as_text = may_choose and chosen.name == PAPER.name
+                here, other = (text, f"code: {code}") if as_text else (code, f"text: {text}")
+                found.append((what, here, other))
+    return found

@@ -16,12 +16,15 @@ from apr_dali.reproduce.follow import differences
 from apr_dali.reproduce.paper import NETWORKS
 from apr_dali.reproduce.plan import Plan
 from apr_dali.reproduce.plots import plots
-from apr_dali.reproduce.results import Found, Outcome, commands, found, outcomes
+from apr_dali.reproduce.results import DONE, Found, Outcome, commands, found, outcomes
 from apr_dali.reproduce.runner import Failure
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.json_text import json_text
 
-_TITLES = ("method", "paper", "ours", "ours − paper", "seeds")
+_TITLES = ("method", "paper", "ours", "difference", "seeds")
+_COMMAND = ("run, seed: step", "command")
+_SOURCES = {"code": "released code", "paper": "paper's text"}
+_UNTRAINED = "not trained"
 
 
 def write_page(plan: Plan, failures: Sequence[Failure]) -> None:
@@ -29,7 +32,9 @@ def write_page(plan: Plan, failures: Sequence[Failure]) -> None:
     known = outcomes(plan)
     cells = found(plan, known)
     folder = plan.asked.output
-    write_pages(folder, plan.name, f"{plan.title}: the paper and ours", _sections(plan, known, cells, failures))
+    write_pages(
+        folder, plan.name, f"{plan.title}, the paper's numbers and ours", _sections(plan, known, cells, failures)
+    )
     text = json_text(_as_json(plan, known, cells, failures), indent=2) + "\n"
     for ending, content in (("json", text), ("csv", _csv(cells)), ("tex", latex(cells))):
         write_whole(folder / f"{plan.name}.{ending}", content.encode())
@@ -63,7 +68,7 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
         ("training sets", ", ".join(plan.datasets)),
         ("epochs", ", ".join(map(str, lengths)) or "–"),
         ("seeds", f"0 to {asked.seeds - 1}" if asked.seeds > 1 else "0"),
-        ("followed where text and code differ", asked.follow.name),
+        ("follows", _SOURCES[asked.follow.name]),
         ("version", f"apr_dali {__version__}"),
         ("date", datetime.now().astimezone().isoformat(timespec="seconds")),
     )
@@ -76,7 +81,7 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
         notes.append(f"Corruptions: {COMPUTED}.")
     if not any(cell.paper is not None for cell in plan.cells):
         notes.append("The paper has no numbers of these sets and networks.")
-    return Section("What was run", tuple(notes), (Table(("", ""), rows, words=True),))
+    return Section("What was run", tuple(notes), (Table(("what", "value"), rows, words=True),))
 
 
 def _heading(group: str) -> str:
@@ -93,7 +98,7 @@ def _table(row: Sequence[Found]) -> Table:
 def _row(one: Found) -> tuple[str, ...]:
     paper = tenths(one.cell.paper)
     if one.cell.why:
-        return (one.cell.title, paper, "not trained here", "–", "–")
+        return (one.cell.title, paper, _UNTRAINED, "–", "–")
     return (one.cell.title, paper, ours(one), _signed(one.difference), str(len(one.values) or "–"))
 
 
@@ -107,27 +112,24 @@ def _signed(value: float | None) -> str:
 
 
 def _followed(plan: Plan) -> Section:
-    note = (
-        f"Followed here: the {'released code' if plan.asked.follow.name == 'code' else 'text'} "
-        f"(--follow {plan.asked.follow.name})."
-    )
-    head = ("what", "the paper's text", "the released code", "here")
-    return Section(
-        "Where text and code differ", (note,), (Table(head, tuple(differences(plan.asked.follow)), words=True),)
-    )
+    note = f"Here as in the {_SOURCES[plan.asked.follow.name]} (--follow {plan.asked.follow.name}) where both say it."
+    rows = tuple(differences(plan.table, plan.asked.follow))
+    return Section("Where text and code differ", (note,), (Table(("what", "here", "the other"), rows, words=True),))
 
 
 def _commands(plan: Plan, known: Mapping[str, Outcome], failures: Sequence[Failure]) -> list[Section]:
     parts = []
-    before = [("before", "", shlex.join(words)) for words in plan.prepared]
-    for place, group in groupby(known.values(), lambda one: one.run.key.rpartition("/")[0].rpartition("/")[0]):
-        rows = [*before]
+    if plan.prepared:
+        before = tuple(("before all", shlex.join(words)) for words in plan.prepared)
+        parts.append(Section("Commands before all runs", tables=(Table(_COMMAND, before, words=True),)))
+    for place, group in groupby(known.values(), lambda one: one.run.place):
+        rows = []
         for outcome in group:
-            method, seed = outcome.run.key.split("/")[-2:]
             for step, state, command in commands(outcome, plan, failures):
-                rows.append((f"{method} {seed.removeprefix('seed')}: {step}", state, command))
-        title = f"Commands: {' '.join(place.split('/')[1:])}"
-        parts.append(Section(title, tables=(Table(("run and seed", "state", "command"), tuple(rows), words=True),)))
+                what = command if state == DONE else f"[{state}] {command}"
+                rows.append((f"{outcome.run.method}, {outcome.run.seed}: {step}", what))
+        title = f"Commands: {place}"
+        parts.append(Section(title, tables=(Table(_COMMAND, tuple(rows), words=True),)))
     return parts
 
 
@@ -139,7 +141,7 @@ def _as_json(
 ) -> dict[str, object]:
     asked = plan.asked
     return {
-        "table": plan.name,
+        "table": plan.table,
         "title": plan.title,
         "follow": asked.follow.name,
         "datasets": list(plan.datasets),

@@ -114,18 +114,35 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """A network that is trained once and evaluated. key: its folder below the output. lacks: as in Evaluation, without
-    which it cannot be trained."""
+    """A network that is trained once and evaluated.
 
-    key: str
+    follow, dataset, network, method, seed: which one. size, classes: of its images, pixels per side, and its outputs.
+    lacks: as in Evaluation, without which it cannot be trained.
+    """
+
+    follow: str
+    dataset: str
     network: str
+    method: str
+    seed: int
     size: int
     classes: int
     training: Training
     evaluations: tuple[Evaluation, ...]
     lacks: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """Its folder below the output."""
+        return f"{self.follow}/{self.dataset}/{self.network.replace('/', '-')}/{self.method}/seed{self.seed}"
+
+    @property
+    def place(self) -> str:
+        """The data set and the network, for headings."""
+        return f"{self.dataset}, {self.network}"
+
     def home(self, output: Path) -> Path:
+        """Its folder."""
         return output / self.key
 
 
@@ -162,10 +179,11 @@ class Cell:
 class Plan:
     """A table with all that it is made of.
 
-    name: of its files. prepared: commands that come before all runs. missing: sets that are not there, with what to do.
-    not_trained: methods, with the reason. notes: sentences for the page.
+    table: which one. name: of its files. prepared: commands that come before all runs. missing: sets that are not
+    there, with what to do. not_trained: methods, with the reason. notes: sentences for the page.
     """
 
+    table: str
     name: str
     title: str
     asked: Asked

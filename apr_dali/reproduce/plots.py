@@ -24,46 +24,44 @@ _PHOTOGRAPH, _SIDE = "cat", 128
 def plots(plan: Plan, known: Mapping[str, Outcome]) -> list[Picture]:
     """What a plan's runs have drawn, and what can be drawn over them."""
     found = []
-    for key, outcome in known.items():
-        of = " ".join(key.split("/")[1:])
-        found += [(f"Error and loss under noise: {of}", png) for png in pictures(outcome, plan, "heatmap").values()]
-    places = dict.fromkeys(key.rpartition("/")[0].rpartition("/")[0] for key in known)
-    for place in places:
-        title = " ".join(place.split("/")[1:])
+    for outcome in known.values():
+        caption = f"Error and loss under noise: {outcome.run.place}, {outcome.run.method}, seed {outcome.run.seed}"
+        found += [(caption, png) for png in pictures(outcome, plan, "heatmap").values()]
+    for place in dict.fromkeys(outcome.run.place for outcome in known.values()):
+        here = [outcome for outcome in known.values() if outcome.run.place == place]
         for draw in (_bands, _labels):
-            found += draw(place, title, plan, known)
+            found += draw(place, plan, here)
     return found
 
 
-def _results(place: str, method: str, known: Mapping[str, Outcome], needed: Sequence[str]) -> list[dict[str, Any]]:
+def _results(method: str, known: Sequence[Outcome], needed: Sequence[str]) -> list[dict[str, Any]]:
     """Of each seed of a method that has all the evaluations `needed`, their results."""
-    all_seeds = (outcome for key, outcome in known.items() if key.startswith(f"{place}/{method}/"))
-    return [dict(one.results) for one in all_seeds if set(needed) <= set(one.results)]
+    return [dict(one.results) for one in known if one.run.method == method and set(needed) <= set(one.results)]
 
 
-def _bands(place: str, title: str, plan: Plan, known: Mapping[str, Outcome]) -> list[Picture]:
+def _bands(place: str, plan: Plan, known: Sequence[Outcome]) -> list[Picture]:
     """Fig. 4, where all of its sixteen numbers are there."""
-    each = [[_results(place, band_name(a, p), known, ["clean"]) for p in BANDS] for a in BANDS]
+    each = [[_results(band_name(a, p), known, ["clean"]) for p in BANDS] for a in BANDS]
     if not all(seeds for row in each for seeds in row):
         return []
     values = np.array([[statistics.fmean(one["clean"]["top1"] for one in seeds) for seeds in row] for row in each])
     outside = plan.asked.follow.outside
     filters = [BandFilter(a, p, RADII, 0 if p == "full" else outside) for a in BANDS for p in BANDS]
     seen = through_filters(center_crop(photograph(_PHOTOGRAPH), _SIDE), filters)
-    return [(f"Test accuracy by the bands: {title}", bands_picture(values, seen, BANDS, RADII, title))]
+    return [(f"Test accuracy by the bands: {place}", bands_picture(values, seen, BANDS, RADII, place))]
 
 
-def _labels(place: str, title: str, plan: Plan, known: Mapping[str, Outcome]) -> list[Picture]:
+def _labels(place: str, plan: Plan, known: Sequence[Outcome]) -> list[Picture]:
     """Fig. 9, of the weights whose numbers are there, from two on."""
     score = plan.asked.follow.score
     rows = []
     for weight in LAMBDAS:
-        seeds = _results(place, lambda_name(weight), known, ["corruption", "ood"])
+        seeds = _results(lambda_name(weight), known, ["corruption", "ood"])
         if seeds:
             rows.append({"weight": weight, **_mean_of(seeds, score)})
     if len(rows) < 2:
         return []
-    return [(f"Accuracy and AUROC over λ: {title}", labels_picture(rows, title, "corrupted"))]
+    return [(f"Accuracy and AUROC over λ: {place}", labels_picture(rows, place, "corrupted"))]
 
 
 def _mean_of(seeds: Sequence[dict[str, Any]], score: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from apr_dali.reproduce.plan import EVALUATED, TRAIN, Cell, Plan, Run
 from apr_dali.reproduce.runner import Failure
 
 Record = dict[str, Any]
+DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def commands(outcome: Outcome, plan: Plan, failures: Sequence[Failure]) -> list[
 
 def _state(done: bool, failed: bool, lacks: Sequence[str]) -> str:
     if done:
-        return "done"
+        return DONE
     if lacks:
         return f"not run: needs {', '.join(dict.fromkeys(lacks))}"
     return "failed" if failed else "not run"

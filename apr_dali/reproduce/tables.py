@@ -213,6 +213,7 @@ def plan_of(name: str, asked: Asked) -> Plan:
                 of[network, method.name] = [run.key for run in made]
         cells += _cells(table, asked, dataset, networks, rows, of)
     return Plan(
+        name,
         _page_name(name, table, asked, datasets),
         table.title,
         asked,
@@ -265,10 +266,12 @@ def _run(
     facts = DATASETS[dataset]
     needs = {name: sets.find(name) for name in (*([facts.need] if facts.need else []), *method.needs)}
     further = tuple(path for name in method.needs if (path := needs[name]) is not None)
-    key = "/".join((asked.follow.name, dataset, network.replace("/", "-"), method.name, f"seed{seed}"))
     return Run(
-        key,
+        asked.follow.name,
+        dataset,
         network,
+        method.name,
+        seed,
         facts.size,
         facts.classes,
         _training(asked, dataset, network, method, seed, needs.get(facts.need), further),
