@@ -21,7 +21,7 @@ from apr_dali.reproduce.runner import Failure
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.json_text import json_text
 
-_TITLES = ("method", "paper", "ours", "difference", "seeds")
+_TITLES = ("method", "paper", "ours", "difference")
 _COMMAND = ("run, seed: step", "command")
 _SOURCES = {"code": "released code", "paper": "paper's text"}
 _UNTRAINED = "not trained"
@@ -98,13 +98,15 @@ def _table(row: Sequence[Found]) -> Table:
 def _row(one: Found) -> tuple[str, ...]:
     paper = tenths(one.cell.paper)
     if one.cell.why:
-        return (one.cell.title, paper, _UNTRAINED, "–", "–")
-    return (one.cell.title, paper, ours(one), _signed(one.difference), str(len(one.values) or "–"))
+        return (one.cell.title, paper, _UNTRAINED, "–")
+    return (one.cell.title, paper, ours(one), _signed(one.difference))
 
 
 def ours(one: Found) -> str:
-    """Our number with its deviation; – where there is none."""
-    return tenths(one.ours) + ("" if one.deviation is None else f" ± {one.deviation:.1f}")
+    """Our number with its deviation, and of how many seeds where some are not done; – where there is none."""
+    done, asked = len(one.values), len(one.cell.runs)
+    deviation = "" if one.deviation is None else f" ± {one.deviation:.1f}"
+    return tenths(one.ours) + deviation + (f" ({done} of {asked})" if 0 < done < asked else "")
 
 
 def _signed(value: float | None) -> str:
@@ -198,8 +200,8 @@ def latex(cells: Sequence[Found]) -> str:
     """A tabular for each table, for booktabs."""
     blocks = []
     for group, row in groupby(cells, lambda one: one.cell.group):
-        lines = [" & ".join(cell.translate(_SPECIAL) for cell in _row(one)[:4]) + r" \\" for one in row]
-        head = " & ".join(title.translate(_SPECIAL) for title in _TITLES[:4]) + r" \\"
+        lines = [" & ".join(cell.translate(_SPECIAL) for cell in _row(one)) + r" \\" for one in row]
+        head = " & ".join(title.translate(_SPECIAL) for title in _TITLES) + r" \\"
         body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
         blocks.append(f"% {group}\n\\begin{{tabular}}{{lrrr}}\n{body}\n\\end{{tabular}}\n")
     return "\n".join(blocks)
