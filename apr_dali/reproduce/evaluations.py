@@ -41,8 +41,9 @@ DATASETS = {
 }
 _DIGITS_CELLS = 21
 _ATTACKED_DIGITS = 20
-_HEATMAP = {DIGITS: 64, SAMPLE: 16}
-"""Images of a heat map where it is not a thousand."""
+_HEATMAP = {DIGITS: (64, 15), SAMPLE: (16, 15)}
+"""Images of a heat map and frequencies a side, where these are not a thousand and the published ones."""
+_FREQUENCIES = 63
 RINGS = 4
 
 
@@ -109,11 +110,17 @@ def autoattack(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
 def heatmap(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`analyze heatmap`."""
     facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
-    images = _HEATMAP.get(dataset, 1000)
-    side = min(63, facts.size - 1)
-    options = {"limit": (str(images),), **({} if dataset == DIGITS else {"data": (found or "",)})}
+    images, side = _HEATMAP.get(dataset, (1000, frequencies(dataset)))
+    given = {"size": (str(side),)} if dataset in _HEATMAP else {}
+    options = {"limit": (str(images),), **given, **({} if dataset == DIGITS else {"data": (found or "",)})}
     forwards = (side * side + 1) / 2 * images
     return Evaluation("heatmap", ("analyze", "heatmap"), options, forwards, lacks=() if found else (facts.need,))
+
+
+def frequencies(dataset: str) -> int:
+    """Frequencies a side of a heat map."""
+    _, side = _HEATMAP.get(dataset, (0, min(_FREQUENCIES, DATASETS[dataset].size - 1)))
+    return side
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _columns_of_figure9(dataset: str, network: str, score: str) -> tuple[Column,
 
 
 def _columns_of_maps(dataset: str, network: str, score: str) -> tuple[Column, ...]:  # noqa: ARG001
-    top = (min(63, DATASETS[dataset].size - 1) - 1) // 2
+    top = (evaluations.frequencies(dataset) - 1) // 2
     edges = [top * n / RINGS for n in range(RINGS + 1)]
     rings = (
         Column(f"ring{n}", f"error under noise of {low:g} to {high:g} cycles/image", evaluations.ring_error(n))
