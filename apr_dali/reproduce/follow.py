@@ -58,7 +58,7 @@ _DIFFERENCES = (
     (_CIFAR, "learning rate", "falls every 60 epochs", "× 0.2 after 60, 120, 160 and 190 epochs"),
     (_OOD, "OOD score", "largest softmax probability", "largest logit"),
     (_APR, "Fourier transform", "over rows and columns", "over rows, columns and channels"),
-    (_APR, "APR-S, overflow", "not said: clamped to 0..255", "wraps around"),
+    (_APR, "APR-S, overflow", "clamped to 0..255 (not said)", "wraps around"),
     (("fig4",), "phase outside", "1 radian outside its band", "not released: 0 outside its band, our reading"),
 )
 _NOT_SAID = (

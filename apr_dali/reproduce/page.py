@@ -12,7 +12,7 @@ from itertools import groupby
 from apr_dali import __version__
 from apr_dali.eval.corruption import COMPUTED
 from apr_dali.eval.page import Section, Table, tenths, write_pages
-from apr_dali.reproduce.follow import differences
+from apr_dali.reproduce.follow import EPOCHS, differences
 from apr_dali.reproduce.paper import NETWORKS
 from apr_dali.reproduce.plan import Plan
 from apr_dali.reproduce.plots import plots
@@ -44,8 +44,8 @@ def _sections(
     plan: Plan, known: Mapping[str, Outcome], cells: Sequence[Found], failures: Sequence[Failure]
 ) -> list[Section]:
     parts = [_about(plan, known)]
-    for group, row in groupby(cells, lambda one: one.cell.group):
-        parts.append(Section(_heading(group), tables=(_table(list(row)),)))
+    for place, of_place in groupby(cells, lambda one: one.cell.place):
+        parts += _compared(_called(place), list(of_place))
     drawn = plots(plan, known)
     if drawn:
         parts.append(Section("Pictures", pictures=tuple(drawn)))
@@ -77,6 +77,9 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
         "last epoch, which no test image has chosen.",
         *plan.notes,
     ]
+    published = {EPOCHS[outcome.run.training.trainer] for outcome in known.values()}
+    if plan.table != "table3" and lengths and set(lengths) != published:
+        notes.append("Published runs have " + " and ".join(f"{n} epochs" for n in published) + ": steps in proportion.")
     if any("computed" in one.results.get("corruption", {}) for one in known.values()):
         notes.append(f"Corruptions: {COMPUTED}.")
     if not any(cell.paper is not None for cell in plan.cells):
@@ -84,15 +87,27 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
     return Section("What was run", tuple(notes), (Table(("what", "value"), rows, words=True),))
 
 
-def _heading(group: str) -> str:
-    """The heading of a table, in which networks are called as in the paper, too."""
-    for name, called in NETWORKS.items():
-        group = group.replace(f", {name}:", f", {name} ({called}):")
-    return group
+def _called(place: str) -> str:
+    """A place for headings, its network by its name in the paper, too."""
+    _, _, network = place.partition(", ")
+    return f"{place} ({NETWORKS[network]})" if network in NETWORKS else place
 
 
-def _table(row: Sequence[Found]) -> Table:
-    return Table(_TITLES, tuple(_row(one) for one in row))
+def _compared(place: str, cells: Sequence[Found]) -> list[Section]:
+    """A table of each measure that the paper has, and one of all others, a row for each method."""
+    by_measure = {what: list(group) for what, group in groupby(cells, lambda one: one.cell.what)}
+    known = {w: group for w, group in by_measure.items() if any(one.cell.paper is not None for one in group)}
+    parts = [
+        Section(f"{place}: {what}", tables=(Table(_TITLES, tuple(map(_row, group))),)) for what, group in known.items()
+    ]
+    others = {what: group for what, group in by_measure.items() if what not in known}
+    if others:
+        columns = zip(*others.values(), strict=True)
+        rows = tuple(
+            (row[0].cell.title, *(_UNTRAINED if one.cell.why else ours(one) for one in row)) for row in columns
+        )
+        parts.append(Section(f"{place}: ours alone", tables=(Table(("method", *others), rows),)))
+    return parts
 
 
 def _row(one: Found) -> tuple[str, ...]:
@@ -168,7 +183,8 @@ def _as_json(
 
 def _cell_as_json(one: Found) -> dict[str, object]:
     return {
-        "table": one.cell.group,
+        "set": one.cell.place,
+        "measure": one.cell.what,
         "method": one.cell.method,
         "paper": one.cell.paper,
         "ours": one.ours,
@@ -179,7 +195,7 @@ def _cell_as_json(one: Found) -> dict[str, object]:
     }
 
 
-_KEYS = ("key", "table", "method", "paper", "ours", "deviation", "difference", "seeds", "why_not")
+_KEYS = ("key", "set", "measure", "method", "paper", "ours", "deviation", "difference", "seeds", "why_not")
 
 
 def _csv(cells: Sequence[Found]) -> str:
@@ -189,7 +205,9 @@ def _csv(cells: Sequence[Found]) -> str:
     for one in cells:
         values = (one.cell.paper, one.ours, one.deviation, one.difference)
         numbers = ["" if value is None else f"{value:.6g}" for value in values]
-        writer.writerow([one.cell.key, one.cell.group, one.cell.method, *numbers, len(one.values), one.cell.why])
+        writer.writerow(
+            [one.cell.key, one.cell.place, one.cell.what, one.cell.method, *numbers, len(one.values), one.cell.why]
+        )
     return file.getvalue()
 
 
@@ -199,7 +217,7 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"λ": r"$\lambda$",
 def latex(cells: Sequence[Found]) -> str:
     """A tabular for each table, for booktabs."""
     blocks = []
-    for group, row in groupby(cells, lambda one: one.cell.group):
+    for group, row in groupby(cells, lambda one: f"{one.cell.place}: {one.cell.what}"):
         lines = [" & ".join(cell.translate(_SPECIAL) for cell in _row(one)) + r" \\" for one in row]
         head = " & ".join(title.translate(_SPECIAL) for title in _TITLES) + r" \\"
         body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])

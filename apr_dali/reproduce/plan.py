@@ -161,12 +161,13 @@ class Column:
 class Cell:
     """A number of the paper and those of ours that stand beside it.
 
-    group: the heading of the table that it is in. runs: for each seed the keys of runs, whose mean is the number.
-    why: why there are none.
+    place, what: the heading of the table that it is in: data set and network, and what was measured. runs: for each
+    seed the keys of runs, whose mean is the number. why: why there are none.
     """
 
     key: str
-    group: str
+    place: str
+    what: str
     method: str
     title: str
     paper: float | None

@@ -324,12 +324,12 @@ def _cells(
     for network in networks:
         for column in table.columns(dataset, network, asked.follow.score):
             if not column.mean:
-                make = partial(_cell, f"{dataset}.{network}", f"{dataset}, {network}: {column.title}", column)
+                make = partial(_cell, f"{dataset}.{network}", f"{dataset}, {network}", column)
                 found += [make(method, tuple((key,) for key in of[network, method.name])) for method in rows]
     for column in table.columns(dataset, networks[0], asked.follow.score):
         # The paper's mean is over its four networks.
         if column.mean and set(networks) == set(table.networks):
-            make = partial(_cell, dataset, f"{dataset}: {column.title}", column)
+            make = partial(_cell, dataset, dataset, column)
             found += [make(method, _by_seed(networks, method, of)) for method in rows]
     return found
 
@@ -340,10 +340,11 @@ def _by_seed(
     return tuple(zip(*(of[network, method.name] for network in networks), strict=True))
 
 
-def _cell(place: str, group: str, column: Column, method: Method, runs: tuple[tuple[str, ...], ...]) -> Cell:
+def _cell(prefix: str, place: str, column: Column, method: Method, runs: tuple[tuple[str, ...], ...]) -> Cell:
     why = method.why and f"not trained here: {method.why}"
-    key = f"{place}.{column.key}.{method.name}"
-    return Cell(key, group, method.name, method.title, column.paper.get(method.name), runs, column.measure, why)
+    key = f"{prefix}.{column.key}.{method.name}"
+    number = column.paper.get(method.name)
+    return Cell(key, place, column.title, method.name, method.title, number, runs, column.measure, why)
 
 
 def check_runs(plan: Plan) -> None:
