@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from apr_dali.models.registry import canonical_name, cifar_first, create_model
 from apr_dali.reproduce.plan import Plan, Run
-from apr_dali.reproduce.runner import pending
+from apr_dali.reproduce.runner import left
 from apr_dali.runtime import torch_threads
 from apr_dali.runtime.precision import AMP_TYPES
 
@@ -57,11 +57,11 @@ def rates(plan: Plan, given: Mapping[str, float]) -> dict[str, Rate]:
 
 
 def hours(plan: Plan, known: Mapping[str, Rate]) -> Hours:
-    """Of what is left to do and has its images. A training that was stopped is counted as a whole."""
+    """Of all that is left to do, also of what lacks its images. A training that was stopped is counted as a whole."""
     training = evaluation = 0.0
     for run in plan.runs:
         rate = known[run.network]
-        for step in pending(run, plan.asked.output):
+        for step in left(run, plan.asked.output):
             if step is None:
                 of = run.training
                 training += of.epochs * of.images * of.passes / rate.training

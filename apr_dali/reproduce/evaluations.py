@@ -72,7 +72,8 @@ def corruption(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     cells = _DIGITS_CELLS if dataset == DIGITS else len(CORRUPTIONS) * len(SEVERITIES)
     source = {"val": (clean or "",)} if computed else {"data": (corrupted or "",)}
     options = {**source, "clean": (clean or "",)}
-    return Evaluation("corruption", ("eval", "corruption"), options, (cells + 1) * facts.test, lacks=lacks)
+    forwards, package = (cells + 1) * facts.test, "imagecorruptions" if computed else ""
+    return Evaluation("corruption", ("eval", "corruption"), options, forwards, lacks=lacks, package=package)
 
 
 def clean(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
@@ -104,7 +105,8 @@ def autoattack(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     images = min(limit or facts.test, facts.test)
     # APGD-CE's, APGD-T's and FAB-T's steps and Square's queries, for half of the images: the others fall at once.
     steps, queries = (100 + 900 + 900) * images / 2, 5000 * images / 2
-    return Evaluation("autoattack", ("eval", "autoattack"), options, queries, steps, () if found else (facts.need,))
+    lacks = () if found else (facts.need,)
+    return Evaluation("autoattack", ("eval", "autoattack"), options, queries, steps, lacks, "pyautoattack")
 
 
 def heatmap(asked: Asked, sets: Sets, dataset: str) -> Evaluation:

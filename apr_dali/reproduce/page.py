@@ -69,7 +69,7 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
         ("epochs", ", ".join(map(str, lengths)) or "–"),
         ("seeds", f"0 to {asked.seeds - 1}" if asked.seeds > 1 else "0"),
         ("follows", _SOURCES[asked.follow.name]),
-        ("version", f"apr_dali {__version__}"),
+        ("version", f"apr_dali {__version__}" + _other_versions(known)),
         ("date", datetime.now().astimezone().isoformat(timespec="seconds")),
     )
     notes = [
@@ -85,6 +85,12 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
     if not any(cell.paper is not None for cell in plan.cells):
         notes.append("The paper has no numbers of these sets and networks.")
     return Section("What was run", tuple(notes), (Table(("what", "value"), rows, words=True),))
+
+
+def _other_versions(known: Mapping[str, Outcome]) -> str:
+    trained = {outcome.training["version"] for outcome in known.values() if outcome.training is not None}
+    others = sorted(trained - {__version__})
+    return f"; some networks were trained by {', '.join(others)}" if others else ""
 
 
 def _called(place: str) -> str:

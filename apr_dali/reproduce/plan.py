@@ -73,7 +73,7 @@ class Training:
     def words(self, home: Path) -> Words:
         """The command that begins the run of the folder `home`, and goes on with it."""
         given = {**self.options, **self.places, "output": (str(home / TRAIN),), "resume": ("auto",)}
-        return ("python", _script(self.trainer), *_words(given))
+        return ("python", script_of(self.trainer), *_words(given))
 
     def settings(self) -> dict[str, str]:
         """What its result depends on, by option."""
@@ -84,8 +84,8 @@ def _words(options: Options) -> Words:
     return tuple(word for name, values in options.items() for word in (f"--{name}", *values))
 
 
-def _script(trainer: str) -> str:
-    """The trainer's script: it lies in the clone, which an installed package has not."""
+def script_of(trainer: str) -> str:
+    """The trainer's script. InputError where it is not there: it lies in the clone, not in an installed package."""
     clone = Path(__file__).resolve().parents[2]
     path = clone / f"train_{trainer}.py"
     if not path.is_file():
@@ -95,9 +95,12 @@ def _script(trainer: str) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation of a run's network. name: of its result's file. command: the words before MODEL. options: those
-    after it. forwards: images through the network. steps: images forwards and backwards. lacks: sets that it needs and
-    that are not there."""
+    """An evaluation of a run's network.
+
+    name: of its result's file. command: the words before MODEL. options: those after it. forwards: images through the
+    network. steps: images forwards and backwards. lacks: sets that it needs and that are not there. package: of the
+    extra `eval`, that it needs; "" for none.
+    """
 
     name: str
     command: Words
@@ -105,6 +108,7 @@ class Evaluation:
     forwards: float = 0.0
     steps: float = 0.0
     lacks: tuple[str, ...] = ()
+    package: str = ""
 
     def words(self, home: Path) -> Words:
         """The command that evaluates the run of the folder `home`."""

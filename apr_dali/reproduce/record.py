@@ -30,10 +30,11 @@ def read_json(path: Path) -> Record | None:
 
 def changes(run: Run, output: Path) -> list[str]:
     """In what a run that was begun in `output` differs from what is asked now, setting by setting."""
-    kept = (read_json(run.home(output) / RECORD) or {}).get("settings")
-    now = run.training.settings()
-    if not isinstance(kept, dict) or kept == now:
-        return []
+    home, now = run.home(output), run.training.settings()
+    kept = (read_json(home / RECORD) or {}).get("settings")
+    if not isinstance(kept, dict):
+        begun = (home / TRAIN).is_dir() and any((home / TRAIN).iterdir())
+        return [f"{TRAIN} has files, and {RECORD}, which says of which settings, is not there or damaged"] * begun
     names = [name for name in {**kept, **now} if kept.get(name) != now.get(name)]
     return [f"{name} was {kept.get(name, 'not given')}, is {now.get(name, 'not given')}" for name in names]
 

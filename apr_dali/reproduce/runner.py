@@ -40,15 +40,17 @@ class Failure:
     lines: tuple[str, ...]
 
 
-def pending(run: Run, output: Path) -> list[Step]:
-    """The steps of a run that are left and have their images."""
-    if run.lacks:
-        return []
-    possible = [evaluation for evaluation in run.evaluations if not evaluation.lacks]
+def left(run: Run, output: Path) -> list[Step]:
+    """The steps of a run that are not done."""
     done = record.training_of(run, output)
     if done is None:
-        return [None, *possible]
-    return [one for one in possible if record.result_of(run, one, output, done["sha256"]) is None]
+        return [None, *run.evaluations]
+    return [one for one in run.evaluations if record.result_of(run, one, output, done["sha256"]) is None]
+
+
+def pending(run: Run, output: Path) -> list[Step]:
+    """Those of them that have their images."""
+    return [] if run.lacks else [step for step in left(run, output) if step is None or not step.lacks]
 
 
 def words_of(run: Run, step: Step, output: Path) -> Words:

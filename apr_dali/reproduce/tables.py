@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 
-from apr_dali.errors import InputError, check_choice
+from apr_dali.errors import InputError, check_choice, install_command
 from apr_dali.eval.corruption import CORRUPTIONS
 from apr_dali.eval.evaluations.ood import PHOTOGRAPHS
 from apr_dali.models.registry import canonical_name, cifar_first
 from apr_dali.reproduce import evaluations, methods, paper
 from apr_dali.reproduce.evaluations import DATASETS, RINGS, Dataset, corruption_error, mean_auroc, number
 from apr_dali.reproduce.follow import Follow, Options
-from apr_dali.reproduce.plan import Asked, Cell, Column, Evaluation, Method, Plan, Run, Training, Words
+from apr_dali.reproduce.plan import Asked, Cell, Column, Evaluation, Method, Plan, Run, Training, Words, script_of
 from apr_dali.reproduce.sets import DIGITS, SAMPLE, Sets
 from apr_dali.training.options import CIFAR_RECIPES
 
@@ -212,6 +213,8 @@ def plan_of(name: str, asked: Asked) -> Plan:
                 runs |= {run.key: run for run in made}
                 of[network, method.name] = [run.key for run in made]
         cells += _cells(table, asked, dataset, networks, rows, of)
+    for dataset in datasets:
+        script_of(DATASETS[dataset].trainer)
     return Plan(
         name,
         _page_name(name, table, asked, datasets),
@@ -348,8 +351,14 @@ def _cell(prefix: str, place: str, column: Column, method: Method, runs: tuple[t
 
 
 def check_runs(plan: Plan) -> None:
-    """Raise InputError where nothing of a plan can be run, with the sets that are missing."""
-    if not all(run.lacks for run in plan.runs):
-        return
-    told = "\n".join(f"  {name}: {what}" for name, what in plan.missing.items())
-    raise InputError(f"no run has its images below --data {plan.asked.data}; missing are\n{told}")
+    """Raise InputError where nothing of a plan can be run, or some of it would fail for want of a package."""
+    if all(run.lacks for run in plan.runs):
+        told = "\n".join(f"  {name}: {what}" for name, what in plan.missing.items())
+        what = f"no run has its images below --data {plan.asked.data}; missing are\n{told}" if told else _ALL_UNTRAINED
+        raise InputError(what)
+    for name in {evaluation.package for run in plan.runs for evaluation in run.evaluations} - {""}:
+        if find_spec(name) is None:
+            raise InputError(f"{plan.table} needs {name}: {install_command('eval')}")
+
+
+_ALL_UNTRAINED = "none of the chosen methods is trained here: give --only others"

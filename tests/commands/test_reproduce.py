@@ -14,6 +14,7 @@ from helpers.reproduce import stand_in
 
 from apr_dali.cli import main
 from apr_dali.reproduce.runner import Runner, Stopped
+from apr_dali.runtime.lock import hold
 
 DIGITS = ("table1", "--dataset", "digits", "--networks", "wrn-16-1", "--epochs", "1", "--processes", "1")
 
@@ -95,6 +96,15 @@ def test_other_settings_are_refused_before_anything_runs(programs, capsys):
     assert main(["reproduce", *DIGITS, "--epochs", "2"]) == 2
     assert "code/digits/wrn-16-1/apr-p/seed0: epochs was 1, is 2" in capsys.readouterr().err
     assert programs.ran() == ran
+
+
+def test_one_process_writes_an_output(tmp_path, programs, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    with hold(output):
+        assert main(["reproduce", *DIGITS, "--output", str(output)]) == 2
+    assert f"writes to {output}: wait for it to end" in capsys.readouterr().err
+    assert programs.ran() == []
 
 
 @pytest.mark.slow

@@ -187,3 +187,13 @@ def test_what_the_paper_has_no_number_of_stands_in_one_table(tmp_path, programs)
         *("CSI", "not trained", "not trained"),
     ]
     assert record["cells"]["digits.wrn-16-1.accuracy.csi"]["why_not"].startswith("not trained here: contrastive")
+
+
+def test_epochs_and_versions_that_are_not_the_published_ones_are_said(tmp_path, programs, monkeypatch):
+    made = plan_of("table2", asked(tmp_path, datasets=("digits",), only=("cutout",), epochs=1))
+    written(made)
+    monkeypatch.setattr("apr_dali.reproduce.page.__version__", "9.9")
+    page, _, _ = written(made)
+    assert page.after("version").startswith("apr_dali 9.9; some networks were trained by 0.")
+    assert len(programs.ran()) == 3
+    assert "Published runs have 200 epochs: steps in proportion." in (made.asked.output / f"{made.name}.md").read_text()

@@ -96,3 +96,14 @@ def test_a_run_of_other_settings_is_named(done, tmp_path):
 def test_where_images_lie_is_no_setting(tmp_path):
     made = plan_of("table1", asked(tmp_path, datasets=("cifar10",), only=("apr-p",), networks=("allconv",)))
     assert "data" not in made.runs[0].training.settings()
+
+
+def test_a_checkpoint_of_unknown_settings_is_named(done):
+    made, home = done
+    for content in (None, b'{"settings": {"tra'):
+        (home / "run.json").unlink()
+        if content is not None:
+            (home / "run.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"train has files, and run\.json, which says of which settings"):
+            record.check_unchanged(made)
+        (home / "run.json").touch()

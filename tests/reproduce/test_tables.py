@@ -7,7 +7,8 @@ from apr_dali.cli import build_parser
 from apr_dali.commands import reproduce
 from apr_dali.errors import InputError
 from apr_dali.eval.corruption import CORRUPTIONS
-from apr_dali.reproduce import paper
+from apr_dali.reproduce import paper, tables
+from apr_dali.reproduce import plan as plan_module
 from apr_dali.reproduce.follow import CODE, FOLLOWED, PAPER
 from apr_dali.reproduce.sets import NEEDS
 from apr_dali.reproduce.tables import TABLES, check_runs, plan_of
@@ -161,6 +162,24 @@ def test_nothing_to_train_on_is_refused_with_the_folders(tmp_path):
     # An ImageNet without its validation part is none.
     (tmp_path / "data/imagenet/train").mkdir(parents=True)
     assert NEEDS["ImageNet"].find(tmp_path / "data") is None
+
+
+def test_what_would_fail_after_days_is_refused_before(all_there, monkeypatch):
+    monkeypatch.setattr(tables, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="table3 needs pyautoattack: pip install"):
+        check_runs(plan_of("table3", asked(all_there)))
+    check_runs(plan_of("table4", asked(all_there)))
+    (all_there / "data/imagenet-c").rmdir()
+    with pytest.raises(InputError, match="table4 needs imagecorruptions"):
+        check_runs(plan_of("table4", asked(all_there, on_the_fly=True)))
+    with pytest.raises(InputError, match="none of the chosen methods is trained here"):
+        check_runs(plan_of("table2", asked(all_there, only=("csi",))))
+
+
+def test_the_trainers_lie_in_the_clone(all_there, monkeypatch):
+    monkeypatch.setattr(plan_module, "__file__", str(all_there / "site-packages/apr_dali/reproduce/plan.py"))
+    with pytest.raises(InputError, match=r"site-packages/train_cifar.py is not there: .* from a clone"):
+        plan_of("table1", asked(all_there))
 
 
 @pytest.mark.parametrize(
