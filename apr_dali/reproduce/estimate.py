@@ -18,8 +18,8 @@ from apr_dali.runtime.precision import AMP_TYPES
 
 _FORWARD = 3.0
 """Images forwards in the time of one forwards and backwards, where a person gives the latter's rate alone."""
-_ROUNDS = 5
-_BATCH = {("cpu", True): 32, ("cpu", False): 4, ("cuda", True): 128, ("cuda", False): 64}
+_ROUNDS = 3
+_BATCH = {("cpu", True): 8, ("cpu", False): 2, ("cuda", True): 128, ("cuda", False): 64}
 """Images of a measured batch: on which device, of small images or not."""
 
 

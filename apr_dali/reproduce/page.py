@@ -80,6 +80,9 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
     published = {EPOCHS[outcome.run.training.trainer] for outcome in known.values()}
     if plan.table != "table3" and lengths and set(lengths) != published:
         notes.append("Published runs have " + " and ".join(f"{n} epochs" for n in published) + ": steps in proportion.")
+    attacked = {one.results["autoattack"]["images"] for one in known.values() if "autoattack" in one.results}
+    if attacked:
+        notes.append(f"AutoAttack on {', '.join(map(str, sorted(attacked)))} images; the paper's on CIFAR-10's 10000.")
     if any("computed" in one.results.get("corruption", {}) for one in known.values()):
         notes.append(f"Corruptions: {COMPUTED}.")
     if not any(cell.paper is not None for cell in plan.cells):
@@ -135,7 +138,8 @@ def _signed(value: float | None) -> str:
 
 
 def _followed(plan: Plan) -> Section:
-    note = f"Here as in the {_SOURCES[plan.asked.follow.name]} (--follow {plan.asked.follow.name}) where both say it."
+    name = plan.asked.follow.name
+    note = f"--follow {name}: as the {_SOURCES[name]} has it, except where the trainers do one of the two alone."
     rows = tuple(differences(plan.table, plan.asked.follow))
     return Section("Where text and code differ", (note,), (Table(("what", "here", "the other"), rows, words=True),))
 

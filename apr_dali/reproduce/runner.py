@@ -124,9 +124,9 @@ class Runner:
         """Wait a moment; then runs whose step has ended take their next one, or leave their slot."""
         _wait(signals)
         for number, one in [(n, one) for n, one in active.items() if not one.child.running]:
-            left = self._left(one)
-            if left:
-                active[number] = self._start(one.run, one.slot, left)
+            further = self._ended(one)
+            if further:
+                active[number] = self._start(one.run, one.slot, further)
             else:
                 del active[number]
 
@@ -137,9 +137,9 @@ class Runner:
         child = Child(words_of(run, step, output), slot.environment, run.home(output) / f"{_name(step)}.log")
         return _Active(run, slot, steps, child, time.monotonic())
 
-    def _left(self, active: _Active) -> list[Step]:
-        """What is left of a run whose first step has ended: nothing without its network."""
-        run, (step, *left) = active.run, active.steps
+    def _ended(self, active: _Active) -> list[Step]:
+        """Note how the first step of a run has ended; the steps after it, none without its network."""
+        run, (step, *further) = active.run, active.steps
         output = self.plan.asked.output
         failed = bool(active.child.status)
         if step is None and not failed:
@@ -152,7 +152,7 @@ class Runner:
             command = shlex.join(words_of(run, step, output))
             self.failures.append(Failure(run.key, command, active.child.log, active.child.last_lines()))
             print(f"failed: {run.key}, {_name(step)}; the others go on", flush=True)
-        return [] if failed and step is None else left
+        return [] if failed and step is None else further
 
 
 def _name(step: Step) -> str:

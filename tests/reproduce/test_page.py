@@ -197,3 +197,12 @@ def test_epochs_and_versions_that_are_not_the_published_ones_are_said(tmp_path, 
     assert page.after("version").startswith("apr_dali 9.9; some networks were trained by 0.")
     assert len(programs.ran()) == 3
     assert "Published runs have 200 epochs: steps in proportion." in (made.asked.output / f"{made.name}.md").read_text()
+
+
+@pytest.mark.usefixtures("programs")
+def test_how_many_images_were_attacked_is_said(tmp_path):
+    made = plan_of("table3", asked(tmp_path, datasets=("digits",), only=("fgsm",), epochs=1, attack=20))
+    page, record, _ = written(made)
+    assert record["cells"]["digits.wrn-16-1.robust.fgsm"]["ours"] == 37.5
+    assert page.after("FGSM") == "50.0"
+    assert "AutoAttack on 20 images; the paper's on" in (made.asked.output / "table3-digits.md").read_text()
