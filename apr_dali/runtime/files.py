@@ -36,8 +36,10 @@ def write_whole(
     synced: False does not wait for the disk, as for many small files: whole however the process ends, but a machine
         that loses its power may leave a part.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp") if alone else _new_beside(target)
+    # Names are put together as text: for small files those of pathlib take a part of the time.
+    target = os.fspath(path)
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.tmp") if alone else str(_new_beside(Path(target)))
     try:
         with open(temporary, "wb") as file:
             if isinstance(content, bytes):
@@ -47,16 +49,16 @@ def write_whole(
             if synced:
                 file.flush()
                 os.fsync(file.fileno())
-        if keep is not None and target.exists():
+        if keep is not None and os.path.exists(target):
             os.replace(target, keep)
         os.replace(temporary, target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(target)  # writing itself does not say what it wrote
+            error.filename = target  # writing itself does not say what it wrote
         raise
     if alone and synced:
-        _sync_folder(target.parent)
+        _sync_folder(Path(target).parent)
 
 
 def _new_beside(target: Path) -> Path:

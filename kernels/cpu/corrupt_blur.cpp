@@ -1,5 +1,4 @@
-// Gaussian, defocus and glass blur.
-#include <cmath>
+// Gaussian and glass blur.
 #include <cstring>
 
 #include "corruptions.hpp"
@@ -20,73 +19,6 @@ class GaussianBlur final : public Corruption {
 
    private:
     Smoother smoother_;
-};
-
-// A disk, which weighs what is above and below alike: rows are added in pairs, and the half of the weights that is not 0
-// is left.
-class DefocusBlur final : public Corruption {
-   public:
-    // weights: (2·reach + 1)².
-    DefocusBlur(Extent extent, int reach, const double* weights) : extent_(extent), reach_(reach) {
-        const int side = 2 * reach + 1;
-        for (int down = 0; down <= reach; ++down) {
-            for (int right = -reach; right <= reach; ++right) {
-                const double weight = weights[(reach + down) * side + reach + right];
-                expect(weight == weights[(reach - down) * side + reach + right], "a disk must be symmetric");
-                if (weight == 0) continue;
-                weights_.push_back(weight);
-                places_.push_back({down, 3 * right});
-            }
-        }
-    }
-
-    std::vector<std::size_t> fields() const override { return {}; }
-    std::size_t scratch() const override {
-        return sizeof(double) * (Window::room(extent_.width, reach_, reach_, reach_) + reach_ * row() +
-                                 row_room<double>(3 * extent_.width, 0)) +
-               sizeof(double*) * places_.size();
-    }
-
-    void run(const std::uint8_t* in, const Draws&, std::uint8_t* out, std::byte* scratch) const override {
-        const auto [height, width] = extent_;
-        const int values = 3 * width;
-        double* rows = reinterpret_cast<double*>(scratch);
-        double* pairs = rows + Window::room(width, reach_, reach_, reach_);
-        double* sums = pairs + reach_ * row();
-        const double** from = reinterpret_cast<const double**>(sums + row_room<double>(values, 0));
-        Window window(height, width, reach_, reach_, reach_, rows);
-        for (int y = 0; y < height; ++y, out += values) {
-            window.move_to(y, in, [](std::uint8_t level) { return level / 255.0; });
-            for (int k = 1; k <= reach_; ++k) add(window[y - k], window[y + k], pair(pairs, k));
-            for (std::size_t i = 0; i < places_.size(); ++i) {
-                const auto [down, right] = places_[i];
-                from[i] = (down == 0 ? window[y] : pair(pairs, down)) + right;
-            }
-            // The reference sums by a Fourier transform: no order of roundings is to be kept.
-            weighted_sum<true>(from, weights_.data(), places_.size(), values, sums);
-            for (int i = 0; i < values; ++i) sums[i] *= 255;
-            to_bytes(sums, values, out);
-        }
-    }
-
-   private:
-    using Window = Rows<double, 3, Mirrored>;
-    struct Place {
-        int down, right;  // rows, numbers
-    };
-
-    std::size_t row() const { return row_room<double>(3 * extent_.width, 3 * reach_); }
-    // The first pixel of the sums of the rows `down` above and below.
-    double* pair(double* pairs, int down) const { return pairs + (down - 1) * row() + row_start<double>(3 * reach_); }
-
-    void add(const double* above, const double* below, double* to) const {
-        for (int i = -3 * reach_; i < 3 * (extent_.width + reach_); ++i) to[i] = above[i] + below[i];
-    }
-
-    Extent extent_;
-    int reach_;
-    std::vector<double> weights_;
-    std::vector<Place> places_;
 };
 
 // Every pixel from the last to the first takes its neighbor's place, in the image itself as in the reference.
@@ -145,12 +77,6 @@ class GlassBlur final : public Corruption {
 
 Made make_gaussian_blur(Extent extent, const Constants& constants) {
     return std::make_unique<GaussianBlur>(extent, numbers_at(constants, 0, 1, 1 << 10));
-}
-Made make_defocus_blur(Extent extent, const Constants& constants) {
-    const Numbers weights = numbers_at(constants, 0, 1, 63 * 63);
-    const int side = static_cast<int>(std::sqrt(static_cast<double>(weights.size)));
-    constants_at(constants, 0, static_cast<std::size_t>(side) * side);
-    return std::make_unique<DefocusBlur>(extent, side / 2, weights.data);
 }
 Made make_glass_blur(Extent extent, const Constants& constants) {
     const double* numbers = constants_at(constants, 0, 2);

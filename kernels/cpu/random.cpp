@@ -11,15 +11,6 @@ namespace {
 // Numbers that are made at a time: they stay in the first cache. A multiple of the words of a block.
 inline constexpr std::size_t kChunk = 512;
 
-struct Product {
-    std::uint64_t high, low;
-};
-Product multiply(std::uint64_t a, std::uint64_t b) {
-    __extension__ using Wide = unsigned __int128;
-    const Wide product = static_cast<Wide>(a) * b;
-    return {static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product)};
-}
-
 constexpr double kWord = 0x1p-32;
 
 // The loops over words below become vector instructions, so that what they call has no branches.
@@ -80,29 +71,6 @@ void normals(const std::uint32_t* words, std::size_t count, double* out) {
 }
 
 }  // namespace
-
-void Philox::words(int field, std::uint64_t first, std::size_t blocks, std::uint32_t* out) const {
-    constexpr std::uint64_t factor[2] = {0xD2E7470EE14C6C93u, 0xCA5A826395121157u};
-    constexpr std::uint64_t step[2] = {0x9E3779B97F4A7C15u, 0xBB67AE8584CAA73Bu};
-    for (std::size_t block = 0; block < blocks; ++block) {
-        std::uint64_t c[4] = {first + block + 1, static_cast<std::uint64_t>(field), image, 0};
-        std::uint64_t k[2] = {key[0], key[1]};
-        for (int round = 0; round < 10; ++round) {
-            const Product a = multiply(factor[0], c[0]);
-            const Product b = multiply(factor[1], c[2]);
-            c[0] = b.high ^ c[1] ^ k[0];
-            c[1] = b.low;
-            c[2] = a.high ^ c[3] ^ k[1];
-            c[3] = a.low;
-            k[0] += step[0];
-            k[1] += step[1];
-        }
-        for (int i = 0; i < 4; ++i) {
-            out[8 * block + 2 * i] = static_cast<std::uint32_t>(c[i]);
-            out[8 * block + 2 * i + 1] = static_cast<std::uint32_t>(c[i] >> 32);
-        }
-    }
-}
 
 template <class T>
 bool Draws::copied(int field, std::size_t first, std::size_t count, T* out) const {

@@ -1,9 +1,9 @@
 // Portable SIMD: vectors of the width this file is compiled for, by the vector extensions of GCC and Clang.
 //
-// Everything else is written against these types and helpers; the only places that call an instruction by its name are
-// the conversions at the end, which the compilers would do lane by lane. The build never contracts a·b + c into one
-// rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is inlined; `fma` asks for
-// it where it is wanted.
+// Everything else is written against these types and helpers; the only places that call an instruction by its name are at
+// the end: conversions, products of 16 bits and orders, which the compilers would make lane by lane. The build never
+// contracts a·b + c into one rounding by itself (-ffp-contract=off), so that equal code gives equal bits wherever it is
+// inlined; `fma` asks for it where it is wanted.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX2__) && defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -278,5 +278,67 @@ APR_INLINE void store_bytes(std::uint8_t* to, Doubles value) {
     to[1] = static_cast<std::uint8_t>(value[1]);
 }
 #endif
+
+// a[2i]·b[2i] + a[2i + 1]·b[2i + 1] for the halves of 16 bits, with their signs.
+APR_INLINE Ints multiply_pairs(Ints a, Ints b) {
+#if defined(__AVX512BW__)
+    return bits<Ints>(_mm512_madd_epi16(bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX2__)
+    return bits<Ints>(_mm256_madd_epi16(bits<__m256i>(a), bits<__m256i>(b)));
+#elif defined(__SSE2__)
+    return bits<Ints>(_mm_madd_epi16(bits<__m128i>(a), bits<__m128i>(b)));
+#else
+    return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// kLanes<double> numbers of float32 in float64.
+APR_INLINE Doubles widened(const float* from) {
+#if defined(__AVX512F__)
+    return bits<Doubles>(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from)));
+#else
+    Vector<float, kVectorBytes / 2> numbers;
+    std::memcpy(&numbers, from, sizeof(numbers));
+    return __builtin_convertvector(numbers, Doubles);
+#endif
+}
+
+using FourDoubles = Vector<double, 32>;
+APR_INLINE FourDoubles widened(Vector<float, 16> four) {
+#if defined(__AVX__)
+    return bits<FourDoubles>(_mm256_cvtps_pd(bits<__m128>(four)));
+#else
+    return __builtin_convertvector(four, FourDoubles);
+#endif
+}
+
+// ---- kLanes<double> numbers in an order that is a variable. ----
+
+#if defined(__AVX2__)
+using LaneOrder = Ints;  // of halves of numbers
+#else
+using LaneOrder = Integers<double>;
+#endif
+
+// order[lane]: the place of the number that comes into the lane, below kLanes<double>.
+APR_INLINE LaneOrder lane_order(const int* order) {
+    constexpr int pieces = kVectorBytes / static_cast<int>(sizeof(LaneOrder{}[0])) / kLanes<double>;
+    LaneOrder out;
+    for (int i = 0; i < pieces * kLanes<double>; ++i) out[i] = pieces * order[i / pieces] + i % pieces;
+    return out;
+}
+
+APR_INLINE Doubles reordered(const double* from, LaneOrder order) {
+#if defined(__AVX512F__)
+    const __m512 numbers = bits<__m512>(load(from));
+    return bits<Doubles>(_mm512_maskz_permutexvar_ps(0xffff, bits<__m512i>(order), numbers));
+#elif defined(__AVX2__)
+    return bits<Doubles>(_mm256_permutevar8x32_ps(bits<__m256>(load(from)), bits<__m256i>(order)));
+#else
+    Doubles out;
+    for (int lane = 0; lane < kLanes<double>; ++lane) out[lane] = from[order[lane]];
+    return out;
+#endif
+}
 
 }  // namespace apr

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.native_levels import LEVELS, MISSING
+from scipy import ndimage
 
 import apr_dali
 from apr_dali.corruptions import NAMES, find
@@ -89,6 +90,26 @@ def test_neither_threads_nor_batches_change_a_bit(name, mixed):
         assert np.array_equal(whole[first:end], apr_dali.corrupt(images[first:end], name, 3, part, backend="native"))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("reach", [1, 2, 5, 31])
+def test_defocus_takes_any_disk(reach, level, mixed, monkeypatch):
+    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, level)
+    images = mixed(35, 61)
+    half = np.random.default_rng(reach).random((reach + 1, 2 * reach + 1)) ** 4
+    # Below 1: what is one color then lies between two levels.
+    disk = np.concatenate([half[:0:-1], half])
+    disk *= 0.997 / disk.sum()
+    got = native_backend.corrupt("defocus_blur", images, [disk], [], (0, 0), np.arange(len(images), dtype=np.uint64))
+    for image, blurred in zip(images, got, strict=True):
+        truth = ndimage.correlate(image.astype(np.float64), disk[..., None], mode="mirror")
+        assert np.array_equal(blurred, truth.astype(np.uint8))
+
+
+def table_of(places) -> np.ndarray:
+    """32 rows or columns of an enlargement, at these places in turn."""
+    return np.stack([[place, 0.5, 0.5] for place in (*places,) * 32][:32])
+
+
 @pytest.mark.parametrize(
     ("name", "constants"),
     [
@@ -99,6 +120,11 @@ def test_neither_threads_nor_batches_change_a_bit(name, mixed):
         ("elastic_transform", [np.ones(2)]),
         ("pixelate", [np.array([0.01])]),
         ("spatter", [np.ones(4), np.ones(3)]),
+        ("defocus_blur", [np.zeros((3, 3))]),
+        ("defocus_blur", [np.array([[0, -1, 0], [0, 3, 0], [0, -1.0, 0]])]),
+        ("defocus_blur", [np.array([[0, 0, 0], [0, 0.5, 0], [0, 0.5, 0]])]),
+        ("zoom_blur", [table_of(range(31)), table_of(range(0, 31, 10))]),
+        ("zoom_blur", [table_of(range(31)), table_of(range(30, -1, -1))]),
     ],
 )
 def test_constants_that_do_not_fit_are_refused(name, constants):
