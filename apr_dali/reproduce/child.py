@@ -76,7 +76,9 @@ class Child:
 
     def last_lines(self) -> tuple[str, ...]:
         """The end of its output."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        # The log may have earlier starts, too: each begins with its command.
+        _, _, text = f"\n{self.log.read_text(errors='replace')}".rpartition("\n$ ")
+        lines = [line for line in text.splitlines()[1:] if line.strip()]
         return tuple(lines[-_LAST_LINES:])
 
 

@@ -47,15 +47,20 @@ _FREQUENCIES = 63
 RINGS = 4
 
 
-def clean_images(asked: Asked, sets: Sets, dataset: str) -> str | None:
-    """Where the test images are; None where they are not."""
+def clean_images(asked: Asked, sets: Sets, dataset: str) -> tuple[str, tuple[str, ...]]:
+    """Where the test images are or should be, and the name of their set if it is not there."""
     if dataset == DIGITS:
         check_word(DIGITS)
-        return DIGITS
+        return DIGITS, ()
     if dataset == SAMPLE:
-        return str(sample_folder(asked) / "val")
-    found = sets.find(DATASETS[dataset].need)
-    return found and (str(Path(found) / "val") if dataset == "imagenet" else found)
+        return str(sample_folder(asked) / "val"), ()
+    need = DATASETS[dataset].need
+    path = sets.at(need)
+    return str(Path(path) / "val") if dataset == "imagenet" else path, _lacking(sets, need)
+
+
+def _lacking(sets: Sets, *names: str) -> tuple[str, ...]:
+    return tuple(name for name in names if sets.find(name) is None)
 
 
 def sample_folder(asked: Asked) -> Path:
@@ -65,58 +70,63 @@ def sample_folder(asked: Asked) -> Path:
 
 def corruption(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`eval corruption`, with the clean error."""
-    facts, clean = DATASETS[dataset], clean_images(asked, sets, dataset)
-    corrupted = sets.find(facts.corrupted) if facts.corrupted else DIGITS if dataset == DIGITS else None
-    computed = corrupted is None and (dataset == SAMPLE or asked.on_the_fly)
-    lacks = tuple(name for name, found in ((facts.need, clean), (facts.corrupted, computed or corrupted)) if not found)
+    facts, (images, lacks) = DATASETS[dataset], clean_images(asked, sets, dataset)
+    there = facts.corrupted and sets.find(facts.corrupted)
+    computed = not there and (dataset == SAMPLE or (asked.on_the_fly and dataset != DIGITS))
+    if not computed and facts.corrupted:
+        lacks = (*lacks, *_lacking(sets, facts.corrupted))
+    corrupted = sets.at(facts.corrupted) if facts.corrupted else images
+    options = {"val": (images,)} if computed else {"data": (corrupted,)}
     cells = _DIGITS_CELLS if dataset == DIGITS else len(CORRUPTIONS) * len(SEVERITIES)
-    source = {"val": (clean or "",)} if computed else {"data": (corrupted or "",)}
-    options = {**source, "clean": (clean or "",)}
-    forwards, package = (cells + 1) * facts.test, "imagecorruptions" if computed else ""
-    return Evaluation("corruption", ("eval", "corruption"), options, forwards, lacks=lacks, package=package)
+    return Evaluation(
+        "corruption",
+        ("eval", "corruption"),
+        {**options, "clean": (images,)},
+        (cells + 1) * facts.test,
+        lacks=lacks,
+        package="imagecorruptions" if computed else "",
+    )
 
 
 def clean(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`eval clean`."""
-    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
-    lacks = () if found else (facts.need,)
-    return Evaluation("clean", ("eval", "clean"), {"data": (found or "",)}, facts.test, lacks=lacks)
+    images, lacks = clean_images(asked, sets, dataset)
+    return Evaluation("clean", ("eval", "clean"), {"data": (images,)}, DATASETS[dataset].test, lacks=lacks)
 
 
 def ood(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`eval ood` on those of the paper's sets that are there; of digits on tiles of photographs."""
-    facts, inside = DATASETS[dataset], clean_images(asked, sets, dataset)
+    inside, lacks = clean_images(asked, sets, dataset)
     if dataset == DIGITS:
         check_word(PHOTOGRAPHS)
         others = {PHOTOGRAPHS: PHOTOGRAPHS}
     else:
-        found = {name: sets.find(name) for name in OOD_SETS}
-        others = {name: path for name, path in found.items() if path is not None}
-    lacks = (*(() if inside else (facts.need,)), *(() if others else OOD_SETS))
-    options = {"data": (inside or "",), "ood": tuple(f"{name}={path}" for name, path in others.items())}
-    return Evaluation("ood", ("eval", "ood"), options, facts.test * (1 + len(others)), lacks=lacks)
+        missing = _lacking(sets, *OOD_SETS)
+        chosen = [name for name in OOD_SETS if name not in missing] or OOD_SETS
+        others = {name: sets.at(name) for name in chosen}
+        lacks = (*lacks, *(missing if len(missing) == len(OOD_SETS) else ()))
+    options = {"data": (inside,), "ood": tuple(f"{name}={path}" for name, path in others.items())}
+    return Evaluation("ood", ("eval", "ood"), options, DATASETS[dataset].test * (1 + len(others)), lacks=lacks)
 
 
 def autoattack(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`eval autoattack`, the standard one, L∞ 8/255."""
-    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
+    facts, (images, lacks) = DATASETS[dataset], clean_images(asked, sets, dataset)
     limit = asked.attack or (_ATTACKED_DIGITS if dataset == DIGITS else None)
-    options = {"data": (found or "",), "epsilon": ("8/255",), **({"limit": (str(limit),)} if limit else {})}
-    images = min(limit or facts.test, facts.test)
+    options = {"data": (images,), "epsilon": ("8/255",), **({"limit": (str(limit),)} if limit else {})}
+    attacked = min(limit or facts.test, facts.test)
     # APGD-CE's, APGD-T's and FAB-T's steps and Square's queries, for half of the images: the others fall at once.
-    steps, queries = (100 + 900 + 900) * images / 2, 5000 * images / 2
-    lacks = () if found else (facts.need,)
+    steps, queries = (100 + 900 + 900) * attacked / 2, 5000 * attacked / 2
     return Evaluation("autoattack", ("eval", "autoattack"), options, queries, steps, lacks, "pyautoattack")
 
 
 def heatmap(asked: Asked, sets: Sets, dataset: str) -> Evaluation:
     """`analyze heatmap`."""
-    facts, found = DATASETS[dataset], clean_images(asked, sets, dataset)
+    found, lacks = clean_images(asked, sets, dataset)
     images, side = _HEATMAP.get(dataset, (1000, frequencies(dataset)))
-    given = {"size": (str(side),)} if dataset in _HEATMAP else {}
-    options = {"limit": (str(images),), **given, **({} if dataset == DIGITS else {"data": (found or "",)})}
-    forwards = (side * side + 1) / 2 * images
-    return Evaluation("heatmap", ("analyze", "heatmap"), options, forwards, lacks=() if found else (facts.need,))
+    size = {"size": (str(side),)} if dataset in _HEATMAP else {}
+    options = {"limit": (str(images),), **size, **({} if dataset == DIGITS else {"data": (found,)})}
+    return Evaluation("heatmap", ("analyze", "heatmap"), options, (side * side + 1) / 2 * images, lacks=lacks)
 
 
 def frequencies(dataset: str) -> int:

@@ -120,7 +120,8 @@ def _compared(place: str, cells: Sequence[Found]) -> list[Section]:
 
 
 def _row(one: Found) -> tuple[str, ...]:
-    paper = tenths(one.cell.paper)
+    # Table 4 rounds corruption errors to whole numbers.
+    paper = str(one.cell.paper) if isinstance(one.cell.paper, int) else tenths(one.cell.paper)
     if one.cell.why:
         return (one.cell.title, paper, _UNTRAINED, "–")
     return (one.cell.title, paper, ours(one), _signed(one.difference))

@@ -104,3 +104,7 @@ class Sets:
         if found is None:
             self.missing[name] = NEEDS[name].missing(self.root)
         return found
+
+    def at(self, name: str) -> str:
+        """The path of a set, or where it should be."""
+        return self.find(name) or str(self.root / NEEDS[name].places[0])

@@ -267,8 +267,7 @@ def _run(
     evaluated: tuple[Evaluation, ...],
 ) -> Run:
     facts = DATASETS[dataset]
-    needs = {name: sets.find(name) for name in (*([facts.need] if facts.need else []), *method.needs)}
-    further = tuple(path for name in method.needs if (path := needs[name]) is not None)
+    needs = (*([facts.need] if facts.need else []), *method.needs)
     return Run(
         asked.follow.name,
         dataset,
@@ -277,15 +276,13 @@ def _run(
         seed,
         facts.size,
         facts.classes,
-        _training(asked, dataset, network, method, seed, needs.get(facts.need), further),
+        _training(asked, sets, dataset, network, method, seed),
         evaluated,
-        tuple(name for name, path in needs.items() if path is None),
+        tuple(name for name in needs if sets.find(name) is None),
     )
 
 
-def _training(
-    asked: Asked, dataset: str, network: str, method: Method, seed: int, data: str | None, further: tuple[str, ...]
-) -> Training:
+def _training(asked: Asked, sets: Sets, dataset: str, network: str, method: Method, seed: int) -> Training:
     facts = DATASETS[dataset]
     assert method.options is not None
     recipe = method.options.get("recipe", ("",))[0]
@@ -300,8 +297,9 @@ def _training(
         "seed": (str(seed),),
         **({"amp": (asked.amp,)} if asked.amp != "none" else {}),
     }
-    path = str(evaluations.sample_folder(asked)) if dataset == SAMPLE else data
-    places: Options = {**({"data": (path,)} if path is not None else {}), **({"train": further} if further else {})}
+    path = str(evaluations.sample_folder(asked)) if dataset == SAMPLE else facts.need and sets.at(facts.need)
+    further = tuple(sets.at(name) for name in method.needs)
+    places: Options = {**({"data": (path,)} if path else {}), **({"train": further} if further else {})}
     images = facts.train * (1 + len(method.needs))
     return Training(facts.trainer, options, places, epochs, images, method.passes)
 

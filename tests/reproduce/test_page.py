@@ -139,6 +139,8 @@ def test_corruptions_that_were_computed_are_said_to_be(tmp_path, programs):
     _, record, _ = written(made)
     assert record["cells"]["imagenet.resnet50.mce.apr-p"]["difference"] == pytest.approx(0.7)
     text = (made.asked.output / "table4.md").read_text()
+    assert "| APR-P | 69.3 | 70.0 | +0.7 |" in text
+    assert "| APR-P | 55 | – | – |" in text
     assert "computed on the fly, exact to 1 level given the draws" in text
 
 

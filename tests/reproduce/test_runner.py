@@ -76,7 +76,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, programs, caps
     assert words(programs) == [("train", "cutout"), *((step, "mixup") for step in ("train", "clean", "ood"))]
     (failure,) = runner.failures
     assert failure.run == "code/digits/wrn-16-1/cutout/seed0"
-    assert failure.lines[-1] == "it is broken"
+    assert failure.lines == ("it is broken",)
     assert failure.log.read_text().startswith(f"$ {failure.command}\n")
     assert "failed: code/digits/wrn-16-1/cutout/seed0, train" in capsys.readouterr().out
     programs.set("FAILS")

@@ -138,6 +138,11 @@ def test_what_is_missing_is_named_and_left_out(all_there):
     assert set(plan.missing) == {"CAE", "ImageNet-C"}
     assert plan.missing["ImageNet-C"].startswith(f"put it in {all_there}/data/imagenet-c, which should hold: <corr")
     assert {run.key.split("/")[3]: run.lacks for run in plan.runs}["deepaugment"] == ("CAE",)
+    # What is missing stands in the commands where it should be.
+    assert options_of(plan, "deepaugment").train == tuple(
+        str(all_there / f"data/DeepAugment/{n}") for n in ("EDSR", "CAE")
+    )
+    assert {run.evaluations[0].options["data"] for run in plan.runs} == {(str(all_there / "data/imagenet-c"),)}
     assert [evaluation.lacks for run in plan.runs for evaluation in run.evaluations] == [("ImageNet-C",)] * 7
     check_runs(plan)
     computed = plan_of("table4", asked(all_there, on_the_fly=True))
