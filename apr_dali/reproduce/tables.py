@@ -203,6 +203,7 @@ def plan_of(name: str, asked: Asked) -> Plan:
     runs: dict[str, Run] = {}
     cells: list[Cell] = []
     for dataset in datasets:
+        script_of(DATASETS[dataset].trainer)
         # The evaluations look for their sets once, whatever the number of runs.
         evaluated = tuple(evaluate(asked, sets, dataset) for evaluate in table.evaluations)
         networks = _networks(name, table, asked, dataset)
@@ -213,8 +214,6 @@ def plan_of(name: str, asked: Asked) -> Plan:
                 runs |= {run.key: run for run in made}
                 of[network, method.name] = [run.key for run in made]
         cells += _cells(table, asked, dataset, networks, rows, of)
-    for dataset in datasets:
-        script_of(DATASETS[dataset].trainer)
     return Plan(
         name,
         _page_name(name, table, asked, datasets),
@@ -325,7 +324,9 @@ def _cells(
     for network in networks:
         for column in table.columns(dataset, network, asked.follow.score):
             if not column.mean:
-                make = partial(_cell, f"{dataset}.{network}", f"{dataset}, {network}", column)
+                # The paper's numbers are of its networks.
+                known = column if network in table.networks else replace(column, paper={})
+                make = partial(_cell, f"{dataset}.{network}", f"{dataset}, {network}", known)
                 found += [make(method, tuple((key,) for key in of[network, method.name])) for method in rows]
     for column in table.columns(dataset, networks[0], asked.follow.score):
         # The paper's mean is over its four networks.

@@ -87,6 +87,12 @@ def test_every_number_of_the_paper_stands_in_a_cell(all_there):
     assert cells["cifar10.resnet18.accuracy.amplitude-low-phase-band"] == 66.1
 
 
+@pytest.mark.parametrize(("name", "network"), [("table1", "wrn-16-1"), ("table2", "allconv"), ("table4", "resnet18")])
+def test_the_papers_numbers_are_of_its_networks(all_there, name, network):
+    plan = plan_of(name, asked(all_there, networks=(network,)))
+    assert {cell.paper for cell in plan.cells} == {None}
+
+
 def options_of(plan, method):
     (run,) = (run for run in plan.runs if f"/{method}/" in run.key)
     kind, recipes = _OPTIONS[run.training.trainer]
