@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from apr_dali.reproduce.runner import Runner
 
 _TABLES = ("table1", "table2", "table3", "table4", "fig4", "fig9", "fourier")
+_OF_SOME = {"attack": ("table3",), "on_the_fly": ("table1", "table4", "fig9")}
 _DATASETS = ("cifar10", "cifar100", "imagenet", "digits", "sample")
 
 
@@ -136,8 +137,10 @@ def _asked(args: argparse.Namespace) -> Asked:
     from apr_dali.reproduce.follow import FOLLOWED
     from apr_dali.reproduce.plan import Asked
 
-    if args.attack is not None and args.table != "table3":
-        raise InputError(f"--attack changes nothing for {args.table}: it is of table3")
+    for name, tables in _OF_SOME.items():
+        if getattr(args, name) and args.table not in tables:
+            shown = name.replace("_", "-")
+            raise InputError(f"--{shown} changes nothing for {args.table}: it is of {', '.join(tables)}")
     return Asked(
         data=Path(args.data),
         output=Path(args.output),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from apr_dali.errors import check_choice
 from apr_dali.models.registry import canonical_name, cifar_first, create_model
 from apr_dali.reproduce.plan import Plan, Run
 from apr_dali.reproduce.runner import left
@@ -45,7 +46,12 @@ class Hours:
 
 
 def rates(plan: Plan, given: Mapping[str, float]) -> dict[str, Rate]:
-    """The rate of each network of a plan. given: training images per second by network, or under "" for all others."""
+    """The rate of each network of a plan. given: training images per second by network, or under "" for all others.
+
+    Raises InputError for a rate of a network that is not in the plan.
+    """
+    for name in set(given) - {""}:
+        check_choice("--rate", name, tuple(dict.fromkeys(run.network for run in plan.runs)))
     found: dict[str, Rate] = {}
     for run in plan.runs:
         if run.network in found:

@@ -82,6 +82,8 @@ def test_after_a_signal_it_says_that_the_command_goes_on(programs, monkeypatch, 
             "--rate expects N or NETWORK=N, images per second above 0, got 'fast'",
         ),
         (["table1", "--attack", "10"], "--attack changes nothing for table1"),
+        (["table2", "--on-the-fly"], "--on-the-fly changes nothing for table2: it is of table1, table4, fig9"),
+        ([*DIGITS[:7], "--plan", "--rate", "wrn-16=9"], "--rate must be one of wrn-16-1, got 'wrn-16'"),
         (["table1", "--seeds", "0"], "must be a whole number from 1 on, got '0'"),
     ],
 )
