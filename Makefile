@@ -2,6 +2,7 @@
 # make test    install, run the whole test suite      make test-fast    all but the slow tests: minutes
 # make bench   the benchmarks of this machine
 # make gpu-check    the GPU's tests and benchmarks      make sanitize    the native operators under sanitizers
+# make test-lowest    the test suite with the lowest versions that pyproject.toml admits      make test-newest    the newest
 # make soak    ten minutes of loaders: memory, threads and files    make docs    the API reference, as docs/api/
 # CUDA=cuda13 takes the other stack: torch >= 2.11, for drivers from CUDA 13 on.
 
@@ -22,11 +23,14 @@ DIGITS = --methods standard "APR-SP, wrap" --seeds 2 --epochs 6 --output runs/de
 
 # What the API reference is made of: the names that people import.
 API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kernels.corruptions recipes errors spectral transforms \
-	transforms.augmentations augmentations augmentations.functional augmentations.record augmentations.registry \
+	transforms.augmentations augmentations augmentations.functional augmentations.plan augmentations.record augmentations.registry \
 	augmentations.afa augmentations.amplitude_mix augmentations.fda augmentations.hybrid_pair augmentations.hybrid_single \
 	augmentations.prime augmentations.prime_draws augmentations.randconv augmentations.spectral_gains augmentations.vipaug \
-	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators \
-	data.folders data.tars data.sample training.engine training.options models.registry models.build integrations.timm integrations.lightning \
+	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators pipelines.erasing \
+	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
+	data.arrays data.folders data.image_file data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
+	training.engine training.losses training.options runtime.torch_threads \
+	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
 	eval.evaluations.perturbation \
@@ -34,7 +38,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
 
-.PHONY: demo test test-fast lint bench soak docs gpu-check sanitize clean
+.PHONY: demo test test-fast test-lowest test-newest lint bench soak docs gpu-check sanitize clean
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*.hpp)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 ...")'
@@ -70,6 +74,18 @@ test: $(TESTING)
 test-fast: $(TESTING)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
+# Each in an environment of its own, made anew: 9 GB each, which `make clean` removes. TESTS=tests/pipelines for a part.
+TESTS ?= tests
+test-lowest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-newest: CUDA = cuda13
+test-lowest test-newest:
+	$(PYTHON) -m venv --clear $(VENV)-$@
+	$(VENV)-$@/bin/python -m pip install --quiet uv
+	$(VENV)-$@/bin/uv pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable ".[$(CUDA),test]"
+	$(VENV)-$@/bin/uv pip list --python $(VENV)-$@
+	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow" $(TESTS)
+
 lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -95,4 +111,4 @@ sanitize: $(TESTING)
 	kernels/cpu/sanitize.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-test-lowest $(VENV)-test-newest build dist *.egg-info

@@ -1,6 +1,7 @@
 """What APR costs on a CUDA device: the operators, the DALI pipelines, and a ResNet-50 step that is fed by them.
 
-The operators are APR's and ImageNet-C's corruptions, these beside the native ones on the CPUs of the machine.
+The operators are APR's, the augmentations beside it, and ImageNet-C's corruptions, these beside the native ones on the
+CPUs of the machine.
 
     python benchmarks/gpu.py                          # a few minutes; writes benchmarks/results/<device>-<date>.json
     PYTHONPATH=. python benchmarks/gpu.py --operators # without DALI, from a bare copy of the tree
@@ -29,6 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import gpu_augmentations
 import gpu_corruptions
 import gpu_operators
 import torch
@@ -86,7 +88,8 @@ def planned(options: argparse.Namespace, copy: float) -> dict[str, Callable[[], 
     """What to measure, by title."""
     found: dict[str, Callable[[], Table]] = {}
     if not options.pipelines:
-        found = gpu_operators.tables(options.rounds, copy) | gpu_corruptions.tables(options.rounds, copy)
+        for module in (gpu_operators, gpu_augmentations, gpu_corruptions):
+            found |= module.tables(options.rounds, copy)
     if not options.operators:
         import gpu_pipelines  # knows DALI
 

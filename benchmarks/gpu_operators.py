@@ -86,8 +86,8 @@ def own_bytes(size: int, between: str) -> float:
     return pixels * (1 + 2) + 5 * strips_bytes(size, between)
 
 
-def strips_bytes(size: int, between: str) -> int:
-    return {"float32": 8, "float16": 4}[between] * size * 4 * launch.strips(size, across_channels=True)
+def strips_bytes(size: int, between: str, *, across_channels: bool = True) -> int:
+    return {"float32": 8, "float16": 4}[between] * size * 4 * launch.strips(size, across_channels)
 
 
 def forced(path: str, run: Row) -> Row:

@@ -57,6 +57,17 @@ class PairTask:
         return channels_first(out) if self.memory_format == "channels_last" else out
 
 
+class KernelBatch(Protocol):
+    """Images that an augmentation's kernels change, in C++ or on a CUDA device."""
+
+    @property
+    def images(self) -> Array:
+        """uint8 (N, H, W, C) or floating (N, C, H, W)."""
+
+    def run(self, function: str, *numbers: Any) -> Array:
+        """The result of the kernels of that name, like `images`."""
+
+
 class Backend(Protocol):
     """A module or an object that runs the operators. Results are its own kind of array, on the inputs' device."""
 

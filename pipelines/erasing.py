@@ -29,9 +29,10 @@ DRAWS = 1 + 2 * _TRIES + 2
 
 
 def rectangles(uniform: NDArray[np.floating], height: int, width: int, p: float) -> NDArray[np.int64]:
-    """Rectangles (..., 4), as top, left, height, width in pixels, of uniform numbers 0..1 (..., DRAWS); none is 0 × 0.
+    """Rectangles int64 (N, 4), as top, left, height, width in pixels; none is 0 × 0.
 
-    height, width: of the images. p: share of them that get one.
+    uniform: numbers 0..1, float (N, DRAWS), with any axes in the place of N. height, width: of the images. p: share of
+    them that get one.
     """
     tries = uniform[..., 1:-2].reshape(*uniform.shape[:-1], _TRIES, 2).astype(np.float64)
     area = height * width * (AREA[0] + tries[..., 0] * (AREA[1] - AREA[0]))

@@ -11,12 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from helpers import dali_deprecations
+from helpers.dali_deprecations import pytest_sessionfinish, pytest_warning_recorded
 from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
 from helpers.object_storage import server
 from skimage import data
 
 from apr_dali.kernels.cpu import backend as native_backend
+
+__all__ = ["pytest_sessionfinish", "pytest_warning_recorded"]  # hooks
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +135,16 @@ def lacking(sample, tmp_path) -> str:
 
 
 @pytest.fixture
+def no_driver(monkeypatch) -> None:
+    """DALI's torchvision asks torch for its CUDA stream wherever the images are, which takes a driver: not here."""
+    import torch
+    from nvidia.dali import types
+
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(types, "_get_default_stream_for_array", lambda _: None)
+
+
+@pytest.fixture
 def native() -> None:
     """Skips where the native extension was not built."""
     if MISSING:
@@ -145,7 +159,8 @@ def level(request, monkeypatch) -> str:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """What tests have counted: it depends on the compiler, so it is told and not asserted."""
+    """What tests have counted: it depends on the compiler, so it is told and not asserted. And DALI's deprecations."""
+    dali_deprecations.tell(terminalreporter)
     counts = [
         f"{report.nodeid}: {name}: {value}"
         for report in terminalreporter.getreports("passed")

@@ -130,11 +130,17 @@ def test_dali_pipelines(sample):
 
 def test_dynamic_mode(sample):
     pytest.importorskip("nvidia.dali.experimental.dynamic.capture", reason="needs DALI 2.3 or newer")
-    batches = list(example("dynamic_mode").epoch(f"{sample}/train", SIZE))
-    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
-    labels = torch.cat([labels for _, labels in batches]).flatten().tolist()
-    assert sorted(labels) == sorted(open_set(f"{sample}/train").labels.tolist())
-    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
+    assert_an_epoch(list(example("dynamic_mode").epoch(f"{sample}/train", SIZE)), sample)
+
+
+def test_dali_proxy(sample):
+    assert_an_epoch(list(example("dali_proxy").epoch(f"{sample}/train", SIZE)), sample)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_dali_torchvision(sample):
+    pytest.importorskip("nvidia.dali.experimental.torchvision")
+    assert_an_epoch(list(example("dali_torchvision").epoch(f"{sample}/train", SIZE)), sample)
 
 
 def test_conditions_reach_some_of_the_images(sample):
@@ -176,6 +182,54 @@ def test_corrupted_loader(sample):
     table = evaluate_corruption_on_the_fly(Brightness(), f"{sample}/val", **chosen, **seen).table.errors
     for (name, severity), top1 in found.items():
         assert 1 - top1 == pytest.approx(table[name][severity // 5], abs=2 / 32), "images a level apart"
+
+
+# ---- other loaders ---------------------------------------------------------------------------------------------------
+
+
+def test_torchdata_nodes(sample):
+    pytest.importorskip("torchdata.nodes")
+    module = example("torchdata_nodes")
+    whole, _ = module.batches(f"{sample}/train", SIZE, 4)
+    first, place = module.batches(f"{sample}/train", SIZE, 1)
+    rest, _ = module.batches(f"{sample}/train", SIZE, 3, place)
+    for (images, targets), (expected, labels) in zip(first + rest, whole, strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(targets, labels)
+
+
+def test_spdl_threads(sample):
+    pytest.importorskip("spdl.pipeline")
+    batches = list(example("spdl_threads").epoch(f"{sample}/train", SIZE))
+    assert_an_epoch(batches, sample)
+
+
+def test_what_fails_in_spdl_ends_the_epoch(tmp_path):
+    failure = pytest.importorskip("spdl.pipeline").PipelineFailure
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/broken.jpg").write_bytes(b"no image")
+    with pytest.raises(failure, match="pipeline stages failed"):
+        list(example("spdl_threads").epoch(str(tmp_path), SIZE))
+
+
+def test_litdata_stream(sample, tmp_path, monkeypatch):
+    pytest.importorskip("litdata")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(ROOT / "examples")  # for LitData's processes, which import it by its name
+    module = example("litdata_stream")
+    module.write(f"{sample}/train", str(tmp_path / "chunks"), workers=1)
+    batches = list(module.loader(str(tmp_path / "chunks"), SIZE, workers=0))
+    views = [len(images) // 32 for images, _ in batches]
+    assert set(views) <= {1, 2}
+    assert_an_epoch([(images[::n], labels[::n]) for n, (images, labels) in zip(views, batches, strict=True)], sample)
+
+
+def assert_an_epoch(batches: list, sample: str) -> None:
+    """Each image's label once, and images as they are to be."""
+    labels = torch.cat([labels for _, labels in batches]).flatten().tolist()
+    assert sorted(labels) == sorted(open_set(f"{sample}/train").labels.tolist())
+    assert [tuple(images.shape) for images, _ in batches] == [(32, 3, SIZE, SIZE)] * 4
+    assert all(0.05 < float(images.std()) < 1 for images, _ in batches)
 
 
 # ---- object storage --------------------------------------------------------------------------------------------------

@@ -1,19 +1,21 @@
 """The names that people import: each is there, in the API reference, and says what arrays it takes and gives."""
 
+import ast
 import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers.project import ROOT
+from helpers.project import ROOT, imported, in_the_reference
 
 import apr_dali
 
-_LISTED = re.search(r"^API = \$\(addprefix apr_dali\.,(.*?)\)$", (ROOT / "Makefile").read_text(), re.M | re.S)[1]
-MODULES = [f"apr_dali.{name}" for name in _LISTED.replace("\\", "").split()]
+MODULES = in_the_reference()
 _ARRAYS = re.compile(r"NDArray|ArrayLike|Tensor")
 _SHAPE = re.compile(r"\([^()]*\b[A-Z]\b[^()]*\)")  # (N, C, H, W)
 _DTYPE = re.compile(r"u?int|float|bool|complex")
@@ -59,9 +61,10 @@ def lacks(thing: Any, others: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_name_is_documented(name):
-    module = importlib.import_module(name)
+    module = imported(name)
     found = dict(public(module))
-    assert found or hasattr(module, "__path__")  # a package gives the names of its modules
+    # A package gives the names of its modules, another module may give constants alone.
+    assert found or hasattr(module, "__path__") or any(key.isupper() for key in vars(module))
     assert {key: words for key, thing in found.items() if (words := lacks(thing, found))} == {}
 
 
@@ -91,6 +94,63 @@ def test_views_has_one_default():
     made = (apr_dali.ImageNetLoader, apr_dali.AprPair, AprPairCallback, AprDataModule, create_loader, Graph, apr_pair)
     assert {inspect.signature(thing).parameters["views"].default for thing in made} == {"both"}
     assert "views" not in inspect.signature(apr_dali.pair).parameters
+
+
+# ---- what people are led to ----
+
+_DOTTED = r"\bapr_dali(?:\.\w+)+"
+
+
+def led_to(path: Path) -> set[str]:
+    """The dotted names of this package that a page or an example names, or the docstrings of a module."""
+    text = path.read_text()
+    if path.suffix == ".py" and path.parent.name != "examples":
+        nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        words = [ast.get_docstring(node) for node in ast.walk(ast.parse(text)) if isinstance(node, nodes)]
+        return {name for docstring in words if docstring for name in re.findall(f"`({_DOTTED})", docstring)}
+    imported = re.findall(r"from (apr_dali[\w.]*) import ([\w, ]+)", text)
+    return {
+        *re.findall(_DOTTED, text),
+        *(f"{module}.{name.strip()}" for module, names in imported for name in names.split(",")),
+    }
+
+
+def home_of(dotted: str) -> str:
+    """The module of a dotted name; AssertionError where there is no such thing."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError as error:
+            if not dotted.startswith(error.name):  # something else is missing
+                raise
+            continue
+        for part in parts[count:]:
+            assert hasattr(thing, part), f"there is no {dotted}"
+            thing = getattr(thing, part)
+        return ".".join(parts[:count])
+    raise AssertionError(f"there is no {dotted}")
+
+
+_GUIDES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]
+_SOURCES = [Path(find_spec(name).origin) for name in MODULES]
+
+
+@pytest.mark.parametrize("path", [*_GUIDES, *_SOURCES], ids=lambda path: "-".join(path.parts[-2:]))
+def test_what_people_are_led_to_is_there_and_in_the_reference(path):
+    homes = {home_of(name) for name in led_to(path)}
+    # A package by itself stands for its modules.
+    packages = {name.rpartition(".")[0] for name in MODULES}
+    assert homes - {*MODULES, *packages} == set()
+
+
+def test_modules_that_an_example_imports_are_found(tmp_path):
+    (tmp_path / "examples").mkdir()
+    example = tmp_path / "examples/one.py"
+    example.write_text("from apr_dali.runtime import cpus\nimport apr_dali.doctor\n")
+    assert {home_of(name) for name in led_to(example)} >= {"apr_dali.runtime.cpus", "apr_dali.doctor"}
+    with pytest.raises(AssertionError, match=r"there is no apr_dali\.training\.torch_threads\.choose"):
+        home_of("apr_dali.training.torch_threads.choose")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.errors import InputError, check_whole
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
     return torch.addcmul(images, wave, (strength / norm)[..., None, None]).clamp_(0, 1)
 
 
-def native_form(batch: NativeBatch, draws: AfaDraws) -> NDArray[Any]:
-    """`define` in C++."""
+def kernel_form(batch: KernelBatch, draws: AfaDraws) -> Any:
+    """`define` in C++ or on a CUDA device."""
     half_turns = 2 * draws.frequency
     down, across = half_turns * np.cos(draws.angle), half_turns * np.sin(draws.angle)
     return batch.run("waves", down, across, draws.size() * draws.strength, -1 / 4, _NO_WAVE)
@@ -134,7 +134,8 @@ AUGMENTATIONS = (
         draws=AfaDraws,
         define=define,
         torch_form=torch_form,
-        native_form=native_form,
+        native_form=kernel_form,
+        cuda_form=kernel_form,
         recipes=(_recipe("cifar10", 10.0), _recipe("cifar100", 1.0), _recipe("imagenet", 12.0)),
         unit=True,
     ),

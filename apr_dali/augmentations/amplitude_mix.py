@@ -17,7 +17,7 @@ from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes
 from apr_dali.draws import check_partner
 from apr_dali.errors import check_share
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,8 @@ def torch_form(images: Tensor, draws: AmplitudeMixDraws) -> Tensor:
     return mix_amplitudes(images, draws.partner, draws.weight())
 
 
-def native_form(batch: NativeBatch, draws: AmplitudeMixDraws) -> NDArray[Any]:
-    """`define` in C++."""
+def kernel_form(batch: KernelBatch, draws: AmplitudeMixDraws) -> Any:
+    """`define` in C++ or on a CUDA device."""
     return batch.run("amplitudes", draws.partner, draws.share, draws.box())
 
 
@@ -104,7 +104,8 @@ AUGMENTATIONS = (
         draws=AmplitudeMixDraws,
         define=define,
         torch_form=torch_form,
-        native_form=native_form,
+        native_form=kernel_form,
+        cuda_form=kernel_form,
         recipes=(
             Recipe(
                 "pacs",

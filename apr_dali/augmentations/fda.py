@@ -17,7 +17,7 @@ from torch import Tensor
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
 from apr_dali.augmentations.shared import mix_amplitudes, mixed_amplitudes, signed_frequencies
 from apr_dali.draws import check_partner
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,8 @@ def torch_form(images: Tensor, draws: FdaDraws) -> Tensor:
     return mix_amplitudes(images, draws.partner, draws.weight())
 
 
-def native_form(batch: NativeBatch, draws: FdaDraws) -> NDArray[Any]:
-    """`define` in C++."""
+def kernel_form(batch: KernelBatch, draws: FdaDraws) -> Any:
+    """`define` in C++ or on a CUDA device."""
     box = np.stack([-draws.reach, draws.reach] * 2, axis=-1)
     return batch.run("amplitudes", draws.partner, np.ones(len(draws)), box)
 
@@ -85,7 +85,8 @@ AUGMENTATIONS = (
         draws=FdaDraws,
         define=define,
         torch_form=torch_form,
-        native_form=native_form,
+        native_form=kernel_form,
+        cuda_form=kernel_form,
         # The entropy of the other domain's predictions, to the power eta, is minimized beside the cross entropy.
         recipes=(Recipe("cityscapes", {"beta": (0.01, 0.01)}, weights={"entropy": 0.005, "eta": 2.0}),),
         partner=True,

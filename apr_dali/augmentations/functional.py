@@ -16,8 +16,9 @@ from apr_dali.errors import InputError, check_choice
 from apr_dali.functional import check_images, check_no_gradient
 from apr_dali.kernels import arrays, dispatch, torch_backend
 from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.cuda.augmentations import CudaBatch
 
-BACKENDS = ("auto", "native", "torch", "reference")
+BACKENDS = ("auto", "native", "cupy", "torch", "reference")
 
 _OVERSHOOT = 0.1
 
@@ -42,17 +43,18 @@ def apply(
             take uint8 (N, H, W, 3) alone: those whose draws contain operations of APR-S.
         draws: of this augmentation, for N images of this size.
         overflow: how values become levels of uint8 images, one of OVERFLOWS; None takes the published way.
-        backend: "native", C++ on the CPU in float32, which most augmentations have; "torch"; "reference", which is the
-            definition in float64 and far too slow for anything but tests; or "auto": native where it can run, for all
-            but float64 images, and torch elsewhere.
+        backend: "native", C++ on the CPU in float32, which most augmentations have; "cupy", our kernels on a CUDA
+            device in float32, likewise; "torch"; "reference", which is the definition in float64 and far too slow for
+            anything but tests; or "auto": native or cupy where it can run, for all but float64 images, and torch
+            elsewhere.
         threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
         The same kind of array, of the same dtype, on the same device. Floating images are not clipped unless `unit`.
 
     Raises:
-        InputError: for draws that are not for these images, options that would have no effect, and a native
-            backend that cannot run.
+        InputError: for draws that are not for these images, options that would have no effect, and a native or
+            cupy backend that cannot run.
     """
     record = find(augmentation) if isinstance(augmentation, str) else augmentation
     check_options(overflow, backend, threads)
@@ -67,6 +69,8 @@ def apply(
         _check_unit(record, float(images.min()), float(images.max()))  # on a device it would synchronize
     if chosen == "reference":
         return _by_definition(record, images, draws, levels)
+    if chosen == "cupy":
+        return _by_cupy(record, images, draws, levels)
     with arrays.on_the_stream_of(images, "torch"):
         result = _by_torch(record, arrays.as_input(images, "torch"), draws, levels)
         return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
@@ -132,20 +136,27 @@ def choose(record: Augmentation, device: str, dtype: str, backend: str) -> str:
     """
     if backend in ("torch", "reference"):
         return backend
-    native = dispatch.availability("native")
-    if record.native_form is None:
-        reason = "it has no form in C++"
-    elif device != "cpu":
-        reason = f"it is for images on the CPU, got {device}"
-    elif dtype == "float64":
-        reason = "it computes in float32, got float64 images"
-    elif not native.available:
-        reason = native.reason
-    else:
-        return "native"
-    if backend == "native":
-        raise InputError(f"backend 'native' cannot run {record.name}: {reason}. Take backend='torch'")
+    wanted = {"cpu": "native", "cuda": "cupy"}[device] if backend == "auto" else backend
+    reason = _refusal(record, wanted, device, dtype)
+    if reason is None:
+        return wanted
+    if backend != "auto":
+        raise InputError(f"backend {backend!r} cannot run {record.name}: {reason}. Take backend='torch'")
     return "torch"
+
+
+def _refusal(record: Augmentation, backend: str, device: str, dtype: str) -> str | None:
+    """Why the backend "native" or "cupy" cannot run; None where it can."""
+    form, kind = (record.native_form, "form in C++") if backend == "native" else (record.cuda_form, "CUDA kernel")
+    home = {"native": "the CPU", "cupy": "a CUDA device"}[backend]
+    if form is None:
+        return f"it has no {kind}"
+    if device != ("cpu" if backend == "native" else "cuda"):
+        return f"it is for images on {home}, got {device}"
+    if dtype == "float64":
+        return "it computes in float32, got float64 images"
+    found = dispatch.availability(backend)
+    return None if found.available else found.reason
 
 
 def _sizes(images: Any) -> tuple[int, int, int]:
@@ -217,6 +228,13 @@ def _natively(record: Augmentation, images: Any, draws: Draws, levels: str | Non
         _check_unit(record, *batch.bounds())
     assert record.native_form is not None
     return arrays.as_output(record.native_form(batch, draws), images, arrays.dtype_name(images.dtype))
+
+
+def _by_cupy(record: Augmentation, images: Any, draws: Draws, levels: str | None) -> Any:
+    assert record.cuda_form is not None
+    with arrays.on_the_stream_of(images, "cupy"):
+        result = record.cuda_form(CudaBatch(arrays.as_input(images, "cupy"), levels), draws)
+        return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
 
 
 def to_levels(values: NDArray[np.float64], overflow: str) -> NDArray[np.uint8]:

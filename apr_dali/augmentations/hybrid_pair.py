@@ -22,7 +22,7 @@ from apr_dali.augmentations.shared import blur, check_blur, gaussian_window
 from apr_dali.draws import PairDraws, check_partner
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +99,8 @@ def torch_form(images: Tensor, draws: HybridPairDraws) -> Tensor:
     return low.add_(high[draws.partner])
 
 
-def native_form(batch: NativeBatch, draws: HybridPairDraws) -> NDArray[Any]:
-    """`define` in C++."""
+def kernel_form(batch: KernelBatch, draws: HybridPairDraws) -> Any:
+    """`define` in C++ or on a CUDA device."""
     if not draws.mix:
         return batch.images.copy()
     low = None if draws.low is None or not draws.low.mix else np.ascontiguousarray(draws.low.partner, np.int64)
@@ -119,7 +119,8 @@ _augmentation = partial(
     draws=HybridPairDraws,
     define=define,
     torch_form=torch_form,
-    native_form=native_form,
+    native_form=kernel_form,
+    cuda_form=kernel_form,
     partner=True,
     coin=True,
 )

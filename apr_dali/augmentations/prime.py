@@ -21,7 +21,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.prime_draws import PrimeDraws
 from apr_dali.augmentations.record import Augmentation, Recipe
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 def displacements(modes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
@@ -131,8 +131,8 @@ def _convolve(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.i
     return out.transpose(0, 1).clamp(0, 1)
 
 
-def native_form(batch: NativeBatch, draws: PrimeDraws) -> NDArray[Any]:
-    """`define` in C++."""
+def kernel_form(batch: KernelBatch, draws: PrimeDraws) -> Any:
+    """`define` in C++ or on a CUDA device."""
     moved = np.array([displacements(modes, draws.height, draws.width) for modes in draws.modes])
     chains = draws.mixture, draws.weight, draws.depth, draws.operation
     return batch.run("prime", *chains, moved, draws.color, draws.frequency, draws.kernel)
@@ -157,7 +157,8 @@ AUGMENTATIONS = (
         draws=PrimeDraws,
         define=define,
         torch_form=torch_form,
-        native_form=native_form,
+        native_form=kernel_form,
+        cuda_form=kernel_form,
         recipes=(
             _small("cifar10", 3),
             _small("cifar100", 3),

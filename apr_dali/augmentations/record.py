@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 TAKES = ("planes", "levels")
 OVERFLOWS = ("clamp", "wrap", "truncate")
@@ -139,6 +140,8 @@ class Augmentation:
         (N, H, W, 3) to floating levels (N, 3, H, W). Changes neither its images nor its draws.
     native_form: the same in C++, (`kernels.cpu.augmentations.NativeBatch`, draws) to an array like the batch's images;
         None where there is none.
+    cuda_form: the same by our kernels on a CUDA device, (`kernels.cuda.augmentations.CudaBatch`, draws); the function
+        that is native_form, where both take the same numbers.
     recipes: what was published, the first for data sets that the paper does not have.
     partner: whether an image gets something of another one of its batch.
     unit: whether values are in 0..1 and are clipped to it.
@@ -162,6 +165,7 @@ class Augmentation:
     coin: bool = False
     overflow: str = "clamp"
     native_form: Callable[[NativeBatch, Any], NDArray[Any]] | None = None
+    cuda_form: Callable[[KernelBatch, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_choice("takes", self.takes, TAKES)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
 from apr_dali.errors import check_choice, check_share, check_whole
-from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +136,19 @@ def torch_form(images: Tensor, draws: SpectralGainsDraws) -> Tensor:
     return torch.fft.irfft2(_real_part(half, draws.width), s=(draws.height, draws.width))
 
 
-def native_form(batch: NativeBatch, draws: SpectralGainsDraws) -> NDArray[Any]:
+def native_form(batch: KernelBatch, draws: SpectralGainsDraws) -> NDArray[Any]:
     """`define` in C++."""
     gain, masked = draws.gain * draws.keep, np.flatnonzero(draws.masked)
     if len(masked):
         gain[masked] *= _remaining(draws.center[masked], draws.sigma[masked], torch.from_numpy(gain[:1])).numpy()
     return batch.run("gains", gain, draws.shift)
+
+
+def cuda_form(batch: KernelBatch, draws: SpectralGainsDraws) -> Any:
+    """`define` on a CUDA device."""
+    masked = np.flatnonzero(draws.masked)
+    gaussians = masked, draws.center[masked], draws.sigma[masked]
+    return batch.run("gains", draws.gain * draws.keep, draws.shift, *gaussians)
 
 
 def _remaining(center: NDArray[np.int64], sigma: NDArray[np.float64], like: Tensor) -> Tensor:
@@ -177,6 +184,7 @@ _augmentation = partial(
     define=define,
     torch_form=torch_form,
     native_form=native_form,
+    cuda_form=cuda_form,
 )
 
 

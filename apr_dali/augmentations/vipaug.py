@@ -11,6 +11,7 @@ mean of what k and -k give, A/2·(e^{i(φ + n(k))} + e^{i(φ - n(-k))}).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
 from apr_dali.kernels.cpu.augmentations import NativeBatch
+from apr_dali.kernels.protocol import KernelBatch
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
 _TIE = 1e-9
@@ -136,6 +138,11 @@ def native_form(batch: NativeBatch, draws: VipAugDraws) -> NDArray[np.uint8]:
     return batch.run_with("noisy_views", *choices, which, draws.noise, draws.vital**0.5, draws.nonvital**0.5)
 
 
+def cuda_form(batch: KernelBatch, draws: VipAugDraws) -> Any:
+    """`define` on a CUDA device."""
+    return batch.run("noisy_views", draws.views, draws.noisy, draws.noise, draws.vital, draws.nonvital)
+
+
 def _phase_noise(images: Tensor, draws: VipAugDraws) -> Tensor:
     """What the noise multiplies the half spectra of images (K, C, H, W) with: complex (K, C, H, W // 2 + 1)."""
     # float64: what is largest of four would follow float32's rounding.
@@ -183,6 +190,7 @@ AUGMENTATIONS = (
         define=define,
         torch_form=torch_form,
         native_form=native_form,
+        cuda_form=cuda_form,
         recipes=(
             Recipe("cifar10", {"vital": 0.001, "nonvital": 0.014}),
             Recipe("cifar100", {"vital": 0.005, "nonvital": 0.012}),

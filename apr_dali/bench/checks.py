@@ -13,7 +13,7 @@ from apr_dali import pillow_ops, spectral
 from apr_dali.bench import published_code
 from apr_dali.bench.feeds import has_clean_view, open_feed, recipe_of, views_of
 from apr_dali.bench.images import Places, photographs, small_images
-from apr_dali.bench.rows import METHODS, Row
+from apr_dali.bench.rows import DYNAMIC, METHODS, Row
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError
@@ -124,11 +124,17 @@ def check_single(name: str, before: NDArray[np.uint8], draws: SingleDraws, after
 
 def run_single(row: Row, images: NDArray[np.uint8]) -> tuple[SingleDraws, NDArray[np.uint8]]:
     """APR-S of uint8 (N, S, S, 3) by the way of `row`: what was drawn, and what came out."""
-    if row.way.startswith("dali"):
-        device, index = ("gpu", 0) if row.on_gpu else ("cpu", None)
-        return stages.run_single(images, recipe_of(row), device, index)
+    recipe, device = recipe_of(row), "gpu" if row.on_gpu else "cpu"
+    if row.way.startswith("dali") and row.kind != DYNAMIC:
+        return stages.run_single(images, recipe, device, 0 if row.on_gpu else None)
     height, width = images.shape[1:3]
     draws = SingleDraws.sample(len(images), height, width, seed=1)
+    if row.kind == DYNAMIC:
+        from apr_dali.pipelines import dynamic  # of newer versions of DALI
+
+        given = dynamic.ndd.as_batch(images, layout="HWC", device=device)
+        changed = dynamic.apr_single(given, draws=draws, overflow=recipe.overflow, axes=recipe.axes)
+        return draws, changed.torch().cpu().numpy()
     if row.published:
         return draws, np.stack([published_code.single(image, draws, n) for n, image in enumerate(images)])
     if row.way == "torch-gpu":

@@ -15,10 +15,10 @@ from torchvision.transforms import v2
 
 from apr_dali.augmentations.plan import form_here, plan
 from apr_dali.bench import published_code
-from apr_dali.bench.images import Places, photographs, small_images
-from apr_dali.bench.rows import METHODS, MIXTURES, POLICIES, Row
+from apr_dali.bench.images import Places, packed, photographs, small_images
+from apr_dali.bench.rows import DYNAMIC, METHODS, MIXTURES, POLICIES, Row
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.folders import ImageSet
+from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
 from apr_dali.pipelines import cifar
@@ -54,7 +54,7 @@ def recipe_of(row: Row) -> AprRecipe:
 
 def threads_of(row: Row, threads: int | None) -> int:
     """DALI's threads or the DataLoader's workers; None: the library's choice for the row."""
-    return threads or default_threads("gpu" if row.way == "dali-gpu" else "cpu")
+    return threads or default_threads("gpu" if row.way.startswith("dali-gpu") else "cpu")
 
 
 def views_of(row: Row) -> int:
@@ -82,7 +82,7 @@ def _dataset_of(row: Row) -> str:
 def open_feed(row: Row, places: Places, threads: int | None, hw_decoder_load: float = HW_DECODER_LOAD) -> Feed:
     """The endless batches of `row`, which begin with other images in every process."""
     count = threads_of(row, threads)
-    images = photographs(places.folder) if row.size == 224 else small_images(places.small)
+    images = _images(row, places)
     classes = len(images.classes)
     if row.way.startswith("dali"):
         torch_threads.use(count)
@@ -90,8 +90,17 @@ def open_feed(row: Row, places: Places, threads: int | None, hw_decoder_load: fl
         if row.aug in MIXTURES:
             loader = _Mapped(loader, _mixture(row.aug, classes))
         return Feed(_forever(loader), views_of(row), classes, 1)
+    assert not isinstance(images, TarSet)
     torch_threads.use(1)  # the workers, which inherit it, are as many as there are threads to be
     return Feed(_forever(_data_loader(row, images, count)), views_of(row), classes, count)
+
+
+def _images(row: Row, places: Places) -> ImageSet | TarSet | ArraySet:
+    if row.size == 32:
+        return small_images(places.small)
+    if row.kind == "tars":
+        return packed(places.stored["tars"])
+    return photographs(places.stored.get(row.kind, places.folder))
 
 
 class _Mapped:
@@ -112,14 +121,20 @@ def _forever(loader: Iterable[Batch]) -> Iterator[Batch]:
 # ---- DALI ----
 
 
-def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: float) -> Iterable[Batch]:
-    device = "gpu" if row.way == "dali-gpu" else "cpu"
-    common: dict[str, Any] = {"device": device, "threads": threads, "drop_last": True, "recipe": recipe_of(row)}
+def _dali(row: Row, images: ImageSet | TarSet | ArraySet, threads: int, hw_decoder_load: float) -> Iterable[Batch]:
+    device = "gpu" if row.on_gpu else "cpu"
+    common: dict[str, Any] = {"device": device, "threads": threads, "recipe": recipe_of(row)}
+    if row.kind == DYNAMIC:
+        from apr_dali.pipelines.dynamic_loader import DynamicLoader  # of newer versions of DALI
+
+        assert isinstance(images, ImageSet)
+        return DynamicLoader(images, row.batch_size, row.aug, image_size=row.size, **common)
+    common["drop_last"] = True
     if row.aug in METHODS:
         common["aug_form"] = form_of(row)
         # As with APR-P, whose recipe here mixes all: a batch costs what its views do.
         common["repeat_unmixed"] = plan(row.aug, _dataset_of(row), form_of(row)).may_come_once
-    if isinstance(images, ImageSet):
+    if not isinstance(images, ArraySet):
         common["image_size"] = row.size
         if device == "gpu":
             common["hw_decoder_load"] = hw_decoder_load

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from apr_dali.bench.stored import prepare_stored
 from apr_dali.data.arrays import ArraySet
-from apr_dali.data.folders import ImageSet, open_files
+from apr_dali.data.folders import ImageSet, TarSet, open_files, open_set
 from apr_dali.data.sample import photograph
 from apr_dali.runtime.files import npy_bytes, write_whole
 
@@ -27,18 +28,26 @@ _EPOCH = 100_000
 
 @dataclass(frozen=True)
 class Places:
-    """folder: class folders of photographs. small: a file of small images."""
+    """folder: class folders of photographs. small: a file of small images. stored: see `prepare_stored`."""
 
     folder: str
     small: str
+    stored: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(output: Path, data: str | None) -> Places:
+def prepare(output: Path, data: str | None, kinds: Sequence[str] = ()) -> Places:
     """Make sure that the images are there: `data`, or photographs below `output`, and small images there.
+
+    kinds: those of `apr_dali.bench.rows.STORED` that are measured.
 
     Raises:
         InputError: if `data` is no set of image files.
     """
+    places = _prepare_plain(output, data)
+    return replace(places, stored=prepare_stored(output, places.folder, kinds))
+
+
+def _prepare_plain(output: Path, data: str | None) -> Places:
     small = output / "images-32.npy"
     if not small.is_file():
         write_whole(small, npy_bytes(_small_images()))
@@ -61,6 +70,14 @@ def photographs(folder: str) -> ImageSet:
     found = open_files(folder, "the benchmark")
     times = -(-_EPOCH // len(found))
     return ImageSet(found.files * times, np.tile(found.labels, times), found.classes)
+
+
+def packed(folder: str) -> TarSet:
+    """The tars of `folder`, over and over, see `photographs`."""
+    found = open_set(folder)
+    assert isinstance(found, TarSet)
+    times = -(-_EPOCH // len(found))
+    return TarSet(found.tars * times, found.indices * times, found.classes)
 
 
 def small_images(file: str) -> ArraySet:

@@ -48,6 +48,15 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
+def lacks_dynamic_mode() -> str:
+    """Why the loader of dynamic mode cannot be used here, "" where it can."""
+    try:
+        import apr_dali.pipelines.dynamic_loader  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
 def measure_row(row: Row, places: Places, settings: Settings) -> Measurement:
     """One measurement of `row`, in this process."""
     feed = open_feed(row, places, settings.threads, settings.hw_decoder_load)

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def _start_server() -> None:
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    from tqdm import tqdm
+
     os.setpgid(0, 0)  # with its workers to come, so that they can be ended together
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which would outlive this process
     try:
         pipe.send(("result", function(*given)))
     except InputError as error:

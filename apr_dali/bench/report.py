@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apr_dali.bench.measure import Part
-from apr_dali.bench.rows import APR, LEFT_OUT, PUBLISHED, SIZES, WAYS
+from apr_dali.bench.rows import APR, BESIDE, LEFT_OUT, PUBLISHED, READING, SIZES, WAYS
 from apr_dali.runtime.figures import new_figure
 
 _WIDTH = 80
@@ -49,9 +49,18 @@ def table(result: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores{gpu}\n"
         f"medians of {settings['rounds']} interleaved rounds of {settings['seconds']:g} s; ± is half their range"
     )
+    if len(result.get("stored", {})) > 1:
+        parts.append(_stored_line(result["stored"]))
     parts += [_group_table(way, size, group) for (way, size), group in _groups(result["rows"]).items()]
     parts.append("\n".join(line for note in _notes(result["rows"]) for line in textwrap.wrap(note, _WIDTH)))
     return "\n\n".join(part for part in parts if part)
+
+
+def _stored_line(stored: Mapping[str, float]) -> str:
+    """stored: kB of a photograph, by how it lies on disk."""
+    sizes = [f"as it came {stored['']:.0f} kB"]
+    sizes += [f"re-encoded to {kind} px {stored[kind]:.0f} kB" for kind in ("500", "256") if kind in stored]
+    return f"A photograph has {', '.join(sizes)} on average."
 
 
 def _group_table(way: str, size: int, group: Sequence[Record]) -> str:
@@ -95,7 +104,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
             f"The rounds differ by up to ±{spread:.0%}: the machine was busy. Times tell little then, CPU times more."
         )
     left = "; ".join(f"{pattern}: {reason}" for pattern, reason in LEFT_OUT)
-    return [*notes, f"Not shown, since they make no sense: {left}."]
+    return [*notes, f"Not shown, since they make no sense: {left}; {BESIDE}; {READING}."]
 
 
 def stage_table(found: Sequence[Part], threads: int, title: str) -> str:

@@ -101,13 +101,39 @@ def answer(
         f"{plan.need:,.0f} images/s, {per_gpu:,.0f} per GPU."
     ]
     for record in chosen:
-        rows = rows_per_image(record["name"], repeat_unmixed)
-        slower = replace(plan, step=plan.step * rows)
-        if rows > 1:
+        slower = _with_views(plan, record, repeat_unmixed)
+        if slower != plan:
+            rows = rows_per_image(record["name"], repeat_unmixed)
             said.append(_of_views(record["name"], rows, slower))
         said.append(_on_gpu(slower, record) if "gpu_mib" in record else _on_cpu(slower, record))
+    said.append(verdict(plan, chosen, repeat_unmixed))
     said.append("This takes it that cores and GPUs do nothing else and add up evenly.")
     return " ".join(said)
+
+
+def verdict(plan: Plan, records: Sequence[dict[str, Any]], repeat_unmixed: bool = False) -> str:
+    """Which of the ways feed the plan, the fewest cores first; without the number of cores, those that could."""
+    needs = {record["name"]: _with_views(plan, record, repeat_unmixed) for record in records}
+    ordered = sorted(records, key=lambda record: cores_needed(needs[record["name"]], record))
+    fed = [record["name"] for record in ordered if feeds(needs[record["name"]], record)]
+    starved = [record["name"] for record in ordered if record["name"] not in fed]
+    gpus = "The GPU is" if plan.gpus == 1 else f"The {plan.gpus} GPUs are"
+    if not fed:
+        return f"{gpus} fed by none of them."
+    enough = " with the cores for it" if plan.cores is None else ""
+    rest = f", not by {', '.join(starved)}" if starved else ""
+    return f"{gpus} fed{enough} by {', '.join(fed)}{rest}: those that take the fewest cores come first."
+
+
+def feeds(plan: Plan, record: dict[str, Any]) -> bool:
+    """Whether the way of a record makes the images that the plan needs, with the cores at hand if they are known."""
+    if "gpu_mib" in record and gpu_share(plan, record) > 1:
+        return False
+    return plan.cores is None or cores_needed(plan, record) <= plan.cores
+
+
+def _with_views(plan: Plan, record: dict[str, Any], repeat_unmixed: bool) -> Plan:
+    return replace(plan, step=plan.step * rows_per_image(record["name"], repeat_unmixed))
 
 
 def _of_views(name: str, rows: float, plan: Plan) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apr_dali.bench.processes import in_own_process
-from apr_dali.bench.rows import APR, QUICK, Row, select
+from apr_dali.bench.rows import APR, DYNAMIC, QUICK, STORED, Row, select
 from apr_dali.bench.simulate import Plan, answer, parse_plan
 from apr_dali.commands.arguments import positive
 from apr_dali.errors import InputError
@@ -34,10 +34,12 @@ augmentation or a size by itself, and * for anything:
   apr-dali bench --profile                   where the time of the DALI pipeline with APR-SP goes
   apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
                                              the cores that keep 8 GPUs fed, batch images per GPU and step, which
-                                             takes 90 ms where the network sees each image once
+                                             takes 90 ms where the network sees each image once: from files as they
+                                             are, from tars, from files re-encoded to 500 and 256 pixels, and in
+                                             dynamic mode
 """
 _ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
-# What --simulate measures where no rows are named.
+# What --simulate measures where no rows are named: every way to keep and read photographs.
 _FOR_PLAN = ("dali-*/none/224", "dali-*/apr-sp/224")
 
 Thing = TypeVar("Thing")
@@ -111,15 +113,19 @@ def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
     select(patterns, gpu=True)  # a row that does not exist anywhere is reported at once
     from apr_dali.bench import checks, measure, report
     from apr_dali.bench.images import prepare
+    from apr_dali.bench.stored import mean_sizes
 
     gpu = _find_gpu(args)
-    rows = select(patterns, gpu is not None)
-    places, settings = prepare(output, args.data), _settings(args)
+    rows = _possible(select(patterns, gpu is not None), args)
+    kinds = [kind for kind in STORED if any(row.kind == kind for row in rows)]
+    places, settings = prepare(output, args.data, kinds), _settings(args)
     for row in _progress(rows, "checking the outputs"):
         in_own_process(checks.check_row, row, places, args.threads)
     turns = _progress(rows * settings.rounds, "measuring")
     found = measure.in_turns(turns, lambda row: in_own_process(measure.measure_row, row, places, settings))
     result = _about(args, settings, places, gpu) | {"rows": measure.records(found, settings)}
+    if places.stored:
+        result["stored"] = mean_sizes(places.folder, places.stored)
     _write(output / "bench.json", result)
     write_whole(output / "bench.png", report.picture(result))
     print(report.table(result))
@@ -127,6 +133,22 @@ def _bench(args: argparse.Namespace, output: Path, plan: Plan | None) -> None:
         print()
         _say(answer(plan, result["rows"], args.only, args.repeat_unmixed))
     print(f"\nwritten: {output / 'bench.json'}, {output / 'bench.png'}")
+
+
+def _possible(rows: Sequence[Row], args: argparse.Namespace) -> tuple[Row, ...]:
+    """The rows without those of dynamic mode where DALI is too old for them, which is said."""
+    from apr_dali.bench import measure
+
+    dynamic = [row for row in rows if row.kind == DYNAMIC]
+    if any(row.on_gpu for row in dynamic) and args.hw_decoder_load != HW_DECODER_LOAD:
+        raise InputError("--hw-decoder-load is not for dynamic mode, which takes DALI's: name other rows with --only")
+    lacking = in_own_process(measure.lacks_dynamic_mode) if dynamic else ""
+    if not lacking:
+        return tuple(rows)
+    if len(dynamic) == len(rows):
+        raise InputError(f"dynamic mode cannot be measured: {lacking}")
+    print(f"without the rows of dynamic mode: {lacking}", file=sys.stderr)
+    return tuple(row for row in rows if row.kind != DYNAMIC)
 
 
 def _find_gpu(args: argparse.Namespace) -> str | None:

@@ -56,7 +56,10 @@ def by_source(counts: Sequence[int], weights: Sequence[float]) -> NDArray[np.flo
 
 
 def draw(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """As many images (N,) as there are, drawn with these weights and replaced: a pure function of its arguments."""
+    """As many images as there are, int64 (N,), drawn with these weights and replaced: a pure function.
+
+    weights: float64 (N,), from 0 on.
+    """
     sums = np.cumsum(weights)
     places = np.random.default_rng([seed, epoch]).random(len(sums)) * sums[-1]
     # A place may be rounded up to the end.

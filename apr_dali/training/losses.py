@@ -147,7 +147,10 @@ def mixed_loss(
     views: int,
     batch_views: int,  # noqa: ARG001 - the signature of an objective
 ) -> Tensor:
-    """Cross-entropy of batches that torchvision's MixUp or CutMix mixed, with its soft targets (B, classes)."""
+    """Cross-entropy of batches that torchvision's MixUp or CutMix mixed, with its soft targets (B, classes).
+
+    images: float (V·B, C, H, W), before it mixes them. targets: int64 (V·B,).
+    """
     images, targets = mixer(images, targets)
     return view_loss(network(images), targets, views, smoothing)
 
@@ -226,6 +229,7 @@ def adversarial_loss(
     """Mean cross-entropy of the attacked views: the released adversarial training means over both, and adds nothing.
 
     Both views of an image that is not mixed are to be there: each is attacked from a random start of its own.
+    images: float (2·B, C, H, W), normalized. targets: int64 (2·B,).
     """
     attacked = fast_attack(model, images, targets, ball, alpha, kind)
     return F.cross_entropy(network(attacked), targets, label_smoothing=smoothing)

@@ -59,10 +59,10 @@ def pair(task: PairTask) -> Array:
         task.planes,
         across_channels=task.axes == "chw" and task.planes[0] > 1,
         inputs=(given, None),
-        in_affine=_affine(device, task.in_scale, task.in_bias),
+        in_affine=paths.affine(device, task.in_scale, task.in_bias),
         out=out,
         dtype=task.dtype,
-        out_affine=_affine(device, task.out_scale, task.out_bias),
+        out_affine=paths.affine(device, task.out_scale, task.out_bias),
         partner=_on_device(device, task.partner, "int32"),
         mix=_flag(device, task.mix),
         views=2 if task.with_clean else 1,
@@ -87,7 +87,7 @@ def recombine(phase_of: Array, amplitude_of: Array, axes: str) -> Array:
     out = device.empty(first.shape, dtype)
     if n == 0:
         return out
-    same = _affine(device, np.ones(channels), np.zeros(channels))
+    same = paths.affine(device, np.ones(channels), np.zeros(channels))
     job = paths.Job(
         device,
         n,
@@ -110,32 +110,48 @@ def single(images: Array, draws: SingleDraws | DeviceDraws, overflow: str, axes:
     """See `apr_dali.single`; uint8 (N, H, W, 3)."""
     device = _device()
     given = device.contiguous(images, "uint8")
-    n, height, width, channels = given.shape
     out = device.empty(given.shape, "uint8")
-    if n == 0:
+    if not len(given):
         return out
-    same = _affine(device, np.ones(channels), np.zeros(channels))
+    recombine_views(device, given, draws, out, overflow, across_channels=axes == "chw")
+    return out
+
+
+def recombine_views(
+    device: CudaDevice,
+    images: Array,
+    draws: SingleDraws | DeviceDraws,
+    out: Array,
+    dtype: str,
+    *,
+    across_channels: bool = True,
+    bias: float = 0.0,
+    step: paths.Step | None = None,
+) -> None:
+    """Fill `out` with the views of images, uint8 (N, H, W, 3), recombined. bias: of real levels, before they become
+    whole. step: in place of APR's exchange."""
+    n, height, width, channels = images.shape
     chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
-    key = (device.key, "second", given.shape)
-    with paths.work.borrowed(key, lambda: device.empty(given.shape, "uint8")) as second:
+    key = (device.key, "second", images.shape)
+    with paths.work.borrowed(key, lambda: device.empty(images.shape, "uint8")) as second:
         sizes = (np.int32(height), np.int32(width))
-        args = (given, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
+        args = (images, chosen.operation, chosen.parameters, chosen.mix, *sizes, out, second)
         device.launch(nvrtc.OPERATIONS, "operate", launch.operate(n, height * width), args)
         job = paths.Job(
             device,
             n,
             (channels, height, width),
-            across_channels=axes == "chw",
+            across_channels=across_channels,
             inputs=(out, second),
-            in_affine=same,
+            in_affine=paths.affine(device, np.ones(channels), np.zeros(channels)),
             out=out,
-            dtype=overflow,
-            out_affine=same,
+            dtype=dtype,
+            out_affine=paths.affine(device, np.ones(channels), np.full(channels, bias)),
             mix=chosen.mix,
             swap=chosen.amplitude_of_second,
+            step=step,
         )
         paths.recombine(job)
-    return out
 
 
 def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
@@ -159,11 +175,6 @@ def decode(uniform: Array, height: int, width: int) -> DeviceDraws:
 
 def _device() -> CudaDevice:
     return CudaDevice()
-
-
-def _affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:
-    what = ("affine", scale.tobytes(), bias.tobytes())
-    return paths.constant(device, what, lambda: (scale.astype(np.float32), bias.astype(np.float32)))
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:

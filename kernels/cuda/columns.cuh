@@ -1,6 +1,7 @@
-// Columns of spectra: forward, the exchange of the amplitude, and back, all on bins that are in registers.
+// Columns of spectra: forward, a step of steps.cuh, and back, all on bins that are in registers.
 #pragma once
 #include "recombine.cuh"
+#include "steps.cuh"
 #include "transform.cuh"
 
 // The amplitudes of the thread's bins of a column; its places as those of Bins.
@@ -54,4 +55,49 @@ INLINE void give_amplitudes(Bins& bins, const Amplitudes& amplitudes, int lane, 
             }
         }
     });
+}
+
+#if defined(STEP_BLEND)
+// Of the amplitudes given those that the bins take.
+INLINE void blend_amplitudes(const Bins& bins, const Weights& weights, int lane, Amplitudes& amplitudes) {
+    const bool safe = are_safe(bins, lane);
+    for_own<FIRST>(lane, [&](int round, int i) {
+#pragma unroll
+        for (int k = 0; k < SECOND; ++k) {
+            const float squares = squares_of(bins.of[round][k]);
+            const float own = safe ? squares * rsqrtf(squares) : amplitude_of(bins.of[round][k]);
+            float& amplitude = amplitudes.of[round][k];
+            amplitude = fmaf(weights.at(i + FIRST * k), amplitude - own, own);
+        }
+    });
+}
+#endif
+
+// The bins of column `column` of the half spectra of result b after the step, with `factor`. transform(slot, bins) makes
+// those of an image; `wait`: until the block is there.
+template <typename Transform, typename Wait>
+INLINE void make_column(const Route& route, int b, int column, const Step& step, float factor, int lane, Bins& bins,
+                        Transform transform, Wait wait) {
+#if defined(STEP_SCALE)
+    transform(route.phase(b), bins);
+    for_own<FIRST>(lane, [&](int round, int i) {
+#pragma unroll
+        for (int k = 0; k < SECOND; ++k) {
+            float2& bin = bins.of[round][k];
+            bin = scaled(product(bin, step.factor(b, i + FIRST * k, column)), factor);
+        }
+    });
+#else
+    const int amplitude_source = route.amplitude(b);
+    Amplitudes amplitudes;
+    factor = known_factor(amplitude_source, factor);
+    transform(amplitude_source < 0 ? b : amplitude_source, bins);
+    take_amplitudes(bins, lane, amplitudes);
+    wait();
+    transform(route.phase(b), bins);
+#if defined(STEP_BLEND)
+    blend_amplitudes(bins, step.weights(b, column), lane, amplitudes);
+#endif
+    give_amplitudes(bins, amplitudes, lane, factor);
+#endif
 }

@@ -1,5 +1,5 @@
-// Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, exchange of
-// the amplitude, columns back; rows and channels back.
+// Recombination of images of SIZE × SIZE × 3 in three kernels: channels and rows forward; columns forward, a step of
+// steps.cuh, columns back; rows and channels back.
 //
 // Spectra lie in strips of STRIP columns, (slots, STRIPS, SIZE, STRIP): a block of the column kernel reads one piece of
 // memory, and what rows write there are whole sectors of 32 bytes.
@@ -22,7 +22,12 @@
 // fastest on an H100 of those numbers that nothing has to be spilled for. rows_back reads its bins before anything else,
 // and more registers have more of them on their way at a time.
 #define BACK_TEAMS 36
+// A blend takes more registers than are left at some sizes.
+#if defined(STEP_BLEND) && (SIZE <= 128 || SIZE == 256)
+#define COLUMN_TEAMS 32
+#else
 #define COLUMN_TEAMS 40
+#endif
 #if SIZE == 128 || (SIZE == 160 && __CUDA_ARCH__ >= 1200) || (defined(CHANNELS_LAST) && (SIZE == 64 || (SIZE == 256 && __CUDA_ARCH__ < 800)))
 #define FORWARD_TEAMS 36
 #elif SIZE == 96 || defined(CHANNELS_LAST)
@@ -81,23 +86,21 @@ INLINE void forward_column(const Packed* column, float2* space, const float2* tw
 
 // Grid: results × STRIPS. `factor` is that of the three inverse transforms, with PACKED_SCALE undone.
 extern "C" __global__ void __launch_bounds__(COLUMN_THREADS, BLOCKS(COLUMN_TEAMS, COLUMN_THREADS))
-columns(const Packed* spectra, ROUTE_PARAMETERS, const float2* twiddles, float factor, Packed* mixed_spectra) {
+columns(const Packed* spectra, ROUTE_PARAMETERS, const float2* twiddles, float factor,
+        Packed* mixed_spectra STEP_PARAMETERS) {
     SHARED(float2, spaces);
     const Route route = ROUTE;
     // From the last image on: what rows_forward wrote last is in the cache, and what is written last here is read first.
     const int block = n * STRIPS - 1 - blockIdx.x, b = block / STRIPS, strip = block % STRIPS;
     if (!route.mixed(b)) return;
-    const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP, amplitude_source = route.amplitude(b);
-    Bins bins;
-    Amplitudes amplitudes;
-    factor = known_factor(amplitude_source, factor);
+    const int column = threadIdx.x % STRIP, lane = threadIdx.x / STRIP;
     float2* const space = spaces + column * PITCH;
-    const Packed* const given = spectra + strip_offset(amplitude_source < 0 ? b : amplitude_source, strip);
-    forward_column(given + column, space, twiddles, lane, bins);
-    take_amplitudes(bins, lane, amplitudes);
-    __syncthreads();
-    forward_column(spectra + strip_offset(route.phase(b), strip) + column, space, twiddles, lane, bins);
-    give_amplitudes(bins, amplitudes, lane, factor);
+    const auto transform = [&](int slot, Bins& bins) {
+        forward_column(spectra + strip_offset(slot, strip) + column, space, twiddles, lane, bins);
+    };
+    Bins bins;
+    make_column(route, b, strip % (HALF / STRIP) * STRIP + column, STEP(SIZE, SIZE), factor, lane, bins, transform,
+                [] { __syncthreads(); });
     Points x;
     back(bins, x, space, twiddles, lane, [] { __syncthreads(); });
     for_own<SECOND>(lane, [&](int round, int j) {

@@ -2,7 +2,7 @@
 // REAL is float or double, COMPLEX its pair.
 #include "pixels.cuh"
 #include "recombine.cuh"
-#include "route.cuh"
+#include "steps.cuh"
 
 INLINE size_t place(const Out& out, int b, int view, int c, int channels, int pixel, int pixels) {
     const size_t image = static_cast<size_t>(b) * out.views + view;
@@ -45,7 +45,7 @@ extern "C" __global__ void before(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETER
 // spectra: (slots, channels, bins) to (n, channels, bins). across_channels: of three channels that are not transformed
 // yet. `factor` is that of the inverse transforms. Grid: n × parts.
 extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int channels, int bins, int parts,
-                                   int across_channels, REAL factor, COMPLEX* mixed_spectra) {
+                                   int across_channels, REAL factor, COMPLEX* mixed_spectra STEP_PARAMETERS_OF_ANY_SIZE) {
     const int b = blockIdx.x / parts, bin = blockIdx.x % parts * blockDim.x + threadIdx.x;
     const Route route = ROUTE;
     if (bin >= bins) return;
@@ -60,15 +60,18 @@ extern "C" __global__ void between(const COMPLEX* spectra, ROUTE_PARAMETERS, int
     const COMPLEX* own = spectra + route.phase(b) * image + bin;
     const COMPLEX* given = spectra + (amplitude_source < 0 ? 0 : amplitude_source) * image + bin;
     factor = known_factor(amplitude_source, factor);
+    const auto part = STEP(height, width).of_bin(b, bin, spectra + route.phase(b) * image);
     if (!across_channels) {
         for (int c = 0; c < channels; ++c, own += bins, given += bins, to += bins) {
-            *to = scaled(with_amplitude(*own, amplitude_of(*given)), factor);
+            *to = scaled(changed(own, given, part_of_channel(part, c)), factor);
         }
         return;
     }
     COMPLEX a[3] = {own[0], own[bins], own[2 * static_cast<size_t>(bins)]};
     COMPLEX p[3] = {given[0], given[bins], given[2 * static_cast<size_t>(bins)]};
-    recombine_bin(a, p, true, factor);
+    change_bin(a, p, factor, [&](int c, const COMPLEX* own, const COMPLEX* given) {
+        return changed(own, given, part_of_channel(part, c));
+    });
 #pragma unroll
     for (int c = 0; c < 3; ++c) to[c * static_cast<size_t>(bins)] = a[c];
 }

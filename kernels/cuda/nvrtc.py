@@ -55,6 +55,12 @@ def generic(real: str = "float") -> Program:
 
 
 @cache
+def with_step(program: Program, step: str) -> Program:
+    """The same kernels with another step between the transforms of columns than APR's: see steps.cuh."""
+    return replace(program, defines=(*program.defines, (step, 1)))
+
+
+@cache
 def fused(size: int, across_channels: bool = True, half: bool = False) -> Program:
     """The three kernels for images of `size` × `size`; `half`: with float16 between them."""
     halved = (("HALF_SPECTRA", 1),) if half else ()

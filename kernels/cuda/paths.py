@@ -27,11 +27,32 @@ constants = Cache(limit=256)
 """Small tables."""
 
 
+def out_kind(name: str) -> np.int32:
+    """A type of results, or how levels overflow, as an OutKind of pixels.cuh."""
+    return np.int32(_OUT_KINDS[name])
+
+
 def constant(
     device: CudaDevice, what: tuple[Hashable, ...], make: Callable[[], tuple[NDArray[Any], ...]]
 ) -> tuple[Array, ...]:
     """Small tables on the device, made and copied there once for a stream."""
     return constants.shared((device.key, *what), lambda: tuple(map(device.put, make())))
+
+
+def affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:
+    """Scales and biases of channels, float32 on the device."""
+    what = ("affine", scale.tobytes(), bias.tobytes())
+    return constant(device, what, lambda: (scale.astype(np.float32), bias.astype(np.float32)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done to spectra in place of the exchange of amplitudes: its definition, and its STEP_PARAMETERS; see
+    steps.cuh. around: whether it looks at the bins around each, which cuFFT's spectra alone allow."""
+
+    definition: str
+    args: tuple[Any, ...]
+    around: bool = False
 
 
 @dataclass
@@ -41,7 +62,7 @@ class Job:
     shape: (C, H, W). inputs: one array, where `partner` gives the amplitudes, or two. mix: one flag or one per result;
     None for all. swap: see route.cuh. dtype: of the result, or how levels overflow. clean: whether the unmixed view
     is written too. half: whether spectra are kept as float16 between the fused kernels. channels_last: how numbers,
-    which are no levels, are written.
+    which are no levels, are written. step: in place of the exchange of amplitudes.
     """
 
     device: CudaDevice
@@ -60,6 +81,7 @@ class Job:
     clean: bool = False
     half: bool = False
     channels_last: bool = False
+    step: Step | None = None
 
     @property
     def slots(self) -> int:
@@ -79,11 +101,17 @@ class Job:
         return (partner, mix, np.int32(stride), swap, np.int32(self.n))
 
     def target(self, data: Array) -> tuple[Any, ...]:
-        return (data, np.int32(_OUT_KINDS[self.dtype]), np.int32(self.views), *self.out_affine)
+        return (data, out_kind(self.dtype), np.int32(self.views), *self.out_affine)
 
     def program(self, program: nvrtc.Program) -> nvrtc.Program:
-        """The program as it writes what is asked for."""
+        """The program as it does and writes what is asked for."""
+        if self.step is not None:
+            program = nvrtc.with_step(program, self.step.definition)
         return nvrtc.writing_channels_last(program) if self.channels_last else program
+
+    @property
+    def step_args(self) -> tuple[Any, ...]:
+        return () if self.step is None else self.step.args
 
     @property
     def clean_target(self) -> tuple[Any, ...]:
@@ -104,7 +132,9 @@ def recombine(job: Job) -> None:
     """Fill `job.out`, computing in float32, on the path for the shape."""
     channels, height, width = job.shape
     path = launch.path(height, width, channels)
-    if path == "whole":
+    if job.step is not None and job.step.around:
+        _generic(job)
+    elif path == "whole":
         _whole(job)
     elif path == "fused":
         _fused(job)
@@ -141,7 +171,7 @@ def _twiddles(device: CudaDevice, size: int) -> Array:
 def _whole(job: Job) -> None:
     size, across = job.shape[1], job.across_channels
     tail = (_twiddles(job.device, size), np.float32(job.factor), np.int32(job.clean))
-    args = (*job.source, *job.route, *job.target(job.out), *tail)
+    args = (*job.source, *job.route, *job.target(job.out), *tail, *job.step_args)
     job.device.launch(job.program(nvrtc.whole(size, across)), "whole_images", launch.whole(size, job.n, across), args)
 
 
@@ -163,7 +193,7 @@ def _fused(job: Job) -> None:
     with _spectra(job, (launch.strips(size, across), size, 4)) as (spectra, mixed):
         args: tuple[Any, ...] = (*job.source, *job.route, *job.clean_target, twiddles, spectra)
         device.launch(program, "rows_forward", launch.rows(size, job.slots), args)
-        args = (spectra, *job.route, twiddles, factor, mixed)
+        args = (spectra, *job.route, twiddles, factor, mixed, *job.step_args)
         device.launch(program, "columns", launch.columns(size, job.n, across), args)
         args = (mixed, *job.route, *job.target(job.out), twiddles)
         device.launch(program, "rows_back", launch.rows(size, job.n), args)
@@ -187,7 +217,7 @@ def _generic(job: Job) -> None:
     with _around_cufft(job, "float32") as (planes, spectra, mixed, forward, back):
         _before(job, planes)
         forward(planes, spectra)
-        _between(job, nvrtc.generic("float"), spectra, np.float32(job.factor), mixed)
+        _between(job, job.program(nvrtc.generic()), spectra, np.float32(job.factor), mixed)
         back(mixed, planes)
         shape, parts = launch.elements(job.n * channels, height * width)
         sizes = (np.int32(channels), np.int32(height * width), np.int32(parts))
@@ -244,4 +274,5 @@ def _between(job: Job, program: nvrtc.Program, spectra: Array, factor: np.floati
     shape, parts = launch.elements(job.n, bins)
     here = job.across_channels and channels == 3
     sizes = (np.int32(channels), np.int32(bins), np.int32(parts), np.int32(here))
-    job.device.launch(program, "between", shape, (spectra, *job.route, *sizes, factor, mixed))
+    steps = () if job.step is None else (np.int32(height), np.int32(width), *job.step_args)
+    job.device.launch(program, "between", shape, (spectra, *job.route, *sizes, factor, mixed, *steps))

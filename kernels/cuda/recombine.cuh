@@ -43,14 +43,13 @@ INLINE double2 with_amplitude(double2 own, double amplitude) {
     return norm == 0 ? make_double2(amplitude, 0.) : scaled(scaled(own, 1 / norm), amplitude);
 }
 
-// One bin of three channels: the amplitudes of `given` for `own`, with `factor` for the inverse transforms.
-template <typename C>
-INLINE void recombine_bin(C* own, C* given, bool across_channels, decltype(C{}.x) factor) {
-    if (across_channels) {
-        transform_channels<-1>(own);
-        transform_channels<-1>(given);
-    }
+// One bin of three channels, transformed and back: change(c, own, given) of each of their frequencies, with `factor` for
+// the inverse transforms.
+template <typename C, typename Change>
+INLINE void change_bin(C* own, C* given, decltype(C{}.x) factor, Change change) {
+    transform_channels<-1>(own);
+    transform_channels<-1>(given);
 #pragma unroll
-    for (int c = 0; c < 3; ++c) own[c] = scaled(with_amplitude(own[c], amplitude_of(given[c])), factor);
-    if (across_channels) transform_channels<1>(own);
+    for (int c = 0; c < 3; ++c) own[c] = scaled(change(c, own + c, given + c), factor);
+    transform_channels<1>(own);
 }

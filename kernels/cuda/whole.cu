@@ -47,31 +47,25 @@ INLINE void forward_column(float2* column, const float2* twiddles, int lane, Bin
 // Grid: results.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 whole_images(IN_PARAMETERS, ROUTE_PARAMETERS, OUT_PARAMETERS, const float2* twiddles, float factor,
-             int write_clean_view) {
+             int write_clean_view STEP_PARAMETERS) {
     SHARED(float2, columns);
     float2* const spaces = columns + TEAMS * PITCH;
     const Route route = ROUTE;
     const Out out = OUT;
-    const int b = blockIdx.x, amplitude_source = route.amplitude(b);
+    const int b = blockIdx.x;
     const int team = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
     const bool mixed = route.mixed(b);
     if (write_clean_view) write_clean(IN, b, out, b, mixed, 0, SIZE);
     if (!mixed) return;
     const auto wait = [] { __syncwarp(); };
     float2* const column = columns + team * PITCH;
+    const auto transform = [&](int slot, Bins& bins) {
+        rows_to_columns(IN, slot, spaces, twiddles, columns);
+        __syncthreads();
+        forward_column(column, twiddles, lane, bins);
+    };
     Bins bins;
-    Amplitudes amplitudes;
-
-    factor = known_factor(amplitude_source, factor);
-    rows_to_columns(IN, amplitude_source < 0 ? b : amplitude_source, spaces, twiddles, columns);
-    __syncthreads();
-    forward_column(column, twiddles, lane, bins);
-    take_amplitudes(bins, lane, amplitudes);
-    __syncthreads();
-    rows_to_columns(IN, route.phase(b), spaces, twiddles, columns);
-    __syncthreads();
-    forward_column(column, twiddles, lane, bins);
-    give_amplitudes(bins, amplitudes, lane, factor);
+    make_column(route, b, team % HALF, STEP(SIZE, SIZE), factor, lane, bins, transform, [] { __syncthreads(); });
     Points down;
     back(bins, down, column, twiddles, lane, wait);
     __syncwarp();

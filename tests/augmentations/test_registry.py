@@ -109,7 +109,8 @@ IMAGES = np.zeros((2, 6, 8, 3), np.uint8)
         (IMAGES, ("afa", 2, 8, 6), {}, "got those for 2 of 8 × 6"),
         (IMAGES[..., :1], ("afa", 2, 6, 8), {}, "1 channels"),
         (IMAGES, ("afa", 2, 6, 8), {"overflow": "round"}, "overflow must be one of"),
-        (IMAGES, ("afa", 2, 6, 8), {"backend": "cupy"}, "backend must be one of auto, native, torch, reference"),
+        (IMAGES, ("afa", 2, 6, 8), {"backend": "numpy"}, "must be one of auto, native, cupy, torch, reference"),
+        (IMAGES, ("afa", 2, 6, 8), {"backend": "cupy"}, "cannot run afa: it is for images on a CUDA device, got cpu"),
         (IMAGES.transpose(0, 3, 1, 2) / 255.0, ("afa", 2, 6, 8), {"overflow": "wrap"}, "no effect on floating images"),
         (
             np.full((2, 3, 6, 8), 7.0),

@@ -12,6 +12,7 @@ from helpers.project import ROOT
 from simulators.host_cuda import HostCuda
 
 from apr_dali.kernels import arrays, dispatch
+from apr_dali.kernels.cuda import augmentations as cuda_augmentations
 from apr_dali.kernels.cuda import backend as cupy_backend
 from apr_dali.kernels.cuda import corruptions as cuda_corruptions
 from apr_dali.kernels.cuda import launch, paths
@@ -22,7 +23,7 @@ FOLDER = ROOT / "benchmarks"
 
 @pytest.fixture
 def modules(monkeypatch):
-    """benchmarks/gpu.py and gpu_operators.py; gpu_corruptions.py is gpu.gpu_corruptions."""
+    """benchmarks/gpu.py and gpu_operators.py; the others are gpu.gpu_corruptions and gpu.gpu_augmentations."""
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module("gpu"), importlib.import_module("gpu_operators")
 
@@ -75,6 +76,9 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(cuda_corruptions, "_device", lambda: device)
     for name, value in {"BATCH": 2, "SIZE": 32, "_ON_CPU": 2}.items():
         monkeypatch.setattr(gpu.gpu_corruptions, name, value)
+    monkeypatch.setattr(cuda_augmentations, "_device", lambda: device)
+    for name, value in {"BATCH": 2, "SIZE": 64}.items():
+        monkeypatch.setattr(gpu.gpu_augmentations, name, value)
 
 
 @pytest.mark.slow
@@ -83,13 +87,15 @@ def stand_in(modules, shim_folder, monkeypatch):
 def test_every_table_of_the_operators_can_be_made_and_is_written(modules, tmp_path, capsys):
     gpu, operators = modules
     result = {"tables": {}, "failed": {}}
-    wanted = operators.tables(rounds=1, copy=1e12) | gpu.gpu_corruptions.tables(rounds=1, copy=1e12)
+    others = (gpu.gpu_augmentations, gpu.gpu_corruptions)
+    wanted = {title: make for each in (operators, *others) for title, make in each.tables(rounds=1, copy=1e12).items()}
     gpu.measure(wanted, result, tmp_path / "result.json")
     assert result["failed"] == {}
     assert list(result["tables"]) == list(wanted)
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert all(row["images/s"] > 0 for table in result["tables"].values() for row in table.values())
     assert set(result["tables"]["APR-P 2 × 64², float16 between"]) == {"rows_forward", "columns", "rows_back"}
+    assert list(result["tables"]["augmentations 2 × 64²"]) == gpu.gpu_augmentations.measured()
     assert set(result["tables"]["corruptions 2 × 32², severity 3"]) == set(cuda_corruptions.LAUNCHERS)
     assert "APR-S 3 × 64²" in capsys.readouterr().out
 

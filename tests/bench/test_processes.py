@@ -44,6 +44,9 @@ class TestProcesses:
         with pytest.raises(error, match=says):
             processes.in_own_process(bench_children.fail, kind)
 
+    def test_its_progress_bars_leave_no_semaphores_behind(self):
+        assert not processes.in_own_process(bench_children.locks_of_bars)
+
     def test_its_children_end_with_it(self, tmp_path):
         assert gone(processes.in_own_process(bench_children.leave_a_child, str(tmp_path / "pids"), 0.0))
 

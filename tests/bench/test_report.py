@@ -29,7 +29,9 @@ class TestReport:
         text = report.table(everything)
         assert max(map(len, text.splitlines())) <= 80
         for way in rows.WAYS:
-            assert sum(line.startswith(rows.WAYS[way]) for line in text.splitlines()) == 2
+            titles = tuple(f"{rows.WAYS[way]}, {size} px" for size in rows.SIZES)
+            lines = [line for line in text.splitlines() if line.startswith(titles)]
+            assert len(lines) == (1 if Row(way, "none", 224).kind else 2)
         assert sum(line.startswith("  published-apr-sp ") for line in text.splitlines()) == 2
 
     def test_the_overhead_comes_first(self, everything):
@@ -44,6 +46,12 @@ class TestReport:
         lines = report.table(everything).splitlines()
         start = lines.index("torchvision DataLoader, 224 px, batch 32, " + lines_threads(everything))
         assert lines[start + 2].split() == ["none", "100000", "15%", "0.01", "1", "100"]
+
+    def test_what_a_photograph_weighs_is_told_where_it_was_stored_otherwise(self, everything):
+        assert "A photograph has" not in report.table(everything)
+        assert "A photograph has" not in report.table(everything | {"stored": {"": 110.2}})
+        text = report.table(everything | {"stored": {"": 110.2, "256": 20.9}})
+        assert "A photograph has as it came 110 kB, re-encoded to 256 px 21 kB on average." in text.splitlines()
 
     def test_a_busy_machine_is_told(self, everything):
         assert "The rounds differ by up to ±15%" in report.table(everything)

@@ -11,7 +11,10 @@ from apr_dali.errors import InputError
 
 class TestRows:
     def test_without_a_gpu_no_row_needs_one(self):
-        assert {row.way for row in select((), gpu=False)} == {"dataloader", "dali-cpu"}
+        plain = {"dataloader", "dali-cpu"}
+        assert {row.way for row in select((), gpu=False)} == plain | {
+            f"dali-cpu-{kind}" for kind in ("tars", "500", "256", "dynamic")
+        }
         assert {row.way for row in select((), gpu=True)} == set(rows.WAYS)
 
     def test_what_makes_no_sense_is_left_out(self):
@@ -25,6 +28,8 @@ class TestRows:
         [
             ("dali-cpu/none/32", ["dali-cpu/none/32"]),
             ("dali-cpu/none", ["dali-cpu/none/224", "dali-cpu/none/32"]),
+            ("dali-cpu-256", [f"dali-cpu-256/{aug}/224" for aug in ("none", "apr-p", "apr-s", "apr-sp")]),
+            ("dali-cpu-*/none", [f"dali-cpu-{kind}/none/224" for kind in ("tars", "500", "256", "dynamic")]),
             ("*/apr-s/32", ["dataloader/apr-s/32", "dali-cpu/apr-s/32"]),
             ("augmix", ["dataloader/augmix/224", "dataloader/augmix/32", "dali-cpu/augmix/32"]),
         ],
@@ -41,6 +46,10 @@ class TestRows:
         [
             ("dali-cpu/apr", "no such row"),
             ("dali-cpu/augmix/224", "DALI has no AugMix"),
+            ("dali-cpu-tars/none/32", "differ in how photographs are read"),
+            ("dali-cpu-dynamic/prime", "differ in how photographs are read"),
+            ("dataloader/prime", "measured in DALI's pipeline alone"),
+            ("dali-gpu-256/none", "needs a CUDA device"),
             ("dali-gpu", "needs a CUDA device"),
         ],
     )

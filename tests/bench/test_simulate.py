@@ -64,6 +64,34 @@ class TestSimulate:
         assert "dali-gpu/none/224 takes at most 25.0% of each GPU and 0.5 cores per GPU" in text
         assert "2,000 images/s with a whole GPU, 80% of what the step takes: it cannot feed it" in text
 
+    def test_which_ways_feed_the_gpus(self):
+        """20,000 images/s: 80 cores of 4 ms, 20 of 1 ms, 60 of 3 ms; half of the rate of the GPU, and twice it."""
+        measured = [
+            record("dali-cpu/none/224", 500, 4.0),
+            record("dali-cpu-256/none/224", 900, 1.0),
+            record("dali-cpu-tars/none/224", 600, 3.0),
+            record("dali-gpu/none/224", 1_250, 0.1, gpu_mib=1.0),
+            record("dali-gpu-256/none/224", 5_000, 0.2, gpu_mib=1.0),
+        ]
+        cpu_256, tars, cpu, gpu_256, gpu = (
+            f"{way}/none/224" for way in ("dali-cpu-256", "dali-cpu-tars", "dali-cpu", "dali-gpu-256", "dali-gpu")
+        )
+        plan = {"gpus": 8, "step": 0.1, "batch": 250}
+        text = simulate.answer(simulate.Plan(**plan, cores=60), measured)
+        assert f"The 8 GPUs are fed by {gpu_256}, {cpu_256}, {tars}, not by {gpu}, {cpu}: those" in text
+        text = simulate.answer(simulate.Plan(**plan), measured)
+        assert f"The 8 GPUs are fed with the cores for it by {gpu_256}, {cpu_256}, {tars}, {cpu}, not by {gpu}:" in text
+        text = simulate.answer(simulate.Plan(**plan, cores=3), measured)
+        assert "The 8 GPUs are fed by none of them." in text
+        text = simulate.answer(simulate.Plan(1, 0.1, 250, cores=60), measured[:1])
+        assert f"The GPU is fed by {cpu}: those" in text
+
+    def test_with_two_views_a_way_need_not_make_as_many(self):
+        """2,500 images/s per GPU and 10 cores of 4 ms; of 1.5 rows each 1,667 and 6.7."""
+        measured = [record("dali-cpu/apr-sp/224", 500, 4.0)]
+        assert "fed by dali-cpu/apr-sp/224" in simulate.answer(simulate.Plan(1, 0.1, 250, cores=7), measured)
+        assert "fed by none" in simulate.answer(simulate.Plan(1, 0.1, 250, cores=6), measured)
+
     @pytest.mark.parametrize(
         ("name", "rows", "repeated"),
         [

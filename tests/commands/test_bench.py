@@ -88,6 +88,34 @@ def test_wrong_commands_are_one_line(arguments, says, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def without_dynamic_mode(function, *_given):
+    return {measure.gpu_name: None, measure.lacks_dynamic_mode: "needs DALI 2.3 or newer"}.get(function, {})
+
+
+def test_a_dali_too_old_for_dynamic_mode_is_told(monkeypatch, tmp_path, capsys):
+    """Rows that were asked for in vain are an error, others are measured."""
+    asked = []
+    monkeypatch.setattr(command, "in_own_process", without_dynamic_mode)
+    monkeypatch.setattr(measure, "in_turns", lambda turns, _: asked.extend(row.name for row in turns) or {})
+    monkeypatch.setattr(measure, "records", lambda *_: [])
+    monkeypatch.setattr("apr_dali.bench.images.prepare_stored", lambda *_: {})
+    monkeypatch.setattr("apr_dali.bench.report.table", lambda _: "")
+    monkeypatch.setattr("apr_dali.bench.report.picture", lambda _: b"")
+    start = ["bench", "--rounds", "1", "--output", str(tmp_path), "--only"]
+    assert main([*start, "dali-cpu-dynamic"]) == 2
+    assert "dynamic mode cannot be measured: needs DALI 2.3 or newer" in capsys.readouterr().err
+    assert main([*start, "dali-cpu-*/none"]) == 0
+    assert "without the rows of dynamic mode: needs DALI 2.3 or newer" in capsys.readouterr().err
+    assert asked == [f"dali-cpu-{kind}/none/224" for kind in ("tars", "500", "256")]
+
+
+def test_the_decoders_share_is_not_for_dynamic_mode(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, "in_own_process", lambda function, *_: "a GPU" if function is measure.gpu_name else "")
+    more = ["--hw-decoder-load", "0.9", "--only", "dali-gpu-dynamic"]
+    assert main(["bench", "--output", str(tmp_path), *more]) == 2
+    assert "--hw-decoder-load is not for dynamic mode" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [[], ["--profile"]])
 def test_without_a_gpu_its_decoder_is_no_choice(more, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "in_own_process", lambda *_: None)

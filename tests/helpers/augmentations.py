@@ -18,6 +18,12 @@ def smaller(augmentation: Augmentation) -> dict[str, object]:
     return SMALLER if augmentation.name in OF_GAUSSIANS else {}
 
 
+def always(name: str) -> dict[str, object]:
+    """Settings by which no coin leaves a batch, or the phases of VIPAug-G, as they are."""
+    coins = {"hybrid-p": ("p",), "hybrid++-p": ("p", "low_p"), "vipaug-g": ("p",)}
+    return dict.fromkeys(coins.get(name, ()), 1.0)
+
+
 def drawn(
     augmentation: Augmentation, batch: int, size: tuple[int, int], seed: int = 0, channels: int = 3, **settings: object
 ) -> Draws:

@@ -36,6 +36,13 @@ def fail(kind: str) -> None:
     os._exit(7)
 
 
+def locks_of_bars() -> bool:
+    """Whether a progress bar here makes semaphores of the system."""
+    from tqdm.std import TqdmDefaultWriteLock, tqdm
+
+    return isinstance(tqdm.get_lock(), TqdmDefaultWriteLock)
+
+
 def leave_a_child(path: str, wait: float) -> int:
     """Start a child that stays, write both numbers to `path`, and give the child's after a while."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -27,6 +27,19 @@ class FakeArray(np.ndarray):
         return SimpleNamespace(id=0)
 
 
+class Exchanged:
+    """A capsule as an array exchange asks for it."""
+
+    def __init__(self, capsule) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **_):
+        return self._capsule
+
+    def __dlpack_device__(self):
+        return dlpack.CPU, 0
+
+
 class FakeStream:
     current: int | None = None
 
@@ -129,17 +142,16 @@ def test_capsules_are_the_parts_of_the_array(dtype):
     assert read.addresses[0] == batch.ctypes.data
     # What others make of them.
     for capsule, part in zip(capsules, batch, strict=True):
-        taken = np.from_dlpack(SimpleNamespace(__dlpack__=lambda c=capsule, **_: c, __dlpack_device__=lambda: (1, 0)))
+        taken = np.from_dlpack(Exchanged(capsule))
         assert np.shares_memory(taken, part)
         np.testing.assert_array_equal(taken, part)
 
 
 def test_capsules_live_and_die_each_for_itself():
-    batch, taken = np.zeros((4, 3)), SimpleNamespace(__dlpack_device__=lambda: (dlpack.CPU, 0))
+    batch = np.zeros((4, 3))
     for _ in range(1000):
         capsules = dlpack.capsules_of(batch)
-        taken.__dlpack__ = lambda c=capsules[2], **_: c
-        part = np.from_dlpack(taken)
+        part = np.from_dlpack(Exchanged(capsules[2]))
         del capsules[:2]
     np.testing.assert_array_equal(part, batch[2])
 

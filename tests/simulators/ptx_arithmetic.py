@@ -156,6 +156,7 @@ _SIMPLE: dict[str, Callable[..., Array]] = {
     "sqrt": np.sqrt,
     "rcp": lambda a: 1 / a,
     "rsqrt": lambda a: 1 / np.sqrt(a),
+    "ex2": np.exp2,
     "shl": _shifted_left,
     "shr": _shifted_right,
     "bfi": _inserted,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from apr_dali.kernels.cuda import nvrtc
+from apr_dali.kernels.cuda import augment_spectra, augmentations, nvrtc
 from apr_dali.kernels.cuda.corrupt_parts import FIELDS
 from apr_dali.kernels.cuda.corruptions import FAMILIES
 from apr_dali.kernels.cuda.launch import FUSED_SIZES, WHOLE_SIZES
@@ -13,6 +13,7 @@ pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch's CUDA
 
 ARCHITECTURES = (75, 80, 90, 100, 120)
 FUSED = {"rows_forward", "columns", "rows_back"}
+WITH_PROGRAMS = (*FAMILIES, *(family for family in augmentations.FAMILIES if hasattr(family, "PROGRAM")))
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
 KERNELS = {
     nvrtc.generic("float"): {"before", "between", "after"},
@@ -21,8 +22,14 @@ KERNELS = {
     **{nvrtc.whole(size, across): {"whole_images"} for size in WHOLE_SIZES for across in (True, False)},
     **{nvrtc.fused(224, across, half): FUSED for across in (True, False) for half in (True, False)},
     FIELDS: {"uniform_field", "normal_field"},
-    **{family.PROGRAM: set(_KERNEL.findall(nvrtc.source(family.PROGRAM.file))) for family in FAMILIES},
+    **{family.PROGRAM: set(_KERNEL.findall(nvrtc.source(family.PROGRAM.file))) for family in WITH_PROGRAMS},
 }
+KERNELS |= {
+    nvrtc.with_step(program, step): KERNELS[program]
+    for step in augment_spectra.STEPS
+    for program in (nvrtc.generic(), nvrtc.whole(32, False), nvrtc.fused(224, False))
+}
+KERNELS[nvrtc.with_step(nvrtc.generic(), "STEP_NOISE")] = KERNELS[nvrtc.generic()]
 KERNELS |= {
     nvrtc.writing_channels_last(program): KERNELS[program]
     for program in (nvrtc.generic(), nvrtc.whole(32), nvrtc.fused(224), nvrtc.fused(224, half=True))
@@ -32,13 +39,27 @@ OTHERS = [
     (program, architecture)
     for size in FUSED_SIZES
     if size != 224
-    for program in (nvrtc.fused(size), nvrtc.writing_channels_last(nvrtc.fused(size)))
+    for program in (
+        nvrtc.fused(size),
+        nvrtc.writing_channels_last(nvrtc.fused(size)),
+        nvrtc.with_step(nvrtc.fused(size, False), "STEP_BLEND"),  # the step that takes most registers
+    )
     for architecture in ARCHITECTURES
 ]
 CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
 
 
-_NAMED = ("REAL", "COMPLEX", "SIZE", "ACROSS", "HALF_SPECTRA", "CHANNELS_LAST")
+_NAMED = (
+    "REAL",
+    "COMPLEX",
+    "SIZE",
+    "ACROSS",
+    "HALF_SPECTRA",
+    "CHANNELS_LAST",
+    "STEP_BLEND",
+    "STEP_SCALE",
+    "STEP_NOISE",
+)
 
 
 def name_of(value) -> str:
