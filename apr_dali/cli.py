@@ -101,6 +101,7 @@ COMMANDS: tuple[Command | Group, ...] = (
     ),
     Group("eval", "measure accuracy and robustness of a network", "evaluations", "EVALUATION", EVALUATIONS),
     Group("analyze", "look at what a network sees, frequency by frequency", "analyses", "ANALYSIS", ANALYSES),
+    Command("reproduce", "train and evaluate what a table of the paper is made of, and compare", "reproduce"),
     Command("bench", "measure what APR and other augmentations cost on this machine", "bench"),
 )
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 python benchmarks/augmentations.py --json augmentations.json
 
 float32 images (N, 3, S, S) in 0..1, draws given, both backends; rows take turns as in `cpu.py`. Goals: amplitude mix,
-FDA and hybrid++-p at most 1.3, AFA at most 0.5, PRIME 5 times as fast as its form in torch.
+FDA, hybrid++-p and vipaug-g at most 1.3, AFA at most 0.5, PRIME 5 times as fast as its form in torch.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def rows(batch: int, size: int, dataset: str, threads: int) -> dict[str, Row]:
     result: dict[str, Row] = {REFERENCE: lambda: apr_dali.pair(images, partner, **native)}
     result |= {f"{name}, native": row(name, images, **native) for name in NATIVE}
     result |= {f"{name}, torch": row(name, tensor, backend="torch") for name in (*NATIVE, "randconv")}
+    result["vipaug-g of uint8, native"] = row("vipaug-g", levels.numpy(), **native)
     return result | {"vipaug-g of uint8, torch": row("vipaug-g", levels, backend="torch")}
 
 

@@ -27,7 +27,7 @@ FLOORS = [
     {"eval"},
     {"training"},
     {"bench"},
-    {"integrations", "doctor"},
+    {"integrations", "doctor", "reproduce"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -21,6 +21,7 @@ from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
 from apr_dali.eval.inference_only import EXPORTED, ONNX, SCRIPTED, fingerprint_of, is_exported, load_exported
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
+from apr_dali.models.auxiliary import without_auxiliary
 from apr_dali.models.build import build, describe, options_of
 from apr_dali.models.filter_bands import export_plain
 from apr_dali.models.gray import SeesGray
@@ -352,7 +353,8 @@ def _outputs(name: str, model: nn.Module, size: int) -> int:
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:
     classes, options = tuple(state["classes"]), options_of(state)
     made, recipe = build(options, len(classes)), recipe_of(options)
-    made.load_state_dict(state["model"])
+    weights, left_out = without_auxiliary(state["model"])
+    made.load_state_dict(weights)
     export_plain(made)
     if options.get("in_chans", 3) == 1:
         # Whatever reads images for it gives three channels.
@@ -363,7 +365,7 @@ def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) 
         size, scaling = image_size or options.get("image_size", SIDE), WHOLE if whole else STANDARD
     else:
         size, scaling = validation_view(options if image_size is None else {**options, "val_size": image_size})
-    name = f"{describe(options)} of {path}"
+    name = f"{describe(options)} of {path}" + (f", {left_out}" if left_out else "")
     if image_size is not None:
         _outputs(name, made, size)
     return Network(

@@ -34,7 +34,7 @@ from apr_dali.eval.state import State
 from apr_dali.runtime import torch_threads
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.environment import environment, versions
-from apr_dali.runtime.files import make_output, write_whole
+from apr_dali.runtime.files import make_output, sha256_of, write_whole
 from apr_dali.runtime.json_text import json_text
 from apr_dali.runtime.precision import AMP_TYPES
 
@@ -151,11 +151,7 @@ class Session:
     @cached_property
     def _file_sha256(self) -> str:
         assert self.file is not None
-        digest = hashlib.sha256()
-        with self.file.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(self.file)
 
 
 def kept_state(group: Group, output: Path, name: str, settings: Mapping[str, Any], shared: bool = True) -> State:

@@ -21,9 +21,7 @@ from digits_robustness import mean_and_spread
 from small_runs import CLEAN, ECE, ECE_CORRUPTED, mean_corrupted, train_and_calibrate
 from small_sweep import measure, parse
 
-from apr_dali.augmentations.plan import TRAINABLE, plan
-from apr_dali.augmentations.registry import PARALLEL
-from apr_dali.errors import InputError
+from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.runtime.exit_status import run
 from apr_dali.runtime.figures import new_figure
 from apr_dali.runtime.files import write_whole
@@ -32,14 +30,10 @@ from apr_dali.runtime.files import write_whole
 def _methods() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {name: {"aug": name} for name in ("none", "apr-p", "apr-s", "apr-sp", "augmix")}
     for name in TRAINABLE:
-        if name in PARALLEL:
-            continue
-        try:
-            plan(name, "cifar10")
-        except InputError:
-            found[f"{name}, both views"] = {"aug": name, "aug_form": "both"}
-        else:
+        if form_here(name, "cifar10") == "published":
             found[name] = {"aug": name}
+        else:
+            found[f"{name}, both views"] = {"aug": name, "aug_form": "both"}
     return found
 
 

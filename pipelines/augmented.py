@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nvidia.dali import fn, types
@@ -10,7 +13,7 @@ from nvidia.dali.data_node import DataNode
 from apr_dali.augmentations import find
 from apr_dali.augmentations.plan import Plan
 from apr_dali.pipelines.graph import Graph
-from apr_dali.pipelines.operators import augment, layout_of
+from apr_dali.pipelines.operators import any_heads, augment, draw_coins, layout_of
 
 
 def on_levels(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
@@ -20,21 +23,46 @@ def on_levels(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
     return images
 
 
-def normalized_views(images: DataNode, plan: Plan, graph: Graph) -> DataNode:
+@dataclass(frozen=True)
+class Views:
+    """Images CHW in the graph's layout, or FCHW where `frames`, the most views of a batch, is not 0.
+
+    differ: see `erased`.
+    """
+
+    images: DataNode
+    frames: int = 0
+    differ: Callable[[], DataNode] | None = None
+
+
+def normalized_views(images: DataNode, plan: Plan, graph: Graph, coin_seed: int | None) -> Views:
     """uint8 HWC images, cropped and flipped, as normalized ones in the graph's layout, F before it for several views.
 
-    What works on values and is not published with levels gets them in 0..1 and is rounded nowhere.
+    What works on values and is not published with levels gets them in 0..1 and is rounded nowhere. A coin that decides
+    over batches is that of `coin_seed`, the same on all ranks; a batch whose views are one and the same then comes in
+    one, unless the graph repeats it.
     """
-    if not plan.last:
-        return _normalized(images, graph, 255)
-    record = find(plan.last)
-    rounded = record.takes == "levels" or record.overflow != "clamp"
-    whole = images if rounded else _shares(images)
-    views = [whole] if plan.clean and plan.views > 1 else []
-    while len(views) < plan.views:
-        views.append(augment(whole, plan.last, layout="HWC" if rounded else "CHW", **_options(plan, graph)))
-    stacked = views[0] if plan.views == 1 else fn.stack(*views, axis=0, axis_name="F")
-    return _normalized(stacked, graph, 255 if rounded else 1, "F" if plan.views > 1 else "")
+    records = [find(name) for name in plan.changes if name]
+    if not records:
+        return Views(_normalized(images, graph, 255))
+    rounded = any(record.takes == "levels" or record.overflow != "clamp" for record in records)
+    whole, layout = (images, "HWC") if rounded else (_shares(images), "CHW")
+    options = [{"layout": layout, **_options(plan, graph)} for _ in records]
+    share, coins = plan.coin, None
+    if share is not None and coin_seed is not None:
+        coins = draw_coins(coin_seed, len(records))
+        options = [{**each, "coins": coins[number]} for number, each in enumerate(options)]
+    given = iter(options)
+    views = [augment(whole, name, **next(given)) if name else whole for name in plan.changes]
+    if plan.views == 1:
+        return Views(_normalized(views[0], graph, 255 if rounded else 1))
+    stacked, differ = fn.stack(*views, axis=0, axis_name="F"), None
+    if share is not None and coins is not None:
+        differ = partial(any_heads, coins, share)
+        # Also where all come: a state is then of either graph.
+        several = any_heads(coins, 1.0 if graph.repeat_unmixed else share)
+        stacked = fn.slice(stacked, start=0, shape=1 + (plan.views - 1) * several, axes=[0])
+    return Views(_normalized(stacked, graph, 255 if rounded else 1, "F"), plan.views, differ)
 
 
 def _options(plan: Plan, graph: Graph) -> dict[str, Any]:

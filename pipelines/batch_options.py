@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from apr_dali import functional
 from apr_dali.augmentations import find
 from apr_dali.augmentations import functional as augmenting
-from apr_dali.augmentations.plan import check_form, is_named, plan
+from apr_dali.augmentations.plan import check_form, is_named, may_be_unmixed, plan
 from apr_dali.augmentations.record import DATASETS
 from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet, TarSet
@@ -23,7 +23,7 @@ from apr_dali.data.sampling import Sampler, weights_of
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels.dispatch import BACKENDS
-from apr_dali.recipes import CHANNELS, AprRecipe, policy_magnitude, uses_pair
+from apr_dali.recipes import CHANNELS, AprRecipe, policy_magnitude
 from apr_dali.runtime import cpus
 from apr_dali.runtime.device import parse_device
 
@@ -87,8 +87,9 @@ class BatchOptions:
         with_index: give a third output, the number of each row's image in the set: int64 (V·B,).
         on_break: what follows an epoch that was left early: "new" or "resume".
         backend: of the operators, see `apr_dali.pair`.
-        repeat_unmixed: give a batch that APR-P's coin leaves unmixed in both views, 2·B rows, as the released code
-            does, instead of once, B rows. `loader.views` times the mean loss is the same number either way.
+        repeat_unmixed: give a batch that the coin of APR-P, or of a method such as hybrid-p, leaves unmixed in all
+            views, 2·B rows of two, as the released code does, instead of once, B rows. `loader.views` times the mean
+            loss is the same number either way.
         policy: an augmentation policy of DALI's operations before APR: none, autoaugment (of ImageNet), randaugment,
             trivialaugment, or augmix (one view of it).
         policy_magnitude: of randaugment 0..30, by default 9; of augmix 1..10, its severity, by default 3.
@@ -129,10 +130,6 @@ class BatchOptions:
     def __post_init__(self) -> None:
         for name in ("train", "drop_last", "with_index", "repeat_unmixed"):
             check_flag(name, getattr(self, name))
-        if self.repeat_unmixed and not uses_pair(self.aug):
-            raise InputError(
-                f"repeat_unmixed has no effect with aug={self.aug!r}: only apr-p and apr-sp have two views"
-            )
         if not self.train and self.aug != "none":
             raise InputError(f"aug={self.aug!r} has no effect with train=False: evaluation takes aug='none'")
         policy_magnitude(self.policy, self.policy_magnitude)
@@ -182,10 +179,15 @@ class BatchOptions:
         check_form(self.aug, self.aug_form)
         if self.aug_dataset:
             check_choice("aug_dataset", self.aug_dataset, DATASETS)
+        if self.repeat_unmixed and not may_be_unmixed(self.aug, self.aug_dataset or DATASETS[0], self.aug_form):
+            raise InputError(
+                f"repeat_unmixed has no effect with aug={self.aug!r}: it needs several views, such as those of apr-p "
+                "and apr-sp, and a coin that may leave a batch unmixed"
+            )
         if is_named(self.aug):
             made = plan(self.aug, self.aug_dataset or DATASETS[0], self.aug_form)
             augmenting.check_options(None, self.backend)
-            for name in filter(None, (*made.levels, made.last)):
+            for name in made.names:
                 augmenting.choose(find(name), parse_device(self.device)[0], "float32", self.backend)
 
     @cached_property

@@ -214,8 +214,8 @@ def _augmented(
         return erased(images, graph.random_erasing, size), numbers
     images = fn.flip(images, horizontal=mirror)
     if plan is not None and not plan.pair:
-        images = augmented.normalized_views(images, plan, graph)
-        return erased(images, graph.random_erasing, size, plan.views if plan.views > 1 else 0), numbers
+        seen = augmented.normalized_views(images, plan, graph, coin_seed)
+        return erased(seen.images, graph.random_erasing, size, seen.frames, seen.differ), numbers
     draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
         images,
@@ -227,7 +227,7 @@ def _augmented(
         draws=draws,
         handover=handover,
     )
-    images = erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
+    images = erased(images, graph.random_erasing, size, 2, partial(operators.mixed, draws, recipe.pair_probability))
     if graph.amplitude_labels:
         numbers = fn.cat(numbers, operators.amplitudes_of(numbers, draws, recipe.pair_probability))
     return images, numbers

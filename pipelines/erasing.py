@@ -1,12 +1,13 @@
 """Random Erasing (Zhong et al. 2020) in the training graphs: a rectangle of a normalized view set to 0, the mean.
 
 Area, aspect ratio and position are drawn as timm's RandomErasing and torchvision's draw them. Each view has a rectangle
-of its own, but the views of a batch that APR-P leaves unmixed stay one and the same.
+of its own, but the views of a batch that a coin leaves unmixed stay one and the same.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
-from apr_dali.pipelines.operators import mixed
 from apr_dali.pipelines.per_batch import per_batch
 
 AREA = (0.02, 1 / 3)
@@ -53,17 +53,17 @@ def erased(
     p: float,
     size: tuple[int, int],
     views: int = 0,
-    pair: tuple[tuple[DataNode, DataNode], float] | None = None,
+    differ: Callable[[], DataNode] | None = None,
 ) -> DataNode:
     """Normalized CHW images, or FCHW with up to `views` views (0: CHW), a share p of them with a rectangle of 0.
 
-    size: (H, W). pair: the draws and the p of `apr_pair`, where a batch may be unmixed and its views one and the same.
+    size: (H, W). differ: gives int32 () per image, 0 where the views of the batch are one and the same; None: nowhere.
     """
     if p == 0:
         return images
     uniform = fn.random.uniform(range=(0.0, 1.0), shape=(max(views, 1), DRAWS))
-    differ = () if pair is None else (mixed(*pair),)
-    regions = per_batch(partial(_regions, size=size, p=p, views=views), uniform, *differ, layout="")
+    whether = () if differ is None else (differ(),)
+    regions = per_batch(partial(_regions, size=size, p=p, views=views), uniform, *whether, layout="")
     axes = "FHW" if views else "HW"
     return fn.erase(images, anchor=regions[0], shape=regions[1], axis_names=axes, fill_value=0.0)
 

@@ -28,7 +28,7 @@ _NEW = ("policy", "policy_magnitude", "random_erasing", "aug_form", "aug_dataset
 class Graph:
     """What a graph is made for: everything but the batch size and the seed. See BatchOptions.
 
-    device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with both views of APR-P.
+    device: "cpu" or "gpu". recipe: of gray images with in_chans 1. repeat_unmixed: with all views.
     memory_format: of what comes out, (C, H, W) or, channels_last, (H, W, C).
     policy_magnitude: as `apr_dali.recipes.policy_magnitude` gives it. aug_dataset: "" where
     `aug` has nothing by it.
@@ -98,6 +98,9 @@ class Graph:
         if self.normalizes_itself:
             # DALI does not take up the graphs of older states, which had an operator of its own here.
             settings["normalized"] = "bfloat16"
+        if self.plan is not None and self.plan.coin is not None:
+            # Each rank had coins of its own before.
+            settings["coin"] = "of all ranks"
         return {key: value for key, value in settings.items() if key not in free}
 
     def pipeline_options(
@@ -164,7 +167,7 @@ def normalize(
 
 
 def coin_seed(seed: int, stream: int) -> int:
-    """The seed of APR-P's coin: one for all ranks, so that all have a batch of B or of 2·B rows at a step."""
+    """The seed of coins that decide over batches: one for all ranks, so that all have as many rows at a step."""
     return draws_seed(seed, 0, stream)
 
 

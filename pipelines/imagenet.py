@@ -148,8 +148,8 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: 
         return erased(images, graph.random_erasing, size)
     images = fn.flip(images, horizontal=mirror)
     if plan is not None and not plan.pair:
-        images = augmented.normalized_views(images, plan, graph)
-        return erased(images, graph.random_erasing, size, plan.views if plan.views > 1 else 0)
+        seen = augmented.normalized_views(images, plan, graph, coin_seed)
+        return erased(seen.images, graph.random_erasing, size, seen.frames, seen.differ)
     draws = operators.draw_pair(coin_seed)
     images = operators.apr_pair(
         images,
@@ -164,7 +164,7 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: 
     )
     if graph.views == "mixed":
         return erased(images, graph.random_erasing, size)
-    return erased(images, graph.random_erasing, size, 2, (draws, recipe.pair_probability))
+    return erased(images, graph.random_erasing, size, 2, partial(operators.mixed, draws, recipe.pair_probability))
 
 
 @pipeline_def(enable_checkpointing=True)

@@ -18,6 +18,7 @@ from nvidia.dali.pipeline import Pipeline
 from apr_dali import functional
 from apr_dali.augmentations import find as find_augmentation
 from apr_dali.augmentations import functional as augmenting
+from apr_dali.augmentations.record import COINS
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.draws import SEEDS, UNIFORMS_PER_IMAGE, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
@@ -173,17 +174,21 @@ def draw_pair(coin_seed: int | None = None) -> tuple[DataNode, DataNode]:
 
 
 class _Coins:
-    """The coin of a batch as a function of the seed and the batch's number, which DALI's checkpoints hold.
+    """Coins of a batch as a function of the seed and the batch's number, which DALI's checkpoints hold.
 
     DALI's own random operators draw for every sample: with other batch sizes, so in other numbers of processes, the
     first sample's would be another.
     """
 
-    def __init__(self, seed: int, batch_size: int) -> None:
-        self._seed, self._batch_size = seed, batch_size
+    def __init__(self, seed: int, batch_size: int, shape: tuple[int, ...] = ()) -> None:
+        """shape: of the coins that each sample of the batch has."""
+        self._seed, self._batch_size, self._shape = seed, batch_size, shape
 
     def __call__(self, batch: types.BatchInfo) -> NDArray[np.float32]:
-        return np.full(self._batch_size, coin_of(self._seed, batch.epoch_idx, batch.iteration), np.float32)
+        coins = np.empty(self._shape, np.float32)
+        for place in np.ndindex(self._shape):
+            coins[place] = coin_of(self._seed, batch.epoch_idx, batch.iteration, *place)
+        return np.tile(coins, (self._batch_size, *[1] * len(self._shape)))
 
 
 def mixed(draws: tuple[DataNode, DataNode], p: float) -> DataNode:
@@ -252,6 +257,7 @@ def augment(
     backend: str = "auto",
     threads: int | None = None,
     numbers: DataNode | None = None,
+    coins: DataNode | None = None,
     **changes: Any,
 ) -> DataNode:
     """An augmentation of `apr_dali.augmentations` in a DALI graph; see `apr_dali.augmentations.functional.apply`.
@@ -266,9 +272,13 @@ def augment(
         layout: of the images, "HWC" or "CHW".
         backend, threads: see `apr_dali.augmentations.apply`; backends that cannot run are refused here.
         numbers: int64 () or (1,) per image, of which the first of a batch seeds its draws; None: DALI draws them.
+        coins: float (2,) per image, of which the first of a batch decides over it, where the augmentation has a `coin`;
+            None: it follows the number.
         changes: of the settings.
     """
     record = find_augmentation(name)
+    if coins is not None and not record.coin:
+        raise InputError(f"coins have no effect with {name}: no coin decides over its batches")
     record.recipe(dataset)
     augmenting.check_options(None, backend, threads)
     check_choice("layout", layout, ("HWC",) if record.takes == "levels" else ("HWC", "CHW"))
@@ -278,7 +288,19 @@ def augment(
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
     options = {"backend": backend, "threads": threads, "dataset": dataset, **changes}
     function = partial(augmenting.apply_in_graph, augmentation=record, **options)
-    return per_batch(function, images, numbers, layout=layout)
+    return per_batch(function, images, numbers, *([] if coins is None else [coins]), layout=layout)
+
+
+def draw_coins(coin_seed: int, count: int) -> DataNode:
+    """The coins of a batch for `count` calls of `augment`: float (count, 2) per image; coin_seed: see `apr_pair`."""
+    check_whole("coin_seed", coin_seed, 0, SEEDS)
+    source = _Coins(coin_seed, Pipeline.current().max_batch_size, (count, COINS))
+    return fn.external_source(source=source, batch=True, batch_info=True, dtype=types.FLOAT)
+
+
+def any_heads(coins: DataNode, p: float) -> DataNode:
+    """Whether one of the coins of `draw_coins` falls on heads, whose share is p: int32 () per image, 0 or 1."""
+    return fn.reductions.max(fn.cast(coins[:, 0] < p, dtype=types.INT32))
 
 
 def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float) -> DataNode:

@@ -311,7 +311,10 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
-            ("apr-dali ", {"doctor", "sample", "prepare", "check-data", "make-c", "eval", "analyze", "bench"}),
+            (
+                "apr-dali ",
+                {"doctor", "sample", "prepare", "check-data", "make-c", "eval", "analyze", "reproduce", "bench"},
+            ),
             ("apr-dali eval c", {"clean", "corruption", "calibration", "compare"}),
             ("apr-dali analyze gallery --s", {"--size", "--seed"}),
             ("apr-dali eval shift net imagenet-", {"imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2"}),

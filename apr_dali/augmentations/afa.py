@@ -109,9 +109,9 @@ def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
 
 def native_form(batch: NativeBatch, draws: AfaDraws) -> NDArray[Any]:
     """`define` in C++."""
-    turns = 2 * np.pi * draws.frequency
-    down, across = turns * np.cos(draws.angle), turns * np.sin(draws.angle)
-    return batch.run("waves", down, across, draws.size() * draws.strength, -math.pi / 4, _NO_WAVE)
+    half_turns = 2 * draws.frequency
+    down, across = half_turns * np.cos(draws.angle), half_turns * np.sin(draws.angle)
+    return batch.run("waves", down, across, draws.size() * draws.strength, -1 / 4, _NO_WAVE)
 
 
 def _recipe(dataset: str, jsd: float) -> Recipe:

@@ -96,15 +96,24 @@ def sample_and_apply(
 
 
 def apply_in_graph(
-    images: Any, numbers: Any, *, augmentation: str | Augmentation, backend: str = "auto", **options: Any
+    images: Any,
+    numbers: Any,
+    coins: Any = None,
+    *,
+    augmentation: str | Augmentation,
+    backend: str = "auto",
+    **options: Any,
 ) -> Any:
     """`sample_and_apply` as a step of a DALI graph calls it by `pipelines.per_batch`, once per batch.
 
     images: uint8 (N, H, W, C) or floating (N, C, H, W), NumPy's or CuPy's. numbers: integers (N,) or (N, 1), one that
     the graph drew for each image; the first is the seed of the batch's draws. On a device it is looked at, which
-    synchronizes. options: those of `sample_and_apply`.
+    synchronizes. coins: float (N, COINS), of which the first are the batch's, see `Augmentation.coin`; None: they
+    follow the seed. options: those of `sample_and_apply`.
     """
     seed = int(numbers.reshape(-1)[0])
+    if coins is not None:
+        options["coin"] = coins[0].tolist()
     return sample_and_apply(augmentation, images, seed, backend=backend, **options)
 
 

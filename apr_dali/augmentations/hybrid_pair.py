@@ -7,7 +7,8 @@ section 3. MKYucel/hybrid_augment was read: core/train.py, main.py (CIFAR) and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -57,12 +58,19 @@ class HybridPairDraws(Draws):
         kernel: int = 3,
         sigma: float = 0.5,
         low_p: float | None = None,
+        coin: Sequence[float] | None = None,
     ) -> HybridPairDraws:
-        """A coin of heads with share `p` and a permutation; with `low_p` the same of APR-P on the low parts."""
+        """A coin of heads with share `p` and a permutation; with `low_p` the same of APR-P on the low parts.
+
+        coin: both coins, in place of the generator's; see `Augmentation.coin`.
+        """
         check_share("p", p)
         batch, channels, height, width = shape
         mix, partner = bool(generator.random() < p), generator.permutation(batch)
         low = None if low_p is None else PairDraws.sample(batch, height, width, generator, low_p)
+        if coin is not None:
+            mix = bool(coin[0] < p)
+            low = None if low is None or low_p is None else replace(low, mix=bool(coin[1] < low_p))
         return cls(height, width, channels, partner, mix, kernel, sigma, low)
 
 
@@ -113,6 +121,7 @@ _augmentation = partial(
     torch_form=torch_form,
     native_form=native_form,
     partner=True,
+    coin=True,
 )
 
 AUGMENTATIONS = (

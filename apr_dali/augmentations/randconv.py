@@ -61,9 +61,11 @@ class RandConvDraws(Draws):
         mixing: bool = False,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
+        coin: Sequence[float] | None = None,
     ) -> RandConvDraws:
         """With the share `p` of batches a convolution: k one of `sizes`, weights normal with variance 1 / (k²·C), as
-        Kaiming has it for a linear layer; mixing: with the image itself, by a share uniform in 0..1."""
+        Kaiming has it for a linear layer; mixing: with the image itself, by a share uniform in 0..1. coin: in place of
+        the generator's, see `Augmentation.coin`."""
         check_share("p", p)
         check_choice("mixing", mixing, (False, True))
         for size in sizes:
@@ -74,6 +76,8 @@ class RandConvDraws(Draws):
         kernel = None
         convolved, size = generator.random() < p, int(generator.choice(np.asarray(sizes)))
         share = float(generator.random()) if mixing else 1.0
+        if coin is not None:
+            convolved = coin[0] < p
         if convolved:
             kernel = generator.normal(0, 1 / math.sqrt(size * size * channels), (channels, channels, size, size))
         return cls(height, width, channels, batch, kernel, share, _each(mean, channels), _each(std, channels))
@@ -121,6 +125,7 @@ AUGMENTATIONS = (
         equation="x' = (1 - α)·x + α·(w * x), w ~ N(0, 1 / (k²·C)), k of {1, 3, 5, 7}; α = 1, or ~ U(0, 1) when mixing",
         source="wildphoton/RandConv: lib/networks/rand_conv.py, randconv_trainer.py, train_digits.py, exp_mnist10k.sh",
         draws=RandConvDraws,
+        coin=True,
         define=define,
         torch_form=torch_form,
         # All three views are convolved, each by its own draws.

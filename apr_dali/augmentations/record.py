@@ -14,6 +14,8 @@ from apr_dali.kernels.cpu.augmentations import NativeBatch
 
 TAKES = ("planes", "levels")
 OVERFLOWS = ("clamp", "wrap", "truncate")
+COINS = 2
+"""Numbers of an `Augmentation.coin`: the batch's, and that of what stands within."""
 DATASETS = ("cifar10", "cifar100", "imagenet")
 """Those that every augmentation can be asked its settings for."""
 OBJECTIVES = ("cross-entropy", "both views", "auxiliary", "jsd", "teacher", "self-supervised")
@@ -140,6 +142,8 @@ class Augmentation:
     recipes: what was published, the first for data sets that the paper does not have.
     partner: whether an image gets something of another one of its batch.
     unit: whether values are in 0..1 and are clipped to it.
+    coin: whether one coin, heads with the setting p, decides over a batch, which else stays as it is. `draw` then takes
+        `coin`, the COINS numbers in [0, 1) that decide in place of its generator's, so that all ranks have the same.
     overflow: how values become uint8 for uint8 images: "clamp" rounds and clips, "truncate" clips and truncates, "wrap"
         truncates modulo 256.
     """
@@ -155,6 +159,7 @@ class Augmentation:
     takes: str = "planes"
     partner: bool = False
     unit: bool = False
+    coin: bool = False
     overflow: str = "clamp"
     native_form: Callable[[NativeBatch, Any], NDArray[Any]] | None = None
 

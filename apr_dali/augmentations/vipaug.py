@@ -22,6 +22,7 @@ from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.draws import SingleDraws
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
 _TIE = 1e-9
@@ -127,6 +128,14 @@ def torch_form(images: Tensor, draws: VipAugDraws) -> Tensor:
     return out
 
 
+def native_form(batch: NativeBatch, draws: VipAugDraws) -> NDArray[np.uint8]:
+    """`define` in C++: uint8 (N, H, W, 3) to the same."""
+    views, which = draws.views, np.full(len(draws), -1, np.int64)
+    which[draws.noisy] = np.arange(len(draws.noisy))
+    choices = views.operation, views.parameters, views.mix, views.amplitude_of_second
+    return batch.run_with("noisy_views", *choices, which, draws.noise, draws.vital**0.5, draws.nonvital**0.5)
+
+
 def _phase_noise(images: Tensor, draws: VipAugDraws) -> Tensor:
     """What the noise multiplies the half spectra of images (K, C, H, W) with: complex (K, C, H, W // 2 + 1)."""
     # float64: what is largest of four would follow float32's rounding.
@@ -173,6 +182,7 @@ AUGMENTATIONS = (
         draws=VipAugDraws,
         define=define,
         torch_form=torch_form,
+        native_form=native_form,
         recipes=(
             Recipe("cifar10", {"vital": 0.001, "nonvital": 0.014}),
             Recipe("cifar100", {"vital": 0.005, "nonvital": 0.012}),

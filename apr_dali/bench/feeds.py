@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 from torchvision.transforms import v2
 
-from apr_dali.augmentations.plan import plan
+from apr_dali.augmentations.plan import form_here, plan
 from apr_dali.bench import published_code
 from apr_dali.bench.images import Places, photographs, small_images
 from apr_dali.bench.rows import METHODS, MIXTURES, POLICIES, Row
@@ -21,7 +21,6 @@ from apr_dali.data.arrays import ArraySet
 from apr_dali.data.folders import ImageSet
 from apr_dali.data.image_file import open_image
 from apr_dali.draws import SingleDraws
-from apr_dali.errors import InputError
 from apr_dali.pipelines import cifar
 from apr_dali.pipelines.batch_options import default_threads
 from apr_dali.pipelines.cifar_loader import CifarLoader
@@ -67,11 +66,7 @@ def views_of(row: Row) -> int:
 
 def form_of(row: Row) -> str:
     """The published form of one of METHODS, or "replaced" where the trainers lack what that needs."""
-    try:
-        plan(row.aug, _dataset_of(row))
-    except InputError:
-        return "replaced"
-    return "published"
+    return form_here(row.aug, _dataset_of(row))
 
 
 def has_clean_view(row: Row) -> bool:
@@ -122,6 +117,8 @@ def _dali(row: Row, images: ImageSet | ArraySet, threads: int, hw_decoder_load: 
     common: dict[str, Any] = {"device": device, "threads": threads, "drop_last": True, "recipe": recipe_of(row)}
     if row.aug in METHODS:
         common["aug_form"] = form_of(row)
+        # As with APR-P, whose recipe here mixes all: a batch costs what its views do.
+        common["repeat_unmixed"] = plan(row.aug, _dataset_of(row), form_of(row)).may_come_once
     if isinstance(images, ImageSet):
         common["image_size"] = row.size
         if device == "gpu":

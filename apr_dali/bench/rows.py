@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from apr_dali.augmentations.registry import COMBINATIONS, NAMES
+from apr_dali.augmentations.registry import COMBINATIONS, NAMES, PARALLEL
 from apr_dali.errors import InputError
 
 WAYS = {
@@ -20,7 +20,7 @@ PUBLISHED = "published-"
 APR = ("apr-p", "apr-s", "apr-sp")
 POLICIES = ("autoaugment", "trivialaugment", "randaugment")
 MIXTURES = ("mixup", "cutmix")
-METHODS = (*NAMES, *COMBINATIONS)
+METHODS = (*NAMES, *COMBINATIONS, *PARALLEL)
 """Those of `apr_dali.augmentations`, in their published form, or the changed image alone where that needs more."""
 AUGS = ("none", *APR, *(PUBLISHED + aug for aug in APR), "augmix", *POLICIES, *MIXTURES, *METHODS)
 SIZES = (224, 32)

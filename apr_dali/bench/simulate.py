@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from apr_dali.augmentations.plan import TRAINABLE, form_here, plan
 from apr_dali.bench.rows import APR, PUBLISHED, WAYS, matching
 from apr_dali.errors import InputError
-from apr_dali.recipes import CIFAR, IMAGENET
+from apr_dali.recipes import CIFAR, IMAGENET, uses_pair
 
 _FORM = "gpus=8 step=90ms [batch=256] [cores=64]"
 _UNITS = {"ms": 1e-3, "s": 1.0}
@@ -66,16 +67,19 @@ def _count(key: str, text: str) -> int:
 def rows_per_image(name: str, repeat_unmixed: bool = False) -> float:
     """Rows that a network sees of an image on average; `name` is a row's of the benchmark.
 
-    1 + p with APR-P, where p is the recipe's share of batches that are mixed, since an unmixed one comes once; 2 where
-    it is repeated, as the published code does; 3 with AugMix.
+    1 + p with APR-P, where p is the recipe's share of batches that are mixed, since an unmixed one comes once, and
+    likewise of other methods with a coin; all views where it is repeated, as the published code does; 3 with AugMix.
     """
     _, aug, size = name.split("/")
     method = aug.removeprefix(PUBLISHED)
-    if method not in ("apr-p", "apr-sp"):
-        return 3.0 if method == "augmix" else 1.0
-    if repeat_unmixed or aug.startswith(PUBLISHED):
-        return 2.0
-    return 1 + (IMAGENET if size == "224" else CIFAR).pair_probability
+    repeats = repeat_unmixed or aug.startswith(PUBLISHED)
+    if uses_pair(method):
+        return 2.0 if repeats else 1 + (IMAGENET if size == "224" else CIFAR).pair_probability
+    if method in TRAINABLE:
+        dataset = "imagenet" if size == "224" else "cifar10"
+        chosen = plan(method, dataset, form_here(method, dataset))
+        return chosen.views if repeats else chosen.rows
+    return 3.0 if method == "augmix" else 1.0
 
 
 def answer(

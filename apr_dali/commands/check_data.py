@@ -16,7 +16,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory",
         metavar="DIR",
-        help="a folder with train/ and val/, of class folders or of tars; or a pattern or an address of tars",
+        help="a folder with train/ and val/, of class folders or of tars; a pattern or an address of tars; or an "
+        "archive or a folder of archives that apr-dali prepare takes",
     )
     parser.add_argument(
         "--write-file-list",
@@ -37,6 +38,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the broken images and a table; 1 where there are broken ones."""
     from apr_dali.data.check import check_tree, write_good
+    from apr_dali.data.prepare.check import check_source
+    from apr_dali.data.prepare.sources import is_packed
     from apr_dali.data.tars import Components
 
     if args.write_file_list is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.write_file_list))):
@@ -44,7 +47,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--write-file-list {args.write_file_list}: its folder is not there; make it first")
     components = Components(args.tar_image, args.tar_label)
     for_list = args.write_file_list is not None
-    checked = check_tree(args.directory, args.processes, components, for_list, cached=not args.no_cache)
+    if is_packed(args.directory):
+        if for_list:
+            raise InputError(f"--write-file-list has no effect on {args.directory}: files in archives have no paths")
+        checked = check_source(args.directory, args.processes, components)
+    else:
+        checked = check_tree(args.directory, args.processes, components, for_list, cached=not args.no_cache)
     for path, reason in checked.bad:
         print(f"{path}: {reason}")
     print(checked.table(_WIDTH))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import tarfile
 from collections.abc import Callable, Sequence
@@ -154,7 +155,15 @@ def _cifar(dataset: str, split: str, directory: Path) -> ArraySet:
 
 def cifar_at(path: str | Path) -> tuple[str, ...]:
     """The names, for `load_set`, of the CIFAR archives that `path` is or holds, as .tar.gz or extracted."""
-    return tuple(name for name in ("cifar10", "cifar100") if _place(archive(name), Path(path)) is not None)
+    place = Path(path)
+    if not _looks_like_cifar(place):
+        return ()  # torchvision, which knows the facts, takes seconds to import
+    return tuple(name for name in ("cifar10", "cifar100") if _place(archive(name), place) is not None)
+
+
+def _looks_like_cifar(path: Path) -> bool:
+    names = os.listdir(path) if path.is_dir() else []
+    return any(name.startswith("cifar-") or name in {"meta", "batches.meta"} for name in (path.name, *names))
 
 
 def _place(facts: Archive, path: Path) -> Path | None:

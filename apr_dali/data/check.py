@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +21,7 @@ from tqdm import tqdm
 
 from apr_dali.data.file_list import FileList, write_file_list
 from apr_dali.data.folders import SPLITS, ImageSet, TarSet, check_components, has_split, open_set
-from apr_dali.data.image_file import to_rgb
+from apr_dali.data.image_file import any_size, to_rgb
 from apr_dali.data.image_header import TIFF, why_misread
 from apr_dali.data.listing import NOT_UTF8, is_utf8
 from apr_dali.data.tar_sources import is_elsewhere
@@ -267,24 +269,27 @@ def _jpeg_has_end(content: bytes) -> bool:
 
 
 def _undecodable(files: Files) -> list[Bad]:
-    # DALI decodes images of any size; Pillow's limit is against pictures that a stranger has sent.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return [(str(file), reason) for file in files if (reason := _why_undecodable(file)) is not None]
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with any_size():
+        return [
+            (str(file), reason)
+            for file in files
+            if (reason := _why(file, why_no_image) or _why_not_decoded(opened(file))) is not None
+        ]
 
 
-def _why_undecodable(path: str | Part) -> str | None:
-    reason = _why(path, why_no_image)
-    if reason is not None:
-        return reason
+def why_undecodable(content: bytes) -> str | None:
+    """Why the content of a file is no image that `full_check` takes, if it is none."""
+    with any_size():
+        return why_no_image(io.BytesIO(content)) or _why_not_decoded(io.BytesIO(content))
+
+
+def _why_not_decoded(image_file: AbstractContextManager[BinaryIO]) -> str | None:
     try:
         with warnings.catch_warnings():
             # Others, of broken EXIF data or of a large size, are about pictures that can be read.
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*[Tt]runcated")
-            with opened(path) as file, Image.open(file) as image:
+            with image_file as file, Image.open(file) as image:
                 to_rgb(image)  # decodes it, and refuses levels of no known range
     except Image.UnidentifiedImageError:
         return "not an image, though it starts like one"

@@ -6,7 +6,8 @@ Levels are those that DALI gives: 16 bits are scaled to 8, floating-point ones c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import BinaryIO
 
@@ -41,6 +42,16 @@ def open_image(source: str | PathLike[str] | BinaryIO) -> Image.Image:
     except Exception as error:
         name = getattr(source, "name", "an image") if hasattr(source, "read") else source
         raise InputError(f"{name} cannot be decoded ({error})") from error
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Within it Pillow opens images of any size, as DALI does: its limit is against what strangers have sent."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from apr_dali.errors import InputError, first_line
+from apr_dali.models.auxiliary import without_auxiliary
 
 _TRANSPARENT = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put before the names below a part of a network."""
@@ -85,14 +86,17 @@ class Weights:
         average = "an average of weights, " * (_rank(prefix) == 0)
         said += [f"{average}not {some(other.rstrip('.') for other in others)}"] * bool(others)
         rest = {name: value for name, value in self.tensors.items() if not name.startswith(prefix)}
-        return Fitting(_below(self.tensors, prefix), f" ({', '.join(said)})" if said else "", _normalization(rest))
+        state, left_out = without_auxiliary(_below(self.tensors, prefix))
+        said += [left_out] * bool(left_out)
+        return Fitting(state, f" ({', '.join(said)})" if said else "", _normalization(rest))
 
 
 @dataclass(frozen=True)
 class Fitting:
     """The weights of one network out of a file.
 
-    state: by the network's own names. said: which part of the file they are, in words, "" for the whole file.
+    state: by the network's own names, without a second set of batch norms. said: which part of the file they are, in
+    words, "" for the whole file.
     normalization: mean and std of a layer before the network that normalizes images in 0..1, where the file has one.
     """
 

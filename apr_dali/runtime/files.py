@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import tempfile
@@ -19,7 +20,7 @@ from apr_dali.errors import InputError
 Content = bytes | Callable[[BinaryIO], object]
 """The bytes of a file, or what writes them to it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
 
 
 def write_whole(
@@ -37,8 +38,7 @@ def write_whole(
     """
     # Names are put together as text: for small files those of pathlib take a part of the time.
     target = os.fspath(path)
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.tmp") if alone else str(_new_beside(Path(target)))
+    temporary = temporary_of(target) if alone else str(_new_beside(Path(target)))
     try:
         with open(temporary, "wb") as file:
             if isinstance(content, bytes):
@@ -58,6 +58,12 @@ def write_whole(
         raise
     if alone and synced:
         _sync_folder(Path(target).parent)
+
+
+def temporary_of(target: str | Path) -> str:
+    """Where the bytes of a file go first that no other process writes."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.tmp")
 
 
 def _new_beside(target: Path) -> Path:
@@ -98,6 +104,15 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def make_output(output: str | Path) -> Path:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from apr_dali.errors import InputError
+from apr_dali.models.auxiliary import add_auxiliary, without_auxiliary
 from apr_dali.runtime import checkpoint, distributed
 from apr_dali.runtime.best_effort import say
 from apr_dali.runtime.checkpoint import Position
@@ -27,12 +28,14 @@ from apr_dali.training.logger import Logger
 from apr_dali.training.optimizer import load_gathered, make_optimizer
 from apr_dali.training.options import TrainingOptions
 from apr_dali.training.schedule import learning_rate, set_learning_rate
+from apr_dali.training.teacher import TaughtLoss, Teacher
 
 # Steps between two agreements on whether to stop or save. On the CPU a step takes seconds and torchrun kills 30 s
 # after the signal; on a GPU the processes should not meet more often than they have to.
 _AGREE_EVERY = {"cpu": 1, "cuda": 10}
 _LOGS_PER_EPOCH = 20
 _NOT_FINITE = "the loss or a gradient was not finite"
+_CALLED = {"average": "an average", "teacher": "a teacher"}
 
 
 class Loader(Protocol):
@@ -98,6 +101,8 @@ class Trainer:
         layout = torch.channels_last if options.memory_format == "channels_last" else torch.contiguous_format
         if options.sync_bn and not options.eval_only:
             model = wrap.shared_batch_norm(model, group)
+        if options.has_auxiliary:
+            add_auxiliary(model)
         self.model = model.to(group.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, options)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=options.amp == "fp16")
@@ -108,6 +113,9 @@ class Trainer:
         self.average = None if options.ema is None else Average(self.model, options.ema)
         self.evaluated_average = None if self.average is None else wrap.compiled(self.average.model, options.compile)
         self.position = Position()
+        self.teacher: Teacher | None = None
+        if isinstance(self.objective, TaughtLoss):
+            self.teacher = self.objective.begin(self.model, lambda: self.position.epoch, options.compile)
         self.images_per_second = 0.0
         self.rate = options.lr
         self._images, self._seconds = 0, 0.0
@@ -139,7 +147,7 @@ class Trainer:
             # Broken images that were left out may leave a single one, which batch norm refuses. Twice: the same mean.
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
         if self._in_cycle == 0:
-            self._before = finite.Buffers(self.model) if self._skips else None
+            self._before = finite.Buffers(*self._networks()) if self._skips else None
             self.optimizer.zero_grad(set_to_none=True)
         self._in_cycle += 1
         # Processes exchange the sum, not its parts.
@@ -166,9 +174,17 @@ class Trainer:
             if self.options.clip_grad is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_grad)
             self.scaler.step(self.optimizer)
-            if self.average is not None:
-                self.average.update(self.model)
+            for follower in self._followers().values():
+                follower.update(self.model)
         self.scaler.update()
+
+    def _followers(self) -> dict[str, Average | Teacher]:
+        """What follows the weights from step to step, by its name in checkpoints."""
+        found = {"average": self.average, "teacher": self.teacher}
+        return {name: follower for name, follower in found.items() if follower is not None}
+
+    def _networks(self) -> list[nn.Module]:
+        return [self.model, *(follower.model for follower in self._followers().values())]
 
     def train_epoch(self, loader: Loader, folder: Path, logger: Logger, interrupts: Interrupts) -> float:
         """The rest of the current epoch; returns its mean loss over all processes.
@@ -267,9 +283,8 @@ class Trainer:
 
     def save(self, loader: Loader, folder: Path, best: bool = False) -> None:
         """Write the checkpoint of this moment, between two steps or two epochs."""
-        distributed.same_buffers(self.group, self.model)
-        if self.average is not None:
-            distributed.same_buffers(self.group, self.average.model)
+        for network in self._networks():
+            distributed.same_buffers(self.group, network)
         mine = {
             "loader": loader.state_dict(),
             "loss_sum": float(self._loss_sum),
@@ -298,27 +313,42 @@ class Trainer:
     def _weights(self) -> dict[str, Any]:
         """The better weights by the last validation as "model", and with --ema both. A file has equal ones once."""
         weights = self.model.state_dict()
-        if self.average is None:
-            return {"model": weights}
-        average = self.average.state_dict()
-        return {"model": average["model"] if self.position.averaged else weights, "raw": weights, "average": average}
+        found = {name: follower.state_dict() for name, follower in self._followers().items()}
+        if "average" not in found:
+            return {"model": weights, **found}
+        better = found["average"]["model"] if self.position.averaged else weights
+        return {"model": better, "raw": weights, **found}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take weights, their average, optimizer and position from `state`, as `checkpoint.load` gives it.
+        """Take weights, what follows them, optimizer and position from `state`, as `checkpoint.load` gives it.
 
-        An average that it does not hold begins with the next step. Raises InputError where it holds what our options
-        have no use for: an average, or what another optimizer has gathered.
+        An average that it does not hold begins with the next step, a teacher with the weights. Raises InputError where
+        it holds what our options have no use for, an average, a teacher, or what another optimizer has gathered, and
+        where it lacks the auxiliary batch norms that we have.
         """
-        self.model.load_state_dict(state.get("raw", state["model"]))
-        if "average" in state:
-            if self.average is None:
-                raise InputError("the checkpoint has averaged weights: continue with --ema DECAY")
-            self.average.load_state_dict(state["average"])
+        self._load_weights(state.get("raw", state["model"]))
+        followers = self._followers()
+        for name, needed in (("average", "--ema DECAY"), ("teacher", "the --aug and --aug-form of before")):
+            if name in state and name not in followers:
+                raise InputError(f"the checkpoint has the weights of {_CALLED[name]}: continue with {needed}")
+            if name in state:
+                followers[name].load_state_dict(state[name])
+        if self.teacher is not None and "teacher" not in state:
+            self.teacher.model.load_state_dict(self.model.state_dict())
         load_gathered(self.optimizer, state["optimizer"], state.get("optimizer_kind", SGD.__name__))
         # Continuing with another --amp is allowed: a disabled scaler has no state to give or take.
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.position = Position(**state["position"])
+
+    def _load_weights(self, weights: dict[str, Any]) -> None:
+        theirs, ours = without_auxiliary(weights)[1], self.options.has_auxiliary
+        if bool(theirs) != ours and (theirs or without_auxiliary(self.model.state_dict())[1]):
+            raise InputError(
+                f"the checkpoint has {'' if theirs else 'no '}auxiliary batch norms: continue with the --aug and "
+                "--aug-form of before, or begin a run with its weights by --weights"
+            )
+        self.model.load_state_dict(weights)
 
     def load_stream(self, state: dict[str, Any], loader: Loader) -> str | None:
         """Continue the stream of images where `state` was saved; None if that worked, else the reason why not."""

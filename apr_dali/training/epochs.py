@@ -53,7 +53,8 @@ def run_epochs(
         logger.epoch(epoch, row)
         if trainer.group.main:
             with best_effort(f"drawing {plots.CURVES}"):
-                plots.draw_curves(output / plots.CURVES, logger.rows, loader.views)
+                summed = loader.views if trainer.options.sums_views else 1
+                plots.draw_curves(output / plots.CURVES, logger.rows, summed)
         trainer.end_epoch(loader, output, scores[better], better > 0)
     # A finished run that is started again has nothing left to train.
     return result or validate(trainer, val_loader, output, interrupts)

@@ -23,10 +23,10 @@ def sound_gradients(model: nn.Module) -> Tensor:
 
 
 class Buffers:
-    """The buffers of a network as they were: what a step that is left out must not leave in batch norm's statistics."""
+    """The buffers of networks as they were: what a step that is left out must not leave in batch norm's statistics."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._pairs = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    def __init__(self, *models: nn.Module) -> None:
+        self._pairs = [(buffer, buffer.clone()) for model in models for buffer in model.buffers()]
 
     def put_back(self) -> None:
         """Undo what has happened to them since."""

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apr_dali.augmentations.plan import Plan
+from apr_dali.models.auxiliary import routed
 from apr_dali.recipes import AprRecipe
 from apr_dali.training.adversarial import Ball, fast_attack
 from apr_dali.training.engine import Objective, view_loss
 from apr_dali.training.mixing import MixDraws, mix, soft_targets
 from apr_dali.training.options import CifarOptions, TrainingOptions
+from apr_dali.training.teacher import TaughtLoss
 
 JSD_WEIGHT = 12.0
 """AugMix's."""
@@ -31,13 +34,25 @@ def objective(
     of_method = _of_method(options, model, num_classes, recipe, device) if isinstance(options, CifarOptions) else None
     if of_method is not None:
         return of_method
-    if options.aug_plan is not None and options.aug_plan.objective == "jsd":
-        smoothing, views = options.label_smoothing, options.aug_plan.views
-        weight = options.aug_plan.jsd if options.jsd is None else options.jsd
-        return lambda network, images, targets, *_: augmix_loss(network(images), targets, smoothing, weight, views)
+    if options.aug_plan is not None and (of_plan := _of_plan(options.aug_plan, options)) is not None:
+        return of_plan
     if options.mixes or options.jsd or options.loss != "cross-entropy":
         return BatchLoss(options, num_classes)
     return None
+
+
+def _of_plan(plan: Plan, options: TrainingOptions) -> Objective | None:
+    """The loss that an augmentation is published with, if it has one of its own."""
+    smoothing = options.label_smoothing
+    weight = plan.weights.get("jsd") if options.jsd is None else options.jsd
+    if plan.objective == "auxiliary":
+        return AuxiliaryLoss(plan.auxiliary, weight, smoothing)
+    if plan.objective == "teacher":
+        return TaughtLoss(plan.weights, smoothing)
+    if plan.objective != "jsd":
+        return None
+    assert weight is not None
+    return lambda network, images, targets, _, views: augmix_loss(network(images), targets, smoothing, weight, views)
 
 
 def _of_method(
@@ -146,6 +161,41 @@ def augmix_loss(
     """
     first = F.cross_entropy(logits[::views], targets[::views], label_smoothing=smoothing)
     return first + weight * divergence(logits, views)
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """The mean of the views' cross-entropies; or that of the first + jsd × the divergence of all. AFA's.
+
+    Vaish et al. (CVPR 2024). Some views go through auxiliary batch norms, see `apr_dali.models.auxiliary`. The released
+    code (nis-research/afa-augment, project/trainers/base_module.py: AdvModule, AdvJSDModule) takes each view as a batch
+    of its own, with statistics of one view; here they go through the network together, and apart through batch norm.
+
+    auxiliary: of each view, whether it goes through the auxiliary batch norms. jsd: None for the mean. smoothing: of
+    labels.
+    """
+
+    auxiliary: tuple[bool, ...]
+    jsd: float | None = None
+    smoothing: float = 0.0
+
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, views: int, batch_views: int) -> Tensor:
+        if not views == batch_views == len(self.auxiliary):
+            raise RuntimeError(f"the loss is of {len(self.auxiliary)} views, the batch has {batch_views} of {views}")
+        if len(images) == views:
+            # A single image, which batch norm refuses. Twice: the same mean.
+            images, targets = torch.cat([images, images]), torch.cat([targets, targets])
+        with routed(network, self.auxiliary):
+            logits = network(torch.cat([images[view::views] for view in range(views)]))
+        by_view, own = logits.float().unflatten(0, (views, -1)), targets[::views]
+        first = F.cross_entropy(by_view[0], own, label_smoothing=self.smoothing)
+        if self.jsd is not None:
+            # The divergence is of three: without a visual augmentation the image itself is in its place.
+            counted = (0, 0, 1) if views == 2 else (0, 1, 2)
+            side_by_side = torch.stack([by_view[view] for view in counted], 1).flatten(0, 1)
+            return first + self.jsd * divergence(side_by_side, len(counted))
+        others = [F.cross_entropy(view, own, label_smoothing=self.smoothing) for view in by_view[1:]]
+        return torch.stack([first, *others]).mean()
 
 
 def two_head_loss(logits: Tensor, targets: Tensor, views: int, phase_weight: float, smoothing: float = 0.0) -> Tensor:

@@ -30,7 +30,7 @@ _NAME_LENGTH = 40
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
-    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, `views` the loader's."""
+    """Loss, accuracy and learning rate over the epochs; `rows` are those of metrics.jsonl, the loss sums `views`."""
     epochs = [row for row in rows if row["kind"] == "epoch"]
     steps = [row for row in rows if row["kind"] == "step"]
     figure = new_figure(13, 3.8)
@@ -116,8 +116,8 @@ def sample_columns(
 
 
 def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> NDArray[np.uint8]:
-    """What the steps of a method but APR-P make of images, in gray levels; a coin may leave a batch as it is."""
-    for name in (*plan.levels, plan.last):
+    """What the steps of a method but APR-P make of its last view, in gray levels; a coin may leave a batch as it is."""
+    for name in (*plan.levels, plan.changes[-1]):
         if name:
             images = sample_and_apply(name, images, seed, dataset=plan.dataset)
     return images

@@ -54,7 +54,8 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
             "give a larger --batch-size, or start fewer processes"
         )
     once = _may_come_once(options)
-    if trainer.group.share(options.batch_size) * (1 if once else views) > 1:
+    # Batch norm sees each view by itself where some have their own.
+    if trainer.group.share(options.batch_size) * (1 if once or options.has_auxiliary else views) > 1:
         return
     model = copy.deepcopy(trainer.model).train()
     channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
@@ -69,9 +70,9 @@ def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
 
 
 def _may_come_once(options: TrainingOptions) -> bool:
-    """Whether there are batches that APR-P's coin leaves unmixed, and whose views are given once."""
-    mixes_all = recipe_of(vars(options)).pair_probability == 1
-    return uses_pair(options.aug) and not (options.repeats_unmixed or mixes_all)
+    """Whether there are batches that a coin leaves unmixed, and whose views are given once."""
+    mixes_all = uses_pair(options.aug) and recipe_of(vars(options)).pair_probability == 1
+    return options.may_be_unmixed and not (options.repeats_unmixed or mixes_all)
 
 
 def restore(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[int], Kind], group: Group) -> Kind:

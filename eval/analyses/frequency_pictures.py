@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.bands import BandFilter, banded
 from apr_dali.eval.analyses.fourier import HeatMap
 from apr_dali.eval.analyses.templates import NAMES, Contrasts
 from apr_dali.eval.pictures import fitted, png_of
@@ -104,6 +106,14 @@ def bands_picture(
     right.supxlabel("band of the phase", fontsize=10)
     right.supylabel("band of the amplitude", fontsize=10)
     return png_of(figure)
+
+
+def through_filters(photograph: NDArray[np.uint8], filters: Sequence[BandFilter]) -> NDArray[np.float64]:
+    """A photograph (H, W, 3), 0..255, as each of the B·B filters shows it: (B, B, H, W, 3) of any range."""
+    image = np.moveaxis(photograph, -1, 0) / 255
+    seen = np.stack([np.moveaxis(banded(image, one), 0, -1) for one in filters])
+    side = math.isqrt(len(filters))
+    return seen.reshape(side, side, *photograph.shape)
 
 
 def labels_picture(rows: Sequence[Mapping[str, Any]], title: str, corrupted: str) -> bytes:

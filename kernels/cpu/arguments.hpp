@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 
+#include "batch.hpp"
 #include "shape.hpp"
 
 namespace apr {
@@ -60,6 +61,11 @@ inline void require_same_shape(const py::array& a, const py::array& b) {
     require(std::equal(a.shape(), a.shape() + a.ndim(), b.shape(), b.shape() + b.ndim()),
             "arrays must have one shape, got ", a, " and ", b);
 }
+
+// APR-S of `images` into `out` by draws, but for how levels overflow and for the threads; of bindings.cpp.
+SingleTask single_task(const Array<std::uint8_t>& images, const Array<std::uint8_t>& operation,
+                       const Array<double>& parameters, const Array<bool>& mix,
+                       const Array<bool>& amplitude_of_second, Array<std::uint8_t>& out);
 
 // The augmentations beside APR, of augment.hpp.
 void define_augmentations(py::module_& module);

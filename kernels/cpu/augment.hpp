@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "batch.hpp"
 #include "shape.hpp"
 
 namespace apr {
@@ -52,14 +53,24 @@ struct HybridTask {
 };
 void mix_frequencies(const HybridTask& task);
 
-// Plane waves: clip(x + strength·sin(u·down + v·across + turn) / ‖·‖, 0, top), u and v as linspace(-H/2, H/2, H).
+// Plane waves: clip(x + strength·sin(π·(u·down + v·across + turn)) / ‖·‖, 0, top), u and v as linspace(-H/2, H/2, H).
 struct WaveTask {
     AugmentBatch images;
-    const double *down, *across;  // (N, C), radians a pixel
+    const double *down, *across;  // (N, C), half turns a pixel
     const double* strength;       // (N, C), of values in 0..1
     double turn, least_norm;
 };
 void add_waves(const WaveTask& task);
+
+// APR-S whose phases get noise, of these standard deviations at vital and at other bins.
+struct NoisyTask {
+    SingleTask views;
+    Rounding rounding;  // in place of the overflow of `views`
+    const std::int64_t* which;  // (N,), which noise is an image's; -1: none
+    const float* noise;         // (K, 3, H, W), zero frequency first
+    float vital, nonvital;
+};
+void mix_noisy_views(const NoisyTask& task);
 
 // PRIME: chains of primitives on values in 0..1, N images in M chains of up to D steps.
 struct PrimeTask {

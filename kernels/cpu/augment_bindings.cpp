@@ -100,6 +100,27 @@ void waves(const py::array& images, py::array out, const std::string& overflow, 
     add_waves(task);
 }
 
+void noisy_views(const Array<std::uint8_t>& images, Array<std::uint8_t> out, const std::string& overflow, int threads,
+                 const Array<std::uint8_t>& operation, const Numbers& parameters, const Array<bool>& mix,
+                 const Array<bool>& amplitude_of_second, const Whole& which, const Array<float>& noise, double vital,
+                 double nonvital) {
+    NoisyTask task{};
+    task.views = single_task(images, operation, parameters, mix, amplitude_of_second, out);
+    require_threads(threads);
+    require_size(which, task.views.batch, "which");
+    const py::ssize_t size = images.size() / std::max(task.views.batch, 1);
+    require(noise.size() % size == 0, "noise must be for images of ", size, " values, got the shape ", noise);
+    require_range(which, -1, noise.size() / size - 1, "which");
+    task.views.threads = threads;
+    task.rounding = rounding_of(overflow);
+    task.which = which.data();
+    task.noise = noise.data();
+    task.vital = static_cast<float>(vital);
+    task.nonvital = static_cast<float>(nonvital);
+    const py::gil_scoped_release release;
+    mix_noisy_views(task);
+}
+
 void prime(const py::array& images, py::array out, const std::string& overflow, int threads, const Numbers& mixture,
            const Numbers& weight, const Whole& depth, const Whole& operation, const Numbers& displacement,
            const std::vector<Numbers>& color, const Whole& frequency, const Numbers& kernel) {
@@ -158,6 +179,7 @@ void define_augmentations(py::module_& module) {
     define("gains", &gains);
     define("hybrid", &hybrid);
     define("waves", &waves);
+    define("noisy_views", &noisy_views);
     define("prime", &prime);
     module.def("bounds", &bounds_of, py::arg().noconvert(), py::arg());
 }

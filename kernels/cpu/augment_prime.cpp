@@ -59,10 +59,10 @@ class Displacement {
 // clip(x + Σ a_k sin(π(first + k)x), 0, 1) of some vectors; a rotation from term to term, whose rounding stays small.
 template <int Count>
 APR_INLINE void recolor(const Floats* x, Floats* out, const double* coefficients, int terms, int first) {
-    SinCos step[Count], at[Count];
+    SinCos<float> step[Count], at[Count];
     for (int i = 0; i < Count; ++i) {
-        step[i] = sin_cos_pi(x[i]);
-        at[i] = sin_cos_pi(x[i] * static_cast<float>(first));
+        step[i] = sin_cos_pi<float>(x[i]);
+        at[i] = sin_cos_pi<float>(x[i] * static_cast<float>(first));
         out[i] = x[i];
     }
     for (int term = 0; term < terms; ++term) {

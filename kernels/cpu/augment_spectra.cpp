@@ -25,6 +25,36 @@ struct Blend {
     }
 };
 
+// Signed frequencies, and whether they lie in an interval: of k and of -k in turns.
+class Interval {
+   public:
+    explicit Interval(int vectors) : frequencies_(2 * vectors), inside_(2 * vectors) {}
+
+    void place(int vector, int lane, int k, int size) {
+        frequencies_[2 * vector][lane] = signed_frequency(k, size);
+        frequencies_[2 * vector + 1][lane] = signed_frequency(opposite_frequency(k, size), size);
+    }
+
+    // Of all of them: `value` in ends[0]..ends[1], else 0.
+    void set(const std::int64_t* ends, int count, float value) {
+        // What is drawn may lie anywhere beyond the frequencies there are.
+        const auto end = [](std::int64_t at) { return static_cast<int>(std::clamp<std::int64_t>(at, -kFar, kFar)); };
+        const Ints first = Ints{} + end(ends[0]), last = Ints{} + end(ends[1]);
+        for (int i = 0; i < 2 * count; ++i) {
+            const Ints at = frequencies_[i];
+            inside_[i] = (at >= first) & (at <= last) ? broadcast(value) : V{};
+        }
+    }
+
+    const V* of(int vector) const { return inside_.get() + 2 * vector; }
+
+   private:
+    static constexpr std::int64_t kFar = 1 << 30;
+
+    Buffer<Ints> frequencies_;
+    Buffer<V> inside_;
+};
+
 // The weight of a box of frequencies in the order of the passes. What a box that is not symmetric asks of k and -k is
 // the mean of both: the other half of the amplitudes would not make a real image.
 class BoxWeights {
@@ -32,50 +62,41 @@ class BoxWeights {
     explicit BoxWeights(const Layout<float>& layout)
         : layout_(layout),
           frequencies_(layout),
-          rows_(2 * static_cast<std::size_t>(layout.groups())),
-          columns_(2 * static_cast<std::size_t>(layout.shape.width)),
-          alone_(2 * static_cast<std::size_t>(layout.shape.width)) {}
+          rows_(layout.groups()),
+          columns_(layout.shape.width),
+          alone_(layout.remainder ? layout.shape.width / kLanes<float> : 0) {
+        for (int lane = 0; lane < kLanes<float>; ++lane) {
+            for (int group = 0; group < layout.groups(); ++group) {
+                const int row = frequencies_.row(group, lane);
+                rows_.place(group, lane, frequencies_.row_frequency(row), layout.shape.height);
+            }
+            place_columns(0, lane, columns_);
+            if (layout.remainder) place_columns(layout.full_groups(), lane, alone_);
+        }
+    }
 
     // box: the first and the last row, the first and the last column, signed.
     void set(double share, const std::int64_t* box) {
-        const int height = layout_.shape.height;
-        for (int group = 0; group < layout_.groups(); ++group) {
-            for (int lane = 0; lane < kLanes<float>; ++lane) {
-                const int k = frequencies_.row_frequency(frequencies_.row(group, lane));
-                rows_[2 * group][lane] = static_cast<float>(share / 2) * inside(k, height, box);
-                rows_[2 * group + 1][lane] =
-                    static_cast<float>(share / 2) * inside(opposite_frequency(k, height), height, box);
-            }
-        }
-        set_columns(0, columns_, box + 2);
-        if (layout_.remainder) set_columns(layout_.groups() - 1, alone_, box + 2);
+        rows_.set(box, layout_.groups(), static_cast<float>(share / 2));
+        columns_.set(box + 2, layout_.shape.width, 1);
+        if (layout_.remainder) alone_.set(box + 2, layout_.shape.width / kLanes<float>, 1);
     }
 
     Blend of(int group, V* amplitudes) const {
-        const auto& columns = frequencies_.is_remainder(group) ? alone_ : columns_;
-        return {amplitudes, {rows_[2 * group], rows_[2 * group + 1]}, columns.get()};
+        const V* rows = rows_.of(group);
+        return {amplitudes, {rows[0], rows[1]}, (frequencies_.is_remainder(group) ? alone_ : columns_).of(0)};
     }
 
    private:
-    static float inside(int k, int size, const std::int64_t* ends) {
-        const int place = signed_frequency(k, size);
-        return ends[0] <= place && place <= ends[1] ? 1.0f : 0.0f;
-    }
-
-    void set_columns(int group, const Buffer<V>& columns, const std::int64_t* ends) {
-        const int width = layout_.shape.width;
+    void place_columns(int group, int lane, Interval& columns) const {
         for (int k = 0; k < frequencies_.vectors(group); ++k) {
-            for (int lane = 0; lane < kLanes<float>; ++lane) {
-                const int column = frequencies_.column_frequency(group, k, lane);
-                columns[2 * k][lane] = inside(column, width, ends);
-                columns[2 * k + 1][lane] = inside(opposite_frequency(column, width), width, ends);
-            }
+            columns.place(k, lane, frequencies_.column_frequency(group, k, lane), layout_.shape.width);
         }
     }
 
     const Layout<float>& layout_;
     Frequencies<float> frequencies_;
-    Buffer<V> rows_, columns_, alone_;
+    Interval rows_, columns_, alone_;
 };
 
 struct Scale {
@@ -140,7 +161,7 @@ class Factors {
         return {bin, bin, 1, 0};
     }
 
-    std::size_t bin(int group, int k) const { return static_cast<std::size_t>(group) * layout_.shape.width + k; }
+    std::size_t bin(int group, int k) const { return layout_.offset(group) + k; }
 
     const Layout<float>& layout_;
     Buffer<Source> from_;

@@ -5,54 +5,93 @@
 #include <limits>
 
 #include "augment_images.hpp"
+#include "sines.hpp"
 #include "threads.hpp"
 
 namespace apr {
 namespace {
 
-// sin and cos of step·linspace(-size / 2, size / 2, size) + turn, and the sums of their squares and of their product.
+// sin and cos of π·(step·linspace(-size / 2, size / 2, size) + turn), and the sums of their squares and of their product.
 struct Turns {
-    Buffer<double> sin, cos;
+    int size, vectors;
+    Buffer<Doubles> sin, cos;
     double sines = 0, cosines = 0, products = 0;
-    int size;
 
-    explicit Turns(int count) : sin(count), cos(count), size(count) {}
+    explicit Turns(int count)
+        : size(count), vectors((count + kLanes<double> - 1) / kLanes<double>), sin(vectors), cos(vectors) {}
 
     void set(double step, double turn) {
-        const double first = -step * size / 2 + turn;
+        const double first = turn - step * size / 2;
         const double apart = size > 1 ? step * size / (size - 1) : 0;
-        // A rotation from point to point: its rounding grows by a few 1e-16 each, a sine of each would cost ten times it.
-        const double c = std::cos(apart), s = std::sin(apart);
-        double x = std::cos(first), y = std::sin(first);
+        Doubles sums[3] = {};
+        for (int i = 0; i < vectors; ++i) {
+            const Doubles at = kAscending<double> + static_cast<double>(i * kLanes<double>);
+            const SinCos<double> point = sin_cos_pi<double>(at * apart + first);
+            sin[i] = at < static_cast<double>(size) ? point.sin : Doubles{};
+            cos[i] = at < static_cast<double>(size) ? point.cos : Doubles{};
+            sums[0] += sin[i] * sin[i];
+            sums[1] += cos[i] * cos[i];
+            sums[2] += sin[i] * cos[i];
+        }
         sines = cosines = products = 0;
-        for (int i = 0; i < size; ++i) {
-            sin[i] = y;
-            cos[i] = x;
-            sines += y * y;
-            cosines += x * x;
-            products += x * y;
-            const double next = x * c - y * s;
-            y = x * s + y * c;
-            x = next;
+        for (int lane = 0; lane < kLanes<double>; ++lane) {
+            sines += sums[0][lane];
+            cosines += sums[1][lane];
+            products += sums[2][lane];
         }
     }
+
+    const double* sin_values() const { return reinterpret_cast<const double*>(sin.get()); }
+    const double* cos_values() const { return reinterpret_cast<const double*>(cos.get()); }
 };
 
 struct Memory {
     Turns down, across;
     Buffer<float> sin, cos;  // of the columns
 
-    explicit Memory(Shape shape) : down(shape.height), across(shape.width), sin(shape.width), cos(shape.width) {}
+    explicit Memory(Shape shape)
+        : down(shape.height),
+          across(shape.width),
+          sin(shape.width + kLanes<float>),
+          cos(shape.width + kLanes<float>) {}
+
+    void round() const {
+        const double *sines = across.sin_values(), *cosines = across.cos_values();
+        for (int x = 0; x < across.size; ++x) {
+            sin[x] = static_cast<float>(sines[x]);
+            cos[x] = static_cast<float>(cosines[x]);
+        }
+    }
 };
 
+// clip(value, 0, top), of a number or of a vector.
+template <class V>
+APR_INLINE V clipped(V value, V top) {
+    const V low = value < V{} ? V{} : value;
+    return low > top ? top : low;
+}
+
 // to = clip(from + first·cos + second·sin, 0, top) for one row.
-template <class T>
-void add_row(const float* __restrict from, float* __restrict to, int width, T first, T second, const T* __restrict sin,
-             const T* __restrict cos, float top) {
+void add_row(const float* from, float* to, int width, float first, float second, const float* sin, const float* cos,
+             float top) {
+    const auto sum = [&](const float* at, int x) APR_LAMBDA {
+        const Floats partial = fma(broadcast(first), load(cos + x), load(at));
+        return clipped(fma(broadcast(second), load(sin + x), partial), broadcast(top));
+    };
+    int x = 0;
+    for (; x + kLanes<float> <= width; x += kLanes<float>) store(to + x, sum(from + x, x));
+    if (x == width) return;
+    float padded[kLanes<float>] = {};
+    std::copy(from + x, from + width, padded);
+    store(padded, sum(padded, x));
+    std::copy_n(padded, width - x, to + x);
+}
+
+// The same with sums in float64.
+void add_row_exactly(const float* from, float* to, int width, double first, double second, const double* sin,
+                     const double* cos, float top) {
     for (int x = 0; x < width; ++x) {
-        const float sum = from[x] + static_cast<float>(first * cos[x] + second * sin[x]);
-        const float low = sum < 0.0f ? 0.0f : sum;
-        to[x] = low > top ? top : low;
+        to[x] = clipped(from[x] + static_cast<float>(first * cos[x] + second * sin[x]), top);
     }
 }
 
@@ -65,15 +104,12 @@ void add_wave(const float* from, float* to, const Memory& memory, double strengt
     const int width = across.size;
     // Where all pixels of a few lie near zeros of the wave the products cancel.
     const bool cancels = square < 1e-2 * down.size * width;
-    for (int x = 0; x < width; ++x) {
-        memory.sin[x] = static_cast<float>(across.sin[x]);
-        memory.cos[x] = static_cast<float>(across.cos[x]);
-    }
+    if (!cancels) memory.round();
     for (int y = 0; y < down.size; ++y, from += width, to += width) {
-        const double first = gain * down.sin[y];
-        const double second = gain * down.cos[y];
+        const double first = gain * down.sin_values()[y];
+        const double second = gain * down.cos_values()[y];
         if (cancels) {
-            add_row(from, to, width, first, second, across.sin.get(), across.cos.get(), top);
+            add_row_exactly(from, to, width, first, second, across.sin_values(), across.cos_values(), top);
         } else {
             add_row(from, to, width, static_cast<float>(first), static_cast<float>(second), memory.sin.get(),
                     memory.cos.get(), top);

@@ -28,9 +28,14 @@ class NativeBatch:
     def run(self, function: str, *numbers: Any) -> Array:
         """The result of a function of the extension, like `images`. numbers: arrays, which it gets as float64 or int64,
         lists of such, and others as they are."""
+        return self.run_with(function, *map(_as_taken, numbers))
+
+    def run_with(self, function: str, *values: Any) -> Array:
+        """The same with values of the very types that the function takes; arrays are made contiguous."""
         out = POOL.empty(self.images.shape, self.images.dtype)
         how = self.overflow or "clamp", threads_of(self.threads)
-        getattr(extension(), function)(self.images, out, *how, *map(_as_taken, numbers))
+        given = (np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value for value in values)
+        getattr(extension(), function)(self.images, out, *how, *given)
         return out
 
     def bounds(self) -> tuple[float, float]:

@@ -1,12 +1,11 @@
 #include "batch.hpp"
 
-#include <cstring>
 #include <functional>
 #include <type_traits>
 
 #include "choices.hpp"
-#include "operations.hpp"
 #include "threads.hpp"
+#include "views.hpp"
 #include "walks.hpp"
 
 namespace apr {
@@ -117,40 +116,15 @@ void copy_batch(const PairTask& task, const Layout<float>& layout, const Ports& 
     });
 }
 
-// The amplitudes of one image, the phases of another: the passes end with the spectra of the mixed columns.
-template <class T, class Channels, class Source>
-void mix_two(Passes<T>& passes, const Channels& channels, const Source& phase_of, const Source& amplitude_of) {
-    passes.columns_forward(channels, amplitude_of, Unscaled{});
-    passes.measure();
-    passes.columns_forward(channels, phase_of, Unscaled{});
-    passes.mix();
-}
-
-// An image, and what an operation may read after it.
-std::size_t room(Shape shape) { return shape.size() + bytes_beyond(shape.width); }
-
 // APR-S of one image; `scratch` has room for two.
 template <class Channels>
 void single_image(Passes<float>& passes, const Channels& channels, const Scaling<float>& scale, const SingleTask& task,
                   int n, std::uint8_t* scratch) {
     const Shape shape{3, task.height, task.width};
-    const std::uint8_t* image = task.images + n * shape.size();
+    const Views views = views_of(task, n, scratch);
+    if (!views.mixed) return;
+    mix_two(passes, channels, RgbSource{views.phase_of, shape}, RgbSource{views.amplitude_of, shape});
     std::uint8_t* out = task.out + n * shape.size();
-    std::uint8_t* first = scratch;
-    std::uint8_t* second = scratch + room(shape);
-    // The images after this one are there to read; at the end of the batch there is nothing.
-    if ((task.batch - n - 1) * shape.size() < bytes_beyond(shape.width)) {
-        image = static_cast<const std::uint8_t*>(std::memcpy(second, image, shape.size()));
-    }
-    const auto run = [&](int which, const std::uint8_t* from, std::uint8_t* to) {
-        const auto operation = static_cast<Operation>(task.operation[2 * n + which]);
-        operate(operation, task.parameters + 6 * (2 * n + which), from, to, task.height, task.width);
-    };
-    if (!task.mix[n]) return run(0, image, out);
-    run(0, image, first);
-    run(1, first, second);
-    if (task.amplitude_of_second[n]) std::swap(first, second);
-    mix_two(passes, channels, RgbSource{second, shape}, RgbSource{first, shape});
     if (task.overflow == Overflow::kWrap) {
         passes.columns_inverse(channels, RgbSink<Wrapped>{out, shape}, scale);
     } else {
@@ -175,8 +149,7 @@ void single(const SingleTask& task) {
         const auto scale = scaled<float>(3, unit(channels, shape));
         Team team(task.threads, task.batch);
         auto passes = one_each(team.workers(), layout);
-        std::vector<Buffer<std::uint8_t>> scratch;
-        for (int i = 0; i < team.workers(); ++i) scratch.emplace_back(2 * room(shape));
+        const auto scratch = rooms_for_views(shape, team.workers());
         team.run([&](int worker, int n) {
             single_image(passes[worker], channels, scale, task, n, scratch[worker].get());
         });

@@ -16,6 +16,47 @@
 
 namespace py = pybind11;
 
+namespace apr {
+namespace {
+
+void require_draws(const SingleTask& task) {
+    for (int i = 0; i < 2 * task.batch; ++i) {
+        const int operation = task.operation[i];
+        require(operation < kOperations, "operation must be in 0..8, got ", operation);
+        const double bits = task.parameters[6 * i];
+        require(operation != static_cast<int>(Operation::kPosterize) || (bits >= 0 && bits <= 8),
+                "posterize keeps 0 to 8 bits, got ", bits);
+    }
+}
+
+}  // namespace
+
+SingleTask single_task(const Array<std::uint8_t>& images, const Array<std::uint8_t>& operation,
+                       const Array<double>& parameters, const Array<bool>& mix,
+                       const Array<bool>& amplitude_of_second, Array<std::uint8_t>& out) {
+    const Shape shape = shape_of(images, true);
+    require(shape.channels == 3, "images must have three channels, got the shape ", images);
+    require_same_shape(images, out);
+    SingleTask task{};
+    task.batch = static_cast<int>(images.shape(0));
+    require_size(operation, 2 * task.batch, "operation");
+    require_size(parameters, 12 * task.batch, "parameters");
+    require_size(mix, task.batch, "mix");
+    require_size(amplitude_of_second, task.batch, "amplitude_of_second");
+    task.height = shape.height;
+    task.width = shape.width;
+    task.images = images.data();
+    task.operation = operation.data();
+    task.parameters = parameters.data();
+    task.mix = mix.data();
+    task.amplitude_of_second = amplitude_of_second.data();
+    task.out = out.mutable_data();
+    require_draws(task);
+    return task;
+}
+
+}  // namespace apr
+
 namespace {
 
 using namespace apr;
@@ -73,41 +114,14 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     pair(task);
 }
 
-void require_draws(const SingleTask& task) {
-    for (int i = 0; i < 2 * task.batch; ++i) {
-        const int operation = task.operation[i];
-        require(operation < kOperations, "operation must be in 0..8, got ", operation);
-        const double bits = task.parameters[6 * i];
-        require(operation != static_cast<int>(Operation::kPosterize) || (bits >= 0 && bits <= 8),
-                "posterize keeps 0 to 8 bits, got ", bits);
-    }
-}
-
 void single_images(const Array<std::uint8_t>& images, const Array<std::uint8_t>& operation,
                    const Array<double>& parameters, const Array<bool>& mix, const Array<bool>& amplitude_of_second,
                    bool wrap, const std::string& axes, Array<std::uint8_t> out, int threads) {
-    const Shape shape = shape_of(images, true);
-    require(shape.channels == 3, "images must have three channels, got the shape ", images);
-    require_same_shape(images, out);
+    SingleTask task = single_task(images, operation, parameters, mix, amplitude_of_second, out);
     require_threads(threads);
-    SingleTask task{};
-    task.batch = static_cast<int>(images.shape(0));
-    require_size(operation, 2 * task.batch, "operation");
-    require_size(parameters, 12 * task.batch, "parameters");
-    require_size(mix, task.batch, "mix");
-    require_size(amplitude_of_second, task.batch, "amplitude_of_second");
-    task.height = shape.height;
-    task.width = shape.width;
-    task.images = images.data();
-    task.operation = operation.data();
-    task.parameters = parameters.data();
-    task.mix = mix.data();
-    task.amplitude_of_second = amplitude_of_second.data();
     task.overflow = wrap ? Overflow::kWrap : Overflow::kClamp;
     task.axes = axes_of(axes);
-    task.out = out.mutable_data();
     task.threads = threads;
-    require_draws(task);
     const py::gil_scoped_release release;
     single(task);
 }

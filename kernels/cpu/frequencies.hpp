@@ -20,13 +20,13 @@ class Frequencies {
     }
 
     bool is_remainder(int group) const { return group >= layout_.full_groups(); }
-    // Vectors of bins in a group: one for each column of the spectrum; or the one row that is alone in its group.
+    // Vectors of bins in a group: one for each column of the spectrum; or the one row that is a group by itself.
     int vectors(int group) const { return is_remainder(group) ? layout_.shape.width / kLanes<T> : layout_.shape.width; }
 
     // The row of all planes' spectra that a lane of a group holds. Lanes past the last row hold nothing: they show it.
     int row(int group, int lane) const {
-        const int row = group * kLanes<T> + (is_remainder(group) ? 0 : lane);
-        return std::min(row, layout_.rows() - 1);
+        const int full = std::min(group, layout_.full_groups());
+        return std::min(full * kLanes<T> + (is_remainder(group) ? group - full : lane), layout_.rows() - 1);
     }
     int plane(int row) const {
         const int complex_rows = layout_.complex_planes * layout_.shape.height;

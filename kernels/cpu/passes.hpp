@@ -59,7 +59,7 @@ struct Layout {
     int real_planes, complex_planes;
     Transform<T> over_columns, over_rows;
     std::vector<int> half;  // positions in a column's spectrum of which the opposite ones are left out: real planes
-    std::optional<RemainderRow<T>> remainder;  // for the last row if it is alone in its group
+    std::optional<RemainderRow<T>> remainder;  // for the last rows if they are few in their block
     std::vector<int> row_place;  // of each column of the strips in a row's transform; those past the image share one
 
     Layout(Shape of, int real, int complex)
@@ -74,18 +74,26 @@ struct Layout {
         for (int position = 0; position < shape.height; ++position) {
             if (position <= opposite[position]) half.push_back(position);
         }
-        if (rows() % kLanes<T> == 1 && shape.width % kLanes<T> == 0) remainder.emplace(shape.width);
+        const int last = rows() % kLanes<T>;
+        if (last > 0 && 3 * last <= kLanes<T> && shape.width % kLanes<T> == 0) remainder.emplace(shape.width);
     }
 
     int strips() const { return (shape.width + kLanes<T> - 1) / kLanes<T>; }
     // The rows of the spectra between the passes: those of the complex planes, then the half ones of the real planes.
     int rows() const { return complex_planes * shape.height + real_planes * static_cast<int>(half.size()); }
-    int groups() const { return (rows() + kLanes<T> - 1) / kLanes<T>; }
-    int full_groups() const { return groups() - (remainder ? 1 : 0); }
+    int blocks() const { return (rows() + kLanes<T> - 1) / kLanes<T>; }
+    // What is transformed at a time: the rows of a block, or one of the last few by itself.
+    int groups() const { return remainder ? full_groups() + rows() % kLanes<T> : blocks(); }
+    int full_groups() const { return remainder ? rows() / kLanes<T> : blocks(); }
+    // Where the bins of a group begin among all of them.
+    std::size_t offset(int group) const {
+        const int full = std::min(group, full_groups());
+        return (static_cast<std::size_t>(full) * kLanes<T> + (group - full)) * shape.width / kLanes<T>;
+    }
     int first_row_of_real(int plane) const {
         return complex_planes * shape.height + plane * static_cast<int>(half.size());
     }
-    std::size_t bins() const { return static_cast<std::size_t>(groups()) * shape.width; }
+    std::size_t bins() const { return offset(groups()); }
     int workspace() const {
         return std::max({over_columns.workspace(), over_rows.workspace(), remainder ? remainder->workspace() : 0});
     }
@@ -97,13 +105,13 @@ class Passes {
    public:
     explicit Passes(const Layout<T>& layout)
         : layout_(layout),
-          grid_(static_cast<std::size_t>(layout.groups()) * layout.strips() * kLanes<T>),
+          grid_(static_cast<std::size_t>(layout.blocks()) * layout.strips() * kLanes<T>),
           amplitudes_(layout.bins()),
           columns_(static_cast<std::size_t>(layout.real_planes + 2 * layout.complex_planes) * layout.shape.height),
           row_(layout.shape.width + 1),
           workspace_(layout.workspace()),
           values_(4 * layout.shape.channels) {
-        for (int row = layout.rows(); row < layout.groups() * kLanes<T>; ++row) {
+        for (int row = layout.rows(); row < layout.blocks() * kLanes<T>; ++row) {
             for (int strip = 0; strip < layout.strips(); ++strip) at(row, strip) = {Vector<T>{}, Vector<T>{}};
         }
     }
@@ -150,24 +158,24 @@ class Passes {
 
     // Keep the amplitudes of the image.
     void measure() {
-        const auto taking = [this](int group) { return Measure{amplitudes_.get() + offset(group)}; };
-        int group = 0;
-        for (; group < layout_.full_groups(); ++group) {
-            take_rows(group);
-            layout_.over_rows.forward(row_.get(), workspace_.get(), taking(group));
-        }
-        if (layout_.remainder) layout_.remainder->forward(remainder_row(), row_.get(), workspace_.get(), taking(group));
+        rows_forward([this](int group) { return Measure{amplitudes_of(group)}; }, [](int) {});
+    }
+
+    // done(group) for one group after another, when its amplitudes, which are not kept, are in `room`.
+    template <class Done>
+    void read_amplitudes(Vector<T>* room, const Done& done) {
+        rows_forward([room](int) { return Measure{room}; }, done);
     }
 
     // Give the image the kept amplitudes and keep its own instead.
     void mix() {
-        rows_through([this](int group) { return Exchange{amplitudes_.get() + offset(group)}; });
+        rows_through([this](int group) { return Exchange{amplitudes_of(group)}; });
     }
 
     // Each bin as change(group, amplitudes)(k, bin) leaves it; `amplitudes` are those kept of the group's bins.
     template <class Make>
     void change_bins(const Make& change) {
-        rows_through([&](int group) { return change(group, amplitudes_.get() + offset(group)); });
+        rows_through([&](int group) { return change(group, amplitudes_of(group)); });
     }
 
     // Rows forward and back and nothing between: what the transforms alone cost.
@@ -230,7 +238,7 @@ class Passes {
         }
     };
 
-    std::size_t offset(int group) const { return static_cast<std::size_t>(group) * layout_.shape.width; }
+    Vector<T>* amplitudes_of(int group) const { return amplitudes_.get() + layout_.offset(group); }
 
     template <class Channels, class Source, class Scale>
     void read_columns(const Channels& channels, const Source& source, const Scale& scaling, int x) {
@@ -309,6 +317,21 @@ class Passes {
         }
     }
 
+    // To spectra: take(group) gets the bins of a group, then done(group) is called.
+    template <class Take, class Done>
+    void rows_forward(const Take& take, const Done& done) {
+        int group = 0;
+        for (; group < layout_.full_groups(); ++group) {
+            take_rows(group);
+            layout_.over_rows.forward(row_.get(), workspace_.get(), take(group));
+            done(group);
+        }
+        for (; group < layout_.groups(); ++group) {
+            layout_.remainder->forward(lone_row(group), row_.get(), workspace_.get(), take(group));
+            done(group);
+        }
+    }
+
     // There and back, the bins of a group as change(group) leaves them.
     template <class Change>
     void rows_through(const Change& change) {
@@ -318,10 +341,15 @@ class Passes {
             layout_.over_rows.through(row_.get(), workspace_.get(), change(group));
             put_rows(group);
         }
-        if (layout_.remainder) layout_.remainder->through(remainder_row(), row_.get(), workspace_.get(), change(group));
+        for (; group < layout_.groups(); ++group) {
+            layout_.remainder->through(lone_row(group), row_.get(), workspace_.get(), change(group));
+        }
     }
 
-    Complex<T>* remainder_row() const { return &at(layout_.rows() - 1, 0); }
+    Complex<T>* lone_row(int group) const {
+        const int full = layout_.full_groups();
+        return &at(full * kLanes<T> + group - full, 0);
+    }
 
     void take_rows(int group) {
         const Complex<T>* block = &at(group * kLanes<T>, 0);

@@ -1,7 +1,7 @@
 // One row's transform by itself.
 //
-// The spectra of images whose height is a multiple of 32 have one row more than fills their vectors: in a group like
-// the others it would cost as much as kLanes of them. Here neighbors in the lanes are neighbors in the row: after a
+// The spectra of images whose height is a multiple of 32 have a row or three more than fill their vectors: in a group
+// like the others they would cost as much as kLanes of them. Here neighbors in the lanes are neighbors in the row: after a
 // transform over its vectors and factors, a transform over the lanes of each vector makes the spectrum.
 #pragma once
 

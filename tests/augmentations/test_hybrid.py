@@ -1,5 +1,7 @@
 """HybridAugment and ++: against torchvision's blur, Pillow's operations and full transforms."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,16 @@ def test_coins_have_their_published_shares():
     views = find("hybrid-s").sample(4000, 8, 8, 0).views
     assert abs(views.mix.mean() - 0.5) < 0.03
     assert abs(views.amplitude_of_second.mean() - 0.5) < 0.03
+
+
+def test_coins_may_be_given_and_change_no_other_draw():
+    augmentation = find("hybrid++-p")
+    for coin in itertools.product((0.1, 0.9), repeat=2):
+        for seed in range(5):
+            drawn, given = (augmentation.sample(6, 8, 8, seed, **more) for more in ({}, {"coin": coin}))
+            assert (given.mix, given.low.mix) == (coin[0] < 0.6, coin[1] < 0.6)
+            np.testing.assert_array_equal(given.partner, drawn.partner)
+            np.testing.assert_array_equal(given.low.partner, drawn.low.partner)
 
 
 def test_the_low_parts_operations_are_drawn_anew():

@@ -116,7 +116,7 @@ def test_a_wrong_pipeline_is_refused(monkeypatch, crops):
         checks.check_row(Row("dali-cpu", "apr-p", 32), Places("", ""), None)
 
 
-@pytest.mark.parametrize("aug", ["hybrid++-ps", "prime", "fda", "vipaug"])
+@pytest.mark.parametrize("aug", ["hybrid++-ps", "prime", "fda", "vipaug", "afa+prime"])
 def test_a_row_of_each_kind_of_method_is_right(aug, tmp_path, crops):
     np.save(tmp_path / "small.npy", crops(160, 32, 32))
     checks.check_row(Row("dali-cpu", aug, 32), Places("", str(tmp_path / "small.npy")), 1)

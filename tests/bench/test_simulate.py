@@ -74,6 +74,13 @@ class TestSimulate:
             ("dali-cpu/apr-sp/32", 1.6, 2),
             ("dataloader/published-apr-sp/224", 2, 2),
             ("dali-cpu/augmix/32", 3, 3),
+            ("dali-cpu/hybrid-p/224", 1.6, 2),
+            ("dali-cpu/vipaug/32", 1.6, 2),
+            ("dali-cpu/prime/32", 3, 3),
+            # Three coins of a half, one of which is enough.
+            ("dali-cpu/randconv/32", 1 + 2 * 7 / 8, 3),
+            ("dali-cpu/afa/224", 2, 2),
+            ("dali-cpu/gaussian-mask/224", 1, 1),
         ],
     )
     def test_rows_that_a_network_sees(self, name, rows, repeated):

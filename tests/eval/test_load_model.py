@@ -19,6 +19,7 @@ from apr_dali.eval.class_names import read_names
 from apr_dali.eval.load_model import load_model
 from apr_dali.eval.views import view_of_timm
 from apr_dali.models import create_model
+from apr_dali.models.auxiliary import add_auxiliary
 from apr_dali.models.cifar import TwoHeads
 from apr_dali.runtime import checkpoint
 from apr_dali.training.options import CifarOptions, ImageNetOptions
@@ -58,6 +59,25 @@ def test_two_heads_answer_together(tmp_path):
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network.model(images), small(0.75).eval()(images))
     assert not torch.equal(network.model(images), small().eval()(images))
+
+
+def test_auxiliary_batch_norms_are_left_out_with_a_word(tmp_path):
+    model = small()
+    add_auxiliary(model)
+    for name, value in model.state_dict().items():
+        if "auxiliary" in name:
+            value.fill_(7)
+    path = saved(tmp_path, "cifar/wrn-16-1", CifarOptions(aug="afa"), model)
+    network = load_model(path)
+    assert network.name == f"cifar/wrn-16-1 of {path}, without its auxiliary batch norms"
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(network.model(images), small().eval()(images))
+    plain = load_model(saved(tmp_path / "plain", "cifar/wrn-16-1", CifarOptions(aug="afa"), small()))
+    assert network.fingerprint == plain.fingerprint, "its evaluations are those of the network without them"
+    assert plain.name.endswith("latest.pt")
+    by_name = load_model(f"cifar/wrn-16-1:{path}")
+    assert by_name.name.endswith("(its part model, without its auxiliary batch norms)")
+    assert torch.equal(by_name.model(images), network.model(images))
 
 
 def test_classes_are_found_by_name(tmp_path):

@@ -6,10 +6,17 @@ from matplotlib import colormaps
 from matplotlib.textpath import TextPath
 from skimage.color import rgb2lab
 
+from apr_dali.bands import BANDS, BandFilter, banded
 from apr_dali.eval import pictures
 from apr_dali.eval.analyses import frequency_pictures
 from apr_dali.eval.analyses.fourier import HeatMap
-from apr_dali.eval.analyses.frequency_pictures import Panel, heatmap_picture, labels_picture, swap_picture
+from apr_dali.eval.analyses.frequency_pictures import (
+    Panel,
+    heatmap_picture,
+    labels_picture,
+    swap_picture,
+    through_filters,
+)
 from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
@@ -109,3 +116,14 @@ def test_probabilities_near_one_are_told_apart():
     assert edges[0] == pytest.approx(0)
     (axes,) = score_picture(10 * inside, {"other": outside}, "max-logit").axes
     assert axes.get_xlabel() == "max-logit"
+
+
+def test_a_photograph_through_filters():
+    photograph = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    filters = [BandFilter(amplitude, phase) for amplitude in BANDS for phase in BANDS]
+    seen = through_filters(photograph, filters)
+    assert seen.shape == (4, 4, 8, 12, 3)
+    for row, column, channel in ((0, 0, 0), (1, 3, 2), (3, 1, 1)):
+        (expected,) = banded(photograph[None, ..., channel] / 255, BandFilter(BANDS[row], BANDS[column]))
+        np.testing.assert_allclose(seen[row, column, ..., channel], expected, atol=1e-12)
+    np.testing.assert_allclose(seen[0, 0], photograph / 255, atol=1e-12)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from apr_dali.augmentations import Augmentation, Draws
-from apr_dali.augmentations.plan import plan
-from apr_dali.errors import InputError
 
 SIZES = [(1, 1), (1, 7), (5, 1), (8, 8), (7, 9), (33, 20), (20, 33), (32, 32)]
 
@@ -30,12 +28,3 @@ def drawn(
 def planes(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, C) as float64 (N, C, H, W) in 0..1."""
     return images.transpose(0, 3, 1, 2) / 255.0
-
-
-def form_of(name: str, dataset: str) -> str:
-    """The published form, or the changed image alone where that needs more than a loader."""
-    try:
-        plan(name, dataset)
-    except InputError:
-        return "replaced"
-    return "published"

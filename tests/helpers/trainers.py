@@ -11,7 +11,7 @@ from torch import nn
 from apr_dali.errors import InputError
 from apr_dali.runtime import checkpoint
 from apr_dali.runtime.interrupts import Interrupts
-from apr_dali.training.engine import Trainer
+from apr_dali.training.engine import Objective, Trainer
 from apr_dali.training.logger import Logger
 from apr_dali.training.options import TrainingOptions
 
@@ -44,12 +44,12 @@ class Batches:
         self.epoch, self.batch = state["epoch"], state["batch"]
 
 
-def new_trainer(**given) -> Trainer:
+def new_trainer(objective: Objective | None = None, **given) -> Trainer:
     """A small network with batch norm and dropout, three epochs of `Batches` before it."""
     options = TrainingOptions(**{"lr": 0.1, "epochs": 3} | given)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2))
-    return Trainer(model, options, ALONE, "net")
+    return Trainer(model, options, ALONE, "net", objective)
 
 
 def load(path: Path) -> dict:

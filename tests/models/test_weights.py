@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from apr_dali.errors import InputError
+from apr_dali.models.auxiliary import add_auxiliary
 from apr_dali.models.registry import create_model
 from apr_dali.models.weights import begin_with, pretrained, torchvision_weights
 from apr_dali.models.weights_file import read_weights
@@ -113,6 +114,19 @@ def test_what_was_taken_is_said_and_can_be_chosen(tmp_path):
     assert all(torch.equal(value, other(state)[name]) for name, value in chosen.items())
     with pytest.raises(InputError, match=r"has no part net; it has state_dict, state_dict_ema"):
         read_weights(f"{tmp_path / 'w.pt'}:net")
+
+
+def test_a_run_with_auxiliary_batch_norms_and_a_teacher_gives_its_plain_weights(tmp_path):
+    model = network()
+    plain = {name: value.clone() for name, value in model.state_dict().items()}
+    add_auxiliary(model)
+    state = {"model": model.state_dict(), "teacher": {"steps": 3, "model": network(seed=1).state_dict()}}
+    torch.save(state, tmp_path / "run.pt")
+    found = read_weights(tmp_path / "run.pt").fitting(plain)
+    assert found.said.startswith(" (its part model")
+    assert found.said.endswith("without its auxiliary batch norms)")
+    assert list(found.state) == list(plain)
+    assert all(torch.equal(found.state[name], value) for name, value in plain.items())
 
 
 def test_two_networks_of_one_kind_are_not_confused(tmp_path):

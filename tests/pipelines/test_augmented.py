@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers.augmentations import form_of
 
 fn = pytest.importorskip("nvidia.dali.fn")
 
@@ -11,7 +10,7 @@ from nvidia.dali import pipeline_def, types  # noqa: E402
 
 from apr_dali import CifarLoader, ImageNetLoader  # noqa: E402
 from apr_dali.augmentations import functional, sample_and_apply  # noqa: E402
-from apr_dali.augmentations.plan import TRAINABLE  # noqa: E402
+from apr_dali.augmentations.plan import TRAINABLE, form_here  # noqa: E402
 from apr_dali.data.arrays import load_set  # noqa: E402
 from apr_dali.data.sample import write_sample  # noqa: E402
 from apr_dali.errors import InputError  # noqa: E402
@@ -19,7 +18,6 @@ from apr_dali.pipelines import operators  # noqa: E402
 from apr_dali.recipes import CIFAR  # noqa: E402
 
 _SINGLE = {"threads": 1, "seed": 3, "drop_last": True}
-NAMES = [name for name in TRAINABLE if name != "afa+prime"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def digits():
 
 
 def cifar(digits, name: str, **options) -> CifarLoader:
-    return CifarLoader(digits, 8, name, flip=False, **{"aug_form": form_of(name, "cifar10")} | _SINGLE | options)
+    return CifarLoader(digits, 8, name, flip=False, **{"aug_form": form_here(name, "cifar10")} | _SINGLE | options)
 
 
 def first(loader, count: int = 2) -> list[torch.Tensor]:
@@ -36,7 +34,7 @@ def first(loader, count: int = 2) -> list[torch.Tensor]:
         return [images for (images, _), _ in zip(loader, range(count), strict=False)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_each_goes_on_where_it_was_left(digits, name):
     expected = first(cifar(digits, name), 3)
     loader = cifar(digits, name)
@@ -71,7 +69,8 @@ def test_types_and_orders_of_memory_are_of_the_same_images(digits, name):
 
 
 def test_views_are_those_of_the_plan(digits):
-    for name, views in (("hybrid-p", 2), ("prime", 3), ("randconv", 3), ("fda", 1), ("vipaug", 2), ("hybrid++-ps", 2)):
+    published = {"hybrid-p": 2, "prime": 3, "randconv": 3, "fda": 1, "vipaug": 2, "hybrid++-ps": 2, "afa+prime": 2}
+    for name, views in (published | {"afa": 2, "amplitude-mix": 2}).items():
         with cifar(digits, name) as loader:
             assert loader.views == views
             images, targets = next(iter(loader))
@@ -84,7 +83,7 @@ def test_views_are_those_of_the_plan(digits):
 @pytest.mark.parametrize("name", ["hybrid-ps", "vipaug", "prime", "afa"])
 def test_photographs_get_them_too(tmp_path, name):
     folder = write_sample(tmp_path)
-    options = {"image_size": 32, "aug_form": form_of(name, "imagenet"), **_SINGLE}
+    options = {"image_size": 32, "aug_form": form_here(name, "imagenet"), **_SINGLE}
     runs = [first(ImageNetLoader(folder / "train", 4, name, **options)) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one, other)
@@ -140,16 +139,18 @@ def test_the_loaders_threads_and_backend_hold_for_them(digits, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("afa", {"aug_form": "published"}, "batch norms of its own"),
-        ("amplitude-mix", {"aug_form": "published"}, "teacher"),
-        ("afa+prime", {"aug_form": "published"}, "take one of prime, afa"),
+        ("gaussian-mask", {"aug_form": "published"}, "objective without labels"),
+        ("afa+prime", {"aug_form": "both"}, "published or jsd"),
+        ("amplitude-mix", {"aug_form": "jsd"}, "is of afa"),
+        ("amplitude-mix", {"repeat_unmixed": True}, "repeat_unmixed"),
+        ("hybrid-p", {"repeat_unmixed": True, "aug_form": "replaced"}, "repeat_unmixed"),
         ("vipaug", {"aug_form": "both"}, "changes nothing"),
         ("apr-p", {"aug_form": "both"}, "changes nothing"),
         ("primes", {"aug_form": "published"}, "hybrid-p.*prime"),
         ("prime", {"aug_form": "wrong"}, "replaced"),
         ("prime", {"aug_dataset": "pacs"}, "cifar100"),
         ("prime", {"repeat_unmixed": True}, "repeat_unmixed"),
-        ("vipaug", {"backend": "native"}, "no form in C"),
+        ("randconv", {"backend": "native"}, "no form in C"),
         ("prime", {"backend": "cupy"}, "backend must be one of"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import sha256_of, write_whole
 
 
 def test_new_bytes_are_on_the_disk_before_they_take_the_name(tmp_path, monkeypatch):
@@ -91,3 +92,9 @@ def test_the_mask_says_who_may_read(tmp_path, alone):
     finally:
         os.umask(former)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_hash_of_a_file_of_several_blocks(tmp_path):
+    content = bytes(range(251)) * 10_000
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()

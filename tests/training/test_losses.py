@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import fields
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from apr_dali.errors import InputError
 from apr_dali.models import create_model
+from apr_dali.models.auxiliary import add_auxiliary
 from apr_dali.models.cifar import TwoHeads
 from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL
 from apr_dali.runtime.checkpoint import Position
@@ -74,6 +76,93 @@ def test_augmix_loss_by_hand():
     assert float(losses.augmix_loss(both, targets)) == pytest.approx(
         (expected + cross_entropy([2, 0], 1)) / 2, rel=1e-5
     )
+
+
+def two_passes(clean: torch.Tensor, views: list[torch.Tensor], targets: torch.Tensor, jsd: float | None) -> float:
+    """The released code's loss of AFA: `views` are the logits of all, of the passes one after another."""
+    if jsd is None:
+        return float(sum(F.cross_entropy(view, targets).detach() for view in views)) / len(views)
+    shares = [view.softmax(1) for view in views]
+    mixture = (sum(shares) / 3).clamp(1e-7, 1).log()
+    apart = sum(F.kl_div(mixture, share, reduction="batchmean") for share in shares)
+    return float((F.cross_entropy(clean, targets) + jsd * apart / 3).detach())
+
+
+@pytest.mark.parametrize("jsd", [None, 10.0, 0.0])
+@pytest.mark.parametrize("visual", [False, True])
+def test_auxiliary_loss_is_that_of_a_pass_for_each_view(jsd, visual):
+    torch.manual_seed(0)
+    model = create_model("cifar/wrn-16-1", 3).double()
+    main, other = (copy.deepcopy(model) for _ in range(2))
+    add_auxiliary(model)
+    clean, prime, wave = (scale * torch.randn(4, 3, 8, 8, dtype=torch.float64) for scale in (1, 2, 3))
+    targets = torch.tensor([0, 1, 2, 0])
+    ways = ([clean, prime] if jsd is not None else [prime]) if visual else [clean]
+    logits = [main(view).float() for view in ways] + [other(wave).float()]
+    counted = logits if len(ways) == 2 or jsd is None else [logits[0], *logits]
+    expected = two_passes(logits[0], counted, targets, jsd)
+    views = len(logits)
+    rows = torch.stack([*ways, wave], 1).flatten(0, 1)
+    loss = losses.AuxiliaryLoss((False,) * len(ways) + (True,), jsd)
+    found = loss(model, rows, targets.repeat_interleave(views), views, views)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_single_image_is_shown_twice():
+    """As broken images that were left out may leave one: batch norm takes no single value."""
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    add_auxiliary(model)
+    loss = losses.AuxiliaryLoss((False, True))
+    assert loss(model, torch.randn(2, 3, 4, 4), torch.tensor([1, 1]), 2, 2).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"aug": "afa"}, ((False, True), None)),
+        ({"aug": "afa", "aug_form": "jsd"}, ((False, True), 10.0)),
+        ({"aug": "afa", "aug_form": "jsd", "jsd": 0.0}, ((False, True), 0.0)),
+        ({"aug": "afa", "aug_form": "jsd", "dataset": "cifar100", "data": "x"}, ((False, True), 1.0)),
+        ({"aug": "afa+prime"}, ((False, True), None)),
+        ({"aug": "afa+prime", "aug_form": "jsd", "jsd": 3.0}, ((False, False, True), 3.0)),
+    ],
+)
+def test_the_objective_of_afa_follows_the_options(given, expected):
+    options = CifarOptions(**given, label_smoothing=0.1)
+    found = losses.objective(options, nn.Linear(2, 2), 2, CIFAR, CPU)
+    assert found == losses.AuxiliaryLoss(*expected, 0.1)
+    assert options.has_auxiliary
+
+
+@pytest.mark.parametrize("aug", ["apr-sp", "none", "hybrid-p", "fda", "vipaug"])
+def test_losses_that_are_sums_over_the_views(aug):
+    assert CifarOptions(aug=aug).sums_views
+
+
+@pytest.mark.parametrize(
+    "given", [*({"aug": aug} for aug in ("augmix", "prime", "afa", "amplitude-mix")), {"adversarial": "fgsm"}], ids=str
+)
+def test_losses_that_are_not(given):
+    assert not CifarOptions(**given).sums_views
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"aug": "afa", "jsd": 10.0}, "--jsd does not go with --aug afa.*--aug-form jsd"),
+        ({"aug": "afa", "mixup": 0.2}, "--mixup does not go with --aug afa"),
+        ({"aug": "afa+prime", "aug_form": "jsd", "loss": "bce"}, "--loss does not go with --aug afa"),
+        ({"aug": "amplitude-mix", "jsd": 10.0}, "--jsd does not go with --aug amplitude-mix"),
+        ({"aug": "amplitude-mix", "cutmix": 1.0}, "--cutmix does not go with --aug amplitude-mix"),
+        ({"aug": "prime", "aug_form": "jsd"}, "--aug-form jsd is of afa and afa.prime"),
+        ({"aug": "afa+prime", "aug_form": "both"}, "--aug-form must be published or jsd with aug afa.prime"),
+        ({"aug": "apr-p", "aug_form": "jsd"}, "--aug-form jsd changes nothing with aug apr-p"),
+        ({"aug": "spectral-gains"}, "objective without labels"),
+    ],
+)
+def test_what_losses_of_augmentations_do_not_go_with(given, says):
+    with pytest.raises(InputError, match=says):
+        CifarOptions(**given)
 
 
 @pytest.mark.parametrize("views", [2, 3])

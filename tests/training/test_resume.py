@@ -7,12 +7,22 @@ import signal
 
 import pytest
 import torch
+from helpers.run_files import ALONE
 from helpers.trainers import Batches, assert_same_weights, load, new_trainer, train
 
 from apr_dali.errors import InputError
+from apr_dali.recipes import IMAGENET
 from apr_dali.runtime.interrupts import Interrupted
+from apr_dali.training import losses
+from apr_dali.training.engine import Trainer
 
 LENGTH = 5
+PLANS = {
+    "auxiliary": {"aug": "afa"},
+    "auxiliary-jsd": {"aug": "afa", "aug_form": "jsd", "ema": 0.9, "accumulate": 2},
+    "teacher": {"aug": "amplitude-mix", "accumulate": 2},
+    "teacher-fp16": {"aug": "amplitude-mix", "ema": 0.9, "amp": "fp16"},
+}
 OPTIONS = {
     "cosine": {"schedule": "cosine", "warmup_epochs": 1.5, "min_lr": 0.001},
     "cyclic": {"schedule": "cyclic"},
@@ -62,6 +72,42 @@ def test_a_killed_run_ends_as_the_whole_one(tmp_path, name, at):
         expected = whole.average.model.state_dict()
         for key, value in resumed.average.model.state_dict().items():
             assert torch.equal(value, expected[key]), key
+
+
+def with_loss_of(**given) -> Trainer:
+    """A trainer with the loss, the batch norms and the teacher of an augmentation."""
+    plain = new_trainer(**given)
+    objective = losses.objective(plain.options, plain.model, 2, IMAGENET, ALONE.device)
+    return new_trainer(objective=objective, **given)
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+@pytest.mark.parametrize("name", PLANS)
+def test_a_killed_run_with_a_loss_of_its_own_ends_as_the_whole_one(tmp_path, name, at):
+    given = PLANS[name]
+    whole = with_loss_of(**given)
+    found = train(whole, Batches(length=LENGTH), tmp_path, 3)
+    with pytest.raises(Interrupted):
+        train(with_loss_of(**given), Killed(at), tmp_path, 3)
+    state, resumed, loader = load(tmp_path / "latest.pt"), with_loss_of(**given), Batches(length=LENGTH)
+    torch.manual_seed(99)
+    resumed.load(state)
+    assert resumed.load_stream(state, loader) is None
+    assert train(resumed, loader, tmp_path, 3) == found[state["position"]["epoch"] :]
+    assert_same_weights(resumed, whole)
+    for mine, theirs in zip(resumed._networks(), whole._networks(), strict=True):
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(mine.state_dict()[key], value), key
+    assert any("auxiliary" in key for key in whole.model.state_dict()) == (given["aug"] == "afa")
+
+
+def test_batch_norms_that_do_not_fit_are_refused(tmp_path):
+    train(with_loss_of(aug="afa"), Batches(), tmp_path, 1)
+    with pytest.raises(InputError, match="has auxiliary batch norms: continue with the --aug"):
+        new_trainer().load(load(tmp_path / "latest.pt"))
+    train(new_trainer(), Batches(), tmp_path, 1)
+    with pytest.raises(InputError, match=r"has no auxiliary batch norms.*--weights"):
+        with_loss_of(aug="afa").load(load(tmp_path / "latest.pt"))
 
 
 @pytest.mark.parametrize(("accumulate", "saved"), [(1, 2), (2, 2), (3, 3)])

@@ -29,6 +29,9 @@ def one_image(**given) -> TrainingOptions:
         # A batch that the coin leaves unmixed is a single row.
         ({"aug": "apr-p"}, 2, "or start fewer processes, or --repeat-unmixed$"),
         ({"aug": "apr-sp", "pair_probability": 0.6}, 2, "or start fewer processes, or --repeat-unmixed$"),
+        ({"aug": "hybrid-p"}, 2, "or start fewer processes, or --repeat-unmixed$"),
+        # Each view goes through batch norm by itself.
+        ({"aug": "afa"}, 2, "or start fewer processes$"),
     ],
     ids=str,
 )
@@ -46,6 +49,9 @@ def test_a_batch_of_one_row_is_refused_where_batch_norm_refuses_it(given, views,
         ({"batch_size": 2}, 1),
         ({"aug": "apr-p", "batch_size": 2}, 2),
         ({"aug": "apr-p", "repeat_unmixed": True}, 2),
+        ({"aug": "hybrid-p", "repeat_unmixed": True}, 2),
+        ({"aug": "afa", "batch_size": 2}, 2),
+        ({"aug": "amplitude-mix"}, 2),
         ({"aug": "apr-p", "pair_probability": 1.0}, 2),
         ({"aug": "apr-p", "adversarial": "fgsm"}, 2),
         ({"aug": "augmix", "pair_probability": 0.6}, 3),

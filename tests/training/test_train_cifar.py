@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.augmentations import form_of
 from helpers.processes import train_in_two
 from helpers.project import ROOT
 from helpers.tolerances import BF16_LOSS
 from PIL import Image
 
 from apr_dali import cli
-from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.data.arrays import load_set
 from apr_dali.draws import SEEDS
 from apr_dali.eval.analyses.filters import filter_spectra
@@ -93,7 +92,7 @@ METHODS = {
     "apr-p": ["--phase-weight", "0.5"],
     "apr-s": ["--adversarial", "n-fgsm"],
     "apr-sp": ["--adversarial", "fgsm", "--on-overfitting", "stop", "--amp", "bf16"],
-    **{name: ["--aug-form", form_of(name, "cifar10")] for name in TRAINABLE if name != "afa+prime"},
+    **{name: ["--aug-form", form_here(name, "cifar10")] for name in TRAINABLE},
 }
 
 
@@ -134,8 +133,13 @@ def test_each_method_runs_an_epoch_and_its_checkpoint_validates(aug, tree, train
         ["--aug", "prime"],
         ["--aug", "afa", "--aug-form", "both", "--jsd", "10"],
         ["--aug", "fda"],
+        ["--aug", "afa+prime", "--aug-form", "jsd", "--ema", "0.9"],
+        ["--aug", "amplitude-mix", "--ema", "0.9"],
     ],
-    ids=["apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "lamb", "bce", "coin", "jsd", "both", "one"],
+    ids=[
+        *("apr-sp", "cutmix", "balanced", "fgsm", "modulated", "mixed", "lamb", "bce", "coin", "jsd", "both", "one"),
+        *("auxiliary", "teacher"),
+    ],
 )
 def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, monkeypatch):
     given = [*on(tree), *method, "--epochs", 2, "--resume", "auto", "--output"]
@@ -166,13 +170,20 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
 
 
 def weights_of(state: dict) -> list[dict]:
-    """The weights of a checkpoint, and their average if it has one."""
-    average = [state["average"]["model"]] if "average" in state else []
-    return [state.get("raw", state["model"]), *average]
+    """The weights of a checkpoint, and of their average and its teacher if it has them."""
+    followers = [state[name]["model"] for name in ("average", "teacher") if name in state]
+    return [state.get("raw", state["model"]), *followers]
 
 
 @pytest.mark.parametrize(
-    "method", [["--aug", "apr-sp", "--adversarial", "fgsm"], ["--recipe", "modern", *SMOOTH], ["--aug", "hybrid-ps"]]
+    "method",
+    [
+        ["--aug", "apr-sp", "--adversarial", "fgsm"],
+        ["--recipe", "modern", *SMOOTH],
+        ["--aug", "hybrid-ps"],
+        ["--aug", "afa"],
+        ["--aug", "amplitude-mix"],
+    ],
 )
 def test_two_processes_agree(method, tree, tmp_path):
     given = [*on(tree), *method, "--epochs", 1, "--output", "run"]

@@ -16,14 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.augmentations import form_of
 from helpers.processes import ENVIRONMENT, PATIENCE, torchrun, train_in_two
 from helpers.project import ROOT
 from helpers.tar_files import folder_of
 from helpers.tolerances import PRINTED
 from PIL import Image
 
-from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS
 from apr_dali.errors import InputError
@@ -269,7 +268,7 @@ def pair_run(tree, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", [name for name in TRAINABLE if name != "afa+prime"])
 def test_each_augmentation_trains_and_says_whose_settings_it_has(name, tree, train):
-    form = form_of(name, "imagenet")
+    form = form_here(name, "imagenet")
     status, told, errors = train("--data", tree, "--aug", name, "--aug-form", form, "--epochs", 1, "--output", "run")
     assert status == 0, errors
     assert 0.1 < rows_of(Path("run"))[0]["train_loss"] < 50

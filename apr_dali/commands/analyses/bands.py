@@ -133,9 +133,8 @@ def _written(
     """Write the record and the picture; the table of accuracies in percent."""
     import numpy as np
 
-    from apr_dali.bands import banded
     from apr_dali.commands.analyses.common import photographs
-    from apr_dali.eval.analyses.frequency_pictures import bands_picture
+    from apr_dali.eval.analyses.frequency_pictures import bands_picture, through_filters
     from apr_dali.eval.session import kept_text, write_record
     from apr_dali.runtime.text_table import table
 
@@ -143,10 +142,9 @@ def _written(
     accuracies = {str(cell): state.get(str(cell)) for cell in cells}
     values = np.array([accuracies[str(cell)] for cell in cells]).reshape(len(BANDS), len(BANDS))
     photos, names = photographs(_PHOTOGRAPH_SIDE)
-    photo = np.moveaxis(photos[names.index(_PHOTOGRAPH)], -1, 0) / 255
-    seen = np.stack([np.moveaxis(banded(photo, cell), 0, -1) for cell in cells])
+    seen = through_filters(photos[names.index(_PHOTOGRAPH)], cells)
     title = f"{options.model}, {options.dataset} of {side}×{side} pixels, {options.epochs} epochs"
-    picture = bands_picture(values, seen.reshape(len(BANDS), len(BANDS), *seen.shape[1:]), BANDS, radii, title)
+    picture = bands_picture(values, seen, BANDS, radii, title)
     settings = _settings(options, recipe, cells[-1], validated)
     result = {"accuracy": accuracies, "test_images": len(validated)}
     record = write_record(group, output, "bands", settings, result, {"grid": picture}, state)

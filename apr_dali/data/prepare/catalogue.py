@@ -15,6 +15,8 @@ from apr_dali.data.listing import is_hidden, is_utf8
 from apr_dali.errors import InputError
 
 _NO_KEY = re.compile(r"[^A-Za-z0-9_+=-]+")
+MOST_CLASSES = 10**6
+"""Labels from there on are no classes, where nothing says how many there are."""
 _LONGEST_KEY = 80
 """Characters: a tar's plain header has room for 100, of which the label and the extension need some."""
 
@@ -43,10 +45,12 @@ def read_ranges(items: Sequence[Item]) -> Iterator[bytes]:
                 while len(opened) >= 64:
                     os.close(opened.pop(next(iter(opened))))
                 opened[item.store] = os.open(item.store, os.O_RDONLY)
-            content = os.pread(opened[item.store], item.size, item.at)
-            if len(content) < item.size:
+            # Of what is a file by itself a byte more: it may have grown.
+            content = os.pread(opened[item.store], item.size + (item.at == 0), item.at)
+            if len(content) != item.size:
                 raise InputError(
-                    f"{item.store} has become shorter: {item.name} should end at byte {item.at + item.size}"
+                    f"{item.store} has become {'shorter' if len(content) < item.size else 'longer'} since it was "
+                    f"looked through: {item.name} should end at byte {item.at + item.size}"
                 )
             yield content
     finally:
@@ -60,9 +64,9 @@ class Source:
 
     told: what it is, in words. classes: names, in the order of the labels. splits: the images of "train", "val" or
     both, in the source's order. read: a function from some of them to their bytes, in order; other processes call it.
-    streamed: whether reading in another order than the source's is slow. per_class: how many training images each class
-    must have, where the source itself says so. left_out: (name, reason) of what is no labeled image.
-    official: whether its layout is one of ILSVRC2012's.
+    streamed: whether reading in another order than the source's is slow. sequential: whether reading anything but the
+    next image is. per_class: how many training images each class must have, where the source itself says so. left_out:
+    (name, reason) of what is no labeled image. official: whether its layout is one of ILSVRC2012's.
     """
 
     told: str
@@ -70,6 +74,7 @@ class Source:
     splits: dict[str, list[Item]]
     read: Callable[[Sequence[Item]], Iterator[bytes]] = read_ranges
     streamed: bool = False
+    sequential: bool = False
     per_class: tuple[int, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     official: bool = False
@@ -82,6 +87,16 @@ class Source:
             for item in items:
                 found.update(f"{item.label} {item.name} {item.size}\n".encode("utf-8", "surrogateescape"))
         return found.hexdigest()
+
+
+def count_labels(splits: dict[str, list[Item]]) -> int:
+    """How many classes there are where nothing names them: those of the training images, or of the only split."""
+    return min(1 + max(item.label for item in next(iter(splits.values()))), MOST_CLASSES)
+
+
+def beyond(splits: dict[str, list[Item]], classes: int) -> Item | None:
+    """The first image with a label that is none of so many classes."""
+    return next((item for items in splits.values() for item in items if not 0 <= item.label < classes), None)
 
 
 def names_by_wnid(labels: Iterable[tuple[int, str]], classes: int) -> tuple[str, ...] | None:

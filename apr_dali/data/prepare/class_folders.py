@@ -12,6 +12,9 @@ from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.errors import InputError
 
+NO_FLAT = "--val-labels has no effect: the validation images lie in class folders, or there are none"
+"""What is said of labels where there are no validation images without classes."""
+
 
 def is_flat(folder: Path) -> bool:
     """Whether images lie in the folder itself, in no class folders."""
@@ -58,4 +61,7 @@ def _flat(folder: Path, truth: Truth, classes: Sequence[str]) -> list[Item]:
 
 
 def _item(label: int, file: str, folder: str) -> Item:
-    return Item(label, file[len(folder) :], file, 0, os.path.getsize(file))
+    try:
+        return Item(label, file[len(folder) :], file, 0, os.path.getsize(file))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): repair or remove it") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,26 @@ import numpy as np
 from tqdm import tqdm
 
 from apr_dali.data.prepare import count, journal, spool
-from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names
+from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, read_ranges
 from apr_dali.data.prepare.processes import mapper
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
 from apr_dali.data.tars import DEFAULT, Components
-from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.errors import InputError, check_choice, check_whole, install_command
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import write_whole, writing_to
 from apr_dali.runtime.interrupts import Interrupts
 
 FORMATS = ("folder", "webdataset")
 ODD = "odd_files.txt"
-_VERSION = 1
+_VERSION = 2
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
 _FILES_OF_ROWS = 2048
 """The same of a source whose images come a row group at a time."""
+_ALONE = 500_000_000
+"""Bytes that are copied sooner than other processes have started."""
 _RUN = 1024
 """Images after which the spool is put down: so many are read again after the process was killed."""
 
@@ -61,6 +64,8 @@ class Options:
         for name, value in (("max-side", self.max_side), ("shards", self.shards)):
             if value is not None:
                 check_whole(name, value, 1)
+        if self.max_side is not None and find_spec("torch") is None:
+            raise InputError(f"max-side needs torch, which scales images: {install_command('cuda12')}")
 
 
 @dataclass(frozen=True)
@@ -86,34 +91,33 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
     """
     options.check()
     target = Path(out).absolute()
-    _refuse_foreign(target)
+    # Before a source of a million images is looked through.
+    journal.refuse_foreign(target)
     with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, writing_to(target):
 
         def watch(things: Iterable[Any]) -> Iterator[Any]:
             return interrupts.watch(things, f"stopped; the same command goes on with {target}")
 
-        def watched(function: Any, *given: Any) -> Iterator[Any]:
-            return watch(mapped(function, *given))
-
         def looked_through(function: Any, *given: Any) -> Iterator[Any]:
-            return tqdm(watched(function, *given), "looking through", len(given[0]), delay=2, disable=None)
+            return tqdm(watch(mapped(function, *given)), "looking through", len(given[0]), delay=2, disable=None)
 
         found = open_source(source, options.val_labels, options.components, looked_through)
+        _refuse_within(target, found)
         settings = _settings(options, found)
         if not journal.begin(target, settings):
             with lock.hold(_state(target)):
-                _write(target, found, options, watched, watch)
+                _write(target, found, options, mapped, watch)
                 journal.mark(target, settings, finished=True)
         return _finish(target, found, options)
 
 
-def _refuse_foreign(target: Path) -> None:
-    """Before a source of a million images is looked through."""
-    if not (target / journal.MARKER).is_file() and target.exists():
-        if not target.is_dir():
-            raise InputError(f"{target} is a file: give a folder")
-        if any(target.iterdir()):
-            raise InputError(f"{target} is not empty and nothing that prepare began: give a new folder")
+def _refuse_within(target: Path, source: Source) -> None:
+    """Raise InputError for a target among the source's class folders: it would be one of them the next time."""
+    for first in (items[0] for items in source.splits.values() if items):
+        if source.read is read_ranges and first.at == 0:
+            folder = first.store.removesuffix(first.name).removesuffix(f"{source.classes[first.label]}/")
+            if str(target).startswith(folder):
+                raise InputError(f"{target} lies in {folder}, which images are read from: give a folder elsewhere")
 
 
 def _state(target: Path) -> Path:
@@ -141,7 +145,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     state = _state(target)
     units = cut_units(source, options)
     folders = None if tars else folder_names(source.classes)
-    spooled = tars and source.streamed
+    spooled = source.sequential or (tars and source.streamed)
     plan = Plan(target, state, folders, source.read, spooled, options.max_side, options.quality)
     done = _done_already(plan, units)
     waiting = [unit for unit in units if (unit.split, unit.number) not in done]
@@ -149,18 +153,24 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     if options.max_side is None:
         _check_room(target, state, waiting)
     if tars:
-        write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode())
+        write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode(), alone=True)
     if spooled:
-        _spool(source, units, state, watch)
+        _spool(source, units, state, tars, watch)
+    spread = map if _is_quick(plan, waiting) else mapped
     images, left = (sum(len(unit.items) for unit in some) for some in (units, waiting))
     with tqdm(
         total=images, initial=images - left, desc="writing", unit=" images", unit_scale=True, disable=None
     ) as bar:
-        for made in mapped(write_unit, [plan] * len(waiting), waiting):
+        for made in watch(spread(write_unit, [plan] * len(waiting), waiting)):
             journal.record(state, made)
             if spooled:
                 spool.bucket(state, made.split, made.number).unlink()
             bar.update(made.images)
+
+
+def _is_quick(plan: Plan, waiting: Sequence[Unit]) -> bool:
+    copied = plan.max_side is None and (plan.spooled or plan.read is read_ranges)
+    return copied and sum(item.size for unit in waiting for item in unit.items) < _ALONE
 
 
 def cut_units(source: Source, options: Options) -> list[Unit]:
@@ -215,15 +225,20 @@ def _check_room(target: Path, state: Path, waiting: Sequence[Unit]) -> None:
     free = shutil.disk_usage(target).free + spooled
     if needed > free:
         raise InputError(
-            f"{target}: {needed / 1e9:.1f} GB are to be written, and the disk has {free / 1e9:.1f} GB free: make room "
-            "and run the same command, or take --max-side"
+            f"{target}: {_size(needed)} are to be written, and the disk has {_size(free)} free: make room and run the "
+            "same command, or take --max-side"
         )
 
 
-def _spool(source: Source, units: Sequence[Unit], state: Path, watch: Any) -> None:
-    """Put the images into a file for each tar, in one pass over the source."""
-    named = [(split, item) for split, items in source.splits.items() for item in as_keys(items)]
-    tar_of = {(unit.split, item.name): unit.number for unit in units for item in unit.items}
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"
+
+
+def _spool(source: Source, units: Sequence[Unit], state: Path, tars: bool, watch: Any) -> None:
+    """Put the images into a file for each unit, in one pass over the source."""
+    renamed = as_keys if tars else as_files
+    named = [(split, item) for split, items in source.splits.items() for item in renamed(items)]
+    unit_of = {(unit.split, item.label, item.name): unit.number for unit in units for item in unit.items}
     ready, sizes = journal.recorded_spool(state)
     if ready == len(named):
         return  # and some of its files may be tars already
@@ -233,7 +248,7 @@ def _spool(source: Source, units: Sequence[Unit], state: Path, watch: Any) -> No
     with tqdm(total=len(named), initial=ready, desc="reading", unit=" images", unit_scale=True, disable=None) as bar:
         contents = watch(source.read([item for _, item in named[ready:]]))
         for (split, item), content in zip(named[ready:], contents, strict=True):
-            path = spool.bucket(state, split, tar_of[split, item.name])
+            path = spool.bucket(state, split, unit_of[split, item.label, item.name])
             sizes[path.name] = sizes.get(path.name, 0) + spool.append(path, item, content)
             ready += 1
             if ready % _RUN == 0 or ready == len(named):
@@ -257,9 +272,9 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
             differing += count.differences(split, counts, source.classes, published, per_class)
     if state.is_dir():
         odd = [fault for done in _in_order(state) for fault in done.odd]
-        lines = [f"{name}: {what}" for name, what in (*source.left_out, *odd)]
+        lines = [f"{name}: {what}".replace("\n", "\\n") for name, what in (*source.left_out, *odd)]
         if lines:
-            write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+            write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), alone=True)
         shutil.rmtree(state)
     told = (target / ODD).read_text("utf-8", "surrogateescape").splitlines() if (target / ODD).is_file() else []
     pairs = tuple((name, what) for name, _, what in (line.partition(": ") for line in told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,13 +11,24 @@ from typing import Any
 
 from apr_dali.data.prepare.write import Done
 from apr_dali.errors import InputError
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import temporary_of, write_whole
 
 MARKER = ".apr_dali_prepare.json"
 STATE = ".apr_dali_prepare"
 """A folder in the target, until it is finished."""
 _LINES = "units.jsonl"
 _SPOOL = "spool.json"
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise InputError for a target that holds what no `prepare` has begun."""
+    if (out / MARKER).is_file() or not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder")
+    # The first of them are there before the marker is.
+    if set(os.listdir(out)) - {STATE, temporary_of(MARKER)}:
+        raise InputError(f"{out} is not empty and nothing that prepare began: give a new folder")
 
 
 def begin(out: Path, settings: dict[str, Any]) -> bool:
@@ -26,8 +38,7 @@ def begin(out: Path, settings: dict[str, Any]) -> bool:
     """
     marker = out / MARKER
     if not marker.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is not empty and nothing that prepare began: give a new folder")
+        refuse_foreign(out)
         (out / STATE).mkdir(parents=True, exist_ok=True)
         mark(out, settings, finished=False)
         return False
@@ -42,7 +53,7 @@ def begin(out: Path, settings: dict[str, Any]) -> bool:
 def mark(out: Path, settings: dict[str, Any], finished: bool) -> None:
     """Put down the settings of a target, and whether all of it is there."""
     content = json.dumps({"settings": settings, "finished": finished}, indent=1) + "\n"
-    write_whole(out / MARKER, content.encode())
+    write_whole(out / MARKER, content.encode(), alone=True)
 
 
 def record(state: Path, done: Done) -> None:

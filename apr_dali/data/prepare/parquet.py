@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from apr_dali.data.listing import EXTENSIONS
-from apr_dali.data.prepare.catalogue import Item, Source, names_by_wnid
+from apr_dali.data.prepare.catalogue import Item, Source, beyond, count_labels, names_by_wnid
 from apr_dali.data.prepare.images import extension_of
 from apr_dali.errors import InputError, install_command
 
@@ -32,8 +32,8 @@ def open_parquet(splits: dict[str, list[Path]]) -> Source:
         raise InputError(f"{splits[empty[0]][0].parent} has no images for {empty[0]}: its parquet files have no rows")
     every = [item for items in found.values() for item in items]
     told = _class_names(next(iter(splits.values()))[0])
-    count = len(told) or 1 + max(item.label for item in every)
-    wrong = next((item for item in every if not 0 <= item.label < count), None)
+    count = len(told) or max(1, count_labels(found))
+    wrong = beyond(found, count)
     if wrong is not None:
         raise InputError(f"{wrong.store}: row {wrong.at} has the label {wrong.label}: expected 0..{count - 1}")
     named = names_by_wnid(((item.label, item.name) for item in every), count)

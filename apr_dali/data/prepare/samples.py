@@ -10,12 +10,9 @@ from typing import Any
 
 from apr_dali.data.class_names import read_classes
 from apr_dali.data.prepare.archives import Map, members
-from apr_dali.data.prepare.catalogue import Item, Source, names_by_wnid
+from apr_dali.data.prepare.catalogue import MOST_CLASSES, Item, Source, beyond, count_labels, names_by_wnid
 from apr_dali.data.tars import Components, choose, parse_label
 from apr_dali.errors import InputError
-
-_MOST = 10**7
-"""Classes: where no classes.txt tells how many there are."""
 
 
 def open_samples(splits: dict[str, list[Path]], components: Components, mapped: Map = map) -> Source:
@@ -27,7 +24,7 @@ def open_samples(splits: dict[str, list[Path]], components: Components, mapped: 
     classes = _classes(next(iter(splits.values()))[0].parent)
     found: dict[str, list[Item]] = {}
     left_out: list[tuple[str, str]] = []
-    scan: Any = partial(_scan, components=components, classes=len(classes or ()) or _MOST)
+    scan: Any = partial(_scan, components=components, classes=len(classes or ()) or MOST_CLASSES)
     for split, tars in splits.items():
         found[split] = []
         for images, faults in mapped(scan, list(map(str, tars))):
@@ -37,7 +34,13 @@ def open_samples(splits: dict[str, list[Path]], components: Components, mapped: 
             reason = f": {left_out[0][0]} {left_out[0][1]}" if left_out else ""
             raise InputError(f"{tars[0].parent}: no sample of its tars has an image and a label{reason}")
     every = [item for items in found.values() for item in items]
-    count = 1 + max(item.label for item in every)
+    count = len(classes or ()) or count_labels(found)
+    wrong = beyond(found, count)
+    if wrong is not None:
+        raise InputError(
+            f"{wrong.store}: {wrong.name} has the label {wrong.label}, and the training images 0..{count - 1}: put "
+            "a classes.txt beside the tars, or take those of one set"
+        )
     named = classes or names_by_wnid(((item.label, item.name) for item in every), count)
     return Source("WebDataset's tars", named or tuple(map(str, range(count))), found, left_out=tuple(left_out))
 

@@ -11,19 +11,21 @@ from typing import Any
 
 from apr_dali.data.arrays import cifar_at
 from apr_dali.data.folders import SPLITS
-from apr_dali.data.listing import listing
-from apr_dali.data.prepare import archives, class_folders, parquet, samples, small
+from apr_dali.data.listing import images_below, listing
+from apr_dali.data.prepare import archives, class_folders, packed, parquet, samples, small
 from apr_dali.data.prepare.catalogue import Source
+from apr_dali.data.prepare.class_folders import NO_FLAT
 from apr_dali.data.prepare.truth import DEVKIT, KAGGLE, Truth, check_even, read_truth
 from apr_dali.data.tar_sources import CALLED, split_of
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 
 _OFFICIAL = re.compile(r"\.tar$|(?:^|/)ILSVRC2012_val_\d+")
+_WITHOUT_LABELS = ("ILSVRC2012's archives", "Kaggle's folders", "class folders", "a packed set")
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", ".")
 _EXPECTED = (
     f"expected {archives.TRAIN} and {archives.VAL} with the devkit, Kaggle's ILSVRC/Data/CLS-LOC, parquet files, "
-    "WebDataset's tars, CIFAR's archive, or train/ and val/ of class folders"
+    "WebDataset's tars, CIFAR's archive, or train/ and val/ of class folders, as they are or in a .zip or .tar.gz"
 )
 
 
@@ -50,11 +52,25 @@ def open_source(
             f"{path} holds {' and '.join(found)}: give one of them" if found else f"{path} is no known set: {_EXPECTED}"
         )
     kind = found[0]
-    if val_labels is not None and kind not in ("ILSVRC2012's archives", "Kaggle's folders", "class folders"):
+    if val_labels is not None and kind not in _WITHOUT_LABELS:
         raise InputError(f"--val-labels has no effect on {kind}, which have labels of their own")
     if components != DEFAULT and kind != "WebDataset's tars":
         raise InputError(f"--tar-image and --tar-label have no effect on {kind}: no tars of samples there")
     return _open(kind, path, val_labels, components, mapped)
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether a path is an archive, or a folder of some, that no trainer reads as it is and `open_source` does."""
+    place = Path(path)
+    if not place.exists():
+        return False
+    found = [kind for kind, there in _kinds(place.absolute()) if there]
+    if place.is_file() or found == ["Kaggle's folders"]:
+        return bool(found)
+    if not found or {"class folders", "WebDataset's tars"} & set(found):
+        return False
+    # Beside class folders there may be a table or an archive that is not meant.
+    return not any(images_below(str(place / name)) for name in listing(str(place))[1])
 
 
 def _kinds(path: Path) -> Iterable[tuple[str, bool]]:
@@ -69,8 +85,10 @@ def _kinds(path: Path) -> Iterable[tuple[str, bool]]:
     yield "CIFAR's archives", bool(cifar)
     yield "Kaggle's folders", kaggle
     others = official or parquets or cifar or kaggle
+    split_folders = path.is_dir() and not (others or tars) and bool(_split_folders(path))
     yield "WebDataset's tars", bool(tars) and not (others or _is_official(path))
-    yield "class folders", path.is_dir() and not (others or tars) and bool(_split_folders(path))
+    yield "class folders", split_folders
+    yield "a packed set", bool(_packed(path)) and not (others or tars or split_folders)
 
 
 def _open(kind: str, path: Path, val_labels: str | Path | None, components: Components, mapped: Any) -> Source:
@@ -85,11 +103,13 @@ def _open(kind: str, path: Path, val_labels: str | Path | None, components: Comp
         return small.open_cifar(sets[0], path)
     if kind == "WebDataset's tars":
         return samples.open_samples(_by_split(path, _files(path, ".tar")), components, mapped)
+    if kind == "a packed set":
+        return _open_packed(path, val_labels)
     inner = _kaggle_folder(path) or path if kind == "Kaggle's folders" else path
     splits = _split_folders(inner)
     flat = "val" in splits and class_folders.is_flat(splits["val"])
     if val_labels is not None and not flat:
-        raise InputError("--val-labels has no effect: the validation images lie in class folders, or there are none")
+        raise InputError(NO_FLAT)
     truth = _truth(inner, val_labels) if flat else None
     return class_folders.open_folders(kind, splits, truth, official=kind == "Kaggle's folders")
 
@@ -109,6 +129,19 @@ def _archives(path: Path, val_labels: str | Path | None, mapped: Any) -> Source:
             "--val-labels with a list of a class such as n01440764 a line"
         )
     return archives.open_archives(train, val, truth, mapped)
+
+
+def _packed(path: Path) -> list[Path]:
+    """The archives of whole sets that a path is or holds."""
+    files = [path] if path.is_file() else [path / name for name in listing(str(path))[0]]
+    return [file for file in files if file.name.lower().endswith(packed.ENDS) and "_devkit" not in file.name]
+
+
+def _open_packed(path: Path, val_labels: str | Path | None) -> Source:
+    found = _packed(path)
+    if len(found) > 1:
+        raise InputError(f"{path} holds {' and '.join(file.name for file in found)}: give one of them")
+    return packed.open_packed(found[0], lambda: _truth(found[0].parent, val_labels), val_labels is not None)
 
 
 def _truth(folder: Path, given: str | Path | None) -> Truth | None:

@@ -1,7 +1,8 @@
-"""Images on their way from a source that can only be read in its own order into tars of a random one.
+"""Images on their way from a source that can only be read in its own order into tars of a random one, or into class
+folders that several processes write.
 
-Each image goes to the end of a file for the tar that it will be in, in one pass over the source. A tar is made of such
-a file, which is then removed: beside source and target there is never more than a tar for each process.
+Each image goes to the end of a file for the unit that it will be in, in one pass over the source. A unit is made of
+such a file, which is then removed: beside source and target there is never more than a unit for each process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def bucket(folder: Path, split: str, number: int) -> Path:
 
 def append(path: Path, item: Item, content: bytes) -> int:
     """Put an image at the end of a file, and return the bytes that it takes there."""
-    name = item.name.encode()
+    name = _name(item).encode("utf-8", "surrogateescape")
     header = _HEADER.pack(len(content), zlib.crc32(content), len(name))
     with open(path, "ab") as file:
         file.write(b"".join((header, name, content)))
@@ -45,15 +46,21 @@ def located(path: Path, items: Sequence[Item]) -> list[Item]:
     with open(path, "rb") as file:
         while file.tell() < end:
             size, checksum, length = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\0"))
-            name = file.read(length).decode("utf-8", "replace")
+            name = file.read(length).decode("utf-8", "surrogateescape")
             at = file.tell()
             content = file.read(size)
             if len(content) < size or zlib.crc32(content) != checksum:
                 raise _damaged(path)
             places[name] = (at, size)
-    if places.keys() != {item.name for item in items}:
+    if places.keys() != {_name(item) for item in items}:
         raise _damaged(path)
-    return [item._replace(store=str(path), at=places[item.name][0], size=places[item.name][1]) for item in items]
+    found = [places[_name(item)] for item in items]
+    return [item._replace(store=str(path), at=at, size=size) for item, (at, size) in zip(items, found, strict=True)]
+
+
+def _name(item: Item) -> str:
+    # Files of two classes may have the same name.
+    return f"{item.label}/{item.name}"
 
 
 def cut(path: Path, size: int) -> None:

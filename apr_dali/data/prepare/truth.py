@@ -7,7 +7,7 @@ import io
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def _numbers(names: Sequence[str], images: str) -> list[int]:
 def read_truth(path: Path) -> Truth:
     """The truth in a devkit (archive or folder), Kaggle's table, or a list. Raises InputError where it is none."""
     if path.name == KAGGLE:
-        return _kaggle(path)
+        return parse_kaggle(path.read_bytes(), str(path))
     if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
         return _devkit(path)
     return _list(path)
@@ -80,39 +80,50 @@ def _stem(name: str) -> str:
     return Path(name).stem
 
 
-def _text(path: Path) -> str:
+def _text(content: bytes, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text: expected the class of one validation image a line") from error
+        raise InputError(f"{where} is not text: expected the class of one validation image a line, in UTF-8") from error
 
 
-def _kaggle(path: Path) -> Truth:
-    rows = list(csv.DictReader(io.StringIO(_text(path))))
+def parse_kaggle(content: bytes, where: str) -> Truth:
+    """The truth in Kaggle's table, which was read from `where`. Raises InputError where it is none."""
+    rows = list(csv.DictReader(io.StringIO(_text(content, where))))
     try:
-        named = {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+        named = _once(((row["ImageId"], row["PredictionString"].split()[0]) for row in rows), where)
     except (KeyError, IndexError, AttributeError):
         raise InputError(
-            f"{path} is not Kaggle's table: expected the columns ImageId and PredictionString, the latter with a class"
+            f"{where} is not Kaggle's table: expected the columns ImageId and PredictionString, the latter with a class"
         ) from None
-    return Truth(str(path), tuple(sorted(set(named.values()))), named=named)
+    return Truth(where, tuple(sorted(set(named.values()))), named=named)
+
+
+def _once(pairs: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
+    """The class of each image. Raises InputError for an image with two of them."""
+    named: dict[str, str] = {}
+    for name, wnid in pairs:
+        if named.setdefault(name, wnid) != wnid:
+            raise InputError(f"{where} gives {name} two classes, {named[name]} and {wnid}: take a list that is whole")
+    return named
 
 
 def _list(path: Path) -> Truth:
     """One class per line in the order of the images, or an image and its class, as in the commands of valprep.sh."""
-    named: dict[str, str] = {}
+    pairs: list[tuple[str, str]] = []
     ordered: list[str] = []
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in _text(path.read_bytes(), str(path)).splitlines() if line.strip()]
     for line in lines:
         wnids = _WNID.findall(line)
         images = [word for word in line.split() if _NUMBERED.search(word)]
         if images and wnids:
-            named[_stem(images[0])] = wnids[-1]
+            pairs.append((_stem(images[0]), wnids[-1]))
         elif wnids and len(line.split()) == 1:
             ordered.append(wnids[0])
         elif line.split()[-1].isdecimal():
             raise InputError(f"{path}: {_LIST_OF_NUMBERS}")
         # Others are the mkdir lines and comments of such scripts.
+    named = _once(pairs, str(path))
     if bool(named) == bool(ordered) or (ordered and len(ordered) < len(lines)):
         raise InputError(
             f"{path}: expected a class such as n01440764 on each line, or an image and its class, got "
@@ -190,4 +201,6 @@ def check_even(truth: Truth) -> str | None:
     counts = Counter(truth.ordered or truth.named.values())
     most = Counter(counts.values()).most_common(1)[0][0]
     odd = [f"{name} {count}" for name, count in sorted(counts.items()) if count != most]
-    return f"{truth.where}: most classes have {most} images, others {', '.join(odd[:5])}" if odd else None
+    if not odd:
+        return None
+    return f"{truth.where} is for {counts.total()} images: most classes have {most}, others {', '.join(odd[:5])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apr_dali.augmentations.plan import FORMS, TRAINABLE, Plan, check_form, is_named, plan
+from apr_dali.augmentations.plan import FORMS, TRAINABLE, Plan, check_form, is_named, may_be_unmixed, plan
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, POLICIES, SAMPLERS, policy_magnitude, uses_pair, uses_single
 from apr_dali.spectral import AXES, OVERFLOWS
@@ -29,7 +29,8 @@ class AugmentationOptions(Options):
     aug_form: str = option(
         "augmentation",
         "published",
-        "methods other than APR: views and loss as published, the changed image alone, or both with the sum of losses",
+        "methods other than APR: views and loss as published, with the divergence that AFA has too, the changed image "
+        "alone, or both with the sum of losses",
         choices=FORMS,
     )
     overflow: str = option(
@@ -42,7 +43,8 @@ class AugmentationOptions(Options):
     repeat_unmixed: bool = option(
         "augmentation",
         False,
-        "APR-P: show a batch that is not mixed twice, as released, instead of once; the same loss",
+        "APR-P and other methods with a coin: show a batch that is not mixed in all views, as released, instead of "
+        "once; the same loss",
     )
 
     policy: str = option(
@@ -66,8 +68,18 @@ class AugmentationOptions(Options):
         return plan(self.aug, self.aug_dataset, self.aug_form) if is_named(self.aug) else None
 
     @property
+    def may_be_unmixed(self) -> bool:
+        """Whether there are batches whose views are one and the same."""
+        return may_be_unmixed(self.aug, self.aug_dataset, self.aug_form)
+
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the network has batch norms of their own for some of the views."""
+        return self.aug_plan is not None and bool(self.aug_plan.auxiliary)
+
+    @property
     def repeats_unmixed(self) -> bool:
-        """Whether the network is to see a batch that APR-P does not mix in both views."""
+        """Whether the network is to see a batch that a coin leaves unmixed in all views."""
         return self.repeat_unmixed
 
     def __post_init__(self) -> None:
@@ -79,7 +91,7 @@ class AugmentationOptions(Options):
         pair, single = uses_pair(self.aug), uses_single(self.aug)
         for name, usable, needed in (
             ("pair_probability", pair, "apr-p or apr-sp"),
-            ("repeat_unmixed", pair, "apr-p or apr-sp"),
+            ("repeat_unmixed", self.may_be_unmixed, "apr-p, apr-sp, or a method whose coin leaves batches unmixed"),
             ("overflow", single, "apr-s or apr-sp"),
             ("axes", pair or single, "apr-p, apr-s or apr-sp"),
         ):

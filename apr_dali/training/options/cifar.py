@@ -104,6 +104,10 @@ class CifarOptions(TrainingOptions):
         return super().has_views or self.aug == "augmix"
 
     @property
+    def sums_views(self) -> bool:
+        return super().sums_views and self.aug != "augmix" and self.adversarial == "none"
+
+    @property
     def chosen_optimizer(self) -> str:
         published = "nesterov" if self.adversarial == "none" else "sgd"
         return published if self.optimizer == "auto" else self.optimizer

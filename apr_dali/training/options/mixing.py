@@ -12,6 +12,8 @@ from apr_dali.training.options.optimization import OptimizationOptions
 
 MIX_VIEWS = ("both", "clean")
 LOSSES = ("cross-entropy", "bce")
+OWN_LOSSES = ("jsd", "auxiliary", "teacher")
+"""Objectives of augmentations that are more than a sum of cross-entropies."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,17 @@ class MixingOptions(OptimizationOptions, AugmentationOptions):
         """Whether the network sees several views of an image."""
         return uses_pair(self.aug) or (self.aug_plan is not None and self.aug_plan.views > 1)
 
+    @property
+    def sums_views(self) -> bool:
+        """Whether the loss is the sum of what it is of each view."""
+        return self.aug_plan is None or self.aug_plan.objective not in OWN_LOSSES
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse("mix_views", self.mixes and uses_pair(self.aug), "--mixup or --cutmix, and --aug apr-p or apr-sp")
         self.refuse("bce_threshold", self.loss == "bce", "--loss bce")
         self.refuse("jsd", self.has_views, "several views of an image: --aug apr-p or apr-sp, or --aug-form both")
-        self._check_own_divergence()
+        self._check_own_loss_of_plan()
         if self.mix_views == "clean" and self.repeat_unmixed:
             raise InputError("--repeat-unmixed changes nothing with --mix-views clean, which shows both views anyway")
         if self.jsd and self.mix_views == "clean":
@@ -73,9 +80,13 @@ class MixingOptions(OptimizationOptions, AugmentationOptions):
         if self.jsd and self.loss == "bce":
             raise InputError("--jsd is of class probabilities that add up to 1: it does not go with --loss bce")
 
-    def _check_own_divergence(self) -> None:
-        """Refuse what the loss of a method with a divergence of its own would pass over."""
-        if self.aug_plan is not None and self.aug_plan.objective == "jsd":
-            for name in ("mixup", "cutmix", "loss"):
-                if self.changed(name):
-                    raise InputError(f"{flag(name)} does not go with --aug {self.aug}, which has its own loss")
+    def _check_own_loss_of_plan(self) -> None:
+        """Refuse what a method's own loss would pass over."""
+        plan = self.aug_plan
+        if plan is None or plan.objective not in OWN_LOSSES:
+            return
+        passed = ("mixup", "cutmix", "loss") if "jsd" in plan.weights else ("mixup", "cutmix", "loss", "jsd")
+        for name in passed:
+            if self.changed(name):
+                other = ", or give --aug-form jsd" if name == "jsd" and plan.objective == "auxiliary" else ""
+                raise InputError(f"{flag(name)} does not go with --aug {self.aug}, which has its own loss{other}")

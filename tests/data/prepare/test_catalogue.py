@@ -65,6 +65,13 @@ def test_classes_by_wordnet_numbers():
     assert names_by_wnid([(0, "n01440764_1.JPEG"), (1, "n01440764_2.JPEG")], 2) is None
 
 
+def test_a_file_that_has_another_size_than_before(tmp_path):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    for size, told in ((9, "has become longer"), (11, "has become shorter")):
+        with pytest.raises(InputError, match=told):
+            list(read_ranges([Item(0, "a", str(tmp_path / "a"), 0, size)]))
+
+
 def test_ranges_of_files(tmp_path):
     paths = [tmp_path / str(n) for n in range(70)]
     for n, path in enumerate(paths):

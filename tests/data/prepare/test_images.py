@@ -7,6 +7,7 @@ import pytest
 from helpers.archives import encoded
 from PIL import Image
 
+from apr_dali.data.prepare import images
 from apr_dali.data.prepare.images import extension_of, oddities, smaller
 
 
@@ -64,6 +65,15 @@ def test_it_shows_the_same(crops, side):
     whole = Image.fromarray(crops(1, side, side)[0]).resize((100, 100), Image.Resampling.LANCZOS)
     assert np.abs(got - np.asarray(whole)).mean() < 5
     assert np.abs(got - np.asarray(whole)[::-1]).mean() > 15
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_filter_is_pillows_bicubic_one(crops, mode):
+    """Weights of whole numbers of fewer bits: a level aside at most. JPEG would add its own."""
+    whole = Image.fromarray(crops(1, 60, 90)[0]).convert(mode)
+    made = images._resized(whole, 50, 33).convert(mode)
+    expected = whole.resize((50, 33), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(made, np.int64) - np.asarray(expected)).max() <= 1
 
 
 def test_quality_says_how_large_it_is(crops):

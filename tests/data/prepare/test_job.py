@@ -80,11 +80,29 @@ def test_tars_are_shuffled_by_the_seed_and_have_their_indices(tmp_path):
 
 @pytest.mark.parametrize("image_format", ["folder", "webdataset"])
 @pytest.mark.parametrize("kind", ["official", "hub"])
-def test_processes_change_nothing(tmp_path, kind, image_format):
+def test_processes_change_nothing(tmp_path, monkeypatch, kind, image_format):
+    monkeypatch.setattr(job, "_ALONE", 0)
     source = SOURCES[kind](tmp_path / "source")
     for processes in (1, 2):
         prepare(source, tmp_path / str(processes), Options(image_format, shard_size=2000), processes)
     assert files_in(tmp_path / "1") == files_in(tmp_path / "2")
+
+
+def test_little_is_copied_without_other_processes_or_torch(tmp_path):
+    """Both take seconds to start, in which `tar` has packed a thousand images."""
+    archives.class_folders(tmp_path / "source/train", archives.train_images())
+    code = f"""
+import sys
+from concurrent import futures
+from apr_dali.data.prepare.job import Options, prepare
+futures.ProcessPoolExecutor.submit = None
+prepare({str(tmp_path / "source")!r}, {str(tmp_path / "out")!r}, Options("webdataset", shards=3), processes=2)
+print([name for name in ("torch", "torchvision", "scipy", "pyarrow") if name in sys.modules])
+"""
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, timeout=PATIENCE, check=True, stdout=-1)
+    assert told.stdout == b"[]\n"
+    assert contents(tmp_path / "out", "train") == expected("train")
 
 
 def test_shards_of_a_size(tmp_path):
@@ -99,7 +117,7 @@ def test_shards_of_a_size(tmp_path):
 
 def killed(source: Path, out: Path, options: str, after: int, name: str) -> int:
     """`prepare` in a process of its own that ends by SIGKILL at the N-th call of a function; its exit status."""
-    module, _, function = name.rpartition(".")
+    module, _, function = name.partition(".")
     code = f"""
 import os, signal, importlib
 from apr_dali.data.prepare import job
@@ -128,6 +146,9 @@ job.prepare({str(source)!r}, {str(out)!r}, {options})
 @pytest.mark.parametrize(
     ("kind", "image_format", "name", "after"),
     [
+        ("official", "folder", "journal.mark", 1),
+        ("official", "webdataset", "journal.os.replace", 1),
+        ("official", "webdataset", "journal.os.replace", 2),
         ("official", "folder", "write.oddities", 3),
         ("official", "folder", "write.oddities", 11),
         ("official", "webdataset", "write.oddities", 7),
@@ -200,7 +221,9 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, sig
     source, out = tmp_path / "source", tmp_path / "out"
     many = {f"c{label}": {f"{n}.jpg": encoded(label * 1000 + n) for n in range(400)} for label in range(3)}
     archives.class_folders(source / "train", many)
+    # None of them is as large, but other processes look.
     command = [sys.executable, "-m", "apr_dali", "prepare", str(source), str(out), "--processes", "2"]
+    command += ["--max-side", "5000"]
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
@@ -249,6 +272,24 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("place", ["file/out", "link", "link/out"])
+def test_a_target_where_nothing_can_be_written(tmp_path, place):
+    source = archives.official(tmp_path / "source")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere/at/all")
+    with pytest.raises(InputError, match=r"(file|link).*: .*: nothing can be written there; give another folder"):
+        prepare(source, tmp_path / place, Options())
+
+
+@pytest.mark.parametrize("place", ["train/out", "train/n01440764/out", "val/out"])
+def test_a_target_among_the_images(tmp_path, place):
+    """A stopped run could not go on: its target would be a class."""
+    source = archives.kaggle(tmp_path) / "ILSVRC/Data/CLS-LOC"
+    with pytest.raises(InputError, match=r"out lies in .*CLS-LOC/(train|val)/, which images are read from"):
+        prepare(source, source / place, Options())
+    assert prepare(source, source / "out", Options()).classes == 3
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -295,7 +336,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, image_format):
 def test_a_disk_that_is_too_small_is_said_before_work(tmp_path, monkeypatch):
     source = archives.official(tmp_path / "source")
     monkeypatch.setattr(job.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 5000))
-    with pytest.raises(InputError, match=r"0.0 GB are to be written, and the disk has 0.0 GB free: make room"):
+    with pytest.raises(InputError, match=r"0.016 MB are to be written, and the disk has 0.005 MB free: make room"):
         prepare(source, tmp_path / "out", Options())
     assert not (tmp_path / "out/train").exists()
 
@@ -328,6 +369,7 @@ def test_odd_files_are_kept_and_named(tmp_path):
         "d.JPEG": b"",
         "e.JPEG": exif,
         "f.JPEG": encoded(6),
+        "g\n.JPEG": b"",
     }
     archives.class_folders(tmp_path / "source/train", {"x": odd, "y": {"g.jpg": encoded(9)}})
     for n, options in enumerate((Options(), Options("webdataset"))):
@@ -338,9 +380,10 @@ def test_odd_files_are_kept_and_named(tmp_path):
             "train/c.JPEG": "cannot be decoded: truncated: no end marker",
             "train/d.JPEG": "cannot be decoded: empty file",
             "train/e.JPEG": "broken EXIF data",
+            "train/g.JPEG" if n else r"train/g\n.JPEG": "cannot be decoded: empty file",
         }
         assert contents(tmp_path / f"out{n}", "train").keys() == {*odd.values(), encoded(9)}
-        assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 5
+        assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 6
 
 
 # ---- counts ----------------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ RIGHT = {f"ILSVRC2012_val_{n + 1:08d}.JPEG": wnid for n, wnid in enumerate(val_c
 def test_what_is_no_set(tmp_path):
     refused(tmp_path / "none", "none is not there")
     refused(tmp_path, "is no known set: expected ILSVRC2012_img_train.tar")
-    (tmp_path / "a.zip").touch()
-    refused(tmp_path / "a.zip", "is no known set")
+    (tmp_path / "a.rar").touch()
+    refused(tmp_path / "a.rar", "is no known set")
 
 
 def test_two_sets_in_a_folder(tmp_path):
@@ -130,7 +130,7 @@ def test_lists(tmp_path, kind):
     [
         ("\n".join("213213"), "numbers alone do not say which class is meant: give the devkit"),
         ("\n".join(f"{name} 1" for name in RIGHT), "numbers alone do not say"),
-        ("\n".join(val_classes()[:5]), "most classes have 2 images, others n02124075 1"),
+        ("\n".join(val_classes()[:5]), "list.txt is for 5 images: most classes have 2, others n02124075 1"),
         ("\n".join(val_classes()[:3]), "is for 3 images, and"),
         ("cat\ndog\n", "expected a class such as n01440764 on each line"),
         ("", "expected a class such as n01440764 on each line, or an image and its class, got 'nothing'"),
@@ -270,9 +270,33 @@ def test_parquet_without_the_columns(tmp_path):
     refused(path, "row 0 has no label")
 
 
+def test_a_list_of_two_minds(tmp_path):
+    archives.official_val(tmp_path / "ILSVRC2012_img_val.tar")
+    lines = [f"{name} {wnid}" for name, wnid in RIGHT.items()]
+    (tmp_path / "list.txt").write_text("\r\n".join([*lines, lines[0], ""]))
+    assert labels(tmp_path, val_labels=tmp_path / "list.txt") == RIGHT
+    (tmp_path / "list.txt").write_text("\n".join([*lines, f"ILSVRC2012_val_00000001.JPEG {WNIDS[2]}"]))
+    refused(tmp_path, "two classes, n01440764 and n02124075", val_labels=tmp_path / "list.txt")
+    table = [f"{Path(name).stem},{wnid} 1 2 3 4" for name, wnid in [*RIGHT.items(), ("ILSVRC2012_val_00000001", "n1")]]
+    (tmp_path / "LOC_val_solution.csv").write_text("\r\n".join(["ImageId,PredictionString", *table]))
+    refused(tmp_path, "LOC_val_solution.csv gives ILSVRC2012_val_00000001 two classes, n01440764 and n1")
+
+
+def test_a_link_that_leads_nowhere(tmp_path):
+    archives.class_folders(tmp_path / "train", archives.train_images())
+    (tmp_path / "train" / WNIDS[0] / "dead.JPEG").symlink_to("nowhere")
+    refused(tmp_path, "dead.JPEG cannot be read (No such file or directory): repair or remove it")
+
+
 def test_labels_that_are_no_class(tmp_path):
     path = archives.parquet(tmp_path / "train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), -1)])
     refused(path, "row 1 has the label -1: expected 0..0")
+    # So many names would take up all of the memory.
+    path = archives.parquet(tmp_path / "train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), 10**12)])
+    refused(path, "row 1 has the label 1000000000000: expected 0..999999")
+    archives.parquet(tmp_path / "b/train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), 1)])
+    archives.parquet(tmp_path / "b/validation.parquet", [("a.jpg", encoded(1), 7)])
+    refused(tmp_path / "b", "row 0 has the label 7: expected 0..1")
     refused(archives.parquet(tmp_path / "a/test.parquet", [("a.jpg", encoded(1), -1)]), "test files alone")
 
 
@@ -302,6 +326,14 @@ def test_samples_without_an_image_or_a_label_are_left_out(tmp_path):
     assert [name.rpartition("/")[2] for name, _ in found.left_out] == ["b", "c", "d"]
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert open_source(tmp_path).classes == ("cat", "dog")
+
+
+def test_labels_of_tars_that_training_images_lack(tmp_path):
+    pack(tmp_path / "train-0.tar", [("a.jpg", encoded(1)), ("a.cls", b"1")])
+    pack(tmp_path / "val-0.tar", [("b.jpg", encoded(1)), ("b.cls", b"7")])
+    refused(tmp_path, "b.jpg has the label 7, and the training images 0..1: put a classes.txt beside the tars")
+    (tmp_path / "classes.txt").write_text("\n".join("abcdefgh"))
+    assert open_source(tmp_path).classes == tuple("abcdefgh")
 
 
 def test_components(tmp_path):

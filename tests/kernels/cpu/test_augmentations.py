@@ -8,14 +8,16 @@ import torch
 from helpers import tolerances
 from helpers.augmentations import SIZES, drawn, planes
 from helpers.forms import assert_close
+from helpers.singles import levels_apart, various
 
+import apr_dali
 from apr_dali.augmentations import NAMES, apply, find
 from apr_dali.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("native")
 
-NATIVE = [name for name in NAMES if find(name).native_form]
-OTHERS = [name for name in NAMES if name not in NATIVE]
+NATIVE = [name for name in NAMES if find(name).native_form and find(name).takes == "planes"]
+OTHERS = [name for name in NAMES if not find(name).native_form]
 
 
 def assert_is_the_definition(name: str, images: np.ndarray, seeds: int = 2) -> None:
@@ -66,6 +68,48 @@ def test_levels(name, channels, overflow, crops):
     assert (apart > tolerances.LEVELS).mean() <= (1e-3 if name == "prime" else 0)
     # Truncation turns around at whole levels, where an image stays nearly as it is.
     assert overflow != "clamp" or (apart > 0).mean() < 0.02
+
+
+def noisy_levels_apart(images: np.ndarray, overflow: str, **settings: float) -> np.ndarray:
+    """Levels off VIPAug-G's definition, of uint8 images (N, H, W, 3), with noise on some; threads change no bit."""
+    draws = find("vipaug-g").sample(len(images), *images.shape[1:3], 3, **settings)
+    assert len(draws.noisy) > 1
+    how = {"overflow": overflow}
+    got, again = (apply("vipaug-g", images, draws, backend="native", threads=threads, **how) for threads in (1, 2))
+    np.testing.assert_array_equal(got, again)
+    expected = apply("vipaug-g", images, draws, backend="reference", **how)
+    np.testing.assert_array_equal(got[~draws.views.mix], expected[~draws.views.mix])
+    return levels_apart(got, expected, overflow)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [*SIZES, (2, 2), (5, 5), (64, 48)], ids=str)
+# Noise of some degrees as published, and of half a turn.
+@pytest.mark.parametrize("settings", [{}, {"vital": 0.5, "nonvital": 3.0, "p": 1.0}], ids=["published", "strong"])
+def test_noise_on_phases_is_the_definition(settings, size):
+    images = np.random.default_rng(2).integers(0, 256, (24, *size, 3), dtype=np.uint8)
+    apart = noisy_levels_apart(images, "clamp", **settings)
+    assert apart.max() <= tolerances.LEVELS
+    assert (apart > 0).mean() < tolerances.LEVELS_SHARE_CLAMP
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("overflow", ["clamp", "wrap", "truncate"])
+def test_noise_on_phases_of_natural_gray_and_flat_images(overflow, crops):
+    images = crops(24, 16, 20)
+    images[:4] = images[:4, ..., :1]
+    images[4:8] = np.array([0, 1, 128, 255], np.uint8)[:, None, None, None]
+    # A flat image that is moved has bins of 0 but for rounding: any share of its values may be a level off.
+    assert noisy_levels_apart(images, overflow).max() <= tolerances.LEVELS
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [(32, 32), (21, 34)], ids=str)
+def test_phases_without_noise_are_apr_s(size, crops):
+    images = various(np.random.default_rng(1), crops, 30, *size)
+    draws = find("vipaug-g").sample(30, *size, 0, p=0.0)
+    expected = apr_dali.single(images, draws.views, backend="native")
+    np.testing.assert_array_equal(apply("vipaug-g", images, draws, backend="native"), expected)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -1,0 +1,97 @@
+"""A command as a process of its own, its output in a file, and how several of them are stopped."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+_PROGRAMS = {"python": (sys.executable,), "apr-dali": (sys.executable, "-m", "apr_dali")}
+_SAVING = 300.0
+"""Seconds that commands which are asked to stop have to save."""
+_LAST_LINES = 12
+
+
+class Signals:
+    """While entered, SIGINT and SIGTERM are only counted: `signum` is the first one."""
+
+    def __init__(self) -> None:
+        self.count = self.signum = 0
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self._former = {signum: signal.signal(signum, self._handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for signum, handler in self._former.items():
+            signal.signal(signum, handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self.count += 1
+        self.signum = self.signum or signum
+
+
+class Child:
+    """A command that has been started. words: it begins with one of _PROGRAMS. environment: beside our own. log: the
+    file that its output is added to."""
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        with open(log, "ab") as file:
+            file.write(f"$ {shlex.join(words)}\n".encode())
+            file.flush()
+            self._process = subprocess.Popen(
+                [*_PROGRAMS[words[0]], *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                # Ctrl-C in the terminal does not reach it by itself: a second one would end it before it has saved.
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the command and its processes."""
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self._process.pid, signum)
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of its output."""
+        # The log may have earlier starts, too: each begins with its command.
+        _, _, text = f"\n{self.log.read_text(errors='replace')}".rpartition("\n$ ")
+        lines = [line for line in text.splitlines()[1:] if line.strip()]
+        return tuple(lines[-_LAST_LINES:])
+
+
+def stop(children: Sequence[Child], signals: Signals) -> None:
+    """Ask the children to save and to end; after _SAVING, or a second signal, end them."""
+    running = [child for child in children if child.running]
+    if running:
+        print(f"stopping: {len(running)} commands save what they have; Ctrl-C once more ends them", flush=True)
+    for child in running:
+        child.signal(signal.SIGTERM)
+    end = time.monotonic() + _SAVING
+    while any(child.running for child in running) and signals.count < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    for child in running:
+        if child.running:
+            child.signal(signal.SIGKILL)

@@ -1,0 +1,123 @@
+"""The augmentations beside APR in the ImageNet trainer, on a bit of the sample: resumed, and in two processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.processes import train_in_two
+from helpers.project import ROOT
+
+from apr_dali.data.sample import write_sample
+from apr_dali.runtime.exit_status import run
+from apr_dali.training.engine import Trainer
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = ROOT / "train_imagenet.py"
+# The smallest of torchvision's networks that has batch norm.
+SMALL = ["--model", "shufflenet_v2_x0_5", "--image-size", "32", "--batch-size", "8", "--lr", "0.01", "--epochs", "2"]
+SMALL += ["--threads", "1", "--device", "cpu", "--checkpoint-minutes", "0"]
+METHODS = {
+    "hybrid-p": ["--random-erasing", "0.5"],
+    "afa": ["--ema", "0.9"],
+    "afa+prime": ["--aug-form", "jsd"],
+    "amplitude-mix": [],
+    "prime": [],
+    "vipaug": [],
+}
+
+
+CLASSES, EACH, STEPS = 4, 6, 3
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """train/ and val/ with a few images of some of the sample's classes."""
+    whole, folder = write_sample(tmp_path_factory.mktemp("sample")), tmp_path_factory.mktemp("few")
+    for split, count in (("train", EACH), ("val", 2)):
+        for kind in sorted((whole / split).iterdir())[:CLASSES]:
+            (folder / split / kind.name).mkdir(parents=True)
+            for image in sorted(kind.iterdir())[:count]:
+                (folder / split / kind.name / image.name).symlink_to(image)
+    return folder
+
+
+class Killed(BaseException):
+    """The end of a process that saves nothing."""
+
+
+@pytest.fixture
+def train(sample, monkeypatch, capfd, tmp_path):
+    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+    spec = importlib.util.spec_from_file_location("train_imagenet", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.chdir(tmp_path)
+
+    def start(*given: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train_imagenet.py", *SMALL, "--data", str(sample), *map(str, given)])
+        capfd.readouterr()
+        status = run(script.main)
+        return status, *capfd.readouterr()
+
+    return start
+
+
+def networks_of(state: dict) -> dict[str, dict]:
+    """The weights of a checkpoint, and of what follows them."""
+    followers = {name: state[name]["model"] for name in ("average", "teacher") if name in state}
+    return {"weights": state.get("raw", state["model"]), **followers}
+
+
+def killed_at(monkeypatch, step: int) -> None:
+    """End the next run in its `step`-th step, counted from 1."""
+    whole, left = Trainer.step, [step]
+
+    def dying(*given):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return whole(*given)
+
+    monkeypatch.setattr(Trainer, "step", dying)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_run_ends_as_the_whole_one(name, train, monkeypatch):
+    given = ["--aug", name, *METHODS[name], "--resume", "auto", "--output"]
+    status, _, errors = train(*given, "whole")
+    assert status == 0, errors
+    expected = torch.load("whole/latest.pt", weights_only=True)
+    with monkeypatch.context() as patch:
+        killed_at(patch, STEPS + 3)
+        with pytest.raises(Killed):
+            train(*given, "run")
+    torch.manual_seed(99)  # what is drawn at random must continue from the checkpoint
+    status, told, errors = train(*given, "run")
+    assert status == 0, errors
+    assert "continuing at epoch 2, step 2" in told
+    found = torch.load("run/latest.pt", weights_only=True)
+    mine, theirs = networks_of(found), networks_of(expected)
+    assert list(mine) == list(theirs)
+    for network, weights in theirs.items():
+        for key, value in weights.items():
+            assert torch.equal(mine[network][key], value), (network, key)
+    assert found["position"] == expected["position"]
+    assert any("auxiliary" in key for key in theirs["weights"]) == name.startswith("afa")
+    assert ("teacher" in theirs) == (name == "amplitude-mix")
+
+
+@pytest.mark.parametrize("name", ["hybrid-p", "afa", "amplitude-mix"])
+def test_two_processes_agree(name, sample, tmp_path):
+    given = [*SMALL, "--data", sample, "--aug", name, *METHODS[name], "--epochs", 1, "--output", "run"]
+    done = train_in_two(SCRIPT, *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))
+    assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
+    for key, value in first.items():
+        assert torch.equal(second[key], value), key
+        assert torch.equal(networks_of(kept)["weights"][key], value), key
