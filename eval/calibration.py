@@ -163,7 +163,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
 
 
 def bin_of(values: NDArray[Any], bins: int) -> NDArray[np.int64]:
-    """The number of the bin, int64 (…), that each of the floating values (…), 0..1, is in."""
+    """The numbers of the bins, int64 (N, …), that values, floating (N, …), 0..1, are in."""
     # Bins have their upper end, so that certainty, exactly 1, is in the last one.
     return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), values, side="left") - 1, 0, bins - 1)
 
