@@ -92,9 +92,12 @@ def auroc_intervals(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Interval]:
-    """The intervals of `auroc_interval` of each set by its name, and of means over some of them, `means`.
+    """The intervals of `auroc_interval` of each set by its name, and of means over some of them.
 
     The images inside are drawn once for all sets, those of each set for themselves.
+
+    Args:
+        inside: floating (N,). outside: by the name of a set, floating (M,). means: by name, the sets that each is over.
     """
     draws = {
         name: auroc_draws(inside, scores, resamples=resamples, seed=seed, other=number)
@@ -107,7 +110,10 @@ def auroc_intervals(
 def auroc_draws(
     inside: ArrayLike, outside: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED, other: int = 0
 ) -> Floats:
-    """The area under the ROC curve of each draw (resamples,). other: of the generator of the images outside."""
+    """The area under the ROC curve, 0..1, of each draw, float64 (R,), of scores inside (N,) and outside (M,).
+
+    other: of the generator of the images outside.
+    """
     first, second = np.asarray(inside), np.asarray(outside)
     _check(len(first), resamples)
     _check(len(second), resamples)
