@@ -32,7 +32,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	training.engine training.losses training.options runtime.torch_threads \
 	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
-	eval.evaluations.corruption_on_the_fly eval.evaluations.ood \
+	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
 	eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from apr_dali.eval.evaluations.gradcam import analyze_gradcam as analyze_gradcam
     from apr_dali.eval.evaluations.heatmap import analyze_heatmap as analyze_heatmap
     from apr_dali.eval.evaluations.ood import evaluate_ood as evaluate_ood
+    from apr_dali.eval.evaluations.openood import evaluate_openood as evaluate_openood
     from apr_dali.eval.evaluations.swap import analyze_swap as analyze_swap
     from apr_dali.eval.evaluations.templates import analyze_templates as analyze_templates
     from apr_dali.eval.evaluations.tsne import analyze_tsne as analyze_tsne
@@ -68,6 +69,7 @@ _NAMES = {
     "evaluations.tsne": ("analyze_tsne",),
     "evaluations.templates": ("analyze_templates",),
     "evaluations.ood": ("evaluate_ood",),
+    "evaluations.openood": ("evaluate_openood",),
     "session": ("open_session",),
     "comparison": ("compare",),
     "clean": ("evaluate",),
@@ -100,6 +102,7 @@ __all__ = [
     "evaluate_corruption",
     "evaluate_corruption_on_the_fly",
     "evaluate_ood",
+    "evaluate_openood",
     "evaluate_shift",
     "fit_temperature",
     "fpr95",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn.functional import cross_entropy
 
 from apr_dali.errors import InputError
 from apr_dali.eval.checks import check_finite
 
 BINS = 15
 RMS_BIN_SIZE = 100
+_PART = 512  # images
 # Where the temperature is looked for. Beyond these a network says either nothing or always 1.
 _TEMPERATURES = (0.05, 20.0)
 
@@ -28,7 +31,11 @@ def ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
         labels: int (N,), 0..classes-1.
         bins: of equal width over 0..1, each with its upper end.
     """
-    diagram = reliability(*confidences(probabilities, labels), bins)
+    return ece_of(reliability(*confidences(probabilities, labels), bins))
+
+
+def ece_of(diagram: Reliability) -> float:
+    """`ece` of a reliability diagram."""
     filled = diagram.count > 0
     gaps = np.abs(diagram.confidence - diagram.accuracy)[filled]
     return float((gaps * diagram.count[filled]).sum() / diagram.count.sum())
@@ -48,7 +55,11 @@ def rms(
     Raises:
         InputError: with fewer images than a bin takes, or of bad probabilities.
     """
-    confidence, correct = confidences(probabilities, labels)
+    return rms_of(*confidences(probabilities, labels), bin_size, as_published=as_published)
+
+
+def rms_of(confidence: Floats, correct: Bools, bin_size: int = RMS_BIN_SIZE, *, as_published: bool = False) -> float:
+    """`rms` of confidences, float64 (N,), 0..1, and whether each was right, bool (N,)."""
     bins = len(confidence) // bin_size
     if not bins:
         raise InputError(f"the RMS calibration error needs {bin_size} images a bin, got {len(confidence)} in all")
@@ -72,12 +83,30 @@ def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS)
     """
     confidences(probabilities, labels)  # checks them
     rows, targets = _numpy(probabilities), _numpy(labels)
-    errors = []
-    for number in range(rows.shape[1]):
-        diagram = reliability(rows[:, number], targets == number, bins)
-        gaps = np.abs(diagram.confidence - diagram.accuracy)
-        errors.append(np.nansum(gaps * diagram.count) / diagram.count.sum())
-    return float(np.mean(errors))
+    found = ClassBins(rows.shape[1], bins)
+    found.add(rows, targets)
+    return found.error()
+
+
+class ClassBins:
+    """The bins of `classwise_ece`, filled part by part."""
+
+    def __init__(self, classes: int, bins: int = BINS) -> None:
+        self._classes, self._bins, self._images = classes, bins, 0
+        # The gap of a bin, times its images, is what its probabilities and its labels sum to less each other.
+        self._gaps = np.zeros(classes * bins)
+
+    def add(self, probabilities: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Add images: probabilities (N, classes) and labels int (N,)."""
+        self._images += len(labels)
+        weights = probabilities.astype(np.float64)
+        weights[np.arange(len(labels)), labels] -= 1
+        place = _bin_of(probabilities, self._bins) + self._bins * np.arange(self._classes)
+        self._gaps += np.bincount(place.ravel(), weights.ravel(), len(self._gaps))
+
+    def error(self) -> float:
+        """The error of all images that were added."""
+        return float(np.abs(self._gaps).sum() / self._images / self._classes)
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -100,7 +129,11 @@ def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Args:
         probabilities, labels: as for `ece`.
     """
-    confidence, correct = confidences(probabilities, labels)
+    return aurra_of(*confidences(probabilities, labels))
+
+
+def aurra_of(confidence: Floats, correct: Bools) -> float:
+    """`aurra` of confidences, float64 (N,), and whether each was right, bool (N,)."""
     _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
     # Within a group of ties each image is as right as the group is in the mean.
     expected = (np.bincount(group, correct) / count)[np.sort(group)]
@@ -122,12 +155,17 @@ class Reliability:
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
     """The reliability diagram of confidences, floating (N,), 0..1, and whether each was right, bool (N,)."""
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    # Bins have their upper end, so that certainty, exactly 1, is in the last one.
-    index = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left") - 1, 0, bins - 1)
+    index = _bin_of(confidence, bins)
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(index, values, bins) / count for values in (confidence, correct)]
     return Reliability(count, *means)
+
+
+def _bin_of(values: NDArray[Any], bins: int) -> NDArray[np.int64]:
+    """The number of the bin that each value in 0..1 is in."""
+    # Bins have their upper end, so that certainty, exactly 1, is in the last one.
+    return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), values, side="left") - 1, 0, bins - 1)
 
 
 def confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
@@ -162,12 +200,16 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    scaled = torch.from_numpy(_numpy(logits)).double()
+    given = torch.from_numpy(_numpy(logits))
     targets = torch.from_numpy(_numpy(labels)).long()
-    check_finite(scaled)
+    check_finite(given)
+    # In parts: in float64, all of them take much memory.
+    parts = list(zip(given.split(_PART), targets.split(_PART), strict=True))
 
     def loss(log_inverse: float) -> float:
-        return float(torch.nn.functional.cross_entropy(scaled * np.exp(log_inverse), targets))
+        inverse = np.exp(log_inverse)
+        sums = [cross_entropy(part.double() * inverse, of, reduction="sum") for part, of in parts]
+        return float(sum(sums)) / len(targets)
 
     # Convex in 1/T, so with one minimum in log(1/T) too, where steps are even.
     low, high = (-np.log(t) for t in reversed(_TEMPERATURES))

@@ -19,6 +19,7 @@ from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
+from apr_dali.eval.inference_only import EXPORTED, ONNX, SCRIPTED, fingerprint_of, is_exported, load_exported
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.auxiliary import without_auxiliary
 from apr_dali.models.build import build, describe, options_of
@@ -30,7 +31,7 @@ from apr_dali.models.weights_file import Weights, read_weights, some, split_entr
 from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of, validation_view
 from apr_dali.runtime import checkpoint
 
-_FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors")
+_FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors", *SCRIPTED, ONNX, EXPORTED)
 """How names of checkpoints end."""
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(:(?P<weights>.+))?")
 
@@ -133,7 +134,8 @@ def load_model(
     Args:
         model: a module that gives logits, which is put into eval mode; it is seen as timm's `pretrained_cfg` says where
             it has one, else as published for ImageNet. Or a checkpoint file, of our trainers or of others that say
-            which network it is of; the name of a torchvision or timm model, whose published weights are then fetched;
+            which network it is of; a network that was exported as ONNX, TorchScript or by torch.export, for inference
+            only; the name of a torchvision or timm model, whose published weights are then fetched;
             `FILE.py:FUNCTION`, which makes one. A name or a function may be followed by `:WEIGHTS`.
         weights: the same as `:WEIGHTS`: a file of the model's weights in any usual form, `FILE:ENTRY` for a part of it,
             or a version of torchvision's, such as IMAGENET1K_V1. Files are read without running what they contain.
@@ -209,6 +211,8 @@ def _one(weights: str | None, own: str | None) -> str:
 
 def _from_file(model: str, image_size: int | None, classes: Classes) -> Network:
     path, entry = split_entry(model)
+    if not entry and is_exported(path):
+        return _from_exported(path, image_size, classes)
     if not entry and path.suffix != ".safetensors":
         try:
             state = checkpoint.load_any(path)
@@ -225,6 +229,17 @@ def _from_file(model: str, image_size: int | None, classes: Classes) -> Network:
     else:
         file = read_weights(model)
     return _named(_architecture(file), model, image_size, classes)
+
+
+def _from_exported(path: Path, image_size: int | None, classes: Classes) -> Network:
+    """A network that was exported: its size is what it is fixed to; its normalization nobody says."""
+    made = load_exported(path)
+    if image_size and made.image_size and image_size != made.image_size:
+        raise InputError(f"{path} is fixed to images of {made.image_size}×{made.image_size}: leave out --image-size")
+    size = image_size or made.image_size or ASSUMED.size
+    view = replace(ASSUMED, size=size, small=size == SIDE, origin=f"{made.kind} does not say: {ASSUMED.origin}")
+    found = _finished(f"{path} ({made.kind}, inference only)", made, view, {}, classes, None)
+    return replace(found, fingerprint=fingerprint_of(path))
 
 
 def _architecture(file: Weights) -> str:

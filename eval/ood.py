@@ -63,7 +63,7 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-    inside, outside = _scores("in_scores", in_scores), _scores("out_scores", out_scores)
+    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     scores = np.concatenate([inside, outside])
     is_in = np.concatenate([np.ones(len(inside), bool), np.zeros(len(outside), bool)])
     fpr, tpr, _ = roc_curve(is_in, scores, drop_intermediate=False)
@@ -88,7 +88,7 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
             once, and the curve is a straight line there.
         correct: bool (N,), whether each in-distribution image is classified right.
     """
-    inside, outside = _scores("in_scores", in_scores), _scores("out_scores", out_scores)
+    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     right = np.asarray(correct, bool)
     if right.shape != inside.shape:
         raise InputError(f"correct must have the shape of in_scores, {inside.shape}, got {right.shape}")
@@ -102,7 +102,8 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
     return float((np.diff(passed) * (rate[1:] + rate[:-1]) / 2).sum())
 
 
-def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def checked_values(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Scores, called `name`, as float64 (N,); InputError if there is none, or one is nan."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     scores = np.asarray(values, np.float64)

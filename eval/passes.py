@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,8 +21,6 @@ from apr_dali.eval.state import State
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """(images, targets): images (N, C, H, W) as the network takes them, targets int64 (N,)."""
-
-_SOUND = "whether the logits are finite"
 
 # With the clock time of the end, which a person plans by, beside the rate.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{rate_fmt}, ends {eta:%a %H:%M}]"
@@ -47,16 +42,17 @@ class Source:
     @cached_property
     def key(self) -> str:
         """Under which results on this set are kept: another set of the same name has another."""
-        return f"{self.name} {self._identity}"
+        return f"{self.name} {self.identified}"
 
     @cached_property
-    def _identity(self) -> str:
+    def identified(self) -> str:
+        """What `identity` gives."""
         return self.identity()
 
     @property
     def contents(self) -> str:
         """What the set is, by its classes, names and sizes, or its pixels: a copy has the same."""
-        return self._identity[:CONTENTS]
+        return self.identified[:CONTENTS]
 
 
 def together(sources: Sequence[Source]) -> str:
@@ -118,53 +114,3 @@ def counted(batches: Batches, bar: tqdm) -> Iterator[tuple[Tensor, Tensor]]:
     for images, targets in batches:
         yield images, targets
         bar.update(len(targets) * world)
-
-
-@torch.no_grad()
-def collect(
-    model: nn.Module,
-    batches: Batches,
-    functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
-    device: torch.device | str,
-    amp: torch.dtype | None = None,
-) -> dict[str, NDArray[Any]]:
-    """A value of every image by each of `functions`, in the order of the set, on all processes.
-
-    Args:
-        model, batches, device, amp: as for `apr_dali.eval.clean.evaluate`; each process has the next part of the set.
-        functions: of (logits float32 (N, classes), targets int64 (N,)), each gives (N, …).
-
-    Raises:
-        InputError: if a logit is nan or infinite.
-    """
-    training = model.training
-    model.eval()
-    device = torch.device(device)
-    every = {**functions, _SOUND: lambda logits, _: logits.isfinite().all(1)}
-    values: dict[str, list[NDArray[Any]]] = {name: [] for name in every}
-    for images, targets in batches:
-        with torch.autocast(device.type, amp or torch.bfloat16, enabled=amp is not None):
-            logits = model(images.to(device, non_blocking=True))
-        for name, function in every.items():
-            found = function(logits.float(), targets.to(device, non_blocking=True))
-            values[name].append(found.cpu().numpy())  # synchronizes
-    model.train(training)
-    gathered = _gathered({name: np.concatenate(parts) if parts else np.empty(0) for name, parts in values.items()})
-    sound = gathered.pop(_SOUND)
-    if not sound.all():
-        raise not_finite(f"{int((~sound).sum())} of {len(sound)} images")
-    return gathered
-
-
-def _gathered(values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    if not dist.is_initialized():
-        return values
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, values)
-    # A process without a batch has no type and no shape to offer.
-    return {name: np.concatenate([part[name] for part in everyone if len(part[name])]) for name in values}
-
-
-def is_right(logits: Tensor, targets: Tensor) -> Tensor:
-    """Whether the greatest logit is the target's: bool (N,)."""
-    return logits.argmax(1) == targets

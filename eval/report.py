@@ -32,6 +32,7 @@ PAGES = {
     "corruption": Page(corruption.summary, corruption.section),
     "ood": Page(ood.summary_of("ood"), ood.section),
     "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o),
+    "openood": Page(ood.summary_of("openood"), ood.section_of_openood),
     "calibration": Page(calibration.summary, calibration.section),
     "autoattack": Page(autoattack.summary, autoattack.section),
 }

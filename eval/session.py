@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.checks import check_outputs
 from apr_dali.eval.datasets import Feeding
+from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.load_model import Classes, Network, load_model, seen_as
 from apr_dali.eval.passes import Source
 from apr_dali.eval.state import State
@@ -37,12 +38,16 @@ from apr_dali.runtime.files import make_output, sha256_of, write_whole
 from apr_dali.runtime.json_text import json_text
 from apr_dali.runtime.precision import AMP_TYPES
 
+if TYPE_CHECKING:
+    from apr_dali.eval.shared_pass import SharedPass
+
 
 @dataclass(frozen=True)
 class Session:
     """A network in its place. model is `network.model` on the device of `group`; results go to the folder `output`.
 
     file: that the weights were read from; None for those that were fetched by name. keeps: `output` is there after it.
+    passes: over labeled images, which several evaluations share; None where each makes its own.
     """
 
     network: Network
@@ -52,17 +57,20 @@ class Session:
     output: Path
     file: Path | None = None
     keeps: bool = True
+    passes: SharedPass | None = None
 
     @property
     def amp(self) -> torch.dtype | None:
         return AMP_TYPES[self.feeding.amp]
 
-    def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> None:
-        """Raise InputError unless the first images of `source` give sound logits; see `check_outputs`."""
+    def check(self, source: Source, model: nn.Module | None = None, classes: int | None = None) -> torch.Tensor:
+        """The first images of `source`, on the device. InputError unless their logits are sound: `check_outputs`."""
         with source.open() as batches:
             images, _ = next(iter(batches))
         with torch.autocast(self.group.device.type, self.amp or torch.bfloat16, enabled=self.amp is not None):
-            check_outputs(model or self.model, images.to(self.group.device), classes or len(self.network.classes))
+            placed = images.to(self.group.device)
+            check_outputs(model or self.model, placed, classes or len(self.network.classes))
+        return placed
 
     def takes_small(self, data: str) -> bool:
         """Whether `data` is for `open_small`: sets of 32×32 pixels, unless this network's training scaled a folder.
@@ -294,6 +302,8 @@ def open_session(
             # The first process fetches weights, the others then find them.
             on_main(group, lambda: load_model(model, weights, image_size, classes).fingerprint)
         network = seen_as(load_model(model, weights, image_size, classes), mean, std, crop_pct, interpolation)
+        if amp not in (None, "none"):
+            refuse_inference_only(network.model, network.name, f"--amp {amp} changes layers")
         folder = stack.enter_context(_folder(group, output))
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch_threads.choose(network.model, network.image_size, 3, group.device)

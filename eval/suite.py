@@ -19,12 +19,15 @@ from apr_dali.eval.evaluations.clean import evaluate_clean
 from apr_dali.eval.evaluations.corruption import evaluate_corruption
 from apr_dali.eval.evaluations.corruption_on_the_fly import evaluate_corruption_on_the_fly
 from apr_dali.eval.evaluations.distribution_shift import SHIFTS, evaluate_shift
-from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, evaluate_ood
+from apr_dali.eval.evaluations.ood import evaluate_ood
+from apr_dali.eval.evaluations.openood import evaluate_openood
 from apr_dali.eval.load_model import Network
+from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.eval.page import write_pages
 from apr_dali.eval.report import Report, sections, summary
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Session, Subject, about_run, session_of
+from apr_dali.eval.shared_pass import sharing
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.files import write_whole
 from apr_dali.runtime.json_text import json_text
@@ -45,6 +48,7 @@ class Wanted:
 
 
 _CLASS_FOLDERS = "<class>/<image>"
+_OPENOOD = Wanted("openood", ("openood", "OpenOOD/data"), "OpenOOD's benchmark_imglist and folders of images")
 _IMAGENET = (
     Wanted("val", ("val", "imagenet/val", "imagenet-val"), _CLASS_FOLDERS),
     Wanted("corruption", ("imagenet-c", "ImageNet-C"), "<corruption>/<1-5>/<class>/<image>"),
@@ -52,14 +56,15 @@ _IMAGENET = (
     Wanted("imagenet-a", ("imagenet-a",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-r", ("imagenet-r",), "<class>/<image> of 200 classes"),
     Wanted("imagenet-sketch", ("imagenet-sketch", "sketch"), _CLASS_FOLDERS),
+    _OPENOOD,
     Wanted("imagenet-v2", ("imagenet-v2", "imagenetv2-matched-frequency-format-val"), "<number of class>/<image>"),
 )
 _SMALL_OOD = (
     Wanted("SVHN", ("SVHN/test_32x32.mat", "svhn/test_32x32.mat", "test_32x32.mat"), "the published .mat file"),
-    Wanted("LSUN_resize", ("LSUN_resize",), "32×32 image files"),
-    Wanted("Imagenet_resize", ("Imagenet_resize",), "32×32 image files"),
-    Wanted("LSUN_fix", ("LSUN_fix",), "32×32 image files"),
-    Wanted("Imagenet_fix", ("Imagenet_fix",), "32×32 image files"),
+    *(
+        Wanted(name, (name,), "32×32 image files")
+        for name in ("LSUN_resize", "Imagenet_resize", "LSUN_fix", "Imagenet_fix")
+    ),
 )
 
 
@@ -76,6 +81,7 @@ def _cifar_sets(own: str, other: str) -> tuple[Wanted, ...]:
         Wanted("corruption", (own.upper() + "-C",), "<corruption>.npy and labels.npy"),
         *_SMALL_OOD,
         _CIFARS[other],
+        _OPENOOD,
     )
 
 
@@ -100,9 +106,10 @@ _ON_THE_FLY = "on the fly"
 
 
 def _others(found: Found) -> Found:
-    return {name: path for name, path in found.items() if name not in ("test", "corruption")}
+    return {name: path for name, path in found.items() if name not in ("test", "corruption", "openood")}
 
 
+_OPENOOD_JOB = Job("openood", ("openood",), lambda session, found, _: evaluate_openood(session, found["openood"]))
 _JOBS = (
     Job("clean", ("val",), lambda session, found, _: evaluate_clean(session, found["val"])),
     Job(
@@ -126,6 +133,7 @@ _JOBS = (
             session, found["val"], ood={"ImageNet-O": found["imagenet-o"]}, imagenet_o=True
         ),
     ),
+    _OPENOOD_JOB,
     Job("calibration", ("val",), lambda session, found, _: evaluate_calibration(session, found["val"])),
     Job(
         "autoattack",
@@ -142,6 +150,7 @@ _SMALL_JOBS = (
     ),
     Job("clean", ("test",), lambda session, found, _: evaluate_clean(session, found["test"])),
     Job("ood", ("test", "others"), lambda session, found, _: evaluate_ood(session, found["test"], ood=_others(found))),
+    _OPENOOD_JOB,
     Job("calibration", ("test",), lambda session, found, _: evaluate_calibration(session, found["test"])),
     Job(
         "autoattack",
@@ -248,7 +257,7 @@ def benchmark(
     Raises:
         InputError: if there is no set, one of `sets` is not there, or no evaluation works.
     """
-    with session_of(model, options) as session:
+    with session_of(model, options) as own, sharing(own) as session:
         root = None if data_root is None else str(data_root)
         return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None))
 

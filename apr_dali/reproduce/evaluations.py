@@ -11,7 +11,7 @@ import numpy as np
 
 from apr_dali.eval.analyses.fourier import HeatMap
 from apr_dali.eval.corruption import CORRUPTIONS, SEVERITIES
-from apr_dali.eval.evaluations.ood import PHOTOGRAPHS
+from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.reproduce.paper import OOD_SETS
 from apr_dali.reproduce.plan import Asked, Evaluation, Measure, Results
 from apr_dali.reproduce.sets import DIGITS, SAMPLE, Sets, check_word

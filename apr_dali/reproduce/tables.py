@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from apr_dali.errors import InputError, check_choice, install_command
 from apr_dali.eval.corruption import CORRUPTIONS
-from apr_dali.eval.evaluations.ood import PHOTOGRAPHS
+from apr_dali.eval.ood_sources import PHOTOGRAPHS
 from apr_dali.models.registry import canonical_name, cifar_first
 from apr_dali.reproduce import evaluations, methods, paper
 from apr_dali.reproduce.evaluations import DATASETS, RINGS, Dataset, corruption_error, mean_auroc, number

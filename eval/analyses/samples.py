@@ -22,7 +22,7 @@ from apr_dali.data.tars import DEFAULT
 from apr_dali.errors import InputError
 from apr_dali.eval.datasets import listed
 from apr_dali.eval.load_model import Classes, load_model
-from apr_dali.eval.passes import collect
+from apr_dali.eval.outputs import collect
 from apr_dali.eval.session import Options, Session, Subject, left_as_it_was, session_of
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.recipes import AprRecipe
@@ -131,7 +131,7 @@ def as_seen(session: Session, image: Image.Image) -> NDArray[np.uint8]:
 def answers(session: Session, images: Images) -> NDArray[np.float32]:
     """The logits (N, classes) of images uint8 (N, S, S, 3), normalized as the network wants it."""
     source = session.feeding.array("images", images, np.zeros(len(images), np.int64))
-    functions = {"logits": lambda logits, _: logits}
+    functions = {"logits": lambda batch: batch.logits}
     with source.open() as batches:
         return collect(session.model, batches, functions, session.group.device, session.amp)["logits"]
 

@@ -16,6 +16,7 @@ from apr_dali.data.sampling import evenly
 from apr_dali.errors import InputError
 from apr_dali.eval.autoattack import Attack, Normalized, Robustness, check_attackable, robust_accuracy
 from apr_dali.eval.datasets import select
+from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.load_model import Network
 from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import Batches, Source, counted, progress, together
@@ -99,6 +100,7 @@ def _measure(session: Session, data: str, attack: Attack, limit: int | None, kee
     # Whatever it was trained with: rounding to 16 bits is as large as some attacks, and hides gradients.
     session = replace(session, feeding=replace(session.feeding, amp="none"))
     network, group = session.network, session.group
+    refuse_inference_only(network.model, network.name, "AutoAttack needs gradients")
     model = Normalized(session.model, network.mean, network.std).to(group.device).eval()
     # The images alone need gradients: without the weights' a step costs a third less.
     model.requires_grad_(False)

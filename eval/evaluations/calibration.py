@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from apr_dali.errors import InputError
-from apr_dali.eval import calibration
+from apr_dali.eval.calibration_rows import measures_of, temperature_of
 from apr_dali.eval.page import Section, Table, percent
-from apr_dali.eval.passes import collect, counted, progress, together
+from apr_dali.eval.passes import together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
+from apr_dali.eval.shared_pass import sharing
 from apr_dali.runtime.text_table import table
 
 if TYPE_CHECKING:
@@ -72,51 +71,24 @@ def evaluate_calibration(model: Subject, data: str | Path, **options: Unpack[Opt
 def _measure(session: Session, data: str) -> Calibration:
     source = session.labeled(data)
     session.check(source)
-    with progress([source]) as bar, source.open() as batches:
-        found = collect(
-            session.model,
-            counted(batches, bar),
-            {"logits": lambda logits, _: logits, "labels": lambda _, targets: targets},
-            session.group.device,
-            session.amp,
-        )
-    logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
-    if len(labels) < 2:
+    if source.images < 2:
         raise InputError(
-            f"calibration needs two images or more, got {len(labels)} in {data}: "
+            f"calibration needs two images or more, got {source.images} in {data}: "
             f"one of {_HELD_OUT} tunes the temperature, the others show what it does"
         )
-    held_out = torch.arange(len(labels)) % _HELD_OUT == 0
-    temperature = calibration.fit_temperature(logits[held_out], labels[held_out])
-    scaled = {
-        "as it is": logits[~held_out],
-        f"temperature {temperature:.2f}": logits[~held_out] / temperature,
-    }
-    rows = {name: _measures(values, labels[~held_out]) for name, values in scaled.items()}
-    diagrams = {
-        name: calibration.reliability(*calibration.confidences(values.softmax(1), labels[~held_out]))
-        for name, values in scaled.items()
-    }
-    result = Calibration(data, together([source]), temperature, int(held_out.sum()), rows)
-    return result.finished(session, {"reliability": reliability_picture(diagrams)})
-
-
-def _measures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
-    probabilities = logits.softmax(1)
-    confidence, correct = calibration.confidences(probabilities, labels)
-    many = len(labels) >= calibration.RMS_BIN_SIZE
-    return {
-        "images": len(labels),
-        "accuracy": float(correct.mean()),
-        "confidence": float(confidence.mean()),
-        "nll": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
-        "brier": calibration.brier(probabilities, labels),
-        "ece": calibration.ece(probabilities, labels),
-        "classwise_ece": calibration.classwise_ece(probabilities, labels),
-        "rms": calibration.rms(probabilities, labels) if many else None,
-        "rms_as_published": calibration.rms(probabilities, labels, as_published=True) if many else None,
-        "aurra": calibration.aurra(probabilities, labels),
-    }
+    with sharing(session) as shared:
+        assert shared.passes is not None
+        logits = shared.passes.of(source).logits
+        temperature = temperature_of(logits, lambda numbers: numbers % _HELD_OUT == 0)
+        found = {
+            name: measures_of(logits, lambda numbers: numbers % _HELD_OUT != 0, scale)
+            for name, scale in (("as it is", 1.0), (f"temperature {temperature:.2f}", temperature))
+        }
+    rows = {name: row for name, (row, _) in found.items()}
+    tuned = len(logits.labels[::_HELD_OUT])
+    result = Calibration(data, together([source]), temperature, tuned, rows)
+    picture = reliability_picture({name: diagram for name, (_, diagram) in found.items()})
+    return result.finished(session, {"reliability": picture})
 
 
 # ---- on the page of a benchmark --------------------------------------------------------------------------------------

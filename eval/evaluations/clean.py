@@ -11,6 +11,7 @@ from apr_dali.eval.page import Section, Table, percent
 from apr_dali.eval.passes import evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Subject, session_of
+from apr_dali.eval.shared_pass import put_shared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,6 +54,7 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
         source = session.labeled(str(data))
         session.check(source)
         state = session.state("clean")
+        put_shared(session, source, state)
         found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]
         return Clean(str(data), together([source]), **asdict(found)).finished(session, {}, state)
 

@@ -36,6 +36,7 @@ from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.published_numbers import PUBLISHED
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
+from apr_dali.eval.shared_pass import put_shared
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.text_table import table
 
@@ -113,9 +114,12 @@ def evaluate_corruption(
 def _measure(session: Session, data: str, clean: str | None) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells, kind, name = corruption_cells(session, data)
-    sources = [*cells, session.labeled(clean)] if clean is not None else cells
+    own = [] if clean is None else [session.labeled(clean)]
+    sources = [*cells, *own]
     session.check(sources[0])
     state = session.state("corruption")
+    for source in own:
+        put_shared(session, source, state)
     results = evaluate_each(session.model, sources, session.group.device, state, session.amp)
     found = corruption_table(cells, results, kind)
     classes = session.network.classes

@@ -16,6 +16,7 @@ from apr_dali.data.small_corruptions import SHOWN
 from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.analyses.gradcam import Looks, Target, agreement, gradcam_picture, joined, looks, target_layer
 from apr_dali.eval.analyses.samples import Samples, beside, in_words, load_samples, subject_of
+from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject
 from apr_dali.runtime.text_table import table
@@ -98,6 +99,8 @@ def analyze_gradcam(
         raise InputError(f"strength must be in 1..{len(strengths)}, got {strength}")
     with subject_of(model, options) as session, beside(session, other, options.get("classes")) as networks:
         samples = load_samples(session, None if data is None else str(data), limit)
+        for one in networks:
+            refuse_inference_only(one.network.model, one.network.name, "Grad-CAM needs layers and gradients")
         sessions = dict(zip(names or _names(networks), networks, strict=True))
         views = {"clean": samples.images, corruption: corrupt(samples.images, strengths[strength - 1])}
         layers = {name: _layer(one, samples.images, layer) for name, one in sessions.items()}

@@ -24,7 +24,7 @@ def test_all(run_eval, root, tmp_path, capsys):
     ]
     assert report["evaluations"]["clean"]["top1"] == pytest.approx(1 - error_of(root / "val"))
     assert report["evaluations"]["corruption"]["clean_error"] == pytest.approx(error_of(root / "val"))
-    assert [name for name, _ in report["missing"]] == ["imagenet-o", "imagenet-a", "imagenet-sketch"]
+    assert [name for name, _ in report["missing"]] == ["imagenet-o", "imagenet-a", "imagenet-sketch", "openood"]
     assert report["missing"][0][1].endswith("data/imagenet-o, which should hold: <class>/<image> of 200 classes")
     ((failed, reason),) = report["failed"]
     assert failed == "imagenet-r"

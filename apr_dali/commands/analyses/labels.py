@@ -133,7 +133,7 @@ def _session(options: CifarOptions, trained: ArraySet, group: Group, output: Pat
 def _sets(session: Session, args: argparse.Namespace, options: CifarOptions) -> Sets:
     from apr_dali.data.arrays import DIGITS
     from apr_dali.eval.evaluations.corruption import corruption_cells
-    from apr_dali.eval.evaluations.ood import PHOTOGRAPHS, TAKEN, checked_sets, out_source
+    from apr_dali.eval.ood_sources import PHOTOGRAPHS, TAKEN, checked_sets, out_source
 
     digits = options.dataset == DIGITS
     data = DIGITS if digits else f"{options.data}/val" if options.dataset == "folder" else options.data
@@ -197,8 +197,8 @@ def _trained(session: Session, options: CifarOptions, recipe: str, trained: Arra
 
 def _measured(session: Session, sets: Sets, state: State) -> dict[str, Any]:
     """Of one network: errors, 0..1, and by score the AUROC of each set that it does not know."""
-    from apr_dali.eval.evaluations.ood import scored
     from apr_dali.eval.ood import SCORES, ood_metrics
+    from apr_dali.eval.ood_scoring import scored
     from apr_dali.eval.passes import evaluate_each
 
     sources = [sets.clean, *sets.cells]

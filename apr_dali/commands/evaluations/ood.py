@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from apr_dali.commands.arguments import add_network, named_paths
+from apr_dali.commands.arguments import add_network, named_paths, positive
 from apr_dali.commands.evaluations.common import evaluate
+from apr_dali.errors import InputError
+
+_SETS = ("ood", "near", "far", "shifted")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_network(parser)
-    parser.add_argument("--data", required=True, metavar="VAL", help="in-distribution images")
+    parser.add_argument("--data", metavar="VAL", help="in-distribution images, or a list of them")
+    for name, what in (
+        (
+            "ood",
+            "sets that the network does not know: folders, or OpenOOD's image lists; for one of 32×32 images SVHN's "
+            "test_32x32.mat, CIFAR's folder, and the words digits and photographs, for tiles of the built-in ones",
+        ),
+        ("near", "such sets that are near, with OpenOOD's measures and their mean"),
+        ("far", "such sets that are far"),
+        ("shifted", "other images of the network's classes: measures the full spectrum, too"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", metavar="NAME=PATH", help=what)
     parser.add_argument(
-        "--ood",
-        required=True,
-        nargs="+",
-        metavar="NAME=PATH",
-        help="sets that the network does not know: folders; for one of 32×32 images SVHN's test_32x32.mat, CIFAR's "
-        "folder, and the words digits and photographs, for tiles of the built-in ones",
+        "--openood", metavar="DIR", help="OpenOOD's folder data: its own, near and far sets of the network's classes"
     )
+    parser.add_argument("--full-spectrum", action="store_true", help="with --openood's shifted sets, too")
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        metavar="NAME",
+        help="max-softmax, max-logit, energy, gen, odin, ash, scale; and react, dice, vim, knn, mahalanobis, which are "
+        "fitted to --fit-data; or all (default: the first three)",
+    )
+    parser.add_argument(
+        "--fit-data",
+        metavar="TRAIN",
+        help="training images that scores are fitted to, or a list of them (default with --openood: its list)",
+    )
+    parser.add_argument("--fit-images", type=positive, metavar="N", help="so many at the most (default: 50000)")
+    parser.add_argument("--list-root", metavar="DIR", help="the folder of the paths in image lists (default: searched)")
     parser.add_argument(
         "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
     )
@@ -27,8 +52,22 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write and print the result."""
-    from apr_dali.eval import evaluate_ood
-    from apr_dali.eval.evaluations.ood import TAKEN
+    from apr_dali.eval import evaluate_ood, evaluate_openood
+    from apr_dali.eval.ood_sources import TAKEN
 
-    sets = named_paths("--ood", args.ood, TAKEN)
-    evaluate(args, lambda session: evaluate_ood(session, args.data, ood=sets, imagenet_o=args.imagenet_o))
+    options: dict[str, Any] = {name: getattr(args, name) for name in ("scores", "fit_data", "list_root")}
+    if args.fit_images is not None:
+        options["fit_images"] = args.fit_images
+    if args.openood is not None:
+        if named := [f"--{name.replace('_', '-')}" for name in ("data", *_SETS, "imagenet_o") if getattr(args, name)]:
+            raise InputError(f"--openood says itself what is measured: leave out {', '.join(named)}")
+        full = args.full_spectrum
+        evaluate(args, lambda session: evaluate_openood(session, args.openood, full_spectrum=full, **options))
+        return
+    if args.full_spectrum:
+        raise InputError("--full-spectrum is of --openood: name the shifted sets with --shifted")
+    if args.data is None or not (args.ood or args.near or args.far):
+        raise InputError("give --data and --ood, --near or --far, or --openood")
+    for name in _SETS:
+        options[name] = named_paths(f"--{name}", getattr(args, name) or (), TAKEN)
+    evaluate(args, lambda session: evaluate_ood(session, args.data, imagenet_o=args.imagenet_o, **options))

@@ -24,8 +24,7 @@ from torch import nn
 
 from apr_dali import cli
 from apr_dali.errors import InputError
-from apr_dali.eval import passes, session
-from apr_dali.eval.evaluations import ood
+from apr_dali.eval import ood_scoring, passes, session
 from apr_dali.eval.state import State
 
 
@@ -196,6 +195,7 @@ def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     runs = {
         "corruption": ["--data", str(root)],
         "ood": ["--data", str(root / "fog" / "1"), "--ood", f"other={tmp_path}/other"],
+        "calibration": ["--data", str(root / "fog" / "1")],
     }
     one = {kind: evaluate(kind, *arguments)[1] for kind, arguments in runs.items()}
     options = ["--output", str(tmp_path / "two"), "--device", "cpu", "--threads", "1", "--batch-size", "2"]
@@ -225,8 +225,8 @@ def test_an_ood_run_goes_on(evaluate, tmp_path, monkeypatch):
     (far,) = (key for key in state["parts"] if key.startswith("far "))
     del state["parts"][far]
     path.write_text(json.dumps(state))
-    real, ran = ood.collect, []
-    monkeypatch.setattr(ood, "collect", lambda *arguments: ran.append(1) or real(*arguments))
+    real, ran = ood_scoring.collect, []
+    monkeypatch.setattr(ood_scoring, "collect", lambda *given, **more: ran.append(1) or real(*given, **more))
     _, record = evaluate("ood", *arguments)
     assert record["result"] == whole["result"]
     assert len(ran) == 1

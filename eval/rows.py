@@ -1,0 +1,119 @@
+"""Rows of numbers of every image in float16 on the disk: features and logits, which memory need not hold."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apr_dali.errors import InputError
+from apr_dali.runtime.distributed import Group, on_main
+
+CHUNK = 512
+"""Rows that are read at once."""
+
+
+class Rows:
+    """A row of float16 for each image, of several processes one after the other.
+
+    Each process appends the rows of its own part of a set, all of them `finish`, and then all can read all rows. On
+    several machines the folder must be one that all of them see.
+    """
+
+    def __init__(self, folder: Path, name: str, group: Group) -> None:
+        """The files are made in `folder`, NAME.RANK.f16, which must be there."""
+        self._stem = folder / name
+        self._group = group
+        self._file = open(self._part(group.rank), "wb")  # noqa: SIM115 - closed by finish
+        self._pending: tuple[Tensor, Any] | None = None
+        self._count, self._sound = 0, True
+        self._counts: list[int] = []
+        self.width = 0
+
+    def append(self, rows: Tensor) -> None:
+        """Keep rows (N, width) of any floating type, on any device."""
+        half = rows.detach().half().flatten(1)
+        self.width = half.shape[1]
+        self._count += len(half)
+        if half.device.type == "cpu":
+            self._write(half)
+            return
+        # The copy runs beside the next batch's forward pass; it is written when that has been started.
+        ready = torch.empty(half.shape, dtype=half.dtype, pin_memory=True).copy_(half, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._flush()
+        self._pending = (ready, event)
+
+    def finish(self, name: str) -> None:
+        """End the part of this process; by all of them together. name: what the rows are, for people.
+
+        Raises InputError where a value is beyond float16.
+        """
+        self._flush()
+        self._file.close()
+        found: list[Any] = [(self._count, self.width, self._sound)]
+        if dist.is_initialized():
+            found = [None] * self._group.world
+            dist.all_gather_object(found, (self._count, self.width, self._sound))
+        self._counts = [count for count, _, _ in found]
+        self.width = max(width for _, width, _ in found)
+        if not all(sound for _, _, sound in found):
+            raise InputError(f"{name} has values that are not finite in float16, whose greatest is 65504")
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[NDArray[np.float32]]:
+        """All rows in their order, (up to `size`, width) at once, mapped from the disk only for as long."""
+        for rank, count in enumerate(self._counts):
+            for start in range(0, count, size):
+                shape = (min(size, count - start), self.width)
+                offset = 2 * start * self.width
+                yield np.memmap(self._part(rank), np.float16, "r", offset, shape).astype(np.float32)
+
+    def remove(self) -> None:
+        """Delete this process's file."""
+        self._file.close()
+        self._part(self._group.rank).unlink(missing_ok=True)
+
+    def _part(self, rank: int) -> Path:
+        return self._stem.with_name(f"{self._stem.name}.{rank}.f16")
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            ready, event = self._pending
+            event.synchronize()
+            self._write(ready)
+            self._pending = None
+
+    def _write(self, half: Tensor) -> None:
+        values = half.numpy()
+        self._sound = self._sound and bool(np.isfinite(values).all())
+        self._file.write(np.ascontiguousarray(values).data)
+
+
+@contextmanager
+def rows_in(folder: Path, name: str, group: Group) -> Iterator[Rows]:
+    """Rows that are on the disk for as long as the block lasts, on all processes together."""
+    # Of a name that no other command in the folder has.
+    own = Path(on_main(group, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=folder)))
+    rows = Rows(own, "rows", group)
+    try:
+        yield rows
+        # Another process may still read this one's.
+        if dist.is_initialized():
+            dist.barrier()
+    finally:
+        rows.remove()
+        if group.main:
+            shutil.rmtree(own, ignore_errors=True)
