@@ -28,7 +28,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	augmentations.prime augmentations.prime_draws augmentations.randconv augmentations.spectral_gains augmentations.vipaug \
 	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators pipelines.erasing \
 	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
-	data.arrays data.folders data.image_file data.listed_images data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
+	data.arrays data.folders data.image_file data.image_list data.listed_images data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
 	training.engine training.losses training.options runtime.torch_threads \
 	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
@@ -36,7 +36,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	eval.evaluations.perturbation \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
-	eval.bootstrap eval.clean eval.corruption eval.ood eval.calibration eval.autoattack)
+	eval.bootstrap eval.clean eval.corruption eval.ood eval.ood_scores eval.calibration eval.autoattack)
 
 .PHONY: demo test test-fast test-lowest test-newest lint bench soak docs gpu-check sanitize clean
 
