@@ -55,6 +55,8 @@ def _plotted(named: dict[str, Report]) -> list[Section]:
 
 
 def _read(path: Path) -> Report:
+    if not path.is_file():
+        raise InputError(f"{path} is not there: expected an output folder of `apr-dali eval all`")
     try:
         report: Report = json.loads(path.read_text(encoding="utf-8"))
         # Whatever is not there or has another form shows here.

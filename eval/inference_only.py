@@ -5,7 +5,6 @@ They give logits; what needs gradients or layers of a network refuses them by na
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from abc import abstractmethod
 from collections.abc import Callable
@@ -137,15 +136,6 @@ def load_exported(path: Path) -> InferenceOnly:
     except Exception as error:
         raise InputError(f"{path} cannot be read as TorchScript: {first_line(error)}") from error
     return TorchNetwork("TorchScript", script.to, None, None)
-
-
-def fingerprint_of(path: Path) -> str:
-    """16 hex digits of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def refuse_inference_only(model: nn.Module, name: str, what: str) -> None:

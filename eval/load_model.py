@@ -19,7 +19,7 @@ from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
 from apr_dali.errors import InputError, first_line
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
-from apr_dali.eval.inference_only import EXPORTED, ONNX, SCRIPTED, fingerprint_of, is_exported, load_exported
+from apr_dali.eval.inference_only import EXPORTED, ONNX, SCRIPTED, is_exported, load_exported
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.auxiliary import without_auxiliary
 from apr_dali.models.build import build, describe, options_of
@@ -30,6 +30,7 @@ from apr_dali.models.weights import classes_in, pretrained, put_in
 from apr_dali.models.weights_file import Weights, read_weights, some, split_entry
 from apr_dali.recipes import STANDARD, WHOLE, AprRecipe, Scaling, is_of_cifar, recipe_of, validation_view
 from apr_dali.runtime import checkpoint
+from apr_dali.runtime.files import sha256_of
 
 _FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors", *SCRIPTED, ONNX, EXPORTED)
 """How names of checkpoints end."""
@@ -239,7 +240,7 @@ def _from_exported(path: Path, image_size: int | None, classes: Classes) -> Netw
     size = image_size or made.image_size or ASSUMED.size
     view = replace(ASSUMED, size=size, small=size == SIDE, origin=f"{made.kind} does not say: {ASSUMED.origin}")
     found = _finished(f"{path} ({made.kind}, inference only)", made, view, {}, classes, None)
-    return replace(found, fingerprint=fingerprint_of(path))
+    return replace(found, fingerprint=sha256_of(path)[:16])
 
 
 def _architecture(file: Weights) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
+from apr_dali.eval.bootstrap import error_interval
 from apr_dali.runtime.files import write_whole
 
 
@@ -118,6 +120,13 @@ def interval_text(ends: Sequence[float], scale: float = 1, digits: int = 2) -> s
     """The ends of an interval, times `scale`."""
     low, high = ends
     return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+
+
+def error_bounds(measure: str, result: Mapping[str, Any]) -> dict[str, str]:
+    """The interval of the error, by the name `measure`, of a result that has that of top-1; none where it has none."""
+    if "intervals" not in result:
+        return {}
+    return {measure: interval_text(error_interval(result["intervals"]["top1"]), 100)}
 
 
 def spaced(name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from apr_dali.eval import ood_page
 from apr_dali.eval.bootstrap import LEVEL, RESAMPLES, SEED
 from apr_dali.eval.evaluations import (
     autoattack,
@@ -19,7 +20,6 @@ from apr_dali.eval.evaluations import (
     clean,
     corruption,
     distribution_shift,
-    ood,
     perturbation,
 )
 from apr_dali.eval.page import Section, Table, percent, spaced, tenths
@@ -45,9 +45,11 @@ PAGES = {
         for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
     },
     "perturbation": Page(perturbation.summary, perturbation.section, perturbation.bounds),
-    "ood": Page(ood.summary_of("ood"), ood.section, ood.bounds_of("ood")),
-    "imagenet-o": Page(ood.summary_of("imagenet-o"), ood.section_of_imagenet_o, ood.bounds_of("imagenet-o")),
-    "openood": Page(ood.summary_of("openood"), ood.section_of_openood, ood.bounds_of("openood")),
+    "ood": Page(ood_page.summary_of("ood"), ood_page.section, ood_page.bounds_of("ood")),
+    "imagenet-o": Page(
+        ood_page.summary_of("imagenet-o"), ood_page.section_of_imagenet_o, ood_page.bounds_of("imagenet-o")
+    ),
+    "openood": Page(ood_page.summary_of("openood"), ood_page.section_of_openood, ood_page.bounds_of("openood")),
     "calibration": Page(calibration.summary, calibration.section, calibration.bounds),
     "autoattack": Page(autoattack.summary, autoattack.section, autoattack.bounds),
 }

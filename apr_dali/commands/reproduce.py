@@ -21,6 +21,14 @@ _DATASETS = ("cifar10", "cifar100", "imagenet", "digits", "sample")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    _add_table(parser)
+    _add_training(parser)
+    _add_evaluation(parser)
+    _add_place(parser)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    """What is trained and evaluated, and where it lies."""
     parser.add_argument("table", choices=_TABLES, metavar="TABLE", help=", ".join(_TABLES))
     parser.add_argument(
         "--plan", action="store_true", help="print the commands and how long they may take, run nothing"
@@ -37,6 +45,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--networks", nargs="+", default=[], metavar="NAME", help="in place of the paper's")
     parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="only these rows of the table")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=positive,
@@ -62,6 +73,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="arithmetic of training (default: %(default)s, as published)",
     )
+
+
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-the-fly",
         action="store_true",
@@ -70,6 +84,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attack", type=positive, metavar="N", help="table3: AutoAttack on N images (default: all; 20 digits)"
     )
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """Where runs compute, and how fast that is."""
     parser.add_argument(
         "--rate",
         nargs="+",

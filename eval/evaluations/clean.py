@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.eval.bootstrap import error_interval, share_interval
-from apr_dali.eval.page import Section, Table, interval_text, percent
+from apr_dali.eval.bootstrap import share_interval
+from apr_dali.eval.page import Section, Table, error_bounds, percent
 from apr_dali.eval.passes import evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Subject, session_of
@@ -71,9 +71,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
 
 def bounds(result: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of numbers of `summary`, by the same names."""
-    if "intervals" not in result:
-        return {}
-    return {_label(result): interval_text(error_interval(result["intervals"]["top1"]), 100)}
+    return error_bounds(_label(result), result)
 
 
 def _label(result: Mapping[str, Any]) -> str:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from apr_dali.data.arrays import is_small_set
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError, check_choice
-from apr_dali.eval.bootstrap import error_interval, share_interval
+from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.datasets import numbered
-from apr_dali.eval.page import interval_text, percent
+from apr_dali.eval.page import error_bounds, percent
 from apr_dali.eval.passes import ClassSlice, evaluate_each, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -155,9 +155,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
 
 def bounds(result: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of numbers of `summary`, by the same names."""
-    if "intervals" not in result:
-        return {}
-    return {_label(result): interval_text(error_interval(result["intervals"]["top1"]), 100)}
+    return error_bounds(_label(result), result)
 
 
 def _label(result: Mapping[str, Any]) -> str:

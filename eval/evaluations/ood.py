@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.eval.bootstrap import Interval, auroc_intervals
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
+from apr_dali.eval.ood_page import columns_of
 from apr_dali.eval.ood_scores import DEFAULT, KINDS, checked_scores
 from apr_dali.eval.ood_scoring import Scores, scored
 from apr_dali.eval.ood_sources import (
@@ -30,7 +31,6 @@ from apr_dali.eval.ood_sources import (
     shifted_source,
 )
 from apr_dali.eval.openood import openood_metrics
-from apr_dali.eval.page import Section, Table, interval_text, percent
 from apr_dali.eval.passes import ClassSlice, Source, together
 from apr_dali.eval.pictures import score_picture
 from apr_dali.eval.result import Result
@@ -53,23 +53,6 @@ PUBLISHED_IMAGES = {
 """How many each published set has, by its name in lower case."""
 FIT_IMAGES = 50_000
 IMAGENET_O_NAME = "imagenet-o"
-METRICS = {
-    "auroc": "AUROC",
-    "aupr_in": "AUPR in",
-    "aupr_out": "AUPR out",
-    "fpr95": "FPR at 95 % TPR",
-    "detection_accuracy": "detection accuracy",
-    "oscr": "OSCR",
-}
-OPENOOD = {
-    "auroc": "AUROC",
-    "openood_aupr_in": "AUPR in",
-    "openood_aupr_out": "AUPR out",
-    "openood_fpr95": "FPR at 95 % TPR",
-    "oscr": "OSCR",
-}
-"""What tables show of sets that are near or far: OpenOOD's measures."""
-
 Rates = dict[str, dict[str, float]]
 """By set, `mean`, `nearood` and `farood`: measures, 0..1."""
 
@@ -80,11 +63,11 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, METRICS, 0..1. accuracy: on `data`. name: the evaluation's, `imagenet-o` where it is of
-    ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
+    by set and their `mean`, the METRICS of `apr_dali.eval.ood_page`, 0..1. accuracy: on `data`. name: the
+    evaluation's, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
-    and each row OPENOOD. full_spectrum: the same as `scores`, where the images of `shifted`, places by name, count as
-    in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
+    and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
+    places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
     intervals: of AUROC by score and set, and of its means; see `apr_dali.eval.bootstrap`. fit: what some were fitted
     to: `data`, `images`.
     """
@@ -126,11 +109,6 @@ class Ood(Result):
         return "\n\n".join(texts + ["\n".join(self.notes)] * bool(self.notes))
 
 
-def columns_of(groups: Mapping[str, str]) -> dict[str, str]:
-    """The measures that a table shows, with their titles."""
-    return OPENOOD if groups else METRICS
-
-
 @dataclass(frozen=True)
 class Asked:
     """What `evaluate_ood` is asked for: places of sets by name, see there."""
@@ -157,6 +135,12 @@ class Asked:
         return {**self.ood, **self.near, **self.far}
 
     @property
+    def places(self) -> list[str]:
+        """Where all images are."""
+        fit = [] if self.fit_data is None else [self.fit_data]
+        return [self.data, *self.others.values(), *self.shifted.values(), *fit]
+
+    @property
     def groups(self) -> dict[str, str]:
         """Which of them are near or far."""
         return {**dict.fromkeys(self.near, "near"), **dict.fromkeys(self.far, "far")}
@@ -172,7 +156,7 @@ def evaluate_ood(
     shifted: Mapping[str, str | Path] | None = None,
     scores: Sequence[str] | None = None,
     fit_data: str | Path | None = None,
-    fit_images: int = FIT_IMAGES,
+    fit_images: int | None = None,
     list_root: str | Path | None = None,
     imagenet_o: bool = False,
     name: str = "ood",
@@ -189,7 +173,8 @@ def evaluate_ood(
             larger ones are scaled as OpenOOD does.
         shifted: other images of the network's classes: with them the full spectrum is measured, too.
         scores: of `apr_dali.eval.ood_scores.KINDS`, or all; None for the three that need no library.
-        fit_data: training images of the network, for scores that are fitted. fit_images: so many of them at the most.
+        fit_data: training images of the network, for scores that are fitted. fit_images: so many of them at the most;
+            None for FIT_IMAGES.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
         name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
@@ -198,29 +183,44 @@ def evaluate_ood(
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
     """
     plain, close, distant, moved = (checked_sets(sets or {}) for sets in (ood, near, far, shifted))
-    names = [*plain, *close, *distant, *moved]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two sets are called {twice[0]}: give each a name of its own")
-    if not (plain or close or distant):
-        raise InputError("ood names no set: expected at least one that the network does not know")
+    _check_names([*plain, *close, *distant], moved)
     if imagenet_o and moved:
         raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
     check_choice("name", name, ("ood", "openood"))
-    check_whole("fit_images", fit_images, 1)
-    chosen = checked_scores(scores, fit_data, imagenet_o)
     given = None if fit_data is None else str(fit_data)
-    if given is not None and os.path.abspath(given) == os.path.abspath(data):
-        raise InputError(f"--fit-data {given} are the images that are to be told from others: give training images")
+    chosen = checked_scores(scores, given, imagenet_o)
+    limit = _fit_limit(str(data), given, fit_images)
     root = None if list_root is None else str(list_root)
     title = IMAGENET_O_NAME if imagenet_o else name
-    asked = Asked(str(data), plain, close, distant, moved, chosen, given, fit_images, root, title)
+    asked = Asked(str(data), plain, close, distant, moved, chosen, given, limit, root, title)
+    if root is not None and not any(map(is_image_list, asked.places)):
+        raise InputError(f"--list-root {root} changes nothing: no set is an image list; leave it out")
     with session_of(model, options) as session:
         return _measure(session, asked)
 
 
+def _check_names(unknown: Sequence[str], shifted: Iterable[str]) -> None:
+    """Raise InputError unless there is a set that the network does not know, and each has a name of its own."""
+    names = [*unknown, *shifted]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two sets are called {twice[0]}: give each a name of its own")
+    if not unknown:
+        raise InputError("ood names no set: expected at least one that the network does not know")
+
+
+def _fit_limit(data: str, fit_data: str | None, fit_images: int | None) -> int:
+    """How many images scores are fitted to at the most."""
+    if fit_data is None and fit_images is not None:
+        raise InputError("--fit-images changes nothing where no score is fitted: leave it out, or give --fit-data")
+    if fit_data is not None and os.path.abspath(fit_data) == os.path.abspath(data):
+        raise InputError(f"--fit-data {fit_data} are the images that are to be told from others: give training images")
+    limit = FIT_IMAGES if fit_images is None else fit_images
+    check_whole("fit_images", limit, 1)
+    return limit
+
+
 def _measure(session: Session, asked: Asked) -> Ood:
-    given = [asked.data, *asked.others.values(), *asked.shifted.values()]
-    session = session.of_several(given if asked.fit_data is None else [*given, asked.fit_data])
+    session = session.of_several(asked.places)
     model: nn.Module = session.model
     if asked.imagenet_o:
         model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
@@ -343,91 +343,3 @@ def _unlike_published(asked: Asked, counts: Mapping[str, int]) -> list[str]:
         for name, count in usual.items()
         if count not in (None, named[name])
     ]
-
-
-# ---- on the page of a benchmark --------------------------------------------------------------------------------------
-
-
-def summary_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """What gives the numbers that matter, with their units, of the evaluation `name`."""
-
-    def found(result: Mapping[str, Any]) -> dict[str, str]:
-        scores = result["scores"]
-        return {label: percent(scores[score][mean][key]) for label, score, mean, key in _labels(name, result)}
-
-    return found
-
-
-def bounds_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """What gives the intervals of numbers of `summary_of`, by the same names."""
-
-    def found(result: Mapping[str, Any]) -> dict[str, str]:
-        ends = result.get("intervals", {})
-        return {
-            label: interval_text(ends[score][mean], 100)
-            for label, score, mean, key in _labels(name, result)
-            if key == "auroc" and score in ends
-        }
-
-    return found
-
-
-def _labels(name: str, result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """What each number that matters is called, and its score, mean and measure."""
-    sets = f"{result['images']:,} images against {_counted(result['set_images'])}"
-    means = [(mean, f"{mean} ", "auroc", "AUROC") for mean in (NEAR, FAR)]
-    if not result.get("groups"):
-        means = [(MEAN, "", key, title) for key, title in (("auroc", "AUROC"), ("aupr_out", "AUPR-out"))]
-    for score, rows in result["scores"].items():
-        for mean, what, key, title in means:
-            if mean in rows:
-                yield f"{name} {what}{title}, {score}, {sets}", score, mean, key
-
-
-def section(result: Mapping[str, Any]) -> Section:
-    """The part of the page."""
-    groups = result.get("groups", {})
-    columns = columns_of(groups)
-    parameters = result.get("parameters", {})
-    tables = tuple(
-        Table(
-            (f"{score}{title}, percent", *columns.values()),
-            tuple((name, *(f"{100 * row[key]:.2f}" for key in columns)) for name, row in rows.items()),
-        )
-        for title, scores in (("", result["scores"]), (", full spectrum", result.get("full_spectrum", {})))
-        for score, rows in scores.items()
-    )
-    notes = [f"{result['images']:,} in-distribution images, against {_counted(result['set_images'])} images."]
-    notes += result["notes"]
-    if groups:
-        notes.append(
-            "Measures are OpenOOD v1.5's: FPR is the share of in-distribution images taken for others where 95 % of "
-            f"the others are found; {NEAR} and {FAR} are means over the near and the far sets."
-        )
-    else:
-        notes.append(
-            "In-distribution is the positive class. The APR paper names max-softmax, its released code takes max-logit."
-        )
-    if result.get("shifted"):
-        notes.append(f"Full spectrum: the images of {', '.join(result['shifted'])} count as in-distribution, too.")
-    if parameters:
-        notes.append("Parameters: " + "; ".join(f"{score}: {text}" for score, text in parameters.items()) + ".")
-    if fit := result.get("fit"):
-        notes.append(f"Fitted to {fit['images']:,} images of {fit['data']}.")
-    return Section("Out of distribution", tuple(notes), tables)
-
-
-def _counted(images: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({count:,})" for name, count in images.items())
-
-
-def section_of_openood(result: Mapping[str, Any]) -> Section:
-    """The part of the page about OpenOOD's sets."""
-    return replace(section(result), title="OpenOOD v1.5")
-
-
-def section_of_imagenet_o(result: Mapping[str, Any]) -> Section:
-    """The part of the page about ImageNet-O."""
-    found = section(result)
-    more = "Logits of ImageNet-O's 200 classes alone; in-distribution: the validation images of the same classes."
-    return replace(found, title="ImageNet-O", notes=(*found.notes, more))

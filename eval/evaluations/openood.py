@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apr_dali.eval.evaluations.ood import FIT_IMAGES, Ood, evaluate_ood
+from apr_dali.eval.evaluations.ood import Ood, evaluate_ood
 from apr_dali.eval.ood_scores import KINDS
 from apr_dali.eval.openood import lists_below
 from apr_dali.eval.session import Options, Subject, session_of
@@ -22,7 +22,7 @@ def evaluate_openood(
     full_spectrum: bool = False,
     scores: Sequence[str] | None = None,
     fit_data: str | Path | None = None,
-    fit_images: int = FIT_IMAGES,
+    fit_images: int | None = None,
     list_root: str | Path | None = None,
     **options: Unpack[Options],
 ) -> Ood:

@@ -27,6 +27,8 @@ def test_compare(run_eval, root, tmp_path, capsys):
     assert page.cells[row + 1 : row + 4] == [f"{100 * error_of(root / 'val'):.2f} %"] * 3
     assert cli.main(["eval", "compare", runs[0], runs[0], "--output", str(tmp_path)]) == 2
     assert "a/report/report.json is given twice" in capsys.readouterr().err
+    assert cli.main(["eval", "compare", str(tmp_path)]) == 2
+    assert "report.json is not there" in capsys.readouterr().err
     (tmp_path / "report.json").write_text("{}")
     assert cli.main(["eval", "compare", str(tmp_path)]) == 2
     assert "is not the report.json that" in capsys.readouterr().err

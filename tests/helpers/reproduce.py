@@ -13,14 +13,15 @@ from apr_dali.reproduce.follow import CODE
 from apr_dali.reproduce.plan import Asked
 from apr_dali.reproduce.sets import NEEDS
 
-# What it leaves depends on the words alone. FAILS, a file beside it, has words on which it ends with an error,
-# WAITS those on which it waits to be stopped, after saying so.
+# What it leaves depends on the words alone. FAILS, a file beside it, has words on which it ends with an error, or
+# parts of paths with a slash; WAITS those on which it waits to be stopped, after saying so.
 _PROGRAM = """
 import hashlib, json, pathlib, shlex, signal, sys, time
 words = sys.argv[1:]
 here = pathlib.Path(__file__).parent
 def named(name):
-    return any(word and word in shlex.join(words) for word in (here / name).read_text().split())
+    given = (here / name).read_text().split()
+    return any(one in (shlex.join(words) if "/" in one else words) for one in given)
 def stop(*_):
     (here / "stopped").write_text(shlex.join(words))
     sys.exit(143)

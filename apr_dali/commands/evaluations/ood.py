@@ -55,9 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.eval import evaluate_ood, evaluate_openood
     from apr_dali.eval.ood_sources import TAKEN
 
-    options: dict[str, Any] = {name: getattr(args, name) for name in ("scores", "fit_data", "list_root")}
-    if args.fit_images is not None:
-        options["fit_images"] = args.fit_images
+    options: dict[str, Any] = {name: getattr(args, name) for name in ("scores", "fit_data", "fit_images", "list_root")}
     if args.openood is not None:
         if named := [f"--{name.replace('_', '-')}" for name in ("data", *_SETS, "imagenet_o") if getattr(args, name)]:
             raise InputError(f"--openood says itself what is measured: leave out {', '.join(named)}")

@@ -232,6 +232,8 @@ def test_larger_images_reach_a_small_network_as_openood_scales_them(evaluate, tm
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn", "--fit-data", "{root}/no"],
             "--fit-data {root}/no is not there",
         ),
+        (["--data", "{root}/val", "--far", "a={root}/f", "--fit-images", "5"], "--fit-images changes nothing"),
+        (["--data", "{root}/val", "--far", "a={root}/f", "--list-root", "x"], "--list-root x changes nothing"),
         (
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "ash"],
             "brightness has no last linear layer whose outputs are its logits",
