@@ -22,6 +22,8 @@ from apr_dali.errors import check_choice
 
 AXES = ("chw", "hw")
 OVERFLOWS = ("wrap", "clamp")
+TRUNCATION_SLACK = 2.0**-10
+"""Gray levels that truncation of floating results forgives: a level that came back as 6.9999 by rounding is 7."""
 
 
 def spectrum(images: ArrayLike, axes: str = "chw") -> NDArray[np.complex128]:

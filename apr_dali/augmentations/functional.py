@@ -22,8 +22,8 @@ BACKENDS = ("auto", "native", "cupy", "torch", "reference")
 
 _OVERSHOOT = 0.1
 
-_SLACK = 2.0**-10
-"""Gray levels that truncation forgives: a level that came back as 6.9999 by rounding is 7."""
+_HOMES = {"native": ("cpu", "the CPU"), "cupy": ("cuda", "a CUDA device")}
+"""Where the images lie that a backend of kernels is for, and how that is told."""
 
 
 def apply(
@@ -148,11 +148,11 @@ def choose(record: Augmentation, device: str, dtype: str, backend: str) -> str:
 def _refusal(record: Augmentation, backend: str, device: str, dtype: str) -> str | None:
     """Why the backend "native" or "cupy" cannot run; None where it can."""
     form, kind = (record.native_form, "form in C++") if backend == "native" else (record.cuda_form, "CUDA kernel")
-    home = {"native": "the CPU", "cupy": "a CUDA device"}[backend]
+    home, told = _HOMES[backend]
     if form is None:
         return f"it has no {kind}"
-    if device != ("cpu" if backend == "native" else "cuda"):
-        return f"it is for images on {home}, got {device}"
+    if device != home:
+        return f"it is for images on {told}, got {device}"
     if dtype == "float64":
         return "it computes in float32, got float64 images"
     found = dispatch.availability(backend)
@@ -240,7 +240,7 @@ def _by_cupy(record: Augmentation, images: Any, draws: Draws, levels: str | None
 def to_levels(values: NDArray[np.float64], overflow: str) -> NDArray[np.uint8]:
     """Real gray values of any shape, say (N, C, H, W), as uint8 by one of OVERFLOWS."""
     if overflow == "truncate":
-        return (np.clip(values, 0, 255) + _SLACK).astype(np.uint8)
+        return (np.clip(values, 0, 255) + spectral.TRUNCATION_SLACK).astype(np.uint8)
     return spectral.to_levels(values, overflow)
 
 
@@ -256,7 +256,7 @@ def _by_torch(record: Augmentation, images: Tensor, draws: Draws, levels: str | 
     else:
         values = record.torch_form(images.permute(0, 3, 1, 2).to(torch.float32) / 255, draws) * 255
     if levels == "truncate":
-        whole = (values.clamp(0, 255) + _SLACK).to(torch.uint8)
+        whole = (values.clamp(0, 255) + spectral.TRUNCATION_SLACK).to(torch.uint8)
     else:
         whole = torch_backend.to_levels(values, str(levels))
     return whole.permute(0, 2, 3, 1).contiguous()

@@ -66,11 +66,13 @@ class HybridPairDraws(Draws):
         """
         check_share("p", p)
         batch, channels, height, width = shape
-        mix, partner = bool(generator.random() < p), generator.permutation(batch)
-        low = None if low_p is None else PairDraws.sample(batch, height, width, generator, low_p)
-        if coin is not None:
-            mix = bool(coin[0] < p)
-            low = None if low is None or low_p is None else replace(low, mix=bool(coin[1] < low_p))
+        drawn, partner = generator.random(), generator.permutation(batch)
+        mix = bool((drawn if coin is None else coin[0]) < p)
+        low = None
+        if low_p is not None:
+            low = PairDraws.sample(batch, height, width, generator, low_p)
+            if coin is not None:
+                low = replace(low, mix=bool(coin[1] < low_p))
         return cls(height, width, channels, partner, mix, kernel, sigma, low)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
 from apr_dali.errors import check_choice, check_share, check_whole
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
 
 
@@ -136,7 +137,7 @@ def torch_form(images: Tensor, draws: SpectralGainsDraws) -> Tensor:
     return torch.fft.irfft2(_real_part(half, draws.width), s=(draws.height, draws.width))
 
 
-def native_form(batch: KernelBatch, draws: SpectralGainsDraws) -> NDArray[Any]:
+def native_form(batch: NativeBatch, draws: SpectralGainsDraws) -> NDArray[Any]:
     """`define` in C++."""
     gain, masked = draws.gain * draws.keep, np.flatnonzero(draws.masked)
     if len(masked):

@@ -60,6 +60,13 @@ class VipAugDraws(Draws):
     def __len__(self) -> int:
         return len(self.views)
 
+    def kernel_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.float32], float, float]:
+        """What kernels take of the noise: which one is an image's, (N,), -1 for none; the noise; and what it is
+        multiplied with at vital and at other bins."""
+        which = np.full(len(self), -1, np.int64)
+        which[self.noisy] = np.arange(len(self.noisy))
+        return which, self.noise, self.vital**0.5, self.nonvital**0.5
+
     @classmethod
     def draw(
         cls,
@@ -132,15 +139,14 @@ def torch_form(images: Tensor, draws: VipAugDraws) -> Tensor:
 
 def native_form(batch: NativeBatch, draws: VipAugDraws) -> NDArray[np.uint8]:
     """`define` in C++: uint8 (N, H, W, 3) to the same."""
-    views, which = draws.views, np.full(len(draws), -1, np.int64)
-    which[draws.noisy] = np.arange(len(draws.noisy))
+    views = draws.views
     choices = views.operation, views.parameters, views.mix, views.amplitude_of_second
-    return batch.run_with("noisy_views", *choices, which, draws.noise, draws.vital**0.5, draws.nonvital**0.5)
+    return batch.run_with("noisy_views", *choices, *draws.kernel_numbers())
 
 
 def cuda_form(batch: KernelBatch, draws: VipAugDraws) -> Any:
     """`define` on a CUDA device."""
-    return batch.run("noisy_views", draws.views, draws.noisy, draws.noise, draws.vital, draws.nonvital)
+    return batch.run("noisy_views", draws.views, *draws.kernel_numbers())
 
 
 def _phase_noise(images: Tensor, draws: VipAugDraws) -> Tensor:

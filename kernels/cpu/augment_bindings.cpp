@@ -108,7 +108,8 @@ void noisy_views(const Array<std::uint8_t>& images, Array<std::uint8_t> out, con
     task.views = single_task(images, operation, parameters, mix, amplitude_of_second, out);
     require_threads(threads);
     require_size(which, task.views.batch, "which");
-    const py::ssize_t size = images.size() / std::max(task.views.batch, 1);
+    const Shape shape{3, task.views.height, task.views.width};
+    const py::ssize_t size = static_cast<py::ssize_t>(shape.size());
     require(noise.size() % size == 0, "noise must be for images of ", size, " values, got the shape ", noise);
     require_range(which, -1, noise.size() / size - 1, "which");
     task.views.threads = threads;

@@ -10,11 +10,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.device import CudaDevice
+from apr_dali.spectral import TRUNCATION_SLACK
 
 Array = Any
 
-_SLACK = 2.0**-10
-"""Gray levels that truncation forgives; see `apr_dali.augmentations.functional`."""
 _VALUES = 4  # a thread
 
 
@@ -50,7 +49,7 @@ class Job:
         """How results become what they are, as `paths.Job.dtype`, and what is added before."""
         if self.overflow == "truncate":
             # Rounding half a level below the value, which clips as well.
-            return "clamp", _SLACK - 0.5
+            return "clamp", TRUNCATION_SLACK - 0.5
         return self.overflow or "float32", 0.0
 
     @property

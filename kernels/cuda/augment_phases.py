@@ -11,15 +11,17 @@ from apr_dali.kernels.cuda.augment_job import Job
 
 
 def noisy_views(
-    job: Job, views: SingleDraws, noisy: NDArray[np.int64], noise: NDArray[np.float32], vital: float, nonvital: float
+    job: Job, views: SingleDraws, which: NDArray[np.int64], noise: NDArray[np.float32], vital: float, nonvital: float
 ) -> None:
-    """APR-S with noise on the phase of the images `noisy`; see `VipAugDraws`. vital, nonvital: variances."""
-    row_of = np.full(job.n, -1)
-    row_of[noisy] = np.arange(len(noisy))
+    """APR-S with noise on the phase.
+
+    which: (N,), the row of `noise` that is an image's, -1 for none. noise: (K, 3, H, W), zero frequency first. vital,
+    nonvital: its standard deviation at vital and at other bins.
+    """
     step = None  # APR-S itself
-    if len(noisy):
-        deviations = np.float32(np.sqrt(vital)), np.float32(np.sqrt(nonvital))
-        step = paths.Step("STEP_NOISE", (job.put(noise, "f4"), job.put(row_of, "i4"), *deviations), around=True)
+    if len(noise):
+        held = job.put(noise, "f4"), job.put(which, "i4")
+        step = paths.Step("STEP_NOISE", (*held, np.float32(vital), np.float32(nonvital)), around=True)
     dtype, bias = job.rounding
     backend.recombine_views(job.device, job.images, views, job.out, dtype, bias=bias, step=step)
 

@@ -41,8 +41,7 @@ class CudaBatch:
     overflow: str | None
 
     def run(self, function: str, *numbers: Any) -> Array:
-        """The result of one of LAUNCHERS, uint8 or float32. numbers: as `kernels.cpu.augmentations.NativeBatch` takes
-        them, on the host."""
+        """The result of one of LAUNCHERS, uint8 or float32. numbers: those it takes, on the host."""
         if self.images[:1].size > MOST_VALUES:
             shape = " × ".join(map(str, self.images.shape[1:]))
             raise InputError(f"the CUDA kernels take images of {MOST_VALUES} values at most, got {shape}: take torch")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from apr_dali.augmentations import Augmentation, Draws
@@ -34,3 +36,9 @@ def drawn(
 def planes(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, C) as float64 (N, C, H, W) in 0..1."""
     return images.transpose(0, 3, 1, 2) / 255.0
+
+
+def noisy_planes(crops: Callable[..., np.ndarray], batch: int, size: tuple[int, int]) -> np.ndarray:
+    """Natural images with noise, float64 (N, 3, H, W) in 0..1. Levels may add up to a bin of 0, or of what rounding
+    leaves of it, whose phase means nothing."""
+    return 0.9 * planes(crops(batch, *size)) + 0.1 * np.random.default_rng(0).random((batch, 3, *size))

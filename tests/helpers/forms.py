@@ -23,6 +23,12 @@ def assert_close(name: str, got: torch.Tensor, expected: np.ndarray) -> None:
         assert apart.max() < (tolerances.PRIME_FLOAT64 if name == "prime" else tolerances.AUGMENTATION_FLOAT64)
 
 
+def assert_levels_close(name: str, apart: np.ndarray) -> None:
+    """Of gray levels apart, of whichever backend."""
+    limit = tolerances.HYBRID_LEVELS if name == "hybrid++-s" else tolerances.LEVELS
+    assert (apart > limit).mean() <= (tolerances.PRIME_LEVELS_SHARE if name == "prime" else 0)
+
+
 def assert_forms_agree(record: Augmentation, images: np.ndarray, seeds: int = 3) -> None:
     """On floating images (N, C, H, W), in float64 and float32, with draws of several seeds."""
     for seed in range(seeds):

@@ -73,6 +73,8 @@ PRIME_FLOAT64 = 1e-10
 PRIME_FLOAT32_MEAN = 1e-3
 """A color transform has slopes of hundreds, a filter of ten, and a chain multiplies three of them: rounding of 6e-8
 becomes 3e-2 at single pixels of noise, and 1e-5 on average."""
+PRIME_LEVELS_SHARE = 1e-3
+"""Share of gray levels that may be more than LEVELS apart for it."""
 
 AUGMENTATION_LEVELS = 1e-2
 """Real gray levels of an APR-S with noise, before they become whole: float32 sums of up to 255."""

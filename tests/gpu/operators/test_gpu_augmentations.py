@@ -6,9 +6,8 @@ Nothing here needs DALI, an installed package or the native operators: see bench
 import numpy as np
 import pytest
 import torch
-from helpers import tolerances
-from helpers.augmentations import always, drawn, planes
-from helpers.forms import assert_close
+from helpers.augmentations import always, drawn, noisy_planes, planes
+from helpers.forms import assert_close, assert_levels_close
 from helpers.singles import levels_apart
 
 from apr_dali.augmentations import NAMES, apply, find
@@ -26,10 +25,6 @@ SPECTRAL = ("amplitude-mix", "fda", "spectral-gains", "hybrid++-p")
 SQUARES = [(size, size) for size in (*launch.WHOLE_SIZES, *launch.FUSED_SIZES)]
 
 
-def noisy(crops, batch, size):
-    return 0.9 * planes(crops(batch, *size)) + 0.1 * np.random.default_rng(0).random((batch, 3, *size))
-
-
 def check_floating(name, backend, images, draws):
     got = apply(name, torch.from_numpy(images).cuda(), draws, backend=backend)
     assert got.is_cuda
@@ -45,7 +40,7 @@ def test_the_kernels_are_what_runs(name):
 @pytest.mark.parametrize("size", [(1, 7), (20, 33), (32, 32)], ids=str)
 @pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] in PLANES])
 def test_floating_images_are_the_definitions(name, backend, size, crops):
-    images = noisy(crops, 5, size)
+    images = noisy_planes(crops, 5, size)
     for seed in range(3):
         draws = drawn(find(name), 5, size, seed, **always(name))
         check_floating(name, backend, images.astype(np.float32), draws)
@@ -56,7 +51,7 @@ def test_floating_images_are_the_definitions(name, backend, size, crops):
 @pytest.mark.parametrize("size", SQUARES, ids=str)
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_every_size_that_has_kernels(name, size, crops):
-    images = noisy(crops, 3, size).astype(np.float32)
+    images = noisy_planes(crops, 3, size).astype(np.float32)
     for settings in ({}, {"ratio": 0.4}) if name == "amplitude-mix" else ({},):
         check_floating(name, "cupy", images, drawn(find(name), 3, size, 1, **always(name), **settings))
 
@@ -66,7 +61,8 @@ def test_images_of_224(name, crops):
     images, record = crops(2, 224, 224), find(name)
     draws = record.sample(2, 224, 224, 0, dataset="imagenet", **always(name))
     got = apply(name, torch.from_numpy(images).cuda(), draws, backend="cupy").cpu().numpy()
-    check_levels(record, got, apply(name, images, draws, backend="reference"))
+    expected = apply(name, images, draws, backend="reference")
+    assert_levels_close(name, levels_apart(got, expected, record.overflow))
 
 
 @pytest.mark.parametrize("library", ["torch", "cupy"])
@@ -80,13 +76,7 @@ def test_levels_are_the_definitions(name, backend, library, crops):
     else:
         cupy = pytest.importorskip("cupy")
         got = apply(name, cupy.asarray(images), draws, backend=backend).get()
-    check_levels(record, got, expected)
-
-
-def check_levels(record, got, expected):
-    limit = tolerances.HYBRID_LEVELS if record.name == "hybrid++-s" else tolerances.LEVELS
-    apart = levels_apart(got, expected, record.overflow)
-    assert (apart > limit).mean() <= (1e-3 if record.name == "prime" else 0)
+    assert_levels_close(name, levels_apart(got, expected, record.overflow))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (50, 37)], ids=str)

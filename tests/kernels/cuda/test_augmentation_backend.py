@@ -15,7 +15,6 @@ from apr_dali.errors import InputError
 from apr_dali.kernels import arrays, dispatch
 from apr_dali.kernels.cuda import augmentations as cuda_augmentations
 from apr_dali.kernels.cuda import paths
-from apr_dali.kernels.cuda.device import Cache
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.simulator
@@ -25,15 +24,11 @@ STATES = {"cupy": dispatch.Availability(True, "on the CPU"), "native": dispatch.
 
 
 @pytest.fixture
-def host(shim_folder, monkeypatch):
+def host(shim_folder, install, monkeypatch):
     """A device whose arrays are NumPy's."""
-    device = HostCuda(shim_folder)
-    monkeypatch.setattr(cuda_augmentations, "_device", lambda: device)
-    monkeypatch.setattr(paths, "work", Cache(3))
-    monkeypatch.setattr(paths, "constants", Cache(16))
     monkeypatch.setattr(dispatch, "availability", STATES.__getitem__)
     monkeypatch.setattr(arrays, "device_of", lambda _: "cuda")
-    return device
+    return install(cuda_augmentations, HostCuda(shim_folder))
 
 
 def test_every_kernel_is_that_of_an_augmentation():

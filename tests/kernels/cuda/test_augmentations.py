@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import tolerances
-from helpers.augmentations import always, drawn, planes
-from helpers.forms import assert_close
+from helpers.augmentations import always, drawn, noisy_planes, planes
+from helpers.forms import assert_close, assert_levels_close
 from helpers.singles import assert_agrees, levels_apart
 from simulators.ptx_cuda import PtxCuda
 
@@ -38,17 +38,12 @@ def on_device(record, images, draws, levels=None):
     return _by_cupy(record, images, draws, levels)
 
 
-def noisy(crops, batch, size):
-    """Levels may add up to a bin of 0, or of what rounding leaves of it, whose phase means nothing."""
-    return 0.9 * planes(crops(batch, *size)) + 0.1 * np.random.default_rng(0).random((batch, 3, *size))
-
-
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", PLANES)
 def test_floating_images_are_the_definitions(name, size, crops):
     record = find(name)
-    images = noisy(crops, 3, size).astype(np.float32)
+    images = noisy_planes(crops, 3, size).astype(np.float32)
     for dataset in ("cifar10", "imagenet"):
         draws = drawn(record, 3, size, 1, dataset=dataset, **always(name))
         got = on_device(record, images, draws)
@@ -67,7 +62,7 @@ def test_levels_are_the_definitions(name, size, crops):
         assert got.dtype == np.uint8
         expected = apply(name, images, draws, backend="reference", overflow=overflow)
         apart = levels_apart(got, expected, overflow)
-        assert (apart > tolerances.LEVELS).mean() <= (1e-3 if name == "prime" else 0)
+        assert_levels_close(name, apart)
         # An image that nothing changes has whole numbers, which a rounding takes across a border of "wrap".
         assert overflow == "wrap" or (apart > 0).mean() < 0.02
 
@@ -120,7 +115,7 @@ def test_images_and_draws_stay_as_they_are(name, crops):
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (13, 20)], ids=str)
 def test_boxes_of_amplitudes(size, ratio, crops):
     """Boxes that are not symmetric, and none."""
-    record, images = find("amplitude-mix"), noisy(crops, 3, size).astype(np.float32)
+    record, images = find("amplitude-mix"), noisy_planes(crops, 3, size).astype(np.float32)
     draws = drawn(record, 3, size, ratio=ratio)
     expected = record.define(images.astype(np.float64), draws)
     assert_close(record.name, torch.from_numpy(on_device(record, images, draws)), expected)
@@ -131,7 +126,7 @@ def test_boxes_of_amplitudes(size, ratio, crops):
 @pytest.mark.parametrize("reach", [0, 1, 7, 40])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (12, 9)], ids=str)
 def test_reaches_of_fda(size, reach, crops):
-    record, images = find("fda"), noisy(crops, 3, size).astype(np.float32)
+    record, images = find("fda"), noisy_planes(crops, 3, size).astype(np.float32)
     draws = replace(drawn(record, 3, size), reach=np.array([reach, 0, 2]))
     expected = record.define(images.astype(np.float64), draws)
     assert_close(record.name, torch.from_numpy(on_device(record, images, draws)), expected)
@@ -141,7 +136,7 @@ def test_reaches_of_fda(size, reach, crops):
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (9, 14)], ids=str)
 def test_all_gains_at_once(size, crops):
     """Every image gets all four; the columns that mirror themselves are asked for two things."""
-    record, images = find("spectral-gains"), noisy(crops, 3, size).astype(np.float32)
+    record, images = find("spectral-gains"), noisy_planes(crops, 3, size).astype(np.float32)
     p = dict.fromkeys(("amplitude", "phase", "mask", "gaussian"), 1.0)
     draws = drawn(record, 3, size, p=p, phase=(-3.0, 3.0), dropped=(0.3, 0.5), gaussians=5)
     assert draws.masked.all()
@@ -182,7 +177,7 @@ def test_strong_and_absent_waves(crops):
 )
 def test_blurs_of_all_widths(size, kernel, name, crops):
     """A border wider than the image, too."""
-    record, images = find(name), noisy(crops, 3, size).astype(np.float32)
+    record, images = find(name), noisy_planes(crops, 3, size).astype(np.float32)
     draws = drawn(record, 3, size, kernel=kernel, sigma=1.5, **always(name))
     assert_close(name, torch.from_numpy(on_device(record, images, draws)), record.define(images.astype(float), draws))
 
@@ -244,7 +239,7 @@ def test_an_image_of_224(name, crops, monkeypatch, record_property):
     draws = record.sample(2, 224, 224, 0, dataset="imagenet", **always(name))
     got = on_device(record, images, draws, record.overflow)
     apart = levels_apart(got, apply(name, images, draws, backend="reference"), record.overflow)
-    assert (apart > tolerances.LEVELS).mean() <= (1e-3 if name == "prime" else 0)
+    assert_levels_close(name, apart)
     # For docs/augmentations.md: it is the compiler's, so nothing is asserted of it.
     for kernel, trace in device.traces.items():
         record_property(f"{kernel}: warp instructions per image", round(trace.issued.sum() / 2))
