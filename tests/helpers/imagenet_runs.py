@@ -1,13 +1,11 @@
-"""Runs of train_imagenet.py on small crops of three photographs, and what they leave."""
+"""Runs of train_imagenet.py on small crops of three photographs."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from helpers.processes import ENVIRONMENT, PATIENCE
 from helpers.project import ROOT
 
@@ -18,31 +16,6 @@ SMALL += ["--threads", "1", "--device", "cpu"]
 CLASSES = ("astronaut", "chelsea", "coffee")
 TRAINING, VALIDATION = 16, 3  # images of a class
 STEPS = len(CLASSES) * TRAINING // 8
-
-
-def state_of(path: Path) -> dict:
-    return torch.load(path, weights_only=True)
-
-
-def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
-
-
-def assert_same(found, expected, where: str = "") -> None:
-    """Bit for bit, through nested containers."""
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key in expected:
-            assert_same(found[key], expected[key], f"{where}.{key}")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for n, pair in enumerate(zip(found, expected, strict=True)):
-            assert_same(*pair, f"{where}[{n}]")
-    else:
-        assert found == expected, where
 
 
 # Sends itself a signal in a certain step, as others may at any time: from outside no moment is sure to be met.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from helpers.imagenet_runs import CLASSES, SCRIPT, SMALL, TRAINING, VALIDATION
+from helpers.processes import script_of
 from PIL import Image
 
 from apr_dali.runtime.exit_status import run
@@ -39,24 +42,27 @@ def copy(tree, tmp_path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(scope="module")
-def trainer():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("train_imagenet", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def train(trainer, monkeypatch, capfd, tmp_path):
-    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+def run_script(monkeypatch, capfd, tmp_path):
+    """Run the `main` of a script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def start(*given: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train_imagenet.py", *SMALL, *map(str, given)])
+    def start(main: Callable[[], None], name: str, *given: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, given)])
         capfd.readouterr()
-        status = run(trainer.main)
+        status = run(main)
         return status, *capfd.readouterr()
 
     return start
+
+
+@pytest.fixture(scope="module")
+def trainer() -> ModuleType:
+    """train_imagenet.py as a module."""
+    return script_of(SCRIPT)
+
+
+@pytest.fixture
+def train(trainer, run_script):
+    """Run train_imagenet.py on a small network."""
+    return partial(run_script, trainer.main, SCRIPT.name, *SMALL)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.imagenet_runs import SCRIPT, SMALL, rows_of
+from helpers.imagenet_runs import SCRIPT, SMALL
 from helpers.processes import train_in_two
+from helpers.run_files import assert_same, networks_of, rows_of
 
 from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.training.engine import Trainer
@@ -41,12 +42,6 @@ def few(sample, tmp_path_factory) -> Path:
 
 class Killed(BaseException):
     """The end of a process that saves nothing."""
-
-
-def networks_of(state: dict) -> dict[str, dict]:
-    """The weights of a checkpoint, and of what follows them."""
-    followers = {name: state[name]["model"] for name in ("average", "teacher") if name in state}
-    return {"weights": state.get("raw", state["model"]), **followers}
 
 
 def killed_at(monkeypatch, step: int) -> None:
@@ -86,11 +81,8 @@ def test_a_killed_run_ends_as_the_whole_one(name, few, train, monkeypatch):
     assert status == 0, errors
     assert "continuing at epoch 2, step 2" in told
     found = torch.load("run/latest.pt", weights_only=True)
-    mine, theirs = networks_of(found), networks_of(expected)
-    assert list(mine) == list(theirs)
-    for network, weights in theirs.items():
-        for key, value in weights.items():
-            assert torch.equal(mine[network][key], value), (network, key)
+    theirs = networks_of(expected)
+    assert_same(networks_of(found), theirs)
     assert found["position"] == expected["position"]
     assert any("auxiliary" in key for key in theirs["weights"]) == name.startswith("afa")
     assert ("teacher" in theirs) == (name == "amplitude-mix")

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.imagenet_runs import SMALL, TRAINING, assert_same, rows_of, state_of
+from helpers.imagenet_runs import SMALL, TRAINING
+from helpers.run_files import assert_same, rows_of, state_of
 
 from apr_dali.data.folders import open_set
 from apr_dali.draws import SEEDS

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.imagenet_runs import CLASSES, SMALL, TRAINING, VALIDATION, rows_of
+from helpers.imagenet_runs import CLASSES, SMALL, TRAINING, VALIDATION
+from helpers.run_files import rows_of
 from helpers.tar_files import folder_of
 from helpers.tolerances import PRINTED
 

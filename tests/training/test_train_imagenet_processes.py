@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.imagenet_runs import CLASSES, SCRIPT, SMALL, STEPS, VALIDATION, assert_same, rows_of, state_of
+from helpers.imagenet_runs import CLASSES, SCRIPT, SMALL, STEPS, VALIDATION
 from helpers.processes import torchrun, train_in_two
+from helpers.run_files import assert_same, rows_of, state_of
 
 from apr_dali.runtime.exit_status import run
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.imagenet_runs import STEPS, assert_same, rows_of, start, state_of
+from helpers.imagenet_runs import STEPS, start
+from helpers.run_files import assert_same, rows_of, state_of
 
 from apr_dali.eval import evaluate_clean
 from apr_dali.eval.load_model import load_model
