@@ -17,7 +17,7 @@ from apr_dali.data.arrays import SIDE, is_digits, load_set, open_scaled
 from apr_dali.data.corruption_sets import CorruptionFolders, find_corruption_folders, open_corruption_arrays
 from apr_dali.data.fingerprint import identity
 from apr_dali.data.folders import ImageSet, open_files
-from apr_dali.data.listed_images import ImageIds, read_image_ids
+from apr_dali.data.image_ids import ImageIds, read_image_ids
 from apr_dali.data.small_corruptions import CORRUPTIONS as DIGITS_CORRUPTIONS
 from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
@@ -64,7 +64,7 @@ class Cells:
 
 
 def corruption_cells(session: Session, data: str, image_list: str | None = None) -> Cells:
-    """The cells of the set `data`, or of each the images of a list, see `apr_dali.data.listed_images`."""
+    """The cells of the set `data`, or of each the images of a list, see `apr_dali.data.image_ids`."""
     if session.takes_small(data) and is_digits(data):
         _refuse_list(image_list, data)
         return _digits(session)

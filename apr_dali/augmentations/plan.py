@@ -155,12 +155,12 @@ def _main_ways(names: tuple[str, ...], form: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("", *visual))) if form == "jsd" else visual
 
 
-def form_here(aug: str, dataset: str, otherwise: str = "replaced") -> str:
-    """ "published", or `otherwise` where that form asks for what is not here."""
+def form_here(aug: str, dataset: str) -> str:
+    """The published form, or the changed image alone, "replaced", where that asks for what is not here."""
     try:
         plan(aug, dataset)
     except InputError:
-        return otherwise
+        return "replaced"
     return "published"
 
 

@@ -19,7 +19,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=cpus.usable(),
         metavar="N",
-        help="(default: the %(default)s usable cores)",
+        help="that work at once (default: the %(default)s usable cores)",
     )
 
 
@@ -92,7 +92,9 @@ def add_network(parser: argparse.ArgumentParser, optional: bool = False) -> None
         add_components(parser)
 
 
-def add_components(parser: argparse.ArgumentParser) -> None:
-    """Declare which members of tars are images and labels."""
+def add_components(parser: argparse.ArgumentParser, label: str | None = None) -> None:
+    """Declare which members of tars are images and labels. label: the latter's default, None where no tar may come."""
     parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
-    parser.add_argument("--tar-label", metavar="EXT", help="the label in a tar's samples (default: cls)")
+    parser.add_argument(
+        "--tar-label", metavar="EXT", default=label, help="the label in them, json:FIELD of one in JSON (default: cls)"
+    )

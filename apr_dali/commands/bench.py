@@ -73,7 +73,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--simulate", nargs="+", metavar="KEY=VALUE", help="what keeps so many GPUs fed; see below")
     parser.add_argument(
-        "--repeat-unmixed", action="store_true", help="with --simulate: batches that APR-P leaves unmixed come twice"
+        "--repeat-unmixed", action="store_true", help="with --simulate: unmixed batches come in all views"
     )
     parser.add_argument("--from", dest="source", metavar="FILE", help="with --simulate: an earlier bench.json")
 

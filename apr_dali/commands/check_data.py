@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from apr_dali.commands.arguments import add_processes
+from apr_dali.commands.arguments import add_components, add_processes
 from apr_dali.errors import InputError
 
 _WIDTH = 80
@@ -24,13 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write a list of the images that are fine, which a trainer takes in place of the folder",
     )
-    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
-    parser.add_argument(
-        "--tar-label",
-        metavar="EXT",
-        default="cls",
-        help="the label in them, json:FIELD of one in JSON (default: %(default)s)",
-    )
+    add_components(parser, "cls")
     parser.add_argument("--no-cache", action="store_true", help="list the folders anew, whatever an earlier start kept")
     add_processes(parser)
 

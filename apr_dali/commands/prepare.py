@@ -7,7 +7,7 @@ import re
 import sys
 from typing import Any
 
-from apr_dali.commands.arguments import add_processes, positive, seed
+from apr_dali.commands.arguments import add_components, add_processes, positive, seed
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _SHOWN = 20
@@ -40,8 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="classes of ILSVRC2012's validation images: the devkit, Kaggle's table, or a list of one such as "
         "n01440764 a line (default: looked for beside the images)",
     )
-    parser.add_argument("--tar-image", metavar="EXT", help="the image in a tar's samples (default: the only one)")
-    parser.add_argument("--tar-label", metavar="EXT", default="cls", help="the label in them (default: %(default)s)")
+    add_components(parser, "cls")
     add_processes(parser)
 
 

@@ -1,1 +1,1 @@
-"""APR in the trainers of others: Lightning and timm."""
+"""APR in the trainers of others: Lightning, timm and torchdata."""

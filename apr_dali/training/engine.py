@@ -342,8 +342,9 @@ class Trainer:
         self.position = Position(**state["position"])
 
     def _load_weights(self, weights: dict[str, Any]) -> None:
-        theirs, ours = without_auxiliary(weights)[1], self.options.has_auxiliary
-        if bool(theirs) != ours and (theirs or without_auxiliary(self.model.state_dict())[1]):
+        # What the network has, not what is asked for: one without batch norm has none.
+        theirs, ours = (bool(without_auxiliary(state)[1]) for state in (weights, self.model.state_dict()))
+        if theirs != ours:
             raise InputError(
                 f"the checkpoint has {'' if theirs else 'no '}auxiliary batch norms: continue with the --aug and "
                 "--aug-form of before, or begin a run with its weights by --weights"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.data.listed_images import read_image_ids
+from apr_dali.data.image_ids import read_image_ids
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import (
     CORRUPTIONS,
@@ -94,7 +94,7 @@ def evaluate_corruption(
         data: folders of ImageNet-C, C-bar, 3DCC or LAION-C, .npy files of CIFAR-C or C-bar, or the word digits for
             digits that are corrupted now.
         clean: the clean images, for the relative mCE; None to leave them out.
-        image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.listed_images`; None for
+        image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.image_ids`; None for
             all.
         called: the name of the files that are written.
 

@@ -4,20 +4,18 @@ import re
 
 import pytest
 from helpers import archives
-from helpers.archives import encoded
+from helpers.archives import MINIATURE, encoded
 
 from apr_dali.cli import main
 from apr_dali.commands.prepare import size
 from apr_dali.data.folders import open_set
 from apr_dali.data.prepare import count
-from apr_dali.data.prepare.count import Published
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """ImageNet as if the miniatures were all of it."""
-    small = Published("ILSVRC2012", 3, {"train": 12, "val": 6}, {"train": (4, 4), "val": (2, 2)})
-    monkeypatch.setattr(count, "IMAGENET", small)
+    monkeypatch.setattr(count, "IMAGENET", MINIATURE)
 
 
 def test_what_it_prints(tmp_path, capsys):

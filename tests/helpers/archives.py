@@ -11,9 +11,13 @@ import numpy as np
 from helpers.tar_files import add, pack
 from PIL import Image
 
+from apr_dali.data.prepare.count import Published
+
 WNIDS = ("n01440764", "n01443537", "n02124075")
 # The devkit numbers the classes in an order of its own.
 IDS = {"n02124075": 1, "n01440764": 2, "n01443537": 3}
+MINIATURE = Published("ILSVRC2012", 3, {"train": 12, "val": 6}, {"train": (4, 4), "val": (2, 2)})
+"""What ILSVRC2012 would be if these were all of it."""
 
 
 def encoded(seed: int, width: int = 24, height: int = 16, form: str = "JPEG", mode: str = "RGB", **options) -> bytes:
@@ -196,3 +200,12 @@ def expected(split: str) -> dict[bytes, int]:
     if split == "train":
         return {content: label for label, files in enumerate(train_images().values()) for content in files.values()}
     return {content: WNIDS.index(wnid) for content, wnid in zip(val_images().values(), val_classes(), strict=True)}
+
+
+SOURCES = {
+    "official": official,
+    "kaggle": kaggle,
+    "hub": hub,
+    "timm": timm_shards,
+}
+"""Makers of what `prepare` takes, by kind."""

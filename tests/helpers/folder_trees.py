@@ -23,6 +23,11 @@ def make_tree(root: Path, *paths: str) -> Path:
     return root
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, by their paths in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def relative(found: ImageSet | TarSet, root: Path) -> list[tuple[str, int]]:
     assert isinstance(found, ImageSet)
     return [(os.path.relpath(f, root), int(n)) for f, n in zip(found.files, found.labels, strict=True)]

@@ -1,11 +1,13 @@
-"""Trainers in several processes, as torchrun starts them."""
+"""Trainers in this process, and in several as torchrun starts them."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -37,6 +39,14 @@ def train_in_two(*given: object, cwd: Path) -> subprocess.CompletedProcess:
     """`torchrun` of a trainer, which leaves each process's weights in `cwd` as rank0.pt and rank1.pt."""
     (cwd / "spy.py").write_text(_SPY)
     return torchrun("spy.py", *given, cwd=cwd)
+
+
+def script_of(path: Path) -> ModuleType:
+    """A script as a module of this process."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def die(_: object) -> None:

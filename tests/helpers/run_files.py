@@ -1,8 +1,9 @@
-"""What tests of a run folder write into it."""
+"""What tests of a run folder write into it, and read from it."""
 
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import torch
@@ -55,3 +56,34 @@ class FullDisk:
 
 def image_options(**given) -> ImageNetOptions:
     return ImageNetOptions(data="d", **given)
+
+
+def state_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def networks_of(state: dict) -> dict[str, dict]:
+    """The weights of a checkpoint, and of what follows them: their average, a teacher."""
+    followers = {name: state[name]["model"] for name in ("average", "teacher") if name in state}
+    return {"weights": state.get("raw", state["model"]), **followers}
+
+
+def assert_same(found, expected, where: str = "") -> None:
+    """Bit for bit, through nested containers."""
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for n, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{where}[{n}]")
+    else:
+        assert found == expected, where

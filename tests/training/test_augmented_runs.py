@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.imagenet_runs import SCRIPT, SMALL
 from helpers.processes import train_in_two
-from helpers.project import ROOT
+from helpers.run_files import assert_same, networks_of, rows_of
 
-from apr_dali.data.sample import write_sample
-from apr_dali.runtime.exit_status import run
+from apr_dali.augmentations.plan import TRAINABLE, form_here
 from apr_dali.training.engine import Trainer
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = ROOT / "train_imagenet.py"
-# The smallest of torchvision's networks that has batch norm.
-SMALL = ["--model", "shufflenet_v2_x0_5", "--image-size", "32", "--batch-size", "8", "--lr", "0.01", "--epochs", "2"]
-SMALL += ["--threads", "1", "--device", "cpu", "--checkpoint-minutes", "0"]
+RUN = ["--epochs", "2", "--checkpoint-minutes", "0"]
 METHODS = {
     "hybrid-p": ["--random-erasing", "0.5"],
     "afa": ["--ema", "0.9"],
@@ -29,17 +24,16 @@ METHODS = {
     "prime": [],
     "vipaug": [],
 }
-
-
-CLASSES, EACH, STEPS = 4, 6, 3
+EACH = 6  # training images of a class
+STEPS = 4 * EACH // 8
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Path:
-    """train/ and val/ with a few images of some of the sample's classes."""
-    whole, folder = write_sample(tmp_path_factory.mktemp("sample")), tmp_path_factory.mktemp("few")
+def few(sample, tmp_path_factory) -> Path:
+    """train/ and val/ with a few images of each of the sample's classes."""
+    folder = tmp_path_factory.mktemp("few")
     for split, count in (("train", EACH), ("val", 2)):
-        for kind in sorted((whole / split).iterdir())[:CLASSES]:
+        for kind in sorted((Path(sample) / split).iterdir()):
             (folder / split / kind.name).mkdir(parents=True)
             for image in sorted(kind.iterdir())[:count]:
                 (folder / split / kind.name / image.name).symlink_to(image)
@@ -48,29 +42,6 @@ def sample(tmp_path_factory) -> Path:
 
 class Killed(BaseException):
     """The end of a process that saves nothing."""
-
-
-@pytest.fixture
-def train(sample, monkeypatch, capfd, tmp_path):
-    """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
-    spec = importlib.util.spec_from_file_location("train_imagenet", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.chdir(tmp_path)
-
-    def start(*given: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train_imagenet.py", *SMALL, "--data", str(sample), *map(str, given)])
-        capfd.readouterr()
-        status = run(script.main)
-        return status, *capfd.readouterr()
-
-    return start
-
-
-def networks_of(state: dict) -> dict[str, dict]:
-    """The weights of a checkpoint, and of what follows them."""
-    followers = {name: state[name]["model"] for name in ("average", "teacher") if name in state}
-    return {"weights": state.get("raw", state["model"]), **followers}
 
 
 def killed_at(monkeypatch, step: int) -> None:
@@ -86,9 +57,18 @@ def killed_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Trainer, "step", dying)
 
 
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_each_augmentation_trains_and_says_whose_settings_it_has(name, tree, train):
+    form = form_here(name, "imagenet")
+    status, told, errors = train("--data", tree, "--aug", name, "--aug-form", form, "--epochs", 1, "--output", "run")
+    assert status == 0, errors
+    assert 0.1 < rows_of(Path("run"))[0]["train_loss"] < 50
+    assert ("has no published settings" in told) == (name in ("amplitude-mix", "fda", "randconv"))
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_a_killed_run_ends_as_the_whole_one(name, train, monkeypatch):
-    given = ["--aug", name, *METHODS[name], "--resume", "auto", "--output"]
+def test_a_killed_run_ends_as_the_whole_one(name, few, train, monkeypatch):
+    given = ["--data", few, *RUN, "--aug", name, *METHODS[name], "--resume", "auto", "--output"]
     status, _, errors = train(*given, "whole")
     assert status == 0, errors
     expected = torch.load("whole/latest.pt", weights_only=True)
@@ -101,19 +81,16 @@ def test_a_killed_run_ends_as_the_whole_one(name, train, monkeypatch):
     assert status == 0, errors
     assert "continuing at epoch 2, step 2" in told
     found = torch.load("run/latest.pt", weights_only=True)
-    mine, theirs = networks_of(found), networks_of(expected)
-    assert list(mine) == list(theirs)
-    for network, weights in theirs.items():
-        for key, value in weights.items():
-            assert torch.equal(mine[network][key], value), (network, key)
+    theirs = networks_of(expected)
+    assert_same(networks_of(found), theirs)
     assert found["position"] == expected["position"]
     assert any("auxiliary" in key for key in theirs["weights"]) == name.startswith("afa")
     assert ("teacher" in theirs) == (name == "amplitude-mix")
 
 
 @pytest.mark.parametrize("name", ["hybrid-p", "afa", "amplitude-mix"])
-def test_two_processes_agree(name, sample, tmp_path):
-    given = [*SMALL, "--data", sample, "--aug", name, *METHODS[name], "--epochs", 1, "--output", "run"]
+def test_two_processes_agree(name, few, tmp_path):
+    given = [*SMALL, "--data", few, "--aug", name, *METHODS[name], "--epochs", 1, "--output", "run"]
     done = train_in_two(SCRIPT, *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))

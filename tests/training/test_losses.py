@@ -1,10 +1,9 @@
-"""The losses and attacks of the CIFAR methods, by hand on small cases; the options and the schedule."""
+"""The losses of the trainers, by hand on small cases, and which options have which."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import fields
 
 import pytest
 import torch
@@ -16,18 +15,12 @@ from apr_dali.errors import InputError
 from apr_dali.models import create_model
 from apr_dali.models.auxiliary import add_auxiliary
 from apr_dali.models.cifar import TwoHeads
-from apr_dali.recipes import CIFAR, CIFAR_ADVERSARIAL
-from apr_dali.runtime.checkpoint import Position
+from apr_dali.recipes import CIFAR
 from apr_dali.runtime.distributed import Group
-from apr_dali.training import adversarial, losses
-from apr_dali.training.adversarial import Ball, CatastrophicOverfitting, fast_attack, pgd_accuracy
-from apr_dali.training.command_line import build_parser, parse
-from apr_dali.training.engine import Trainer, view_loss
-from apr_dali.training.logger import Logger
+from apr_dali.training import losses
+from apr_dali.training.engine import view_loss
 from apr_dali.training.mixing import MixDraws, soft_targets
-from apr_dali.training.optimizer import make_optimizer
-from apr_dali.training.options import CIFAR_RECIPES, CifarOptions
-from apr_dali.training.schedule import learning_rate
+from apr_dali.training.options import CifarOptions
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, 0, CPU)
@@ -35,9 +28,6 @@ ALONE = Group(0, 1, 0, CPU)
 
 def cross_entropy(logits: list[float], target: int) -> float:
     return math.log(sum(math.exp(x) for x in logits)) - logits[target]
-
-
-# ---- losses ----------------------------------------------------------------------------------------------------------
 
 
 def test_two_head_loss_by_hand():
@@ -263,218 +253,3 @@ def test_each_method_has_its_objective():
     assert of(adversarial="fgsm").args[2] == 10.0
     assert of(adversarial="n-fgsm", epsilon=4.0).args[2] == 4.0
     assert of(adversarial="fgsm", alpha=3.0).args[2] == 3.0
-
-
-# ---- attacks ---------------------------------------------------------------------------------------------------------
-
-MEAN, STD = (torch.tensor(value).view(1, 3, 1, 1) for value in (CIFAR_ADVERSARIAL.mean, CIFAR_ADVERSARIAL.std))
-BALL = Ball(8.0, CIFAR_ADVERSARIAL.mean, CIFAR_ADVERSARIAL.std)
-
-
-def in_0_to_1(images: torch.Tensor) -> torch.Tensor:
-    return images * STD + MEAN
-
-
-@pytest.fixture
-def attacked():
-    """A network, normalized images with many values at the ends of the range, and their classes."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
-    images = torch.rand(16, 3, 8, 8).mul(1.4).sub(0.2).clamp(0, 1)
-    return network, (images - MEAN) / STD, torch.arange(16) % 4
-
-
-@pytest.mark.parametrize("epsilon", [0.0, 8.0])
-def test_fgsm_stays_in_the_ball_and_the_range(attacked, epsilon):
-    network, images, targets = attacked
-    ball = Ball(epsilon, CIFAR_ADVERSARIAL.mean, CIFAR_ADVERSARIAL.std)
-    found = in_0_to_1(fast_attack(network, images, targets, ball, 10.0 if epsilon else 0.0, "fgsm"))
-    apart = (found - in_0_to_1(images)).abs()
-    assert apart.max() <= epsilon / 255 + 1e-6
-    assert found.min() >= -1e-6
-    assert found.max() <= 1 + 1e-6
-    if epsilon:
-        assert (apart > (epsilon - 0.01) / 255).float().mean() > 0.4, "most values go to the border of the ball"
-
-
-def test_attacks_take_one_step_along_the_gradients_sign(attacked, monkeypatch):
-    network, images, targets = attacked
-    # No noise: the start is the image itself.
-    monkeypatch.setattr(torch, "rand_like", lambda images: torch.full_like(images, 0.5))
-    inner = (images * 0.5).requires_grad_()
-    (gradient,) = torch.autograd.grad(F.cross_entropy(network(inner), targets), inner)
-    for kind, alpha, step in (("fgsm", 10.0, 8.0), ("fgsm", 5.0, 5.0), ("n-fgsm", 10.0, 10.0)):
-        found = fast_attack(network, inner.detach(), targets, BALL, alpha, kind)
-        expected = inner.detach() + step / 255 / STD * gradient.sign()
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-        assert not found.requires_grad
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_noise_of_the_start(attacked):
-    network, images, targets = attacked
-    middle = (torch.full_like(images, 0.5) - MEAN) / STD
-    fgsm, noisy = (in_0_to_1(fast_attack(network, middle, targets, BALL, 0.0, kind)) for kind in ("fgsm", "n-fgsm"))
-    for found, radius in ((fgsm, 8 / 255), (noisy, 16 / 255)):
-        assert 0.95 * radius < (found - 0.5).abs().max() <= radius + 1e-6
-        assert abs((found - 0.5).mean()) < 0.1 * radius
-
-
-def test_what_apr_p_made_is_brought_into_the_range(attacked):
-    network, images, targets = attacked
-    found = in_0_to_1(fast_attack(network, 3 * images, targets, BALL, 10.0, "fgsm"))
-    assert found.min() >= -1e-6
-    assert found.max() <= 1 + 1e-6
-
-
-def test_adversarial_loss_is_one_mean_over_both_views(attacked, monkeypatch):
-    network, images, targets = attacked
-    monkeypatch.setattr(losses, "fast_attack", lambda *_: images)
-    loss = losses.adversarial_loss(network, BALL, 10.0, "fgsm", 0.0, network, images, targets, 2, 2)
-    assert float(loss.detach()) == pytest.approx(float(F.cross_entropy(network(images), targets).detach()))
-
-
-def test_pgd_finds_what_a_linear_network_gives(attacked):
-    network, images, targets = attacked
-    weight = network[1].weight
-    assert pgd_accuracy(network, images, targets, Ball(0.0, CIFAR_ADVERSARIAL.mean, CIFAR_ADVERSARIAL.std)) == float(
-        (network(images).argmax(1) == targets).float().mean()
-    )
-    with torch.no_grad():
-        weight.mul_(30)
-    strong = Ball(64.0, CIFAR_ADVERSARIAL.mean, CIFAR_ADVERSARIAL.std)
-    clean = float((network(images).argmax(1) == targets).float().mean())
-    assert pgd_accuracy(network, images, targets, strong) <= clean
-    network.train()
-    pgd_accuracy(network, images, targets, BALL)
-    assert network.training
-
-
-# ---- catastrophic overfitting ----------------------------------------------------------------------------------------
-
-
-def watched(tmp_path, accuracies, monkeypatch, stop):
-    options = CifarOptions(adversarial="fgsm", epochs=9)
-    trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), options, ALONE, "net")
-    coming = iter(accuracies)
-    monkeypatch.setattr("apr_dali.training.adversarial.pgd_accuracy", lambda *_: next(coming))
-    logger = Logger(tmp_path, True, 9, Position())
-    watch = CatastrophicOverfitting(
-        trainer, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.long), BALL, tmp_path, logger, stop
-    )
-    return trainer, logger, watch
-
-
-@pytest.mark.parametrize("stop", [False, True])
-def test_a_collapse_is_told_and_stopped(tmp_path, monkeypatch, capsys, stop):
-    trainer, logger, watch = watched(tmp_path, [0.4, 0.45, 0.26, 0.05], monkeypatch, stop)
-    values = {"train_loss": 1.0, "val_loss": 1.0, "top1": 0.5, "top5": 1.0, "lr": 0.1, "images_per_second": 9.0}
-    for epoch in range(4):
-        trainer.position.epoch = epoch
-        with torch.no_grad():
-            trainer.model[1].weight.fill_(epoch)
-        row = dict(values)
-        assert watch(row, trainer.model) == row["pgd_top1"] == [0.4, 0.45, 0.26, 0.05][epoch]
-        logger.epoch(epoch, row)
-    message = capsys.readouterr().out
-    assert message.count("warning: catastrophic overfitting") == 1
-    assert "in epoch 4: the accuracy under PGD fell from 26.0% to 5.0%" in message
-    assert watch.stopped is stop
-    # The epoch that collapsed is the fourth; the weights of the third are the last good ones.
-    assert trainer.model[1].weight.unique().tolist() == [2.0 if stop else 3.0]
-    assert trainer.position.epoch == (8 if stop else 3)
-
-
-def test_the_look_leaves_the_generator_alone(tmp_path, monkeypatch):
-    _, _, watch = watched(tmp_path, [], monkeypatch, False)
-    monkeypatch.setattr("apr_dali.training.adversarial.pgd_accuracy", lambda *_: float(torch.rand(())))
-    torch.manual_seed(5)
-    expected = torch.rand(2)
-    torch.manual_seed(5)
-    first = watch({}, nn.Identity())
-    assert torch.equal(torch.rand(2), expected)
-    assert watch({}, nn.Identity()) == first
-
-
-# ---- options and schedule --------------------------------------------------------------------------------------------
-
-
-def options(given: str) -> CifarOptions:
-    return parse(CifarOptions, "", given.split(), CIFAR_RECIPES)
-
-
-def test_defaults_are_the_published_recipe():
-    found = options("")
-    names = ("model", "epochs", "batch_size", "lr", "lr_steps", "lr_factor", "momentum", "weight_decay")
-    assert [getattr(found, name) for name in names] == ["wrn-40-2", 200, 128, 0.1, (60, 120, 160, 190), 0.2, 0.9, 5e-4]
-    assert (found.pair_probability, found.chosen_optimizer) == (CIFAR.pair_probability, "nesterov")
-    assert found.dataset == "digits"
-    optimizer = make_optimizer(nn.Linear(1, 1), found)
-    assert optimizer.defaults["nesterov"] is True
-    rates = [learning_rate(found, epoch, 0, 10) for epoch in (0, 59, 60, 120, 160, 190)]
-    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008, 0.00016])
-
-
-@pytest.mark.parametrize(
-    ("recipe", "aug", "lr", "epochs", "pair", "single"),
-    [
-        ("fgsm", "none", 0.2, 30, 0.6, 1.0),
-        ("fgsm-apr-p", "apr-p", 0.22, 55, 0.16, 1.0),
-        ("fgsm-apr-s", "apr-s", 0.23, 65, 0.6, 1.0),
-        ("fgsm-apr-sp", "apr-sp", 0.2, 90, 0.16, 0.9),
-    ],
-)
-def test_adversarial_recipes_are_the_published_ones(recipe, aug, lr, epochs, pair, single):
-    found = options(f"--recipe {recipe}")
-    assert (found.aug, found.lr, found.epochs, found.pair_probability) == (aug, lr, epochs, pair)
-    assert (found.single_probability, found.adversarial, found.model) == (single, "fgsm", "preactresnet18")
-    assert (found.epsilon, found.step_of_attack) == (8.0, 10.0)
-    assert (found.chosen_optimizer, found.chosen_schedule) == ("sgd", "cyclic")
-    assert options(f"--recipe {recipe} --lr 0.5").lr == 0.5
-
-
-def test_cyclic_learning_rate():
-    found = options("--adversarial fgsm --epochs 4 --lr 0.2")
-    rates = [learning_rate(found, epoch, step, 2) for epoch in range(4) for step in range(2)]
-    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2, 0.15, 0.1, 0.05])
-
-
-def test_help_names_every_option():
-    text = build_parser(CifarOptions, "").format_help()
-    for item in fields(CifarOptions):
-        assert f"--{item.name.replace('_', '-')}" in text
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("--phase-weight 1.2 --aug apr-p", "--phase-weight must be at most 1, got 1.2"),
-        ("--phase-weight -0.1 --aug apr-p", "--phase-weight must be at least 0"),
-        ("--phase-weight 0.5 --aug apr-s", "--phase-weight changes nothing here: it needs --aug apr-p or apr-sp"),
-        ("--phase-weight 0.5 --aug apr-p --adversarial fgsm", "does not go with --phase-weight"),
-        ("--adversarial fgsm --epsilon -1", "--epsilon must be at least 0, got -1"),
-        ("--adversarial pgd", "'pgd'"),
-        ("--epsilon 4", "--epsilon changes nothing here: it needs --adversarial"),
-        ("--on-overfitting stop", "--on-overfitting changes nothing here"),
-        ("--adversarial fgsm --aug cutmix", "--adversarial goes with --aug none, apr-p, apr-s, apr-sp, got cutmix"),
-        ("--adversarial fgsm --amp fp16", "use --amp bf16"),
-        ("--adversarial fgsm --lr-steps 3", "--lr-steps changes nothing here"),
-        ("--aug cutout --overflow clamp", "--overflow changes nothing with --aug cutout"),
-        ("--aug mixup --axes hw", "--axes changes nothing with --aug mixup"),
-        ("--single-probability 0.5", "--single-probability changes nothing here"),
-        ("--download", "--download changes nothing here"),
-        ("--data there", "--data changes nothing here: it needs another --dataset"),
-        ("--dataset cifar10 --image-size 64", "--image-size changes nothing here"),
-        ("--dataset mnist", "'mnist'"),
-        ("--recipe fast", "'fast'"),
-        ("--aug apr", "'apr'"),
-    ],
-)
-def test_senseless_options_are_refused(given, message):
-    with pytest.raises(InputError) as error:
-        options(given)
-    assert message in str(error.value)
-
-
-def test_the_attacks_constants():
-    assert (adversarial._PGD_STEPS, adversarial._PGD_ALPHA, adversarial.DROP, adversarial._NOISE) == (5, 2.0, 0.2, 2.0)

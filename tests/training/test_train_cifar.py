@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
 import re
 import signal
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.processes import train_in_two
+from helpers.processes import script_of, train_in_two
 from helpers.project import ROOT
+from helpers.run_files import assert_same, networks_of, rows_of
 from helpers.tolerances import BF16_LOSS
 from PIL import Image
 
@@ -25,7 +25,6 @@ from apr_dali.data.arrays import load_set
 from apr_dali.draws import SEEDS
 from apr_dali.eval.analyses.filters import filter_spectra
 from apr_dali.models import create_model
-from apr_dali.runtime.exit_status import run
 from apr_dali.training.engine import Trainer
 
 pytestmark = pytest.mark.slow
@@ -52,29 +51,13 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def train(monkeypatch, capfd, tmp_path):
+def train(run_script):
     """Run the script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
-    spec = importlib.util.spec_from_file_location("train_cifar", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(tmp_path)
-
-    def start(*given: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train_cifar.py", *map(str, given)])
-        capfd.readouterr()
-        status = run(module.main)
-        return status, *capfd.readouterr()
-
-    return start
+    return partial(run_script, script_of(SCRIPT).main, SCRIPT.name)
 
 
 def on(tree: Path) -> list[object]:
     return [*SMALL, "--dataset", "folder", "--data", tree]
-
-
-def rows_of(folder: Path, kind: str = "epoch") -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["kind"] == kind]
 
 
 # APR-P's views mixed with others, held together, and erased.
@@ -160,19 +143,11 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
     assert status == 0, errors
     assert "continuing at epoch 2, step 2" in told
     found, expected = (torch.load(Path(path) / "latest.pt", weights_only=True) for path in ("run", "whole"))
-    for mine, theirs in zip(weights_of(found), weights_of(expected), strict=True):
-        for name, value in theirs.items():
-            assert torch.equal(mine[name], value), name
+    assert_same(networks_of(found), networks_of(expected))
     own = ["pgd_top1"] * ("fgsm" in method) + ["ema_val_loss", "ema_top1"] * ("--ema" in method)
     for mine, theirs in zip(rows_of(Path("run")), rows_of(Path("whole")), strict=True):
         for key in ("train_loss", "val_loss", "top1", "lr", *own):
             assert mine[key] == theirs[key], key
-
-
-def weights_of(state: dict) -> list[dict]:
-    """The weights of a checkpoint, and of their average and its teacher if it has them."""
-    followers = [state[name]["model"] for name in ("average", "teacher") if name in state]
-    return [state.get("raw", state["model"]), *followers]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +168,7 @@ def test_two_processes_agree(method, tree, tmp_path):
     assert any(name.endswith("running_mean") for name in first), "buffers are part of it"
     for name, value in first.items():
         assert torch.equal(second[name], value), name
-        assert torch.equal(weights_of(kept)[0][name], value), name
+        assert torch.equal(networks_of(kept)["weights"][name], value), name
     # The batch is that of both together.
     assert len(rows_of(tmp_path / "run", "step")) == STEPS // (2 if "--accumulate" in method else 1)
 

@@ -29,8 +29,8 @@ class AugmentationOptions(Options):
     aug_form: str = option(
         "augmentation",
         "published",
-        "methods other than APR: views and loss as published, with the divergence that AFA has too, the changed image "
-        "alone, or both with the sum of losses",
+        "methods other than APR: views and loss as published; jsd: AFA's with its divergence; replaced: the changed "
+        "image alone; both: the image and the changed one, with the sum of their losses",
         choices=FORMS,
     )
     overflow: str = option(

@@ -12,21 +12,20 @@ from pathlib import Path
 import pytest
 from helpers import archives
 from helpers.archives import WNIDS, class_folders, contents, encoded, expected, train_images
+from helpers.folder_trees import files_in
 from helpers.tar_files import add
 
-from apr_dali.data.prepare import compressed, count, job, zips
-from apr_dali.data.prepare.count import Published
+from apr_dali.data.prepare import compressed, job, zips
 from apr_dali.data.prepare.job import Options, prepare
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.errors import InputError
 
-SMALL = Published("ILSVRC2012", 3, {"train": 12, "val": 6}, {"train": (4, 4), "val": (2, 2)})
+pytestmark = pytest.mark.usefixtures("miniature")
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """ImageNet as if the miniatures were all of it, and units of a few images."""
-    monkeypatch.setattr(count, "IMAGENET", SMALL)
+def small_units(monkeypatch):
+    """Units of a few images."""
     monkeypatch.setattr(job, "_FILES", 4)
     monkeypatch.setattr(job, "_FILES_OF_ROWS", 4)
 
@@ -130,7 +129,8 @@ def test_a_stopped_run_goes_on_to_the_same(tmp_path, monkeypatch, name, image_fo
     source = kaggles(tmp_path, name)
     options = Options(image_format, shards=3 if image_format == "webdataset" else None)
     monkeypatch.setattr(job, "_RUN", 4)
-    right, calls = (zips._content, []) if name == "a.zip" else (compressed._kept, [])
+    module, function = (zips, "_content") if name == "a.zip" else (compressed, "_kept")
+    right, calls = getattr(module, function), []
 
     def stopping(*given):
         calls.append(given)
@@ -139,22 +139,15 @@ def test_a_stopped_run_goes_on_to_the_same(tmp_path, monkeypatch, name, image_fo
         return right(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((zips, "_content") if name == "a.zip" else (compressed, "_kept")), stopping)
-        if after < 20:
-            with pytest.raises(KeyboardInterrupt):
-                prepare(source, tmp_path / "out", options)
-        else:
+        patch.setattr(module, function, stopping)
+        if after == 20:  # more than there are images: while the units are written
             patch.setattr(job, "write_unit", lambda *_: stopping())
             calls += [()] * (after - len(calls) - 1)
-            with pytest.raises(KeyboardInterrupt):
-                prepare(source, tmp_path / "out", options)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tmp_path / "out", options)
     prepare(source, tmp_path / "out", options)
     prepare(source, tmp_path / "whole", options)
-    found, whole = (
-        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path / "out", tmp_path / "whole")
-    )
-    assert found == whole
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "whole")
 
 
 def test_a_compressed_tar_is_read_once_in_its_order(tmp_path):
