@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from apr_dali.data.arrays import cifar_at, is_digits
 from apr_dali.data.image_list import is_image_list
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.eval.bootstrap import Interval, auroc_intervals
@@ -210,9 +211,11 @@ def _check_names(unknown: Sequence[str], shifted: Iterable[str]) -> None:
 
 def _fit_limit(data: str, fit_data: str | None, fit_images: int | None) -> int:
     """How many images scores are fitted to at the most."""
-    if fit_data is None and fit_images is not None:
-        raise InputError("--fit-images changes nothing where no score is fitted: leave it out, or give --fit-data")
-    if fit_data is not None and os.path.abspath(fit_data) == os.path.abspath(data):
+    if fit_data is None:
+        if fit_images is not None:
+            raise InputError("--fit-images changes nothing where no score is fitted: leave it out, or give --fit-data")
+    elif os.path.abspath(fit_data) == os.path.abspath(data) and not (is_digits(data) or cifar_at(data)):
+        # Digits and CIFAR have a training split of their own.
         raise InputError(f"--fit-data {fit_data} are the images that are to be told from others: give training images")
     limit = FIT_IMAGES if fit_images is None else fit_images
     check_whole("fit_images", limit, 1)
