@@ -15,7 +15,9 @@ from helpers.project import ROOT
 from PIL import Image
 from torch import nn
 
+from apr_dali.data.arrays import load_set
 from apr_dali.data.kinds import CLASSES as KINDS
+from apr_dali.eval.evaluations.ood import evaluate_ood
 from apr_dali.eval.head import find_head
 from apr_dali.eval.ood import energy, ood_metrics
 from apr_dali.eval.openood import openood_metrics
@@ -245,6 +247,16 @@ def test_bad_input_is_named(evaluate, sets, capsys, arguments, message):
     status, record = evaluate("ood", *(text.format(root=sets) for text in arguments))
     assert (status, record) == (2, None)
     assert message.format(root=sets) in capsys.readouterr().err
+
+
+def test_scores_are_fitted_to_the_training_split_of_digits(monkeypatch):
+    made = replace(network(32, Linear(10), tuple("0123456789")), trained_on="digits")
+    monkeypatch.setattr("apr_dali.eval.session.load_model", lambda *_: made)
+    found = evaluate_ood(
+        "x", "digits", ood={"photographs": "photographs"}, scores=("knn",), fit_data="digits", device="cpu", threads=1
+    )
+    assert found.fit == {"data": "digits", "images": len(load_set("digits", "train"))}
+    assert found.images == len(load_set("digits", "val"))
 
 
 def test_a_score_that_is_no_number_is_left_out(evaluate, sets):
