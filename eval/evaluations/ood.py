@@ -64,7 +64,7 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, the METRICS of `apr_dali.eval.ood_page`, 0..1. accuracy: on `data`. name: the
+    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`. name: the
     evaluation's, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,

@@ -80,6 +80,10 @@ def test_only_imagenet_c_has_an_mce_by_that_name():
         "cifar-100-c": {"mean_error"},
         "imagenet-c-bar": {"mean_error"},
         "cifar-10-c-bar": {"mean_error"},
+        "imagenet-3dcc": {"mean_error"},
+        "laion-c": {"mean_error"},
+        "imagenet-c-listed": {"mean_error", "listed_ce", "listed_mce"},
+        "imagenet-3dcc-listed": {"mean_error"},
         "digits": {"mean_error"},
         "own": {"mean_error"},
     }

@@ -143,7 +143,7 @@ def test_one_class_and_ties(tmp_path):
         assert temperature_of(Logits(rows, np.zeros(5, np.int64)), lambda numbers: numbers == 0) > 0
 
 
-MEMORY = """
+MEMORY = '''
 import tempfile
 from pathlib import Path
 import numpy as np, torch
@@ -156,6 +156,11 @@ from apr_dali.eval.rows import rows_in
 from apr_dali.eval.shared_pass import Logits, _FUNCTIONS, _below_greatest
 from apr_dali.runtime.distributed import Group
 
+def memory(which):
+    """In MiB. Not getrusage: that knows the peak of the process which started this one, too."""
+    return int(Path("/proc/self/status").read_text().split(which + ":")[1].split()[0]) // 1024
+
+imports = memory("VmRSS")
 images, classes, width = 50_000, 1000, 512
 draws = torch.Generator().manual_seed(0)
 layer = torch.nn.Linear(width, classes)
@@ -176,12 +181,13 @@ with tempfile.TemporaryDirectory() as folder:
         measures_of(found, lambda numbers: numbers % 5 != 0, scale)
         names = ["react", "dice", "vim", "knn", "mahalanobis"]
         score_functions(names, layer, (1, 1, 1), head, Fit(features, values["labels"]))
-# Not getrusage: that knows the peak of the process which started this one, too.
-print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
-"""
+print(imports, memory("VmHWM") - imports)
+'''
 
 
 @pytest.mark.slow
-def test_as_many_images_as_imagenets_validation_take_less_than_a_gigabyte():
+def test_as_many_images_as_imagenets_validation_take_less_than_400_mib():
     found = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert int(found.stdout) < 1024, f"{found.stdout} MiB"
+    imports, more = map(int, found.stdout.split())
+    # Kept in memory as float32, the numbers alone would take 290 more.
+    assert more < 400, f"{more} MiB beside the {imports} of what is imported"

@@ -101,7 +101,9 @@ def test_the_proxy_gives_the_operators_images_to_the_right_rows(folder, calls):
     proxy = pytest.importorskip("nvidia.dali.plugin.pytorch.experimental.proxy")
     paths = sorted(folder.rglob("*.jpg"), key=lambda path: path.stem)
     with proxy.DALIServer(fed(), deterministic=True) as server:
-        loader = proxy.DataLoader(server, Files(paths, server.proxy), BATCH, num_workers=1)
+        # Its callable cannot be pickled, and another test may have left another way to start processes.
+        files = Files(paths, server.proxy)
+        loader = proxy.DataLoader(server, files, BATCH, num_workers=1, multiprocessing_context="fork")
         seen = list(loader)
     assert [numbers.tolist() for _, numbers in seen] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     before = [call[0] for call in calls if call[0].dtype == np.uint8 and call[-1].dtype == np.uint8]
