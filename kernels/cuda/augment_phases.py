@@ -20,7 +20,7 @@ def noisy_views(
     """
     step = None  # APR-S itself
     if len(noise):
-        held = job.put(noise, "f4"), job.put(which, "i4")
+        held = job.device.put((noise, "f4"), (which, "i4"))
         step = paths.Step("STEP_NOISE", (*held, np.float32(vital), np.float32(nonvital)), around=True)
     dtype, bias = job.rounding
     backend.recombine_views(job.device, job.images, views, job.out, dtype, bias=bias, step=step)

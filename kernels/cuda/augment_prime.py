@@ -45,16 +45,17 @@ def prime(
     shares = np.concatenate([1 - mixture[:, None], mixture[:, None] * weight], axis=-1)
     terms = [each.shape[-1] for each in color]
     starts = np.cumsum([0, *(each.size for each in color)])[:-1]
-    held = (
-        job.put(plans, "i4"),
-        job.put(shares, "f4"),
-        job.put(np.moveaxis(kernel, 0, 2), "f4"),
-        job.put(np.stack([starts, terms, frequency], axis=-1), "i4"),
-        job.put(np.concatenate([each.ravel() for each in color]), "f4"),
+    *held, moved = job.device.put(
+        (plans, "i4"),
+        (shares, "f4"),
+        (np.moveaxis(kernel, 0, 2), "f4"),
+        (np.stack([starts, terms, frequency], axis=-1), "i4"),
+        (np.concatenate([each.ravel() for each in color]), "f4"),
+        (displacement, "f8"),
     )
     counts = np.int32(weight.shape[1]), np.int32(steps)
     tables = _tables(job, (*counts, *held), weight.size) if job.overflow is not None else NULL
-    _follow(job, (*counts, *held, tables, _sources(job, displacement)), depth)
+    _follow(job, (*counts, *held, tables, _sources(job, moved)), depth)
 
 
 def _tables(job: Job, chains: tuple[Any, ...], count: int) -> Array:
@@ -66,12 +67,12 @@ def _tables(job: Job, chains: tuple[Any, ...], count: int) -> Array:
     return tables
 
 
-def _sources(job: Job, displacement: Numbers) -> Array:
+def _sources(job: Job, displacement: Array) -> Array:
     """Where the pixels of each step come from: `Source` of augment_prime.cu, as words (D, H, W, 4)."""
     steps, _, height, width = displacement.shape
     sources = job.device.empty((steps, height, width, 4), "uint32")
     shape, parts = launch.elements(steps, height * width)
-    args = (job.put(displacement, "f8"), np.int32(parts), np.int32(height), np.int32(width), sources)
+    args = (displacement, np.int32(parts), np.int32(height), np.int32(width), sources)
     job.device.launch(PROGRAM, "find_sources", shape, args)
     return sources
 

@@ -178,7 +178,7 @@ def _device() -> CudaDevice:
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
-    return device.put(values.astype(dtype)) if isinstance(values, np.ndarray) else device.contiguous(values, dtype)
+    return device.put((values, dtype))[0] if isinstance(values, np.ndarray) else device.contiguous(values, dtype)
 
 
 def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
@@ -189,5 +189,5 @@ def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
 
 
 def _upload(device: CudaDevice, draws: SingleDraws) -> DeviceDraws:
-    flags = (device.put(values.astype(np.uint8)) for values in (draws.mix, draws.amplitude_of_second))
-    return DeviceDraws(device.put(draws.operation), device.put(draws.parameters), *flags)
+    fields = draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second
+    return DeviceDraws(*device.put(*zip(fields, ("u1", "f8", "u1", "u1"), strict=True)))
