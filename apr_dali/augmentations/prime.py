@@ -21,6 +21,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.prime_draws import PrimeDraws
 from apr_dali.augmentations.record import Augmentation, Recipe
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
 
 
@@ -131,11 +132,19 @@ def _convolve(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.i
     return out.transpose(0, 1).clamp(0, 1)
 
 
-def kernel_form(batch: KernelBatch, draws: PrimeDraws) -> Any:
-    """`define` in C++ or on a CUDA device."""
+def native_form(batch: NativeBatch, draws: PrimeDraws) -> NDArray[Any]:
+    """`define` in C++."""
     moved = np.array([displacements(modes, draws.height, draws.width) for modes in draws.modes])
-    chains = draws.mixture, draws.weight, draws.depth, draws.operation
-    return batch.run("prime", *chains, moved, draws.color, draws.frequency, draws.kernel)
+    return batch.run("prime", *_chains(draws), moved, draws.color, draws.frequency, draws.kernel)
+
+
+def cuda_form(batch: KernelBatch, draws: PrimeDraws) -> Any:
+    """`define` on a CUDA device."""
+    return batch.run("prime", *_chains(draws), draws.modes, draws.color, draws.frequency, draws.kernel)
+
+
+def _chains(draws: PrimeDraws) -> tuple[NDArray[Any], ...]:
+    return draws.mixture, draws.weight, draws.depth, draws.operation
 
 
 def _recipe(dataset: str, views: int, **settings: Any) -> Recipe:
@@ -157,8 +166,8 @@ AUGMENTATIONS = (
         draws=PrimeDraws,
         define=define,
         torch_form=torch_form,
-        native_form=kernel_form,
-        cuda_form=kernel_form,
+        native_form=native_form,
+        cuda_form=cuda_form,
         recipes=(
             _small("cifar10", 3),
             _small("cifar100", 3),
