@@ -44,7 +44,7 @@ def prime(
     shares = np.concatenate([1 - mixture[:, None], mixture[:, None] * weight], axis=-1)
     terms = [each.shape[-1] for each in color]
     starts = np.cumsum([0, *(each.size for each in color)])[:-1]
-    *held, held_modes = job.device.put(
+    plan, share, taps, terms_of, coefficients, *fields = job.device.put(
         (plans, "i4"),
         (shares, "f4"),
         (np.moveaxis(kernel, 0, 2), "f4"),
@@ -52,9 +52,10 @@ def prime(
         (np.concatenate([each.ravel() for each in color]), "f4"),
         *((np.swapaxes(each, -1, -2), "f8") for each in modes),
     )
+    held = plan, share, taps, terms_of, coefficients
     counts = np.int32(weight.shape[1]), np.int32(steps)
     tables = _tables(job, (*counts, *held), weight.size) if job.overflow is not None else NULL
-    _follow(job, (*counts, *held, tables, _sources(job, held_modes)), depth)
+    _follow(job, (*counts, *held, tables, _sources(job, fields)), depth)
 
 
 def _tables(job: Job, chains: tuple[Any, ...], count: int) -> Array:
@@ -72,10 +73,10 @@ def _displace(job: Job, modes: Array, out: Array) -> None:
     terms = modes.shape[-1]
     halfway = job.device.empty((2, terms, height), "float64")
     down, across = (_sines(job, size, terms) for size in (height, width))
-    args = (down, np.int32(down.shape[1]), modes, np.int32(terms), np.int32(height), halfway)
-    job.device.launch(PROGRAM, "sum_down", corrupt_shapes.product(2, height, terms), args)
-    args = (across, np.int32(across.shape[1]), halfway, np.int32(terms), np.int32(height), np.int32(width), out)
-    job.device.launch(PROGRAM, "sum_across", corrupt_shapes.product(2, width, height), args)
+    first = (down, np.int32(down.shape[1]), modes, np.int32(terms), np.int32(height), halfway)
+    job.device.launch(PROGRAM, "sum_down", corrupt_shapes.product(2, height, terms), first)
+    second = (across, np.int32(across.shape[1]), halfway, np.int32(terms), np.int32(height), np.int32(width), out)
+    job.device.launch(PROGRAM, "sum_across", corrupt_shapes.product(2, width, height), second)
 
 
 def _sines(job: Job, size: int, terms: int) -> Array:

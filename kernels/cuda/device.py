@@ -53,6 +53,7 @@ class CudaDevice:
         *starts, whole = accumulate(sizes, initial=0)
         if not whole:
             return [self.empty(values.shape, kind) for values, kind in arrays]
+        _in_flight.let_go()
         pinned = self._cupy.cuda.alloc_pinned_memory(whole)
         copied = self.empty((whole,), "u1")
         made = []
@@ -98,10 +99,13 @@ class _InFlight:
         self._lock = threading.Lock()
 
     def keep(self, pinned: Any, read: Any) -> None:
-        """Until the event `read`; what was read meanwhile is let go."""
+        """Until the event `read`, when `let_go` lets it go."""
+        with self._lock:
+            self._held.append((pinned, read))
+
+    def let_go(self) -> None:
         with self._lock:
             self._held = [(memory, event) for memory, event in self._held if not event.done]
-            self._held.append((pinned, read))
 
 
 _in_flight = _InFlight()
