@@ -9,8 +9,7 @@ from torch import Tensor
 
 
 def put(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A NumPy array as a tensor on a device, of `dtype` or its own; on the CPU a view where it can be. A tensor that is
-    on the device stays there.
+    """A NumPy array or a tensor as a tensor on a device, of `dtype` or its own; no copy where none is needed.
 
     From memory that is not pinned the host would wait for the copy, and for all that the device does before it.
     """
