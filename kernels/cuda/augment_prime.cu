@@ -132,7 +132,6 @@ template <typename From> INLINE float followed(const Chains& all, int chain, int
 // How far a pixel's source lies, of the coefficients of the modes: a sum over those along an axis, then over the others.
 // sines: (at least terms, pitch), of each mode along an axis, for `multiply`. A launch has one step's two directions,
 // to the left and above. Blocks as `multiply` has them.
-
 extern "C" __global__ void __launch_bounds__(256)
 sum_down(const double* sines, int pitch, const double* modes, int terms, int height, double* out) {
     multiply(sines, pitch, terms + height, modes, terms, height, terms, [=](size_t i, double value) { out[i] = value; });

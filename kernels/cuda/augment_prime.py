@@ -44,7 +44,7 @@ def prime(
     shares = np.concatenate([1 - mixture[:, None], mixture[:, None] * weight], axis=-1)
     terms = [each.shape[-1] for each in color]
     starts = np.cumsum([0, *(each.size for each in color)])[:-1]
-    plan, share, taps, terms_of, coefficients, *fields = job.device.put(
+    plan, share, taps, terms_of, coefficients, *of_modes = job.device.put(
         (plans, "i4"),
         (shares, "f4"),
         (np.moveaxis(kernel, 0, 2), "f4"),
@@ -55,7 +55,7 @@ def prime(
     held = plan, share, taps, terms_of, coefficients
     counts = np.int32(weight.shape[1]), np.int32(steps)
     tables = _tables(job, (*counts, *held), weight.size) if job.overflow is not None else NULL
-    _follow(job, (*counts, *held, tables, _sources(job, fields)), depth)
+    _follow(job, (*counts, *held, tables, _sources(job, of_modes)), depth)
 
 
 def _tables(job: Job, chains: tuple[Any, ...], count: int) -> Array:
@@ -68,7 +68,7 @@ def _tables(job: Job, chains: tuple[Any, ...], count: int) -> Array:
 
 
 def _displace(job: Job, modes: Array, out: Array) -> None:
-    """How far a pixel's source lies to its left, and above it: float64 (2, H, W), of modes (2, m, m)."""
+    """How far a pixel's source lies to its left, and above it: float64 (2, H, W), of modes as `_sources` has them."""
     _, height, width = job.shape
     terms = modes.shape[-1]
     halfway = job.device.empty((2, terms, height), "float64")
@@ -94,7 +94,7 @@ def _sines(job: Job, size: int, terms: int) -> Array:
 def _sources(job: Job, modes: list[Array]) -> Array:
     """Where the pixels of each step come from: `Source` of augment_prime.cu, as words (D, H, W, 4).
 
-    modes: float64 (2, m, m) of each step, those across before those down.
+    modes: of each step float64 (2, m, m), those down an image before those across.
     """
     steps, (_, height, width) = len(modes), job.shape
     displacement = job.device.empty((steps, 2, height, width), "float64")
