@@ -63,7 +63,7 @@ def pair(task: PairTask) -> Array:
         out=out,
         dtype=task.dtype,
         out_affine=paths.affine(device, task.out_scale, task.out_bias),
-        partner=_on_device(device, task.partner, "int32"),
+        partner=None if task.mix is False else _on_device(device, task.partner, "int32"),
         mix=_flag(device, task.mix),
         views=2 if task.with_clean else 1,
         clean=True,

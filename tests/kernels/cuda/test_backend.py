@@ -69,6 +69,21 @@ def pair(images, partner, **options):
 
 
 @pytest.mark.slow
+def test_numbers_of_a_call_are_one_copy_and_none_where_nothing_is_mixed(host, crops):
+    images, partner = crops(3, 10, 12), np.array([1, 2, 0])
+    draws = SingleDraws.sample(3, 10, 12, 0)
+    for call, expected in (
+        (lambda: pair(images, partner), 1),
+        (lambda: pair(images, partner, mix=False), 0),
+        (lambda: apr_dali.single(images, draws, backend="cupy"), 1),
+    ):
+        call()
+        copies = host.copies
+        call()
+        assert host.copies - copies == expected
+
+
+@pytest.mark.slow
 def test_a_second_call_makes_no_buffers_and_no_plans(host, crops):
     images, partner = crops(3, 10, 12), np.array([1, 2, 0])
     first = pair(images, partner)
