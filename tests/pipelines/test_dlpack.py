@@ -248,6 +248,27 @@ def test_the_seed_of_a_batch_stays_on_the_host(dynamic, graph_on_gpu, crops, mon
     assert set(pairs) == {(np.ndarray, np.ndarray)}
 
 
+def test_a_checkpoint_gives_the_same_seeds_again(graph_on_gpu, crops, monkeypatch):
+    images = crops(4, 8, 8)
+    monkeypatch.setattr(augmenting, "apply_in_graph", lambda batch, numbers, **_: batch + np.uint8(numbers[0] % 251))
+    monkeypatch.setattr(augmenting, "choose", lambda *_: "cupy")
+
+    @pipeline_def(
+        batch_size=4, num_threads=1, device_id=None, seed=3, prefetch_queue_depth=2, enable_checkpointing=True
+    )
+    def graph():
+        given = fn.external_source(lambda _: list(images), layout="HWC", batch=True, batch_info=True)
+        return operators.augment(graph_on_gpu(given), "afa")
+
+    first = graph()
+    made = [batch for (batch,) in outputs_of(first, 3)]
+    state = first.checkpoint()
+    made += [batch for (batch,) in outputs_of(first, 3)]
+    again = [batch for (batch,) in outputs_of(graph(checkpoint=state), 3)]
+    np.testing.assert_array_equal(again, made[3:])
+    assert len({batch.tobytes() for batch in made}) == 6
+
+
 @pytest.mark.parametrize("backend", ["cupy", "torch"])
 def test_the_draws_of_apr_s_are_where_they_are_decoded(backend, graph_on_gpu, crops, monkeypatch):
     images, given = crops(4, 8, 8), []
