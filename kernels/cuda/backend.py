@@ -131,7 +131,7 @@ def recombine_views(
     """Fill `out` with the views of images, uint8 (N, H, W, 3), recombined. bias: of real levels, before they become
     whole. step: in place of APR's exchange."""
     n, height, width, channels = images.shape
-    chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
+    chosen = draws if isinstance(draws, DeviceDraws) else DeviceDraws(*device.put(*numbers_of(draws)))
     key = (device.key, "second", images.shape)
     with paths.work.borrowed(key, lambda: device.empty(images.shape, "uint8")) as second:
         sizes = (np.int32(height), np.int32(width))
@@ -188,6 +188,7 @@ def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
     return device.contiguous(mix.reshape(1), "uint8")
 
 
-def _upload(device: CudaDevice, draws: SingleDraws) -> DeviceDraws:
+def numbers_of(draws: SingleDraws) -> tuple[tuple[NDArray[Any], str], ...]:
+    """What `CudaDevice.put` takes of draws, for a `DeviceDraws`."""
     fields = draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second
-    return DeviceDraws(*device.put(*zip(fields, ("u1", "f8", "u1", "u1"), strict=True)))
+    return tuple(zip(fields, ("u1", "f8", "u1", "u1"), strict=True))

@@ -101,8 +101,7 @@ def test_a_second_call_makes_no_buffers_and_no_plans(name, host, crops):
     plans, kept, copies = host.plans, len(paths.work), host.copies
     np.testing.assert_array_equal(apply(name, images, draws), first)
     assert (host.plans, len(paths.work)) == (plans, kept)
-    # All numbers in one, but for the operations of APR-S.
-    assert host.copies - copies == (2 if name == "vipaug-g" else 1)
+    assert host.copies - copies == 1  # all numbers in one
 
 
 def test_importing_the_kernels_needs_neither_cupy_nor_torch():
