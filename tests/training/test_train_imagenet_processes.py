@@ -23,7 +23,7 @@ def pair_run(tree, tmp_path_factory) -> Path:
     """A folder with `run`, an epoch of two processes, and each process's weights as rank0.pt and rank1.pt."""
     folder = tmp_path_factory.mktemp("two")
     data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
-    done = train_in_two(SCRIPT, *SMALL, *data, cwd=folder)
+    done = train_in_two(SCRIPT, *SMALL, *data, cwd=folder, start=torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder: run") == 1
     return folder
