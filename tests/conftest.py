@@ -81,10 +81,13 @@ def crops(photos):
 
 @pytest.fixture(scope="session")
 def shim_folder(tmp_path_factory):
-    """Where CUDA kernels that were built for the CPU lie; skips where nothing can build them."""
+    """Where CUDA kernels that were built for the CPU lie, once for all of pytest-xdist's workers."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is needed to run the CUDA kernels on the CPU")
-    return tmp_path_factory.mktemp("kernels")
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
