@@ -1,7 +1,7 @@
 """Python scripts in processes of their own, forked from one that has imported the libraries they need.
 
-An interpreter takes seconds to import torch and DALI. What is forked here has imported nothing of this project, and ends
-as every interpreter does: by itself, with its exit handlers, or by a signal.
+An interpreter takes seconds to import torch and DALI. What is forked here has imported nothing of this project, and
+ends as every interpreter does: by itself, with its exit handlers, or by a signal.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-LIBRARIES = ("torch.distributed", "torchvision", "nvidia.dali.fn", "nvidia.dali.math", "PIL.Image", "scipy.special")
+LIBRARIES = ("torch.distributed", "torchvision", "nvidia.dali.fn", "nvidia.dali.math", "timm.data", "scipy.ndimage")
 PATIENCE = 2000
 """Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
 
 
 def run(script: str | Path, *given: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
-    """A script with its arguments; `variables` of the environment beside ours."""
+    """A script, or "-m" and a module, with its arguments; `variables` of the environment beside ours."""
     return _run_together([variables], script, *given, cwd=cwd)
 
 
@@ -60,7 +60,7 @@ def _server() -> subprocess.Popen:
     # Threads do not outlive a fork: their library would wait for them.
     given = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     server = subprocess.Popen([sys.executable, __file__], text=True, **given)
-    atexit.register(server.stdin.close)  # which ends it
+    atexit.register(server.communicate)  # the end of its input ends it
     return server
 
 
@@ -99,10 +99,15 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[0] = str(Path(argv[0]).resolve().parent)
+    sys.path[0] = cwd if argv[0] == "-m" else str(Path(argv[0]).resolve().parent)
     sys.argv = argv
     signal.alarm(PATIENCE)
 
 
 if __name__ == "__main__":
-    runpy.run_path(_serve()[0], run_name="__main__")
+    match _serve():
+        case ["-m", module, *_]:
+            del sys.argv[0]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case [script, *_]:
+            runpy.run_path(script, run_name="__main__")

@@ -38,7 +38,7 @@ def torchrun(*given: object, cwd: Path, **variables: str) -> subprocess.Complete
 def train_in_two(
     *given: object, cwd: Path, start: Callable[..., subprocess.CompletedProcess] = in_two
 ) -> subprocess.CompletedProcess:
-    """Two processes of a trainer, which leave their weights in `cwd` as rank0.pt and rank1.pt. start: `torchrun`, too."""
+    """Two processes of a trainer, which leave their weights in `cwd` as rank0.pt and rank1.pt. start: or `torchrun`."""
     (cwd / "spy.py").write_text(_SPY)
     return start("spy.py", *given, cwd=cwd)
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.image_sets import noise, noise_set, write_classes
 from helpers.forked import in_two
+from helpers.image_sets import noise, noise_set, write_classes
 from nvidia.dali import fn, pipeline_def
 
 from apr_dali import CifarLoader, ImageNetLoader

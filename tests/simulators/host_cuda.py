@@ -24,7 +24,7 @@ _GUARD = 64
 
 
 def build(program: nvrtc.Program, folder: Path, text: str | None = None) -> ctypes.CDLL:
-    """The program, or `text` with its definitions, as a library of the CPU; built once in `folder`, for all processes."""
+    """The program, or `text` with its definitions, as a library of the CPU, in `folder` once for all processes."""
     code = nvrtc.source(program.file) if text is None else text
     launchers = "\n".join(f"LAUNCHER({name})" for name in _KERNEL.findall(code))
     defines = "\n".join(f"#define {name} {value}" for name, value in program.defines)
