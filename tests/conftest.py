@@ -16,11 +16,12 @@ from helpers.dali_deprecations import pytest_sessionfinish, pytest_warning_recor
 from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
 from helpers.object_storage import server
+from helpers.temporary import pytest_unconfigure
 from skimage import data
 
 from apr_dali.kernels.cpu import backend as native_backend
 
-__all__ = ["pytest_sessionfinish", "pytest_warning_recorded"]  # hooks
+__all__ = ["pytest_sessionfinish", "pytest_unconfigure", "pytest_warning_recorded"]  # hooks
 
 
 @pytest.fixture(scope="session")
