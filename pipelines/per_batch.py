@@ -19,6 +19,8 @@ from nvidia.dali.data_node import DataNode
 from apr_dali.pipelines import dlpack
 from apr_dali.pipelines.handover import Handover
 
+_FRAME = "N"  # of the axis that `dlpack.capsules_of` puts before those of a sample
+
 
 def per_batch(
     function: Callable[..., Any], images: DataNode, *draws: DataNode, layout: str, handover: Handover | None = None
@@ -29,15 +31,7 @@ def per_batch(
     their place.
     """
     if images.device == "gpu":
-        return fn.dl_tensor_python_function(
-            images,
-            *(draw.gpu() for draw in draws),
-            function=_OnDaliStream(function),
-            device="gpu",
-            batch_processing=True,
-            synchronize_stream=False,
-            output_layouts=[layout],
-        )
+        return from_capsules(function, [images, *(draw.gpu() for draw in draws)], layout)
 
     def on_samples(*batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         result = function(*map(as_one_array, batches))
@@ -47,6 +41,19 @@ def per_batch(
     return fn.python_function(
         images, *draws, function=on_samples, device="cpu", batch_processing=True, output_layouts=layouts
     )
+
+
+def from_capsules(function: Callable[..., Any], batches: list[DataNode], layout: str) -> DataNode:
+    """function(*batches) -> images, of CuPy arrays (N, ...), by way of DLPack's capsules."""
+    framed = fn.dl_tensor_python_function(
+        *batches,
+        function=_OnDaliStream(function),
+        device=batches[0].device,
+        batch_processing=True,
+        synchronize_stream=False,
+        output_layouts=[_FRAME + layout],
+    )
+    return fn.squeeze(framed, axes=[0])
 
 
 class _OnDaliStream:
@@ -64,7 +71,7 @@ class _OnDaliStream:
         with cupy.cuda.Stream.from_external(_Stream(current_dali_stream())):
             result = cupy.ascontiguousarray(self._function(*map(_on_device, batches)))
         self._last = result
-        return dlpack.capsules_of(result)
+        return dlpack.capsules_of(result, framed=True)
 
 
 @dataclass(frozen=True)

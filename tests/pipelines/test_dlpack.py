@@ -147,6 +147,20 @@ def test_capsules_are_the_parts_of_the_array(dtype):
         np.testing.assert_array_equal(taken, part)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3, 2)], ids=str)
+def test_framed_samples_have_an_axis_more_and_no_compact_stride(shape):
+    batch = np.arange(5 * int(np.prod(shape)), dtype=np.int32).reshape(5, *shape)
+    capsules = dlpack.capsules_of(batch, framed=True)
+    if dlpack.native() is not None:
+        tensor = dlpack._Tensor.from_address(dlpack._get_pointer(capsules[0], dlpack.NAME))
+        assert tensor.strides[0] != batch[0].size
+        assert [4 * stride for stride in tensor.strides[1 : tensor.ndim]] == list(batch[0].strides)
+    for capsule, part in zip(capsules, batch, strict=True):
+        taken = np.from_dlpack(Exchanged(capsule))
+        assert np.shares_memory(taken, batch)
+        np.testing.assert_array_equal(taken, part[None])
+
+
 def test_capsules_live_and_die_each_for_itself():
     batch = np.zeros((4, 3))
     for _ in range(1000):
@@ -170,14 +184,7 @@ def test_dali_gives_and_takes_the_capsules_of_a_batch(crops):
     def graph():
         given = fn.external_source(lambda: list(images), layout="HWC", batch=True)
         numbers = fn.random.uniform(range=(0.0, 1.0), shape=(2,))
-        made = fn.dl_tensor_python_function(
-            given,
-            numbers,
-            function=per_batch._OnDaliStream(function),
-            batch_processing=True,
-            output_layouts=["FHWC"],
-        )
-        return made, numbers
+        return per_batch.from_capsules(function, [given, numbers], "FHWC"), numbers
 
     pipeline = graph()
     for _ in range(5):

@@ -61,6 +61,23 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
     assert mixed == {True, False}
 
 
+def test_images_are_mirrored_as_by_flip(crops):
+    from nvidia.dali import fn, pipeline_def
+
+    from apr_dali.pipelines.graph import flipped
+
+    images = crops(8, 41, 56)
+
+    @pipeline_def(batch_size=8, num_threads=1, device_id=0, seed=3)
+    def graph():
+        given = fn.external_source(lambda: list(images), device="cpu", layout="HWC", batch=True).gpu()
+        mirror = fn.random.coin_flip()
+        return flipped(given, mirror), fn.flip(given, horizontal=mirror)
+
+    ours, dalis = graph().run()
+    np.testing.assert_array_equal(ours.as_cpu().as_array(), dalis.as_cpu().as_array())
+
+
 @pytest.mark.parametrize("aug", ["none", "apr-p", "apr-s", "apr-sp"])
 def test_gpu_pipeline_gives_what_the_cpu_pipeline_gives(aug, crops, tmp_path):
     (tmp_path / "only").mkdir()
