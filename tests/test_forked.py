@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.forked import in_two, run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import atexit, os, signal, sys
 atexit.register(print, "by its exit handlers")

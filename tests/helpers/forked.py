@@ -57,9 +57,11 @@ def _run_together(
 
 @cache
 def _server() -> subprocess.Popen:
-    # Threads do not outlive a fork: their library would wait for them.
-    given = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    server = subprocess.Popen([sys.executable, __file__], text=True, **given)
+    # Neither threads nor a device's driver outlive a fork: what is imported must start none.
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    server = subprocess.Popen(
+        [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     atexit.register(server.communicate)  # the end of its input ends it
     return server
 

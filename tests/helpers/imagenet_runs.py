@@ -16,7 +16,7 @@ TRAINING, VALIDATION = 16, 3  # images of a class
 STEPS = len(CLASSES) * TRAINING // 8
 
 
-# It sends itself a signal in a certain step, as others may at any time: from outside no moment is sure to be met.
+# Sends itself a signal in a certain step, as others may at any time: from outside no moment is sure to be met.
 _SIGNALLED = """
 import os, runpy, sys
 from apr_dali.training.engine import Trainer
