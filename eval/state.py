@@ -69,6 +69,11 @@ class State:
             text = json.dumps({"settings": self._settings, "parts": self._parts, "finished": self._finished})
             write_whole(self._path, text.encode())
 
+    def beside(self, ending: str) -> Path:
+        """The path that NAME.state.json has with another `ending`, for what goes with the parts."""
+        assert self._path is not None
+        return self._path.with_name(f"{self._path.name.removesuffix('.state.json')}.{ending}")
+
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

@@ -228,7 +228,7 @@ def test_larger_images_reach_a_small_network_as_openood_scales_them(evaluate, tm
         (["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn"], "knn are fitted to training images"),
         (
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn", "--fit-data", "{root}/val"],
-            "are the images that are to be told from others",
+            "--fit-data {root}/val are images that are evaluated, too",
         ),
         (
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn", "--fit-data", "{root}/no"],
