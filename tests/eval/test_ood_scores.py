@@ -12,7 +12,7 @@ from apr_dali.errors import InputError
 from apr_dali.eval.head import Head
 from apr_dali.eval.ood_fits import Fit, Fits
 from apr_dali.eval.ood_kinds import DEFAULT, KINDS, checked_scores
-from apr_dali.eval.ood_scores import Makings, columns_of, generalized_entropy, score_functions
+from apr_dali.eval.ood_scores import Makings, generalized_entropy, score_functions
 from apr_dali.eval.outputs import Batch
 from apr_dali.eval.rows import RowsWriter
 from apr_dali.runtime.distributed import Group
