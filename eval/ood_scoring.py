@@ -13,7 +13,7 @@ from apr_dali.eval.head import Head, find_head
 from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.kept_passes import KeptPass, KeptPasses
 from apr_dali.eval.ood_fits import Fit, Fits
-from apr_dali.eval.ood_kinds import DEFAULT, KINDS, Parameters
+from apr_dali.eval.ood_kinds import DEFAULT, KINDS
 from apr_dali.eval.ood_scores import Makings, score_functions
 from apr_dali.eval.ood_search import Found, chosen_parameters, functions_to_keep, search
 from apr_dali.eval.outputs import Function, collect, is_right
@@ -82,9 +82,10 @@ def scored(
     return found
 
 
-def found_parameters(state: State) -> Found | None:
-    """What the search of `scored` found; None without one."""
-    return state.get(_SEARCH) if _SEARCH in state else None
+def found_parameters(state: State) -> Found:
+    """What the search of `scored` found; empty without one."""
+    found: Found = state.get(_SEARCH) if _SEARCH in state else {}
+    return found
 
 
 def prepared_passes(session: Session, model: nn.Module, head: Head | None, state: State) -> KeptPasses:
@@ -108,15 +109,12 @@ def _prepared(
     training = None if preparation.training is None else passes.of(preparation.training, _LABELS)
     inside = None if preparation.validation is None else passes.of(preparation.validation, {**_LABELS, **to_keep})
     makings = replace(makings, fits=Fits(_fit(training), _fit(inside)))
-    parameters: dict[str, Parameters] = {name: KINDS[name].default for name in names}
-    if preparation.others is not None:
-        if _SEARCH not in state:
-            assert inside is not None
-            outside = passes.of(preparation.others, to_keep)
-            # By one process: all must take the same parameters.
-            state.put(_SEARCH, on_main(session.group, lambda: search(names, makings, inside, outside)))
-        parameters = chosen_parameters(names, state.get(_SEARCH))
-    return score_functions(makings, parameters), head
+    if preparation.others is not None and _SEARCH not in state:
+        assert inside is not None
+        outside = passes.of(preparation.others, to_keep)
+        # By one process: all must take the same parameters.
+        state.put(_SEARCH, on_main(session.group, lambda: search(names, makings, inside, outside)))
+    return score_functions(makings, chosen_parameters(names, found_parameters(state))), head
 
 
 def _head(session: Session, model: nn.Module, names: Sequence[str], images: Tensor | None) -> Head | None:

@@ -19,7 +19,7 @@ from apr_dali.eval.ood_kinds import DEFAULT, KINDS, REACT, checked_scores, searc
 from apr_dali.eval.ood_page import columns_of
 from apr_dali.eval.ood_request import FIT_IMAGES, IMAGENET_O_NAME, Asked
 from apr_dali.eval.ood_scoring import Preparation, Scores, found_parameters, prepared_passes, scored
-from apr_dali.eval.ood_search import chosen_parameters
+from apr_dali.eval.ood_search import Found, chosen_parameters
 from apr_dali.eval.ood_sources import (
     FAR,
     MEAN,
@@ -180,9 +180,7 @@ def _text(path: str | Path | None) -> str | None:
 
 def _measure(session: Session, asked: Asked) -> Ood:
     session = session.of_several(asked.places)
-    model: nn.Module = session.model
-    if asked.imagenet_o:
-        model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
+    model = _model(session, asked)
     sources, preparation = _sources(session, asked), _preparation(session, asked)
     images = session.check(sources[0], model, len(IMAGENET_O) if asked.imagenet_o else None)
     state = _state(session, asked, preparation)
@@ -195,14 +193,13 @@ def _measure(session: Session, asked: Asked) -> Ood:
     wide = _joined([own, *shifted.values()])
     counts = {source.name: source.images for source in sources}
     best = found_parameters(state)
-    parameters = chosen_parameters(finite, best or {})
     result = Ood(
         data=asked.data,
         set=together(sources),
         sets=asked.others,
         images=len(own["right"]),
         set_images={name: counts[name] for name in asked.others},
-        notes=[*_unlike_published(asked, counts), *_prepared(asked, preparation), *notes],
+        notes=[*_unlike_published(asked, counts), *_validation_notes(asked, preparation), *notes],
         scores=rates,
         accuracy=float(np.mean(own["right"])),
         name=asked.name,
@@ -210,17 +207,30 @@ def _measure(session: Session, asked: Asked) -> Ood:
         shifted=asked.shifted,
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
         full_spectrum_accuracy=float(np.mean(wide["right"])) if shifted else None,
-        parameters={score: KINDS[score].says(parameters[score]) for score in finite if KINDS[score].text},
+        parameters=_parameters(finite, best),
         intervals={score: _intervals(score, own, outside, asked.groups) for score in finite},
         fit=_counted(asked.fit_data, preparation.training),
         validation=_counted(asked.val_data, preparation.validation),
-        search={**_counted(asked.ood_val, preparation.others), "found": best} if best else {},
+        search={**_counted(asked.ood_val, preparation.others), "found": best} if asked.search else {},
     )
-    shown = finite[0]
-    picture = score_picture(np.array(own[shown]), {name: np.array(outside[name][shown]) for name in outside}, shown)
-    done = result.finished(session, {"scores": picture}, state)
+    done = result.finished(session, {"scores": _picture(finite[0], own, outside)}, state)
     prepared_passes(session, model, None, state).remove()
     return done
+
+
+def _model(session: Session, asked: Asked) -> nn.Module:
+    if not asked.imagenet_o:
+        return session.model
+    return ClassSlice(session.model, session.network.indices(IMAGENET_O)).to(session.group.device)
+
+
+def _parameters(names: Sequence[str], found: Found) -> dict[str, str]:
+    """In words, of those that have any."""
+    return {name: KINDS[name].says(of) for name, of in chosen_parameters(names, found).items() if KINDS[name].text}
+
+
+def _picture(score: str, own: Scores, outside: Mapping[str, Scores]) -> bytes:
+    return score_picture(np.array(own[score]), {name: np.array(found[score]) for name, found in outside.items()}, score)
 
 
 def _sources(session: Session, asked: Asked) -> list[Source]:
@@ -258,7 +268,7 @@ def _counted(data: str | None, source: Source | None) -> dict[str, Any]:
     return {} if source is None else {"data": data, "images": source.images}
 
 
-def _prepared(asked: Asked, preparation: Preparation) -> list[str]:
+def _validation_notes(asked: Asked, preparation: Preparation) -> list[str]:
     """Sentences on what validation images were for."""
     notes = []
     if preparation.validation is not None:

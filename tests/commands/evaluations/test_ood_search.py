@@ -31,6 +31,7 @@ def rate(own: torch.Tensor, other: torch.Tensor) -> float:
     return float(((own[:, None] > other).double() + (own[:, None] == other).double() / 2).mean())
 
 
+@pytest.mark.slow
 def test_the_parameters_are_searched_for(evaluate, sets, capsys):
     status, record = evaluate(*given(sets, *SCORES), "--fit-data", sets / "train", model=unscaled(Linear()))
     assert status == 0, capsys.readouterr().err
@@ -85,11 +86,22 @@ def test_candidates_take_no_pass_of_their_own(evaluate, sets):
 
 
 def test_without_a_search_nothing_changes(evaluate, sets):
-    plain = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"), *SCORES, "--fit-data", sets / "train")
+    plain = (
+        "ood",
+        "--data",
+        sets / "val",
+        "--ood",
+        *named(sets, "f"),
+        *SCORES,
+        "max-logit",
+        "--fit-data",
+        sets / "train",
+    )
     _, record = evaluate(*plain, model=unscaled(Linear()))
     assert "search" not in record["result"]
     assert record["result"]["parameters"]["react"] == "percentile 90"
     assert record["result"]["parameters"]["knn"] == "50 neighbors"
+    assert "max-logit" not in record["result"]["parameters"], "it has none"
 
 
 class Stopping:
@@ -115,6 +127,7 @@ class Stopping:
         return self._real(*given, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [2, 3, 5])
 def test_a_stopped_evaluation_goes_on_with_what_is_kept(evaluate, sets, monkeypatch, stop_at):
     """Three sets are prepared for, two are scored."""
