@@ -86,18 +86,8 @@ def test_candidates_take_no_pass_of_their_own(evaluate, sets):
 
 
 def test_without_a_search_nothing_changes(evaluate, sets):
-    plain = (
-        "ood",
-        "--data",
-        sets / "val",
-        "--ood",
-        *named(sets, "f"),
-        *SCORES,
-        "max-logit",
-        "--fit-data",
-        sets / "train",
-    )
-    _, record = evaluate(*plain, model=unscaled(Linear()))
+    plain = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"), "--fit-data", sets / "train")
+    _, record = evaluate(*plain, "--scores", "react", "knn", "max-logit", model=unscaled(Linear()))
     assert "search" not in record["result"]
     assert record["result"]["parameters"]["react"] == "percentile 90"
     assert record["result"]["parameters"]["knn"] == "50 neighbors"
