@@ -40,7 +40,7 @@ def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
     """The area under the ROC curve, 0..1: how often an own image has the higher score; as for `ood_metrics`."""
     from sklearn.metrics import roc_auc_score
 
-    scores, is_in = _together(in_scores, out_scores)
+    scores, is_in = both_scores(in_scores, out_scores)
     return float(roc_auc_score(is_in, scores))
 
 
@@ -66,7 +66,7 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-    scores, is_in = _together(in_scores, out_scores)
+    scores, is_in = both_scores(in_scores, out_scores)
     fpr, tpr, _ = roc_curve(is_in, scores, drop_intermediate=False)
     return {
         "auroc": float(roc_auc_score(is_in, scores)),
@@ -103,7 +103,7 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
     return float((np.diff(passed) * (rate[1:] + rate[:-1]) / 2).sum())
 
 
-def _together(in_scores: ArrayLike, out_scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def both_scores(in_scores: ArrayLike, out_scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """All scores, and which are in-distribution images'."""
     inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     return np.concatenate([inside, outside]), np.arange(len(inside) + len(outside)) < len(inside)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from apr_dali.data.image_list import ROOTS
 from apr_dali.errors import InputError
-from apr_dali.eval.ood import RECALL, checked_values
+from apr_dali.eval.ood import RECALL, both_scores
 
 _CIFAR_FAR = ("mnist", "svhn", "texture", "places365")
 
@@ -110,12 +110,10 @@ def openood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, fl
     """
     from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
-    scores = np.concatenate([inside, outside])
-    is_out = np.concatenate([np.zeros(len(inside), bool), np.ones(len(outside), bool)])
-    fpr, tpr, _ = roc_curve(is_out, -scores)
+    scores, is_in = both_scores(in_scores, out_scores)
+    fpr, tpr, _ = roc_curve(~is_in, -scores)
     found = {"openood_fpr95": float(fpr[np.argmax(tpr >= RECALL)])}
-    for name, positive, values in (("in", ~is_out, scores), ("out", is_out, -scores)):
+    for name, positive, values in (("in", is_in, scores), ("out", ~is_in, -scores)):
         precision, recall, _ = precision_recall_curve(positive, values)
         found[f"openood_aupr_{name}"] = float(auc(recall, precision))
     return found

@@ -174,7 +174,7 @@ def test_openoods_own_lists(evaluate, tmp_path):
     assert result["fit"]["data"].endswith("train_cifar10.txt")
 
 
-def test_openoods_own_validation_lists(evaluate, tmp_path):
+def test_openoods_own_validation_lists(evaluate, tmp_path, capsys):
     data = tmp_path / "data"
     write_cifar_lists(data)
     lists = data / "benchmark_imglist" / "cifar10"
@@ -194,6 +194,7 @@ def test_openoods_own_validation_lists(evaluate, tmp_path):
     assert list(found["found"]) == ["gen", "react"]
     (lists / "val_cifar10.txt").unlink()
     assert evaluate(*given, model=model)[0] == 2
+    assert "val_cifar10.txt is not there" in capsys.readouterr().err
 
 
 def plain(data: Path, name: str, model: nn.Module) -> torch.Tensor:
