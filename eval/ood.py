@@ -88,6 +88,9 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
         in_scores, out_scores: floating (N,) and (M,), higher = more in-distribution; of equal scores all pass at
             once, and the curve is a straight line there.
         correct: bool (N,), whether each in-distribution image is classified right.
+
+    Raises:
+        InputError: if there is no score, one is nan, or `correct` has another shape.
     """
     inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     right = np.asarray(correct, bool)
@@ -104,7 +107,7 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
 
 
 def both_scores(in_scores: ArrayLike, out_scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """All scores, and which are in-distribution images'."""
+    """All scores (N + M,), in-distribution first, and which are such; InputError as for `checked_values`."""
     inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     return np.concatenate([inside, outside]), np.arange(len(inside) + len(outside)) < len(inside)
 

@@ -143,10 +143,8 @@ def checked_scores(
     if fitted and fit_data is None:
         raise InputError(f"{', '.join(fitted)} are fitted to training images: give --fit-data, or leave them out")
     if fit_data is not None and not fitted:
-        unfitted = ", ".join(chosen)
-        raise InputError(
-            f"--fit-data changes nothing for {unfitted}, which are not fitted to training images: leave it out"
-        )
+        named = ", ".join(chosen)
+        raise InputError(f"--fit-data changes nothing for {named}: none is fitted to training images; leave it out")
     if logits_only and (others := [name for name in chosen if KINDS[name].features]):
         raise InputError(f"{', '.join(others)} are of all classes' features: leave them out of --imagenet-o")
     if any(KINDS[name].library for name in chosen):
