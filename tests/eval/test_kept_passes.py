@@ -77,6 +77,15 @@ def test_a_stopped_pass_leaves_nothing(passes):
     assert passes.ran == 2 + 3
 
 
+def test_what_a_killed_pass_left_is_not_taken_for_it(passes, tmp_path):
+    left = passes.folder / ".training-abc"
+    left.mkdir(parents=True)
+    (left / "features.0.f16").write_bytes(b"1234")
+    check(passes.kept.of(passes.source, FUNCTIONS))
+    passes.kept.remove()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["features.0.f16", "values.npz"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_pass_is_made_again(passes, name, damage):
