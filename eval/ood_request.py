@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from apr_dali.data.arrays import cifar_at, is_digits
 from apr_dali.data.image_list import is_image_list
-from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.ood_kinds import KINDS, REACT, searched
 from apr_dali.eval.ood_sources import checked_sets
 
 FIT_IMAGES = 50_000
-NAMES = OOD_NAME, OPENOOD_NAME, IMAGENET_O_NAME = "ood", "openood", "imagenet-o"
-"""What results are called."""
+IMAGENET_O_NAME = "imagenet-o"
 _WHERE = {"fit_data": "--fit-data", "val_data": "--val-data", "ood_val": "--ood-val"}
 
 
@@ -37,10 +36,9 @@ class Asked:
     ood_val: str | None
     search: bool
     list_root: str | None
-    name: str
+    evaluation: str
 
     def __post_init__(self) -> None:
-        check_choice("name", self.name, NAMES)
         self._check_names()
         if self.imagenet_o and self.shifted:
             raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
@@ -60,7 +58,7 @@ class Asked:
     @property
     def imagenet_o(self) -> bool:
         """Whether of ImageNet-O's 200 classes alone."""
-        return self.name == IMAGENET_O_NAME
+        return self.evaluation == IMAGENET_O_NAME
 
     @property
     def others(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from apr_dali.data.image_list import is_image_list
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.bootstrap import Interval, auroc_intervals
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
@@ -62,8 +62,8 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`. name: the
-    evaluation's, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
+    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`.
+    evaluation: its name, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
     places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
@@ -81,7 +81,7 @@ class Ood(Result):
     notes: list[str]
     scores: dict[str, Rates]
     accuracy: float
-    name: str = "ood"
+    evaluation: str = "ood"
     groups: dict[str, str] = field(default_factory=dict)
     shifted: dict[str, str] = field(default_factory=dict)
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
@@ -91,10 +91,6 @@ class Ood(Result):
     fit: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def evaluation(self) -> str:
-        return self.name
 
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "sets", "images", "set_images", "notes", "scores", "accuracy", "parameters")
@@ -128,7 +124,7 @@ def evaluate_ood(
     search_parameters: bool = False,
     list_root: str | Path | None = None,
     imagenet_o: bool = False,
-    name: str = "ood",
+    evaluation: str = "ood",
     **options: Unpack[Options],
 ) -> Ood:
     """AUROC and its like of telling other sets from the network's own, by several scores in one pass over each set.
@@ -150,11 +146,12 @@ def evaluate_ood(
             `apr_dali.eval.ood_search`; without it OpenOOD's default ones.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
-        name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
+        evaluation: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
 
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
     """
+    check_choice("evaluation", evaluation, ("ood", "openood"))
     asked = Asked(
         data=str(data),
         ood=checked_sets(ood or {}),
@@ -168,7 +165,7 @@ def evaluate_ood(
         ood_val=_text(ood_val),
         search=search_parameters,
         list_root=_text(list_root),
-        name=IMAGENET_O_NAME if imagenet_o else name,
+        evaluation=IMAGENET_O_NAME if imagenet_o else evaluation,
     )
     with session_of(model, options) as session:
         return _measure(session, asked)
@@ -202,7 +199,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         notes=[*_unlike_published(asked, counts), *_validation_notes(asked, preparation), *notes],
         scores=rates,
         accuracy=float(np.mean(own["right"])),
-        name=asked.name,
+        evaluation=asked.evaluation,
         groups=asked.groups,
         shifted=asked.shifted,
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
@@ -256,7 +253,7 @@ def _preparation(session: Session, asked: Asked) -> Preparation:
 
 
 def _state(session: Session, asked: Asked, preparation: Preparation) -> State:
-    name, classes = asked.name, IMAGENET_O if asked.imagenet_o else None
+    name, classes = asked.evaluation, IMAGENET_O if asked.imagenet_o else None
     if asked.scores == DEFAULT:
         return session.state(name, classes=classes)
     scores = {score: (KINDS[score].says(), KINDS[score].sweep if asked.search else {}) for score in asked.scores}

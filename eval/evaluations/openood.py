@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate_openood(
     model: Subject,
-    folder: str | Path,
+    data: str | Path,
     *,
     full_spectrum: bool = False,
     scores: Sequence[str] | None = None,
@@ -31,7 +31,7 @@ def evaluate_openood(
 
     Args:
         model, options: as for `evaluate_clean`.
-        folder: OpenOOD's `data`, with `benchmark_imglist` and the folders of images.
+        data: OpenOOD's folder of that name, with `benchmark_imglist` and the folders of images.
         full_spectrum: with the shifted sets, too.
         scores, fit_images, list_root: as for `evaluate_ood`. ReAct is fitted to OpenOOD's validation list.
         fit_data: likewise; None for OpenOOD's training list, where a score is fitted to it.
@@ -41,7 +41,7 @@ def evaluate_openood(
         InputError: for lists or images that are not there, a network of other classes, or what `evaluate_ood` refuses.
     """
     with session_of(model, options) as session:
-        lists = lists_below(folder, session.network.kind, full_spectrum)
+        lists = lists_below(data, session.network.kind, full_spectrum)
         asked = set(KINDS) if "all" in (scores or ()) else set(KINDS) & set(scores or ())
         fitted = bool(fitted_to_training(asked, lists.val_data))
         validated = search_parameters or REACT in asked
@@ -58,5 +58,5 @@ def evaluate_openood(
             ood_val=lists.ood_val if search_parameters else None,
             search_parameters=search_parameters,
             list_root=list_root,
-            name="openood",
+            evaluation="openood",
         )
