@@ -94,8 +94,8 @@ def evaluate_corruption(
         data: folders of ImageNet-C, C-bar, 3DCC or LAION-C, .npy files of CIFAR-C or C-bar, or the word digits for
             digits that are corrupted now.
         clean: the clean images, for the relative mCE; None to leave them out.
-        image_list: only the images of this list, see `apr_dali.data.image_ids`; the word robustbench for RobustBench's;
-            None for all.
+        image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.image_ids`; None for
+            all.
         called: the name of the files that are written.
 
     Raises:
