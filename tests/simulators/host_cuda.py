@@ -67,6 +67,7 @@ class HostCuda:
     """One device with one stream.
 
     launched: the kernels in their order. made: the shapes of its buffers. kinds: of each shape the latest dtype.
+    copies: from the host to the device.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,6 +77,7 @@ class HostCuda:
         self.made: list[tuple[int, ...]] = []
         self.kinds: dict[tuple[int, ...], str] = {}
         self.plans = 0
+        self.copies = 0
         self.seed = 1
         self._guards: list[tuple[np.ndarray, int]] = []
 
@@ -96,14 +98,18 @@ class HostCuda:
             assert (memory[:_GUARD] == 0xAB).all()
             assert (memory[_GUARD + size :] == 0xAB).all()
 
-    def put(self, values: np.ndarray) -> np.ndarray:
+    def put(self, *given: tuple[Any, Any]) -> list[np.ndarray]:
+        self.copies += 1
+        return [self._copied(np.asarray(values).astype(dtype)) for values, dtype in given]
+
+    def _copied(self, values: np.ndarray) -> np.ndarray:
         out = self.empty(values.shape, values.dtype)
         out[...] = values
         return out
 
     def contiguous(self, array: np.ndarray, dtype: Any) -> np.ndarray:
         given = np.ascontiguousarray(array, dtype=dtype)
-        return given if given.ctypes.data % 16 == 0 else self.put(given)
+        return given if given.ctypes.data % 16 == 0 else self._copied(given)
 
     def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         self.launched.append(kernel)
