@@ -98,7 +98,7 @@ setup(
     packages=sorted(PACKAGES),
     package_dir=AT_THE_ROOT,
     # The GPU's kernels are compiled where they run; those of the CPU are compiled in a wheel.
-    package_data={"apr_dali.kernels.cuda": ["*.cu", "*.cuh"]},
+    package_data={"apr_dali.kernels.cuda": ["*.cu", "*.cuh"], "apr_dali.data": ["*.txt.gz"]},
     include_package_data=False,
     ext_modules=[extension(level) for level in LEVELS],
     cmdclass={"build_ext": ParallelBuild},

@@ -30,9 +30,10 @@ from torch import nn
 from apr_dali.eval.datasets import Feeding
 from apr_dali.eval.head import Head, find_head
 from apr_dali.eval.load_model import Network
-from apr_dali.eval.ood_fits import Fit
-from apr_dali.eval.ood_scores import KINDS, score_functions
-from apr_dali.eval.outputs import Batch, Function, collect
+from apr_dali.eval.ood_fits import Fit, Fits
+from apr_dali.eval.ood_kinds import KINDS
+from apr_dali.eval.ood_scores import Makings, score_functions
+from apr_dali.eval.outputs import Function, collect, features_of
 from apr_dali.eval.passes import Source, evaluate_each
 from apr_dali.eval.rows import rows_in
 from apr_dali.eval.session import Session
@@ -106,12 +107,6 @@ def scored(model: nn.Module, source: Source, functions: Mapping[str, Function], 
     return time.perf_counter() - start
 
 
-def features_of(batch: Batch) -> torch.Tensor:
-    """What is kept of a batch; the head gives it."""
-    assert batch.features is not None
-    return batch.features
-
-
 def fitted_scores(folder: Path, model: nn.Module, source: Source) -> tuple[dict[str, Function], Head]:
     """All scores that need no gradients, fitted to the images of `source`, taken for one of each class in turn."""
     with source.open() as batches:
@@ -120,8 +115,9 @@ def fitted_scores(folder: Path, model: nn.Module, source: Source) -> tuple[dict[
         with source.open() as batches:
             collect(model, batches, {}, "cpu", head=head, rows={"features": (features_of, rows)})
         # Too few images for one of each class: the classes' number changes little of the cost of a score.
-        names = [name for name, kind in KINDS.items() if not kind.gradients and name != "mahalanobis"]
-        return score_functions(names, model, (1, 1, 1), head, Fit(rows, np.zeros(len(rows), np.int64))), head
+        chosen = {name: kind.default for name, kind in KINDS.items() if not kind.gradients and name != "mahalanobis"}
+        fits = Fits(Fit(rows, np.zeros(len(rows), np.int64)))
+        return score_functions(Makings(model, (1, 1, 1), head, fits), chosen), head
 
 
 def evaluate(model: nn.Module, source: Source) -> float:

@@ -38,7 +38,10 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"max-softmax": max_softmax, "ma
 
 def auroc(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
     """The area under the ROC curve, 0..1: how often an own image has the higher score; as for `ood_metrics`."""
-    return ood_metrics(in_scores, out_scores)["auroc"]
+    from sklearn.metrics import roc_auc_score
+
+    scores, is_in = both_scores(in_scores, out_scores)
+    return float(roc_auc_score(is_in, scores))
 
 
 def fpr95(in_scores: ArrayLike, out_scores: ArrayLike) -> float:
@@ -63,9 +66,7 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
-    scores = np.concatenate([inside, outside])
-    is_in = np.concatenate([np.ones(len(inside), bool), np.zeros(len(outside), bool)])
+    scores, is_in = both_scores(in_scores, out_scores)
     fpr, tpr, _ = roc_curve(is_in, scores, drop_intermediate=False)
     return {
         "auroc": float(roc_auc_score(is_in, scores)),
@@ -87,6 +88,9 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
         in_scores, out_scores: floating (N,) and (M,), higher = more in-distribution; of equal scores all pass at
             once, and the curve is a straight line there.
         correct: bool (N,), whether each in-distribution image is classified right.
+
+    Raises:
+        InputError: if there is no score, one is nan, or `correct` has another shape.
     """
     inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
     right = np.asarray(correct, bool)
@@ -100,6 +104,12 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
     rate = np.append(0.0, np.cumsum(gains[order])[last_of_equal])
     passed = np.append(0.0, np.cumsum(false[order])[last_of_equal])
     return float((np.diff(passed) * (rate[1:] + rate[:-1]) / 2).sum())
+
+
+def both_scores(in_scores: ArrayLike, out_scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """All scores (N + M,), in-distribution first, and which are such; InputError as for `checked_values`."""
+    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
+    return np.concatenate([inside, outside]), np.arange(len(inside) + len(outside)) < len(inside)
 
 
 def checked_values(name: str, values: ArrayLike) -> NDArray[np.float64]:

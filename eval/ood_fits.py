@@ -84,6 +84,14 @@ class Fit:
         return counts[order], values[order]
 
 
+@dataclass(frozen=True)
+class Fits:
+    """What scores are fitted to: training images, and validation images of the network's classes; None for none."""
+
+    training: Fit | None = None
+    validation: Fit | None = None
+
+
 def _sum_of(parts: Iterator[Tensor]) -> Tensor:
     """The sum of tensors of one shape."""
     return reduce(torch.add, parts)

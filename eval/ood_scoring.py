@@ -1,8 +1,9 @@
-"""Passes that score sets of images: what is fitted first, then every set once, whatever the number of scores."""
+"""Passes that score sets of images: what is fitted and searched for first, then every set once for all scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,16 +11,33 @@ from torch import Tensor, nn
 
 from apr_dali.eval.head import Head, find_head
 from apr_dali.eval.inference_only import refuse_inference_only
-from apr_dali.eval.ood_fits import Fit
-from apr_dali.eval.ood_scores import DEFAULT, KINDS, score_functions
-from apr_dali.eval.outputs import Batch, Function, collect, is_right
+from apr_dali.eval.kept_passes import KeptPass, KeptPasses
+from apr_dali.eval.ood_fits import Fit, Fits
+from apr_dali.eval.ood_kinds import DEFAULT, KINDS
+from apr_dali.eval.ood_scores import Makings, score_functions
+from apr_dali.eval.ood_search import Found, chosen_parameters, functions_to_keep, search
+from apr_dali.eval.outputs import Function, collect, is_right
 from apr_dali.eval.passes import Source, counted, progress
-from apr_dali.eval.rows import rows_in
 from apr_dali.eval.session import Session
 from apr_dali.eval.state import State
+from apr_dali.runtime.distributed import on_main
 
 Scores = dict[str, list[float]]
 """Of a set: the scores of its images by name, and which are `right`."""
+_SEARCH = "the search for parameters"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The images that scores need before others are scored; None for none.
+
+    training: labeled, that scores are fitted to. validation: of the network's classes, for ReAct and the search.
+    others: that the network does not know; with them the parameters are searched for.
+    """
+
+    training: Source | None = None
+    validation: Source | None = None
+    others: Source | None = None
 
 
 def scored(
@@ -29,22 +47,24 @@ def scored(
     state: State,
     names: Sequence[str] = DEFAULT,
     images: Tensor | None = None,
-    fit: Source | None = None,
+    preparation: Preparation | None = None,
 ) -> list[Scores]:
     """The scores `names` of the images of each source; those that `state` has are not computed again.
+
+    What is prepared is kept beside the state, until `prepared_passes` of it are removed.
 
     Args:
         model: the session's, or a part of its classes.
         sources: the network's own images, labeled, are the first.
         images: a batch as the model takes it, on its device, for scores of features.
-        fit: images for scores that are fitted.
+        preparation: for scores that are fitted, or whose parameters are searched for.
     """
     missing = [source for source in sources if source.key not in state]
     if session.passes is not None and tuple(names) == DEFAULT and model is session.model and sources[0] in missing:
         state.put(sources[0].key, session.passes.of(sources[0]).scores)
         del missing[0]
     if missing:
-        functions, head = _prepared(session, model, names, images, fit)
+        functions, head = _prepared(session, model, state, names, images, preparation or Preparation())
         with progress(missing) as bar:
             for source in missing:
                 bar.set_description(source.name)
@@ -62,40 +82,57 @@ def scored(
     return found
 
 
-def _prepared(
-    session: Session, model: nn.Module, names: Sequence[str], images: Tensor | None, fit: Source | None
-) -> tuple[dict[str, Function], Head | None]:
-    """The functions of a batch that give the scores, and the layer whose inputs are the features, if one of them asks.
+def found_parameters(state: State) -> Found:
+    """What the search of `scored` found; empty without one."""
+    found: Found = state.get(_SEARCH) if _SEARCH in state else {}
+    return found
 
-    The features that are fitted to are on the disk for as long.
-    """
-    std, head = session.network.std, None
+
+def prepared_passes(session: Session, model: nn.Module, head: Head | None, state: State) -> KeptPasses:
+    """The passes over the images of a `Preparation`, which go with `state`."""
+    return KeptPasses(session, model, head, state.beside("features"))
+
+
+def _prepared(
+    session: Session,
+    model: nn.Module,
+    state: State,
+    names: Sequence[str],
+    images: Tensor | None,
+    preparation: Preparation,
+) -> tuple[dict[str, Function], Head | None]:
+    """The functions of a batch that give the scores, and the layer whose inputs are the features, for those of them."""
+    head = _head(session, model, names, images)
+    passes = prepared_passes(session, model, head, state)
+    makings = Makings(model, session.network.std, head)
+    to_keep = {} if preparation.others is None else functions_to_keep(names, makings)
+    training = None if preparation.training is None else passes.of(preparation.training, _LABELS)
+    inside = None if preparation.validation is None else passes.of(preparation.validation, {**_LABELS, **to_keep})
+    makings = replace(makings, fits=Fits(_fit(training), _fit(inside)))
+    if preparation.others is not None and _SEARCH not in state:
+        assert inside is not None
+        outside = passes.of(preparation.others, to_keep)
+        # By one process: all must take the same parameters.
+        state.put(_SEARCH, on_main(session.group, lambda: search(names, makings, inside, outside)))
+    return score_functions(makings, chosen_parameters(names, found_parameters(state))), head
+
+
+def _head(session: Session, model: nn.Module, names: Sequence[str], images: Tensor | None) -> Head | None:
+    """The last layer, where a score is of features; InputError where the network cannot give what one needs."""
     for name in names:
         if KINDS[name].features or KINDS[name].gradients:
             needs = "layers" if KINDS[name].features else "gradients"
             refuse_inference_only(session.model, session.network.name, f"{name} needs {needs}")
-    if any(KINDS[name].features for name in names):
-        assert images is not None
-        # As in the pass: images may be of 16 bits.
-        with torch.autocast(session.group.device.type, session.amp or torch.bfloat16, enabled=session.amp is not None):
-            head = find_head(model, images, session.network.name)
-    if fit is None:
-        return score_functions(names, model, std, head, None), head
-    with rows_in(session.output, "fit-features", session.group) as rows:
-        with progress([fit]) as bar, fit.open() as batches:
-            bar.set_description("features to fit to")
-            found = collect(
-                model,
-                counted(batches, bar),
-                {"labels": lambda batch: batch.targets},
-                session.group.device,
-                session.amp,
-                head=head,
-                rows={"the features": (_features, rows)},
-            )
-        return score_functions(names, model, std, head, Fit(rows, found["labels"])), head
+    if not any(KINDS[name].features for name in names):
+        return None
+    assert images is not None
+    # As in the pass: images may be of 16 bits.
+    with torch.autocast(session.group.device.type, session.amp or torch.bfloat16, enabled=session.amp is not None):
+        return find_head(model, images, session.network.name)
 
 
-def _features(batch: Batch) -> Tensor:
-    assert batch.features is not None
-    return batch.features
+_LABELS: dict[str, Function] = {"labels": lambda batch: batch.targets}
+
+
+def _fit(found: KeptPass | None) -> Fit | None:
+    return None if found is None else Fit(found.features, found.values["labels"])

@@ -24,8 +24,8 @@ from apr_dali.runtime.distributed import on_main
 
 PHOTOGRAPHS = "photographs"
 _TILES = 400  # of them
-NEAR, FAR, MEAN = "nearood", "farood", "mean"
-TAKEN = ("in-distribution", MEAN, NEAR, FAR)
+IN, NEAR, FAR, MEAN = "in-distribution", "nearood", "farood", "mean"
+TAKEN = (IN, MEAN, NEAR, FAR)
 """Names that results have beside those of the sets."""
 _TO_SIDE = Scaling(over_crop=1.0)
 """What OpenOOD makes of an image for a network of small ones: the shorter side to 32 pixels, the middle of it."""
@@ -41,9 +41,8 @@ def checked_sets(sets: Mapping[str, str | Path]) -> dict[str, str]:
     return {name: str(path) for name, path in sets.items()}
 
 
-def in_source(session: Session, data: str, root: str | None = None) -> Source:
-    """The network's own images, labeled. root: see `apr_dali.data.image_list.read_image_list`."""
-    name = "in-distribution"
+def in_source(session: Session, data: str, root: str | None = None, name: str = IN) -> Source:
+    """Images of the network's classes, labeled. root: see `apr_dali.data.image_list.read_image_list`."""
     if not is_image_list(data):
         return session.labeled(data, name)
     return _listed(session, name, data, session.network.classes, root)
@@ -54,7 +53,7 @@ def in_source_of_some(session: Session, data: str, classes: tuple[str, ...]) -> 
     if is_image_list(data):
         raise InputError(f"{data}: --imagenet-o takes a folder of class folders, not an image list")
     listed = on_main(session.group, lambda: _list_classes(data, classes, session.output / "imagenet-o.files.txt"))
-    return session.feeding.folder("in-distribution", str(listed), classes=classes)
+    return session.feeding.folder(IN, str(listed), classes=classes)
 
 
 def out_source(session: Session, name: str, path: str, root: str | None = None, scaled: bool = False) -> Source:
@@ -102,7 +101,7 @@ def shifted_source(session: Session, name: str, path: str, root: str | None = No
 
 def fit_source(session: Session, path: str, limit: int, root: str | None = None) -> Source:
     """Training images that scores are fitted to, labeled, `limit` of them at the most, evenly taken."""
-    name, network = "fit", session.network
+    name, network = "training", session.network
     if is_image_list(path):
         return _listed(session, name, path, network.classes, root, limit)
     if not os.path.exists(path) and path != DIGITS:

@@ -14,36 +14,48 @@ from numpy.typing import ArrayLike
 
 from apr_dali.data.image_list import ROOTS
 from apr_dali.errors import InputError
-from apr_dali.eval.ood import RECALL, checked_values
+from apr_dali.eval.ood import RECALL, both_scores
 
 _CIFAR_FAR = ("mnist", "svhn", "texture", "places365")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The sets of a benchmark by the names of their lists. shifted: of the same classes, for the full spectrum."""
+    """The sets of a benchmark by the names of their lists.
+
+    shifted: of the same classes, for the full spectrum. val: of others, that parameters are searched on.
+    """
 
     near: tuple[str, ...]
     far: tuple[str, ...]
+    val: str
     shifted: tuple[str, ...] = ()
 
 
 SUITES = {
     "imagenet": Suite(
-        ("ssb_hard", "ninco"), ("inaturalist", "textures", "openimage_o"), ("imagenet_v2", "imagenet_c", "imagenet_r")
+        ("ssb_hard", "ninco"),
+        ("inaturalist", "textures", "openimage_o"),
+        "openimage_o",
+        ("imagenet_v2", "imagenet_c", "imagenet_r"),
     ),
-    "cifar10": Suite(("cifar100", "tin"), _CIFAR_FAR, ("cifar10c",)),
-    "cifar100": Suite(("cifar10", "tin"), _CIFAR_FAR),
+    "cifar10": Suite(("cifar100", "tin"), _CIFAR_FAR, "tin", ("cifar10c",)),
+    "cifar100": Suite(("cifar10", "tin"), _CIFAR_FAR, "tin"),
 }
 """By the kind of a network's classes."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The image lists of a benchmark by set. data, fit: the network's own test and training images."""
+    """The image lists of a benchmark by set.
+
+    data, fit, val_data: the network's own test, training and validation images. ood_val: validation images of others.
+    """
 
     data: str
     fit: str
+    val_data: str
+    ood_val: str
     near: dict[str, str]
     far: dict[str, str]
     shifted: dict[str, str]
@@ -82,9 +94,11 @@ def lists_below(folder: str | Path, kind: str, full_spectrum: bool = False) -> L
         return {name: found("test", name) for name in names}
 
     shifted = of(suite.shifted) if full_spectrum else {}
-    # It is long, and asked for only where scores are fitted.
-    fit = str(home / f"train_{kind}.txt")
-    return Lists(found("test", kind), fit, of(suite.near), of(suite.far), shifted)
+    # Asked for only where scores are fitted, or parameters searched for.
+    fit, val_data, ood_val = (
+        str(home / f"{name}.txt") for name in (f"train_{kind}", f"val_{kind}", f"val_{suite.val}")
+    )
+    return Lists(found("test", kind), fit, val_data, ood_val, of(suite.near), of(suite.far), shifted)
 
 
 def openood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:
@@ -96,12 +110,10 @@ def openood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, fl
     """
     from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
-    scores = np.concatenate([inside, outside])
-    is_out = np.concatenate([np.zeros(len(inside), bool), np.ones(len(outside), bool)])
-    fpr, tpr, _ = roc_curve(is_out, -scores)
+    scores, is_in = both_scores(in_scores, out_scores)
+    fpr, tpr, _ = roc_curve(~is_in, -scores)
     found = {"openood_fpr95": float(fpr[np.argmax(tpr >= RECALL)])}
-    for name, positive, values in (("in", ~is_out, scores), ("out", is_out, -scores)):
+    for name, positive, values in (("in", is_in, scores), ("out", ~is_in, -scores)):
         precision, recall, _ = precision_recall_curve(positive, values)
         found[f"openood_aupr_{name}"] = float(auc(recall, precision))
     return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from apr_dali.eval.checks import not_finite
 from apr_dali.eval.head import Head, tapped
 from apr_dali.eval.passes import Batches
-from apr_dali.eval.rows import Rows
+from apr_dali.eval.rows import RowsWriter
 
 _SOUND = "whether the logits are finite"
 
@@ -48,7 +48,7 @@ def collect(
     amp: torch.dtype | None = None,
     *,
     head: Head | None = None,
-    rows: Mapping[str, tuple[Function, Rows]] | None = None,
+    rows: Mapping[str, tuple[Function, RowsWriter]] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """A value of every image by each of `functions`, in the order of the set, on all processes.
 
@@ -124,6 +124,12 @@ def gathered(values: dict[str, NDArray[Any] | None]) -> dict[str, NDArray[Any]]:
         dist.all_gather_object(everyone, values)
     found = {name: [part[name] for part in everyone if part[name] is not None] for name in values}
     return {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in found.items()}
+
+
+def features_of(batch: Batch) -> Tensor:
+    """The features of a batch of a pass that was given the head: float32 (N, D)."""
+    assert batch.features is not None
+    return batch.features
 
 
 def is_right(batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,47 @@ CHUNK = 512
 
 
 class Rows:
-    """A row of float16 for each image, of several processes one after the other.
+    """A row of float16 for each image, in the files of several processes one after the other."""
+
+    def __init__(self, stem: Path, counts: Sequence[int] = (), width: int = 0) -> None:
+        """The files are STEM.RANK.f16. counts: the rows of each. width: numbers of a row."""
+        self._stem = stem
+        self.counts, self.width = list(counts), width
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[NDArray[np.float32]]:
+        """All rows in their order, (up to `size`, width) at once, mapped from the disk only for as long."""
+        for rank, count in enumerate(self.counts):
+            for start in range(0, count, size):
+                shape = (min(size, count - start), self.width)
+                offset = 2 * start * self.width
+                yield np.memmap(self._part(rank), np.float16, "r", offset, shape).astype(np.float32)
+
+    def are_whole(self) -> bool:
+        """Whether each file is there, with all of its rows."""
+        sizes = [(self._part(rank), 2 * count * self.width) for rank, count in enumerate(self.counts)]
+        return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
+
+    def _part(self, rank: int) -> Path:
+        return self._stem.with_name(f"{self._stem.name}.{rank}.f16")
+
+
+class RowsWriter(Rows):
+    """Rows that are being written.
 
     Each process appends the rows of its own part of a set, all of them `finish`, and then all can read all rows. On
     several machines the folder must be one that all of them see.
     """
 
-    def __init__(self, folder: Path, name: str, group: Group) -> None:
-        """The files are made in `folder`, NAME.RANK.f16, which must be there."""
-        self._stem = folder / name
+    def __init__(self, stem: Path, group: Group) -> None:
+        """The folder of the files must be there."""
+        super().__init__(stem)
         self._group = group
         self._file = open(self._part(group.rank), "wb")  # noqa: SIM115 - closed by finish
         self._pending: tuple[Tensor, Any] | None = None
         self._count, self._sound = 0, True
-        self._counts: list[int] = []
-        self.width = 0
 
     def append(self, rows: Tensor) -> None:
         """Keep rows (N, width) of any floating type, on any device."""
@@ -65,29 +91,15 @@ class Rows:
         if dist.is_initialized():
             found = [None] * self._group.world
             dist.all_gather_object(found, (self._count, self.width, self._sound))
-        self._counts = [count for count, _, _ in found]
+        self.counts = [count for count, _, _ in found]
         self.width = max(width for _, width, _ in found)
         if not all(sound for _, _, sound in found):
             raise InputError(f"{name} has values that are not finite in float16, whose greatest is 65504")
-
-    def __len__(self) -> int:
-        return sum(self._counts)
-
-    def chunks(self, size: int = CHUNK) -> Iterator[NDArray[np.float32]]:
-        """All rows in their order, (up to `size`, width) at once, mapped from the disk only for as long."""
-        for rank, count in enumerate(self._counts):
-            for start in range(0, count, size):
-                shape = (min(size, count - start), self.width)
-                offset = 2 * start * self.width
-                yield np.memmap(self._part(rank), np.float16, "r", offset, shape).astype(np.float32)
 
     def remove(self) -> None:
         """Delete this process's file."""
         self._file.close()
         self._part(self._group.rank).unlink(missing_ok=True)
-
-    def _part(self, rank: int) -> Path:
-        return self._stem.with_name(f"{self._stem.name}.{rank}.f16")
 
     def _flush(self) -> None:
         if self._pending is not None:
@@ -103,11 +115,11 @@ class Rows:
 
 
 @contextmanager
-def rows_in(folder: Path, name: str, group: Group) -> Iterator[Rows]:
+def rows_in(folder: Path, name: str, group: Group) -> Iterator[RowsWriter]:
     """Rows that are on the disk for as long as the block lasts, on all processes together."""
     # Of a name that no other command in the folder has.
     own = Path(on_main(group, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=folder)))
-    rows = Rows(own, "rows", group)
+    rows = RowsWriter(own / "rows", group)
     try:
         yield rows
         # Another process may still read this one's.

@@ -47,6 +47,11 @@ class State:
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
+    def beside(self, ending: str) -> Path:
+        """The path that NAME.state.json has with another `ending`, for what goes with the parts."""
+        assert self._path is not None
+        return self._path.with_name(f"{self._path.name.removesuffix('.state.json')}.{ending}")
+
     def get(self, name: str) -> Any:
         """The part `name`, as `put` was given it but for what JSON makes of it."""
         self._taken.add(name)

@@ -195,6 +195,7 @@ def test_a_wheel_installs_the_one_package_whole(wheel, tmp_path):
     assert installed == sources
     # The GPU's kernels are compiled where they run.
     assert names_of(site / "apr_dali/kernels/cuda", "*.cu*") == names_of(ROOT / "kernels/cuda", "*.cu*")
+    assert names_of(site / "apr_dali/data", "*.gz") == names_of(ROOT / "apr_dali/data", "*.gz") != set()
     # The CPU's are compiled already.
     assert not list(site.rglob("*.[ch]pp"))
     modules = {path.name.partition(".")[0] for path in (site / "apr_dali/kernels/cpu").glob("*.so")}

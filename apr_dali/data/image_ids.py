@@ -2,12 +2,14 @@
 
     n01751748/ILSVRC2012_val_00000005.JPEG
 
-Source: https://github.com/RobustBench/robustbench, `robustbench/data/imagenet_test_image_ids.txt`, 5,000 of the
-validation images, on which its leaderboard measures ImageNet-C and ImageNet-3DCC.
+That one is built in, sorted, as ROBUSTBENCH: 5,000 of the validation images, on which its leaderboard measures
+ImageNet-C and ImageNet-3DCC. Source: https://github.com/RobustBench/robustbench,
+`robustbench/helper_files/imagenet_test_image_ids.txt` (in its package 1.1.1, too).
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from collections.abc import Sequence
@@ -18,6 +20,10 @@ import numpy as np
 
 from apr_dali.data.folders import ImageSet
 from apr_dali.errors import InputError
+
+ROBUSTBENCH = "robustbench"
+_NUMBERS = Path(__file__).with_name("robustbench_imagenet.txt.gz")
+"""A class and the numbers of its images a line."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,12 @@ class ImageIds:
 
 
 def read_image_ids(path: str | Path) -> ImageIds:
-    """Read a list. Raises InputError for a line that is no `<class>/<file>`, or an image that is listed twice."""
+    """Read a list; the word ROBUSTBENCH, where there is no file of that name, means RobustBench's.
+
+    Raises InputError for a line that is no `<class>/<file>`, or an image that is listed twice.
+    """
+    if str(path) == ROBUSTBENCH and not os.path.exists(path):
+        return ImageIds(ROBUSTBENCH, _robustbench())
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except IsADirectoryError as error:
@@ -72,3 +83,9 @@ def read_image_ids(path: str | Path) -> ImageIds:
         twice = next(entry for number, entry in enumerate(entries) if entry in entries[:number])
         raise InputError(f"{path} lists {twice} twice")
     return ImageIds(str(path), entries)
+
+
+def _robustbench() -> tuple[str, ...]:
+    lines = gzip.decompress(_NUMBERS.read_bytes()).decode().splitlines()
+    rows = [(name, numbers.split()) for name, _, numbers in (line.partition(" ") for line in lines)]
+    return tuple(f"{name}/ILSVRC2012_val_{int(number):08}.JPEG" for name, numbers in rows for number in numbers)

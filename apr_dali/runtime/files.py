@@ -57,7 +57,7 @@ def write_whole(
             error.filename = target  # writing itself does not say what it wrote
         raise
     if alone and synced:
-        _sync_folder(Path(target).parent)
+        sync(Path(target).parent)
 
 
 def temporary_of(target: str | Path) -> str:
@@ -132,9 +132,9 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    # A renaming is on the disk only when the folder is.
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Put what a file or a folder holds on the disk: a renaming is there only when the folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

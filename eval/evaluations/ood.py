@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from apr_dali.data.arrays import cifar_at, is_digits
 from apr_dali.data.image_list import is_image_list
-from apr_dali.errors import InputError, check_choice, check_whole
+from apr_dali.errors import InputError, check_choice
 from apr_dali.eval.bootstrap import Interval, auroc_intervals
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
+from apr_dali.eval.ood_kinds import DEFAULT, KINDS, REACT, checked_scores, searched
 from apr_dali.eval.ood_page import columns_of
-from apr_dali.eval.ood_scores import DEFAULT, KINDS, checked_scores
-from apr_dali.eval.ood_scoring import Scores, scored
+from apr_dali.eval.ood_request import FIT_IMAGES, IMAGENET_O_NAME, Asked
+from apr_dali.eval.ood_scoring import Preparation, Scores, found_parameters, prepared_passes, scored
+from apr_dali.eval.ood_search import Found, chosen_parameters
 from apr_dali.eval.ood_sources import (
     FAR,
     MEAN,
@@ -52,8 +52,6 @@ PUBLISHED_IMAGES = {
     IN_200: 10_000,
 }
 """How many each published set has, by its name in lower case."""
-FIT_IMAGES = 50_000
-IMAGENET_O_NAME = "imagenet-o"
 Rates = dict[str, dict[str, float]]
 """By set, `mean`, `nearood` and `farood`: measures, 0..1."""
 
@@ -64,13 +62,15 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`. name: the
-    evaluation's, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
+    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`.
+    evaluation: its name, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
     places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
     intervals: of AUROC by score and set, and of its means; see `apr_dali.eval.bootstrap`. fit: what some were fitted
-    to: `data`, `images`.
+    to: `data`, `images`. validation: the images of the network's classes that ReAct was fitted to and that parameters
+    were searched on, likewise. search: likewise, the others that they were searched on; and in `found` by score the
+    best `parameters`, their `auroc` on both sets and the number of `candidates`.
     """
 
     data: str
@@ -81,23 +81,21 @@ class Ood(Result):
     notes: list[str]
     scores: dict[str, Rates]
     accuracy: float
-    name: str = "ood"
+    evaluation: str = "ood"
     groups: dict[str, str] = field(default_factory=dict)
     shifted: dict[str, str] = field(default_factory=dict)
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
     full_spectrum_accuracy: float | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    fit: dict[str, Any] | None = None
-
-    @property
-    def evaluation(self) -> str:
-        return self.name
+    fit: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "sets", "images", "set_images", "notes", "scores", "accuracy", "parameters")
-        more = ("intervals", "groups", "shifted", "full_spectrum", "full_spectrum_accuracy", "fit")
-        found = {key: getattr(self, key) for key in more}
+        more = ("intervals", "groups", "shifted", "full_spectrum", "full_spectrum_accuracy")
+        found = {key: getattr(self, key) for key in (*more, "fit", "validation", "search")}
         return {**{key: getattr(self, key) for key in keys}, **{key: value for key, value in found.items() if value}}
 
     def text(self) -> str:
@@ -108,43 +106,6 @@ class Ood(Result):
                 rows = [(name, *(f"{100 * row[key]:.2f}" for key in columns)) for name, row in sets.items()]
                 texts.append(table((f"{score}{title}, percent", *columns), rows))
         return "\n\n".join(texts + ["\n".join(self.notes)] * bool(self.notes))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What `evaluate_ood` is asked for: places of sets by name, see there."""
-
-    data: str
-    ood: dict[str, str]
-    near: dict[str, str]
-    far: dict[str, str]
-    shifted: dict[str, str]
-    scores: tuple[str, ...]
-    fit_data: str | None
-    fit_images: int
-    list_root: str | None
-    name: str
-
-    @property
-    def imagenet_o(self) -> bool:
-        """Whether of ImageNet-O's 200 classes alone."""
-        return self.name == IMAGENET_O_NAME
-
-    @property
-    def others(self) -> dict[str, str]:
-        """All sets that the network does not know."""
-        return {**self.ood, **self.near, **self.far}
-
-    @property
-    def places(self) -> list[str]:
-        """Where all images are."""
-        fit = [] if self.fit_data is None else [self.fit_data]
-        return [self.data, *self.others.values(), *self.shifted.values(), *fit]
-
-    @property
-    def groups(self) -> dict[str, str]:
-        """Which of them are near or far."""
-        return {**dict.fromkeys(self.near, "near"), **dict.fromkeys(self.far, "far")}
 
 
 def evaluate_ood(
@@ -158,9 +119,12 @@ def evaluate_ood(
     scores: Sequence[str] | None = None,
     fit_data: str | Path | None = None,
     fit_images: int | None = None,
+    val_data: str | Path | None = None,
+    ood_val: str | Path | None = None,
+    search_parameters: bool = False,
     list_root: str | Path | None = None,
     imagenet_o: bool = False,
-    name: str = "ood",
+    evaluation: str = "ood",
     **options: Unpack[Options],
 ) -> Ood:
     """AUROC and its like of telling other sets from the network's own, by several scores in one pass over each set.
@@ -173,64 +137,51 @@ def evaluate_ood(
         near, far: such sets, of which means are taken apart and OpenOOD's measures; for a network of 32×32 images,
             larger ones are scaled as OpenOOD does.
         shifted: other images of the network's classes: with them the full spectrum is measured, too.
-        scores: of `apr_dali.eval.ood_scores.KINDS`, or all; None for the three that need no library.
+        scores: of `apr_dali.eval.ood_kinds.KINDS`, or all; None for the three that need no library.
         fit_data: training images of the network, for scores that are fitted. fit_images: so many of them at the most;
             None for FIT_IMAGES.
+        val_data: validation images of the network's classes: ReAct is fitted to them then, as OpenOOD does.
+        ood_val: validation images of others; as `data`, `val_data` and `ood_val` may be lists.
+        search_parameters: take the parameters of scores that tell `val_data` from `ood_val` best, see
+            `apr_dali.eval.ood_search`; without it OpenOOD's default ones.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
-        name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
+        evaluation: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
 
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
     """
-    plain, close, distant, moved = (checked_sets(sets or {}) for sets in (ood, near, far, shifted))
-    _check_names([*plain, *close, *distant], moved)
-    if imagenet_o and moved:
-        raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
-    check_choice("name", name, ("ood", "openood"))
-    given = None if fit_data is None else str(fit_data)
-    chosen = checked_scores(scores, given, imagenet_o)
-    limit = _fit_limit(str(data), given, fit_images)
-    root = None if list_root is None else str(list_root)
-    title = IMAGENET_O_NAME if imagenet_o else name
-    asked = Asked(str(data), plain, close, distant, moved, chosen, given, limit, root, title)
-    if root is not None and not any(map(is_image_list, asked.places)):
-        raise InputError(f"--list-root {root} changes nothing: no set is an image list; leave it out")
+    check_choice("evaluation", evaluation, ("ood", "openood"))
+    asked = Asked(
+        data=str(data),
+        ood=checked_sets(ood or {}),
+        near=checked_sets(near or {}),
+        far=checked_sets(far or {}),
+        shifted=checked_sets(shifted or {}),
+        scores=checked_scores(scores, fit_data, imagenet_o, val_data),
+        fit_data=_text(fit_data),
+        fit_images=fit_images,
+        val_data=_text(val_data),
+        ood_val=_text(ood_val),
+        search=search_parameters,
+        list_root=_text(list_root),
+        evaluation=IMAGENET_O_NAME if imagenet_o else evaluation,
+    )
     with session_of(model, options) as session:
         return _measure(session, asked)
 
 
-def _check_names(unknown: Sequence[str], shifted: Iterable[str]) -> None:
-    """Raise InputError unless there is a set that the network does not know, and each has a name of its own."""
-    names = [*unknown, *shifted]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two sets are called {twice[0]}: give each a name of its own")
-    if not unknown:
-        raise InputError("ood names no set: expected at least one that the network does not know")
-
-
-def _fit_limit(data: str, fit_data: str | None, fit_images: int | None) -> int:
-    """How many images scores are fitted to at the most."""
-    if fit_data is None:
-        if fit_images is not None:
-            raise InputError("--fit-images changes nothing where no score is fitted: leave it out, or give --fit-data")
-    elif os.path.abspath(fit_data) == os.path.abspath(data) and not (is_digits(data) or cifar_at(data)):
-        # Digits and CIFAR have a training split of their own.
-        raise InputError(f"--fit-data {fit_data} are the images that are to be told from others: give training images")
-    limit = FIT_IMAGES if fit_images is None else fit_images
-    check_whole("fit_images", limit, 1)
-    return limit
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _measure(session: Session, asked: Asked) -> Ood:
     session = session.of_several(asked.places)
-    model: nn.Module = session.model
-    if asked.imagenet_o:
-        model = ClassSlice(model, session.network.indices(IMAGENET_O)).to(session.group.device)
-    sources, fit = _sources(session, asked)
+    model = _model(session, asked)
+    sources, preparation = _sources(session, asked), _preparation(session, asked)
     images = session.check(sources[0], model, len(IMAGENET_O) if asked.imagenet_o else None)
-    state = _state(session, asked, fit)
-    found = scored(session, model, sources, state, asked.scores, images, fit)
+    state = _state(session, asked, preparation)
+    found = scored(session, model, sources, state, asked.scores, images, preparation)
     values = {source.name: scores for source, scores in zip(sources, found, strict=True)}
     finite, notes = _finite(asked.scores, values)
     own = values.pop(sources[0].name)
@@ -238,31 +189,49 @@ def _measure(session: Session, asked: Asked) -> Ood:
     rates = {score: _rates(score, own, outside, asked.groups) for score in finite}
     wide = _joined([own, *shifted.values()])
     counts = {source.name: source.images for source in sources}
+    best = found_parameters(state)
     result = Ood(
         data=asked.data,
         set=together(sources),
         sets=asked.others,
         images=len(own["right"]),
         set_images={name: counts[name] for name in asked.others},
-        notes=[*_unlike_published(asked, counts), *notes],
+        notes=[*_unlike_published(asked, counts), *_validation_notes(asked, preparation), *notes],
         scores=rates,
         accuracy=float(np.mean(own["right"])),
-        name=asked.name,
+        evaluation=asked.evaluation,
         groups=asked.groups,
         shifted=asked.shifted,
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
         full_spectrum_accuracy=float(np.mean(wide["right"])) if shifted else None,
-        parameters={score: KINDS[score].parameters for score in finite if KINDS[score].parameters},
+        parameters=_parameters(finite, best),
         intervals={score: _intervals(score, own, outside, asked.groups) for score in finite},
-        fit=None if fit is None else {"data": asked.fit_data, "images": fit.images},
+        fit=_counted(asked.fit_data, preparation.training),
+        validation=_counted(asked.val_data, preparation.validation),
+        search={**_counted(asked.ood_val, preparation.others), "found": best} if asked.search else {},
     )
-    shown = finite[0]
-    picture = score_picture(np.array(own[shown]), {name: np.array(outside[name][shown]) for name in outside}, shown)
-    return result.finished(session, {"scores": picture}, state)
+    done = result.finished(session, {"scores": _picture(finite[0], own, outside)}, state)
+    prepared_passes(session, model, None, state).remove()
+    return done
 
 
-def _sources(session: Session, asked: Asked) -> tuple[list[Source], Source | None]:
-    """The network's own images, the other sets and the shifted ones; and what scores are fitted to."""
+def _model(session: Session, asked: Asked) -> nn.Module:
+    if not asked.imagenet_o:
+        return session.model
+    return ClassSlice(session.model, session.network.indices(IMAGENET_O)).to(session.group.device)
+
+
+def _parameters(names: Sequence[str], found: Found) -> dict[str, str]:
+    """In words, of those that have any."""
+    return {name: KINDS[name].says(of) for name, of in chosen_parameters(names, found).items() if KINDS[name].text}
+
+
+def _picture(score: str, own: Scores, outside: Mapping[str, Scores]) -> bytes:
+    return score_picture(np.array(own[score]), {name: np.array(found[score]) for name, found in outside.items()}, score)
+
+
+def _sources(session: Session, asked: Asked) -> list[Source]:
+    """The network's own images, the other sets and the shifted ones."""
     root = asked.list_root
     if asked.imagenet_o:
         inside = in_source_of_some(session, asked.data, IMAGENET_O)
@@ -270,16 +239,46 @@ def _sources(session: Session, asked: Asked) -> tuple[list[Source], Source | Non
         inside = in_source(session, asked.data, root)
     outside = [out_source(session, name, path, root, name in asked.groups) for name, path in asked.others.items()]
     shifted = [shifted_source(session, name, path, root) for name, path in asked.shifted.items()]
-    fit = None if asked.fit_data is None else fit_source(session, asked.fit_data, asked.fit_images, root)
-    return [inside, *outside, *shifted], fit
+    return [inside, *outside, *shifted]
 
 
-def _state(session: Session, asked: Asked, fit: Source | None) -> State:
-    name, classes = asked.name, IMAGENET_O if asked.imagenet_o else None
+def _preparation(session: Session, asked: Asked) -> Preparation:
+    """The images that scores are fitted to, and those that parameters are searched on."""
+    root, limit = asked.list_root, FIT_IMAGES if asked.fit_images is None else asked.fit_images
+    return Preparation(
+        None if asked.fit_data is None else fit_source(session, asked.fit_data, limit, root),
+        None if asked.val_data is None else in_source(session, asked.val_data, root, "validation"),
+        None if asked.ood_val is None else out_source(session, "others", asked.ood_val, root, bool(asked.groups)),
+    )
+
+
+def _state(session: Session, asked: Asked, preparation: Preparation) -> State:
+    name, classes = asked.evaluation, IMAGENET_O if asked.imagenet_o else None
     if asked.scores == DEFAULT:
         return session.state(name, classes=classes)
-    parameters = {score: KINDS[score].parameters for score in asked.scores}
-    return session.state(name, classes=classes, scores=parameters, fit=None if fit is None else fit.key)
+    scores = {score: (KINDS[score].says(), KINDS[score].sweep if asked.search else {}) for score in asked.scores}
+    keys = {part: None if source is None else source.key for part, source in vars(preparation).items()}
+    return session.state(name, classes=classes, scores=scores, prepared=keys)
+
+
+def _counted(data: str | None, source: Source | None) -> dict[str, Any]:
+    return {} if source is None else {"data": data, "images": source.images}
+
+
+def _validation_notes(asked: Asked, preparation: Preparation) -> list[str]:
+    """Sentences on what validation images were for."""
+    notes = []
+    if preparation.validation is not None:
+        own = f"{preparation.validation.images:,} images of {asked.val_data}"
+        if REACT in asked.scores:
+            notes.append(f"{REACT}: the percentile is that of {own}")
+        if preparation.others is not None:
+            others = f"{preparation.others.images:,} of {asked.ood_val}"
+            notes.append(
+                f"Parameters of {', '.join(searched(asked.scores))}: searched for, those of the greatest AUROC of "
+                f"{own} against {others}"
+            )
+    return notes
 
 
 def _finite(names: Sequence[str], values: Mapping[str, Scores]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apr_dali.eval.evaluations.ood import Ood, evaluate_ood
-from apr_dali.eval.ood_scores import KINDS
+from apr_dali.eval.ood_kinds import KINDS, REACT, fitted_to_training
 from apr_dali.eval.openood import lists_below
 from apr_dali.eval.session import Options, Subject, session_of
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 def evaluate_openood(
     model: Subject,
-    folder: str | Path,
+    data: str | Path,
     *,
     full_spectrum: bool = False,
     scores: Sequence[str] | None = None,
     fit_data: str | Path | None = None,
     fit_images: int | None = None,
+    search_parameters: bool = False,
     list_root: str | Path | None = None,
     **options: Unpack[Options],
 ) -> Ood:
@@ -30,17 +31,20 @@ def evaluate_openood(
 
     Args:
         model, options: as for `evaluate_clean`.
-        folder: OpenOOD's `data`, with `benchmark_imglist` and the folders of images.
+        data: OpenOOD's folder of that name, with `benchmark_imglist` and the folders of images.
         full_spectrum: with the shifted sets, too.
-        scores, fit_images, list_root: as for `evaluate_ood`.
-        fit_data: likewise; None for OpenOOD's training list, where a score is fitted.
+        scores, fit_images, list_root: as for `evaluate_ood`. ReAct is fitted to OpenOOD's validation list.
+        fit_data: likewise; None for OpenOOD's training list, where a score is fitted to it.
+        search_parameters: likewise, on OpenOOD's validation lists.
 
     Raises:
         InputError: for lists or images that are not there, a network of other classes, or what `evaluate_ood` refuses.
     """
     with session_of(model, options) as session:
-        lists = lists_below(folder, session.network.kind, full_spectrum)
-        fitted = any(name == "all" or (name in KINDS and KINDS[name].fitted) for name in scores or ())
+        lists = lists_below(data, session.network.kind, full_spectrum)
+        asked = set(KINDS) if "all" in (scores or ()) else set(KINDS) & set(scores or ())
+        fitted = bool(fitted_to_training(asked, lists.val_data))
+        validated = search_parameters or REACT in asked
         return evaluate_ood(
             session,
             lists.data,
@@ -50,6 +54,9 @@ def evaluate_openood(
             scores=scores,
             fit_data=fit_data or (lists.fit if fitted else None),
             fit_images=fit_images,
+            val_data=lists.val_data if validated else None,
+            ood_val=lists.ood_val if search_parameters else None,
+            search_parameters=search_parameters,
             list_root=list_root,
-            name="openood",
+            evaluation="openood",
         )

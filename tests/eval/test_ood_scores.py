@@ -9,12 +9,12 @@ from pytorch_ood import detector
 from torch import nn
 
 from apr_dali.errors import InputError
-from apr_dali.eval import ood_scores
 from apr_dali.eval.head import Head
-from apr_dali.eval.ood_fits import Fit
-from apr_dali.eval.ood_scores import KINDS, checked_scores, generalized_entropy, score_functions
+from apr_dali.eval.ood_fits import Fit, Fits
+from apr_dali.eval.ood_kinds import DEFAULT, KINDS, checked_scores
+from apr_dali.eval.ood_scores import Makings, generalized_entropy, score_functions
 from apr_dali.eval.outputs import Batch
-from apr_dali.eval.rows import Rows
+from apr_dali.eval.rows import RowsWriter
 from apr_dali.runtime.distributed import Group
 
 CLASSES, WIDTH, FITTED = 7, 24, 210
@@ -48,7 +48,7 @@ def fitted(draws, labels):
 
 @pytest.fixture
 def fit(tmp_path, fitted, labels):
-    rows = Rows(tmp_path, "features", Group(0, 1, 0, torch.device("cpu")))
+    rows = RowsWriter(tmp_path / "features", Group(0, 1, 0, torch.device("cpu")))
     for part in fitted.split(64):
         rows.append(part)
     rows.finish("the features")
@@ -61,7 +61,8 @@ def features(draws):
 
 
 def scores_of(name, head, fit, features):
-    (function,) = score_functions([name], nn.Identity(), (1, 1, 1), head, fit).values()
+    makings = Makings(nn.Identity(), (1, 1, 1), head, Fits(fit))
+    (function,) = score_functions(makings, {name: KINDS[name].default}).values()
     return function(Batch(torch.empty(0), head.logits(features), torch.empty(0), features)).numpy()
 
 
@@ -110,14 +111,14 @@ def test_gen_by_hand_and_by_pytorch_ood(draws):
     logits = torch.randn(50, 130, generator=draws, dtype=torch.float64)
     probabilities = np.sort(logits.softmax(1).numpy(), 1)[:, -100:]
     expected = -(probabilities**0.1 * (1 - probabilities) ** 0.1).sum(1)
-    np.testing.assert_allclose(generalized_entropy(logits), expected, rtol=1e-12)
+    np.testing.assert_allclose(generalized_entropy(logits, 0.1, 100), expected, rtol=1e-12)
     theirs = detector.GEN.score(logits, gamma=0.1, M=100) * 100
-    np.testing.assert_allclose(generalized_entropy(logits), -theirs, rtol=1e-9)
+    np.testing.assert_allclose(generalized_entropy(logits, 0.1, 100), -theirs, rtol=1e-9)
 
 
 def test_gen_orders_images_that_are_surer_than_a_clamp_allows():
     logits = torch.tensor([[40.0, 0, 0], [30.0, 0, 0], [20.0, 0, 0]])
-    surest, second, third = generalized_entropy(logits).tolist()
+    surest, second, third = generalized_entropy(logits, 0.1, 100).tolist()
     assert surest > second > third
 
 
@@ -127,7 +128,7 @@ def test_odin_by_hand(draws):
             return torch.stack([images.square().sum((1, 2, 3)), images.sum((1, 2, 3))], 1)
 
     images, std = torch.randn(6, 3, 4, 4, generator=draws), (0.2, 0.3, 0.4)
-    (function,) = score_functions(["odin"], Net(), std, None, None).values()
+    (function,) = score_functions(Makings(Net(), std), {"odin": KINDS["odin"].default}).values()
     found = function(Batch(images, Net()(images), torch.empty(0)))
     for image, score in zip(images, found, strict=True):
         first = Net()(image[None])[0]
@@ -140,7 +141,7 @@ def test_odin_by_hand(draws):
 def test_mahalanobis_without_variance_in_some_directions(tmp_path, head, fitted, labels, features):
     fitted = fitted.clone()
     fitted[:, 3] = 0.5
-    rows = Rows(tmp_path, "flat", Group(0, 1, 0, torch.device("cpu")))
+    rows = RowsWriter(tmp_path / "flat", Group(0, 1, 0, torch.device("cpu")))
     rows.append(fitted)
     rows.finish("the features")
     found = scores_of("mahalanobis", head, Fit(rows, labels.numpy()), features)
@@ -159,7 +160,7 @@ def test_a_percentile_of_many_numbers(fit, fitted, share):
 
 
 def test_too_few_images_to_fit_to_are_named(tmp_path, head, fitted):
-    rows = Rows(tmp_path, "few", Group(0, 1, 0, torch.device("cpu")))
+    rows = RowsWriter(tmp_path / "few", Group(0, 1, 0, torch.device("cpu")))
     rows.append(fitted[:6])
     rows.finish("the features")
     few = Fit(rows, np.arange(6))
@@ -197,4 +198,4 @@ def test_a_missing_library_is_named(monkeypatch):
     assert checked_scores(["gen", "energy"], None) == ("energy", "gen")
     with pytest.raises(InputError, match=r"need pytorch-ood: pip install"):
         checked_scores(["scale"], None)
-    assert ood_scores.DEFAULT == ("max-softmax", "max-logit", "energy")
+    assert DEFAULT == ("max-softmax", "max-logit", "energy")

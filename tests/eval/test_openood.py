@@ -69,6 +69,7 @@ def test_lists_of_a_benchmark(tmp_path):
     assert list(found.near) == ["cifar100", "tin"]
     assert list(found.far) == ["mnist", "svhn", "texture", "places365"]
     assert found.fit == str(home / "train_cifar10.txt")
+    assert (found.val_data, found.ood_val) == (str(home / "val_cifar10.txt"), str(home / "val_tin.txt"))
     assert found.shifted == {}
     with pytest.raises(InputError, match=r"test_cifar10c\.txt is not there; "):
         lists_below(tmp_path, "cifar10", full_spectrum=True)

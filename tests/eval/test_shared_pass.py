@@ -149,8 +149,9 @@ from pathlib import Path
 import numpy as np, torch
 from apr_dali.eval.calibration_rows import measures_of, temperature_of
 from apr_dali.eval.head import Head
-from apr_dali.eval.ood_fits import Fit
-from apr_dali.eval.ood_scores import score_functions
+from apr_dali.eval.ood_fits import Fit, Fits
+from apr_dali.eval.ood_kinds import KINDS
+from apr_dali.eval.ood_scores import Makings, score_functions
 from apr_dali.eval.outputs import collect
 from apr_dali.eval.rows import rows_in
 from apr_dali.eval.shared_pass import Logits, _FUNCTIONS, _below_greatest
@@ -180,7 +181,8 @@ with tempfile.TemporaryDirectory() as folder:
         scale = temperature_of(found, lambda numbers: numbers % 5 == 0)
         measures_of(found, lambda numbers: numbers % 5 != 0, scale)
         names = ["react", "dice", "vim", "knn", "mahalanobis"]
-        score_functions(names, layer, (1, 1, 1), head, Fit(features, values["labels"]))
+        makings = Makings(layer, (1, 1, 1), head, Fits(Fit(features, values["labels"])))
+        score_functions(makings, {name: KINDS[name].default for name in names})
 print(imports, memory("VmHWM") - imports)
 '''
 

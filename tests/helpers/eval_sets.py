@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from apr_dali.eval import passes
+from apr_dali.recipes import Scaling
 
 NAMES = ("fog", "spatter")
 CLASSES = ("dark", "gray", "light")
@@ -41,12 +43,48 @@ class Ten(nn.Module):
         return images.mean((1, 2, 3))[:, None].exp() * torch.eye(10)[3]
 
 
+class Linear(nn.Module):
+    """A fixed linear layer of the means of an image's quarters, channel by channel, which are about 2."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.fc = nn.Linear(12, classes)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.randn(classes, 12, generator=torch.Generator().manual_seed(1)))
+            self.fc.bias.zero_()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) + 2)
+
+
 def network(size: int = 40, model: nn.Module | None = None, classes: tuple[str, ...] = CLASSES):
     """What a command gets in place of a network from a file."""
     from apr_dali.eval.load_model import Network
 
     made = (model or Brightness()).eval()
     return Network("brightness", made, classes, (0.5,) * 3, (0.25,) * 3, size, "0123")
+
+
+def unscaled(model: nn.Module):
+    """A network that sees images of its size as they are."""
+    return replace(network(model=model), scaling=Scaling(over_crop=1.0))
+
+
+def batch_of(paths: Iterable[Path]) -> torch.Tensor:
+    """Images of one size, as the networks here take them: float32 (N, 3, H, W)."""
+    pixels = [np.asarray(Image.open(path)) for path in paths]
+    return (torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+
+
+def logits_of(model: nn.Module, folder: Path) -> torch.Tensor:
+    """Of the PNG files in the class folders of `folder`, in their order."""
+    with torch.no_grad():
+        return model(batch_of(sorted(folder.glob("*/*.png"))))
+
+
+def named(root: Path, *names: str) -> list[str]:
+    """Arguments NAME=PATH for sets below `root`."""
+    return [f"{name}={root / name}" for name in names]
 
 
 def write_levels(folder: Path, levels: dict[str, list[int]], border: int = 0) -> None:

@@ -28,8 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-list",
         metavar="FILE",
-        help="with --data: only the images of this list, CLASS/FILE a line, such as RobustBench's "
-        "imagenet_test_image_ids.txt",
+        help="with --data: only the images of this list, CLASS/FILE a line; the word robustbench for RobustBench's "
+        "5,000 images of ImageNet",
     )
     computed = parser.add_argument_group("with --val")
     add_corruptions(computed)

@@ -10,6 +10,9 @@ from apr_dali.commands.evaluations.common import evaluate
 from apr_dali.errors import InputError
 
 _SETS = ("ood", "near", "far", "shifted")
+_VALIDATION = ("val_data", "ood_val")
+_BOTH = ("scores", "fit_data", "fit_images", "search_parameters", "list_root")
+"""Options of `--openood`, too."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,23 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="training images that scores are fitted to, or a list of them (default with --openood: its list)",
     )
     parser.add_argument("--fit-images", type=positive, metavar="N", help="so many at the most (default: 50000)")
+    parser.add_argument(
+        "--search-parameters",
+        action="store_true",
+        help="take the parameters of gen, odin, react, ash, scale, vim and knn that tell --val-data from --ood-val "
+        "best, as OpenOOD does (default: its default ones)",
+    )
+    parser.add_argument(
+        "--val-data",
+        metavar="VAL",
+        help="validation images of the network's classes, none of --data, or a list of them; react is fitted to them "
+        "(default with --openood: its list)",
+    )
+    parser.add_argument(
+        "--ood-val",
+        metavar="PATH",
+        help="validation images that the network does not know, as for --ood (default with --openood: its list)",
+    )
     parser.add_argument("--list-root", metavar="DIR", help="the folder of the paths in image lists (default: searched)")
     parser.add_argument(
         "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
@@ -55,9 +75,10 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.eval import evaluate_ood, evaluate_openood
     from apr_dali.eval.ood_sources import TAKEN
 
-    options: dict[str, Any] = {name: getattr(args, name) for name in ("scores", "fit_data", "fit_images", "list_root")}
+    options: dict[str, Any] = {name: getattr(args, name) for name in _BOTH}
     if args.openood is not None:
-        if named := [f"--{name.replace('_', '-')}" for name in ("data", *_SETS, "imagenet_o") if getattr(args, name)]:
+        own = ("data", *_SETS, *_VALIDATION, "imagenet_o")
+        if named := [f"--{name.replace('_', '-')}" for name in own if getattr(args, name)]:
             raise InputError(f"--openood says itself what is measured: leave out {', '.join(named)}")
         full = args.full_spectrum
         evaluate(args, lambda session: evaluate_openood(session, args.openood, full_spectrum=full, **options))
@@ -66,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--full-spectrum is of --openood: name the shifted sets with --shifted")
     if args.data is None or not (args.ood or args.near or args.far):
         raise InputError("give --data and --ood, --near or --far, or --openood")
+    options.update({name: getattr(args, name) for name in _VALIDATION})
     for name in _SETS:
         options[name] = named_paths(f"--{name}", getattr(args, name) or (), TAKEN)
     evaluate(args, lambda session: evaluate_ood(session, args.data, imagenet_o=args.imagenet_o, **options))

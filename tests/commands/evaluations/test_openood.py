@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.eval_sets import CLASSES, Brightness, network, random_levels, write_levels
+from helpers.eval_sets import (
+    CLASSES,
+    Brightness,
+    Linear,
+    batch_of,
+    logits_of,
+    named,
+    network,
+    random_levels,
+    unscaled,
+    write_levels,
+)
 from helpers.forked import in_two
 from helpers.project import ROOT
 from PIL import Image
@@ -19,21 +30,6 @@ from apr_dali.eval.evaluations.ood import evaluate_ood
 from apr_dali.eval.head import find_head
 from apr_dali.eval.ood import energy, ood_metrics
 from apr_dali.eval.openood import openood_metrics
-from apr_dali.recipes import Scaling
-
-
-class Linear(nn.Module):
-    """A fixed linear layer of the means of an image's quarters, channel by channel, which are about 2."""
-
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.fc = nn.Linear(12, classes)
-        with torch.no_grad():
-            self.fc.weight.copy_(torch.randn(classes, 12, generator=torch.Generator().manual_seed(1)))
-            self.fc.bias.zero_()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(nn.functional.adaptive_avg_pool2d(images, 2).flatten(1) + 2)
 
 
 @pytest.fixture
@@ -46,22 +42,6 @@ def sets(tmp_path):
     write_levels(tmp_path / "dim", {"dark": [20, 30], "light": [150, 160, 45]})
     write_levels(tmp_path / "numbers", {"0": [20], "2": [150, 160]})
     return tmp_path
-
-
-def named(root: Path, *names: str) -> list[str]:
-    return [f"{name}={root / name}" for name in names]
-
-
-def unscaled(model: nn.Module):
-    """A network that sees images of its size as they are."""
-    return replace(network(model=model), scaling=Scaling(over_crop=1.0))
-
-
-def logits_of(model, folder: Path) -> torch.Tensor:
-    pixels = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*/*.png"))]
-    images = (torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
-    with torch.no_grad():
-        return model(images)
 
 
 def test_near_far_and_the_full_spectrum(evaluate, sets):
@@ -111,9 +91,8 @@ def test_all_scores_in_one_pass(evaluate, sets, capsys):
     # Of one of them the whole way by hand: the distance to the class means of 55 of the 57 images.
     paths = sorted((sets / "train").glob("*/*.png"))
     taken = np.arange(55) * len(paths) // 55
-    images = [np.asarray(Image.open(paths[n])) for n in taken]
     labels = np.array([CLASSES.index(paths[n].parent.name) for n in taken])
-    batch = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    batch = batch_of([paths[n] for n in taken])
     head = find_head(model, batch, "x")
     inputs = []
     handle = head.layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double().numpy()))
@@ -147,9 +126,8 @@ def test_scores_of_a_network_in_16_bits(evaluate, sets):
         assert rows["f"]["auroc"] == pytest.approx(expected, abs=0.15), score
 
 
-def test_openoods_own_lists(evaluate, tmp_path):
-    """A network of CIFAR's classes, on lists of images of any size."""
-    data = tmp_path / "data"
+def write_cifar_lists(data: Path) -> None:
+    """OpenOOD's folder for a network of CIFAR-10's classes, with images of any size."""
     lists = data / "benchmark_imglist" / "cifar10"
     lists.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -171,7 +149,13 @@ def test_openoods_own_lists(evaluate, tmp_path):
             Image.fromarray(pixels).save(folder / f"{n}.png")
             lines.append(f"{name}/{n}.png {list(labels)[n % len(labels)]}")
         (lists / f"test_{name}.txt").write_text("\n".join(lines))
-    (lists / "train_cifar10.txt").write_text((lists / "test_cifar10.txt").read_text())
+    for name, of in (("train_cifar10", "cifar10"), ("val_cifar10", "cifar10"), ("val_tin", "tin")):
+        (lists / f"{name}.txt").write_text((lists / f"test_{of}.txt").read_text())
+
+
+def test_openoods_own_lists(evaluate, tmp_path):
+    data = tmp_path / "data"
+    write_cifar_lists(data)
     model = network(32, Linear(10), KINDS["cifar10"])
     status, record = evaluate("ood", "--openood", data, "--scores", "energy", "dice", model=model, record="openood")
     assert status == 0
@@ -188,12 +172,34 @@ def test_openoods_own_lists(evaluate, tmp_path):
     assert result["fit"]["data"].endswith("train_cifar10.txt")
 
 
+def test_openoods_own_validation_lists(evaluate, tmp_path, capsys):
+    data = tmp_path / "data"
+    write_cifar_lists(data)
+    lists = data / "benchmark_imglist" / "cifar10"
+    given = ("ood", "--openood", data, "--scores", "react", "gen")
+    model = network(32, Linear(10), KINDS["cifar10"])
+    status, record = evaluate(*given, model=model, record="openood")
+    assert status == 0
+    result = record["result"]
+    assert result["validation"] == {"data": str(lists / "val_cifar10.txt"), "images": 12}
+    assert result["notes"] == [f"react: the percentile is that of 12 images of {lists}/val_cifar10.txt"]
+    assert "fit" not in result
+    assert "search" not in result
+    status, record = evaluate(*given, "--search-parameters", model=model, record="openood")
+    assert status == 0
+    found = record["result"]["search"]
+    assert (found["data"], found["images"]) == (str(lists / "val_tin.txt"), 3)
+    assert list(found["found"]) == ["gen", "react"]
+    (lists / "val_cifar10.txt").unlink()
+    assert evaluate(*given, model=model)[0] == 2
+    assert "val_cifar10.txt is not there" in capsys.readouterr().err
+
+
 def plain(data: Path, name: str, model: nn.Module) -> torch.Tensor:
     """The logits of 32×32 images in the order of their list."""
     lines = (data / "benchmark_imglist" / "cifar10" / f"test_{name}.txt").read_text().splitlines()
-    pixels = [np.asarray(Image.open(data / "images_classic" / line.split()[0])) for line in lines]
     with torch.no_grad():
-        return model((torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
+        return model(batch_of([data / "images_classic" / line.split()[0] for line in lines]))
 
 
 def test_larger_images_reach_a_small_network_as_openood_scales_them(evaluate, tmp_path):
@@ -226,7 +232,7 @@ def test_larger_images_reach_a_small_network_as_openood_scales_them(evaluate, tm
         (["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn"], "knn are fitted to training images"),
         (
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn", "--fit-data", "{root}/val"],
-            "are the images that are to be told from others",
+            "--fit-data {root}/val are images that are evaluated, too",
         ),
         (
             ["--data", "{root}/val", "--far", "a={root}/f", "--scores", "knn", "--fit-data", "{root}/no"],
@@ -275,14 +281,10 @@ def test_a_score_that_is_no_number_is_left_out(evaluate, sets):
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from pathlib import Path
 import helpers.eval_sets as e
-from test_openood_model import Linear
-from dataclasses import replace
 from apr_dali import cli
-from apr_dali.recipes import Scaling
 from apr_dali.eval import session
-session.load_model = lambda *_: replace(e.network(model=Linear()), scaling=Scaling(1.0))
+session.load_model = lambda *_: e.unscaled(e.Linear())
 sys.exit(cli.main(["eval", "ood", "model", *sys.argv[1:]]))
 """
 
@@ -290,18 +292,19 @@ sys.exit(cli.main(["eval", "ood", "model", *sys.argv[1:]]))
 @pytest.mark.slow
 def test_two_processes_equal_one(evaluate, sets):
     given = ["--data", sets / "val", "--near", *named(sets, "n1"), "--far", *named(sets, "f"), "--scores", "all"]
+    write_levels(sets / "valid", random_levels(9, count=7, spread=15))
+    write_levels(sets / "others", {"a": [65, 75, 165, 240, 20]})
     given += ["--fit-data", sets / "train"]
+    given += ["--search-parameters", "--val-data", sets / "valid", "--ood-val", sets / "others"]
     status, one = evaluate("ood", *given, model=unscaled(Linear()))
     assert status == 0
-    source = Path(__file__).read_text()
-    body = source[source.index("class Linear") : source.index("@pytest.fixture")]
-    (sets / "test_openood_model.py").write_text(f"import torch\nfrom torch import nn\n\n\n{body}")
     script = sets / "run.py"
     script.write_text(SCRIPT.format(tests=str(ROOT / "tests")))
     options = ["--output", sets / "two", "--device", "cpu", "--threads", 1, "--batch-size", 5]
     ran = in_two(script, *given, *options, cwd=sets)
     assert ran.returncode == 0, ran.stderr
     two = json.loads((sets / "two" / "ood.json").read_text())
+    assert two["result"]["search"] == one["result"]["search"]
     for score, rows in one["result"]["scores"].items():
         for name, row in rows.items():
             assert two["result"]["scores"][score][name] == pytest.approx(row, abs=1e-6), (score, name)
