@@ -40,7 +40,7 @@ def test_an_image_that_pillow_does_not_show_is_copied(monkeypatch):
     shown = resample(Image.fromarray(levels), 20, 15)
     asked = []
 
-    def refuse(image, schema=None):
+    def refuse(image):
         asked.append(image)
         raise ValueError("Image is in multiple array blocks, use imaging_new_block for zero copy")
 
