@@ -111,9 +111,9 @@ def apply_in_graph(
     """`sample_and_apply` as a step of a DALI graph calls it by `pipelines.per_batch`, once per batch.
 
     images: uint8 (N, H, W, C) or floating (N, C, H, W), NumPy's or CuPy's. numbers: integers (N,) or (N, 1), one that
-    the graph drew for each image; the first is the seed of the batch's draws. On a device it is looked at, which
-    synchronizes. coins: float (N, COINS), of which the first are the batch's, see `Augmentation.coin`; None: they
-    follow the seed. options: those of `sample_and_apply`.
+    the graph drew for each image, on the host; the first is the seed of the batch's draws. coins: float (N, COINS), on
+    the host, of which the first are the batch's, see `Augmentation.coin`; None: they follow the seed. options: those of
+    `sample_and_apply`.
     """
     seed = int(numbers.reshape(-1)[0])
     if coins is not None:

@@ -18,14 +18,16 @@ from apr_dali.kernels.cuda import nvrtc
 from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Launch
 
 SHIM = Path(__file__).resolve().parent / "cuda_shim.hpp"
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\((.*)\)\s+)?(\w+)\(')
+_FAULTS = ("", "a barrier that not all threads reach", "shared memory overrun", "more threads than its launch bounds")
+_MOST_THREADS = 1024  # of a block, whatever the kernel
 _GUARD = 64
 
 
 def build(program: nvrtc.Program, folder: Path, text: str | None = None) -> ctypes.CDLL:
     """The program, or `text` with its definitions, as a library of the CPU; built once in `folder`."""
     code = nvrtc.source(program.file) if text is None else text
-    launchers = "\n".join(f"LAUNCHER({name})" for name in _KERNEL.findall(code))
+    launchers = "\n".join(f"LAUNCHER({name}, {bounds or _MOST_THREADS})" for bounds, name in _KERNEL.findall(code))
     defines = "\n".join(f"#define {name} {value}" for name, value in program.defines)
     whole = f'#include "cuda_shim.hpp"\n{defines}\n{code}\n{launchers}\n'
     path = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp"
@@ -58,13 +60,14 @@ def run_kernel(library: ctypes.CDLL, kernel: str, shape: Launch, args: Sequence[
     held = [np.array(value) for value in values]
     pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
     status = getattr(library, f"launch_{kernel}")(shape.grid, shape.block, shape.shared, seed, pointers)
-    assert status == 0, f"{kernel}: {['', 'a barrier that not all threads reach', 'shared memory overrun'][status]}"
+    assert status == 0, f"{kernel}: {_FAULTS[status]}"
 
 
 class HostCuda:
     """One device with one stream.
 
     launched: the kernels in their order. made: the shapes of its buffers. kinds: of each shape the latest dtype.
+    copies: from the host to the device.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,6 +77,7 @@ class HostCuda:
         self.made: list[tuple[int, ...]] = []
         self.kinds: dict[tuple[int, ...], str] = {}
         self.plans = 0
+        self.copies = 0
         self.seed = 1
         self._guards: list[tuple[np.ndarray, int]] = []
 
@@ -94,14 +98,18 @@ class HostCuda:
             assert (memory[:_GUARD] == 0xAB).all()
             assert (memory[_GUARD + size :] == 0xAB).all()
 
-    def put(self, values: np.ndarray) -> np.ndarray:
+    def put(self, *given: tuple[Any, Any]) -> list[np.ndarray]:
+        self.copies += 1
+        return [self._copied(np.asarray(values).astype(dtype)) for values, dtype in given]
+
+    def _copied(self, values: np.ndarray) -> np.ndarray:
         out = self.empty(values.shape, values.dtype)
         out[...] = values
         return out
 
     def contiguous(self, array: np.ndarray, dtype: Any) -> np.ndarray:
         given = np.ascontiguousarray(array, dtype=dtype)
-        return given if given.ctypes.data % 16 == 0 else self.put(given)
+        return given if given.ctypes.data % 16 == 0 else self._copied(given)
 
     def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         self.launched.append(kernel)
