@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -25,31 +26,32 @@ _GUARD = 64
 
 
 def build(program: nvrtc.Program, folder: Path, text: str | None = None) -> ctypes.CDLL:
-    """The program, or `text` with its definitions, as a library of the CPU; built once in `folder`."""
+    """The program, or `text` with its definitions, as a library of the CPU, in `folder` once for all processes."""
     code = nvrtc.source(program.file) if text is None else text
     launchers = "\n".join(f"LAUNCHER({name}, {bounds or _MOST_THREADS})" for bounds, name in _KERNEL.findall(code))
     defines = "\n".join(f"#define {name} {value}" for name, value in program.defines)
     whole = f'#include "cuda_shim.hpp"\n{defines}\n{code}\n{launchers}\n'
-    path = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp"
-    library = path.with_suffix(".so")
-    if not library.exists():
-        _precompile_shim(folder)
-        path.write_text(whole)
-        _compile("-shared", str(path), "-o", str(library))
+    path, header = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp", folder / SHIM.name
+    _make(header, partial(shutil.copy, SHIM))
+    # The standard library's headers take longer than a kernel.
+    _make(folder / f"{SHIM.name}.gch", partial(_compile, "-x", "c++-header", header, "-o"))
+    _make(path, lambda part: part.write_text(whole))
+    library = _make(path.with_suffix(".so"), partial(_compile, "-shared", path, "-o"))
     return ctypes.CDLL(str(library))
 
 
-def _precompile_shim(folder: Path) -> None:
-    """The standard library's headers take longer than a kernel."""
-    header = folder / SHIM.name
-    if not header.exists():
-        shutil.copy(SHIM, header)
-        _compile("-x", "c++-header", str(header))
+def _make(path: Path, make: Callable[[Path], Any]) -> Path:
+    """The path of a file that is made where it is not there, and is there as a whole for other processes."""
+    if not path.exists():
+        part = path.with_name(f"{os.getpid()}-{path.name}")
+        make(part)
+        part.replace(path)
+    return path
 
 
-def _compile(*arguments: str) -> None:
+def _compile(*arguments: str | Path) -> None:
     flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
-    done = subprocess.run(["g++", *flags, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["g++", *flags, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
