@@ -22,7 +22,16 @@ for name in AT_THE_ROOT.values():
 SOURCES = Path("kernels/cpu")
 # What does not depend on the instruction set is compiled once and linked into every module.
 COMMON = [
-    f"{SOURCES}/{name}.cpp" for name in ("augment_bindings", "bindings", "capsules", "jpeg_header", "plan", "threads")
+    f"{SOURCES}/{name}.cpp"
+    for name in (
+        "augment_bindings",
+        "bindings",
+        "capsules",
+        "jpeg_header",
+        "plan",
+        "resample_bindings",
+        "threads",
+    )
 ]
 FLAGS = [
     "-std=c++20",

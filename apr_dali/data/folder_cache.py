@@ -80,21 +80,24 @@ def _keep(folder: str, directories: Sequence[str], listed: Listed, walked: Seque
 def _kept(folder: str, directories: Sequence[str]) -> Listed | None:
     """What an earlier start has kept, if it is still so."""
     try:
-        head, _, content = _place(folder).read_bytes().partition(b"\0")
-        known: dict[str, Any] = json.loads(head)
+        content = _place(folder).read_bytes()
+        end = content.index(b"\0")
+        known: dict[str, Any] = json.loads(content[:end])
+        names = memoryview(content)[end + 1 :]
         if (
             known["version"] != _VERSION
             or known["directories"] != list(directories)
-            or known["checksum"] != zlib.crc32(content)
+            or known["checksum"] != zlib.crc32(names)
             or known["times"] != dict(_times(known["times"]))
         ):
             return None
     # It may be missing, damaged or of another version; a folder may be gone.
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    names = content.decode("utf-8", "surrogateescape").split("\0")
     start = os.path.join(folder, "")
-    return Listed(tuple([start + name for name in names]), tuple(known["counts"]), tuple(known["unread"]))
+    # In one text, and parted once: a million joins take longer than all the rest.
+    paths = start + str(names, "utf-8", "surrogateescape").replace("\0", "\0" + start)
+    return Listed(tuple(paths.split("\0")), tuple(known["counts"]), tuple(known["unread"]))
 
 
 def _times(folders: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

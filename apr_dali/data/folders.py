@@ -15,7 +15,7 @@ from apr_dali.data import tar_sources
 from apr_dali.data.class_names import check_classes, check_names, some
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folder_cache import images_in
-from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, UNREAD, images_below, is_utf8, listing, warn_of_unread
+from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, UNREAD, images_below, is_image, is_utf8, listing, warn_of_unread
 from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
 from apr_dali.errors import InputError
 
@@ -159,7 +159,7 @@ def open_unlabeled(folder: str | Path) -> ImageSet | None:
     if not os.path.isdir(path):
         return None
     names, directories = listing(path)
-    found = tuple(name for name in names if name.lower().endswith(EXTENSIONS))
+    found = tuple(name for name in names if is_image(name))
     if directories or not found:
         return None
     warn_of_unread([os.path.join(path, name) for name in names if name.lower().endswith(UNREAD)])

@@ -30,6 +30,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image that is read."""
+    return name.lower().endswith(EXTENSIONS)
+
+
 def is_utf8(name: str) -> bool:
     """Whether a name from the file system is text; Python has lone surrogates for the bytes that are not."""
     try:

@@ -207,7 +207,7 @@ def _begin(target: Path, settings: dict[str, Any]) -> None:
         return
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} is not empty and no set of make-c: give a new folder")
-    target.mkdir(parents=True, exist_ok=True)
+    os.makedirs(target, exist_ok=True)
     _mark(target, settings, finished=False)
 
 

@@ -70,4 +70,7 @@ SingleTask single_task(const Array<std::uint8_t>& images, const Array<std::uint8
 // The augmentations beside APR, of augment.hpp.
 void define_augmentations(py::module_& module);
 
+// Images made smaller, of resample.hpp.
+void define_resampling(py::module_& module);
+
 }  // namespace apr

@@ -213,6 +213,7 @@ void define(py::module_& module) {
     module.def("corrupt", &corrupt_images, py::arg(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(), py::arg(),
                py::arg(), py::arg().noconvert(), py::arg());
     define_augmentations(module);
+    define_resampling(module);
     module.def("read_capsules", &read_capsules);
     module.def("make_capsules", &make_capsules);
     module.def("plain_jpegs", &plain_jpegs);

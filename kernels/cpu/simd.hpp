@@ -292,6 +292,44 @@ APR_INLINE Ints multiply_pairs(Ints a, Ints b) {
 #endif
 }
 
+// kVectorBytes / 2 bytes as numbers of 16 bits.
+APR_INLINE Ints widened(const std::uint8_t* from) {
+#if defined(__AVX512BW__)
+    return bits<Ints>(_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__)
+    return bits<Ints>(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
+    Vector<std::uint8_t, kVectorBytes / 2> bytes;
+    std::memcpy(&bytes, from, sizeof(bytes));
+    return bits<Ints>(__builtin_convertvector(bytes, Vector<std::uint16_t>));
+#endif
+}
+
+using Sixteen = Vector<std::uint8_t, 16>;
+
+// Sixteen numbers, in as many vectors as they take, as bytes; those out of 0..255 become the nearest of these.
+APR_INLINE Sixteen as_levels(const Ints* numbers) {
+#if defined(__AVX512F__)
+    const __m512i above = _mm512_maskz_max_epi32(0xffff, bits<__m512i>(*numbers), _mm512_setzero_si512());
+    return bits<Sixteen>(_mm512_maskz_cvtusepi32_epi8(0xffff, above));
+#elif defined(__AVX2__)
+    // Packs within halves of 16 bytes, and so comes out of order by fours.
+    const __m256i halves = _mm256_packs_epi32(bits<__m256i>(numbers[0]), bits<__m256i>(numbers[1]));
+    const __m256i ordered = _mm256_permute4x64_epi64(halves, 0xd8);
+    return bits<Sixteen>(_mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+#elif defined(__SSE2__)
+    const auto halves = [=](int i) { return _mm_packs_epi32(bits<__m128i>(numbers[i]), bits<__m128i>(numbers[i + 1])); };
+    return bits<Sixteen>(_mm_packus_epi16(halves(0), halves(2)));
+#else
+    Sixteen out;
+    for (int i = 0; i < 16; ++i) {
+        const int number = numbers[i / kLanes<std::int32_t>][i % kLanes<std::int32_t>];
+        out[i] = static_cast<std::uint8_t>(number < 0 ? 0 : number > 255 ? 255 : number);
+    }
+    return out;
+#endif
+}
+
 // kLanes<double> numbers of float32 in float64.
 APR_INLINE Doubles widened(const float* from) {
 #if defined(__AVX512F__)

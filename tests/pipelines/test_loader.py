@@ -154,6 +154,7 @@ def test_views_dtype_and_memory_format(folder):
     torch.testing.assert_close(brain.float(), images, rtol=8e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("native")
 def test_every_backend_gives_the_same_batches(photos, tmp_path):
     (tmp_path / "only").mkdir()
     for index in range(4):

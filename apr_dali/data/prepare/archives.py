@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.listing import EXTENSIONS
+from apr_dali.data.listing import is_image
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.data.tar_index import Member
@@ -43,7 +43,7 @@ def open_archives(train: Path | None, val: Path | None, truth: Truth | None, map
             Item(label, os.path.basename(name), str(train), offset, size)
             for label, images in enumerate(found)
             for name, offset, size in images
-            if _is_image(name)
+            if is_image(name)
         ]
     if val is not None:
         assert truth is not None
@@ -67,7 +67,7 @@ def _inner(train: Path) -> dict[str, Member]:
 
 
 def _validation(val: Path, truth: Truth, classes: tuple[str, ...]) -> list[Item]:
-    images = [member for member in members(str(val)) if _is_image(member.name)]
+    images = [member for member in members(str(val)) if is_image(member.name)]
     if not images:
         raise InputError(f"{val} is not the archive of validation images: expected images in it, got none")
     label = {name: number for number, name in enumerate(classes)}
@@ -81,10 +81,6 @@ def _validation(val: Path, truth: Truth, classes: tuple[str, ...]) -> list[Item]
 
 def _is_tar(name: str) -> bool:
     return name.endswith(".tar")
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
 
 
 def members(path: str, start: int = 0, end: int | None = None) -> list[Member]:

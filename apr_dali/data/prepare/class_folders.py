@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apr_dali.data.folders import open_files
-from apr_dali.data.listing import EXTENSIONS, listing
+from apr_dali.data.listing import is_image, listing
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.errors import InputError
@@ -19,7 +19,7 @@ NO_FLAT = "--val-labels has no effect: the validation images lie in class folder
 def is_flat(folder: Path) -> bool:
     """Whether images lie in the folder itself, in no class folders."""
     names, directories = listing(str(folder))
-    return not directories and any(name.lower().endswith(EXTENSIONS) for name in names)
+    return not directories and any(map(is_image, names))
 
 
 def open_folders(told: str, splits: dict[str, Path], truth: Truth | None, official: bool) -> Source:
@@ -50,7 +50,7 @@ def open_folders(told: str, splits: dict[str, Path], truth: Truth | None, offici
 
 
 def _flat(folder: Path, truth: Truth, classes: Sequence[str]) -> list[Item]:
-    names = [name for name in listing(str(folder))[0] if name.lower().endswith(EXTENSIONS)]
+    names = list(filter(is_image, listing(str(folder))[0]))
     label = {name: number for number, name in enumerate(classes)}
     of = truth.of(names, str(folder))
     foreign = sorted(set(of) - set(label))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from tqdm import tqdm
 
 from apr_dali.data.prepare import count, journal, spool
 from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, read_ranges
+from apr_dali.data.prepare.images import check_scaling
 from apr_dali.data.prepare.processes import mapper
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
 from apr_dali.data.tars import DEFAULT, Components
-from apr_dali.errors import InputError, check_choice, check_whole, install_command
+from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import write_whole, writing_to
 from apr_dali.runtime.interrupts import Interrupts
@@ -64,8 +64,8 @@ class Options:
         for name, value in (("max-side", self.max_side), ("shards", self.shards)):
             if value is not None:
                 check_whole(name, value, 1)
-        if self.max_side is not None and find_spec("torch") is None:
-            raise InputError(f"max-side needs torch, which scales images: {install_command('cuda12')}")
+        if self.max_side is not None:
+            check_scaling()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apr_dali.data.class_names import check_classes, some
-from apr_dali.data.listing import EXTENSIONS, UNREAD, is_hidden
+from apr_dali.data.listing import EXTENSIONS, UNREAD, is_hidden, is_image
 from apr_dali.data.prepare import compressed, zips
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.class_folders import NO_FLAT
@@ -86,7 +86,7 @@ def _placed(found: Sequence[Member]) -> tuple[list[tuple[_Place, Member]], list[
             continue
         if member.name.lower().endswith(UNREAD):
             left_out.append((member.name, f"of a kind that is not read ({', '.join(EXTENSIONS)} are)"))
-        if member.name.lower().endswith(EXTENSIONS):
+        if is_image(member.name):
             folder, _, name = "/".join(parts[at + 1 :]).partition("/")
             place = _Place("".join(f"{part}/" for part in parts[:at]), _SPLITS[parts[at]], folder, name)
             placed.append((place if name else place._replace(folder="", name=folder), member))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from apr_dali.data.listing import EXTENSIONS
+from apr_dali.data.listing import is_image
 from apr_dali.data.prepare.catalogue import Item, Source, beyond, count_labels, names_by_wnid
 from apr_dali.data.prepare.images import extension_of
 from apr_dali.errors import InputError, install_command
@@ -80,10 +80,10 @@ def _rows(path: Path) -> list[Item]:
     if missing:
         raise InputError(f"{path}: row {missing[0]} has no label")
     names = [os.path.basename(found["path"]) if found and found["path"] else "" for found in paths]
-    if not all(name.lower().endswith(EXTENSIONS) for name in names):
+    if not all(map(is_image, names)):
         extension = extension_of(next(read_rows([Item(0, "", str(path), 0, 0)])))
         names = [
-            name if name.lower().endswith(EXTENSIONS) else f"{name or f'{path.stem}_{row:06d}'}.{extension}"
+            name if is_image(name) else f"{name or f'{path.stem}_{row:06d}'}.{extension}"
             for row, name in enumerate(names)
         ]
     rows = zip(labels, names, sizes, strict=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from apr_dali.data.prepare import images
 from apr_dali.data.prepare.images import extension_of, oddities, smaller
+from apr_dali.errors import InputError
 
 
 def photo(crops, height: int, width: int, **options) -> bytes:
@@ -67,13 +68,36 @@ def test_it_shows_the_same(crops, side):
     assert np.abs(got - np.asarray(whole)[::-1]).mean() > 15
 
 
+@pytest.mark.parametrize("by", [images._by_native, images._by_torch])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_the_filter_is_pillows_bicubic_one(crops, mode):
+def test_the_filter_is_pillows_bicubic_one(crops, mode, by, request):
     """Weights of whole numbers of fewer bits: a level aside at most. JPEG would add its own."""
+    if by is images._by_native:
+        request.getfixturevalue("native")
     whole = Image.fromarray(crops(1, 60, 90)[0]).convert(mode)
-    made = images._resized(whole, 50, 33).convert(mode)
+    made = by(whole, 50, 33)
     expected = whole.resize((50, 33), Image.Resampling.BICUBIC)
-    assert np.abs(np.asarray(made, np.int64) - np.asarray(expected)).max() <= 1
+    assert made.shape == ((33, 50) if mode == "L" else (33, 50, 4))
+    assert np.abs(made.reshape(33, 50, -1)[:, :, :3].squeeze().astype(np.int64) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_torch_gives_the_same_bytes_where_nothing_was_built(crops, mode, monkeypatch):
+    content = io.BytesIO()
+    Image.fromarray(crops(1, 60, 90)[0]).convert(mode).save(content, "JPEG")
+    made, _ = smaller(content.getvalue(), "jpg", 50, 90)
+    monkeypatch.setattr(images.resample, "available", lambda: False)
+    assert smaller(content.getvalue(), "jpg", 50, 90) == (made, None)
+
+
+def test_without_anything_to_scale_with_it_is_refused(monkeypatch):
+    monkeypatch.setattr(images, "find_spec", {}.get)
+    monkeypatch.setattr(images.resample, "available", lambda: True)
+    images.check_scaling()
+    monkeypatch.setattr(images.resample, "available", lambda: False)
+    with pytest.raises(InputError, match="max-side needs the native operators or torch"):
+        images.check_scaling()
 
 
 def test_quality_says_how_large_it_is(crops):
