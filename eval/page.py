@@ -122,6 +122,11 @@ def interval_text(ends: Sequence[float], scale: float = 1, digits: int = 2) -> s
     return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
 
 
+def with_interval(text: str, ends: Sequence[float] | None, scale: float = 1, digits: int = 2) -> str:
+    """A number in words, with its interval where it has one."""
+    return text if ends is None else f"{text} ({interval_text(ends, scale, digits)})"
+
+
 def error_bounds(measure: str, result: Mapping[str, Any]) -> dict[str, str]:
     """The interval of the error, by the name `measure`, of a result that has that of top-1; none where it has none."""
     if "intervals" not in result:

@@ -22,7 +22,7 @@ from apr_dali.eval.evaluations import (
     distribution_shift,
     perturbation,
 )
-from apr_dali.eval.page import Section, Table, percent, spaced, tenths
+from apr_dali.eval.page import Section, Table, percent, spaced, tenths, with_interval
 from apr_dali.eval.published_numbers import C_BAR_NOTE, CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
 Report = dict[str, Any]
@@ -142,7 +142,10 @@ def _shifts(report: Report) -> list[Section]:
     rows = tuple(
         (
             result["name"],
-            *(percent(result[key]) for key in ("top1", "top5", "top1_of_all")),
+            *(
+                with_interval(percent(result[key]), result.get("intervals", {}).get(key), 100)
+                for key in ("top1", "top5", "top1_of_all")
+            ),
             *(f"{result[key]:,}" for key in ("images", "classes", "all_classes")),
             str(result["data"]),
         )

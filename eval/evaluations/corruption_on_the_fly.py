@@ -13,10 +13,10 @@ from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import CELLS, COMPUTED, SEVERITIES
-from apr_dali.eval.evaluations.corruption import KEEPS, Corruption, corruption_table, pictures_of
+from apr_dali.eval.evaluations.corruption import Corruption, cleaned_of, corruption_table, pictures_of
 from apr_dali.eval.on_the_fly import Computed, computed_cells, open_clean, told
-from apr_dali.eval.passes import evaluate_each, together
-from apr_dali.eval.recorded import Images, evaluate_recorded, joined
+from apr_dali.eval.passes import together
+from apr_dali.eval.recorded import KEEPS, Recorded, evaluate_recorded, joined
 from apr_dali.eval.session import Options, Session, Subject, session_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     parts = [part for chunk in zip(*(parts for _, parts in made), strict=True) for part in chunk]
     state = session.state("corruption", keeps=KEEPS)
     results = evaluate_recorded(session.model, parts, session.group.device, state, session.amp)
-    cleaned = evaluate_each(session.model, more, session.group.device, state, session.amp).get("clean")
+    cleaned = cleaned_of(session, more, state)
     whole = _is_whole(session, computed, len(found.numbers))
     of_cells = {cell.name: _joined([results[part.name] for part in parts]) for cell, parts in made}
     table = corruption_table(cells, of_cells, "generated" if whole else "own", cleaned)
@@ -98,7 +98,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     return result.finished(session, pictures_of(result), state)
 
 
-def _joined(found: Sequence[tuple[CleanResult, Images]]) -> tuple[CleanResult, Images]:
+def _joined(found: Sequence[Recorded]) -> Recorded:
     """The result over the images of all parts: of one that is run at once the same counts."""
     parts = [part for part, _ in found]
     images = sum(part.images for part in parts)
