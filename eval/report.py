@@ -40,10 +40,7 @@ class Page:
 PAGES = {
     "clean": Page(clean.summary, clean.section, clean.bounds),
     "corruption": Page(corruption.summary, corruption.section, corruption.bounds),
-    **{
-        name: Page(corruption.summary, corruption.section_beside, corruption.bounds)
-        for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
-    },
+    **{name: Page(corruption.summary, corruption.section_beside, corruption.bounds) for name in corruption.BESIDE},
     "perturbation": Page(perturbation.summary, perturbation.section, perturbation.bounds),
     "ood": Page(ood_page.summary_of("ood"), ood_page.section, ood_page.bounds_of("ood")),
     "imagenet-o": Page(

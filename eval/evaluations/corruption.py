@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.data.image_ids import read_image_ids
+from apr_dali.errors import check_choice
 from apr_dali.eval.corruption import (
     CORRUPTIONS,
     CorruptionTable,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+BESIDE = ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
+"""What evaluations of corrupted sets beside ImageNet-C or CIFAR-C are called."""
+
+
 @dataclass(frozen=True)
 class Corruption(Result):
     """Errors under the corruptions of `data`.
@@ -43,7 +48,7 @@ class Corruption(Result):
     set: 16 hex digits of what the images are. name: the set's, in words. classes: of the network. table: the errors,
     and what follows from them. labels: what was assumed of labels without names; None where they have names.
     computed: of images made on the fly: seed, version, form, parameter_set, geometry, of_images; None for others.
-    called: the evaluation's name: another set beside one that is called corruption has another.
+    evaluation: its name: another set beside one that is called corruption has another, of BESIDE.
     """
 
     data: str
@@ -53,11 +58,7 @@ class Corruption(Result):
     table: CorruptionTable
     labels: str | None = None
     computed: dict[str, Any] | None = None
-    called: str = "corruption"
-
-    @property
-    def evaluation(self) -> str:
-        return self.called
+    evaluation: str = "corruption"
 
     @property
     def mean_error(self) -> float:
@@ -84,7 +85,7 @@ def evaluate_corruption(
     *,
     clean: str | Path | None = None,
     image_list: str | Path | None = None,
-    called: str = "corruption",
+    evaluation: str = "corruption",
     **options: Unpack[Options],
 ) -> Corruption:
     """The error under every corruption and severity of a set.
@@ -96,17 +97,18 @@ def evaluate_corruption(
         clean: the clean images, for the relative mCE; None to leave them out.
         image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.image_ids`; None for
             all.
-        called: the name of the files that are written.
+        evaluation: what the result and its files are called: corruption, or one of BESIDE.
 
     Raises:
         InputError: for a set that is not whole, or a network that does not fit it.
     """
+    check_choice("evaluation", evaluation, ("corruption", *BESIDE))
     with session_of(model, options) as session:
         chosen = None if image_list is None else str(image_list)
-        return _measure(session, str(data), None if clean is None else str(clean), chosen, called)
+        return _measure(session, str(data), None if clean is None else str(clean), chosen, evaluation)
 
 
-def _measure(session: Session, data: str, clean: str | None, image_list: str | None, called: str) -> Corruption:
+def _measure(session: Session, data: str, clean: str | None, image_list: str | None, evaluation: str) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells = corruption_cells(session, data, image_list)
     model = cells.answering(session)
@@ -119,7 +121,7 @@ def _measure(session: Session, data: str, clean: str | None, image_list: str | N
     filled = corruption_table(cells.sources, found, cells.kind, cleaned)
     labels = numbered(classes, "labels.npy has no names: its label") if is_arrays(data) else None
     images = together([*cells.sources, *own])
-    result = Corruption(data, images, cells.name, len(classes), filled, labels, called=called)
+    result = Corruption(data, images, cells.name, len(classes), filled, labels, evaluation=evaluation)
     return result.finished(session, pictures_of(result), state)
 
 

@@ -65,8 +65,8 @@ class Ood(Result):
 
     set: 16 hex digits of what all images are. sets: the others' places by name. images, set_images: how many.
     notes: of sets that are called as published ones and are not, and of scores that were left out. scores: by score,
-    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`. name: the
-    evaluation's, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
+    by set and their `mean`, the measures of `apr_dali.eval.ood.ood_metrics`, 0..1. accuracy: on `data`.
+    evaluation: its name, `imagenet-o` where it is of ImageNet-O's 200 classes alone, `openood` on OpenOOD's lists.
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
     places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
@@ -82,7 +82,7 @@ class Ood(Result):
     notes: list[str]
     scores: dict[str, Rates]
     accuracy: float
-    name: str = "ood"
+    evaluation: str = "ood"
     groups: dict[str, str] = field(default_factory=dict)
     shifted: dict[str, str] = field(default_factory=dict)
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
@@ -90,10 +90,6 @@ class Ood(Result):
     parameters: dict[str, str] = field(default_factory=dict)
     intervals: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] | None = None
-
-    @property
-    def evaluation(self) -> str:
-        return self.name
 
     def as_json(self) -> dict[str, Any]:
         keys = ("data", "set", "sets", "images", "set_images", "notes", "scores", "accuracy", "parameters")
@@ -124,12 +120,12 @@ class Asked:
     fit_data: str | None
     fit_images: int
     list_root: str | None
-    name: str
+    evaluation: str
 
     @property
     def imagenet_o(self) -> bool:
         """Whether of ImageNet-O's 200 classes alone."""
-        return self.name == IMAGENET_O_NAME
+        return self.evaluation == IMAGENET_O_NAME
 
     @property
     def others(self) -> dict[str, str]:
@@ -161,7 +157,7 @@ def evaluate_ood(
     fit_images: int | None = None,
     list_root: str | Path | None = None,
     imagenet_o: bool = False,
-    name: str = "ood",
+    evaluation: str = "ood",
     **options: Unpack[Options],
 ) -> Ood:
     """AUROC and its like of telling other sets from the network's own, by several scores in one pass over each set.
@@ -179,7 +175,7 @@ def evaluate_ood(
             None for FIT_IMAGES.
         list_root: the folder that the paths in image lists are below; None to look for it.
         imagenet_o: score with the 200 classes of ImageNet-O alone, as its paper does.
-        name: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
+        evaluation: what the result and its files are called, ood or openood; with `imagenet_o` imagenet-o.
 
     Raises:
         InputError: for a set or a network that does not fit, or a score that cannot be computed.
@@ -188,12 +184,12 @@ def evaluate_ood(
     _check_names([*plain, *close, *distant], moved)
     if imagenet_o and moved:
         raise InputError("--imagenet-o has no full spectrum: leave out the shifted sets")
-    check_choice("name", name, ("ood", "openood"))
+    check_choice("evaluation", evaluation, ("ood", "openood"))
     given = None if fit_data is None else str(fit_data)
     chosen = checked_scores(scores, given, imagenet_o)
     limit = _fit_limit(str(data), given, fit_images)
     root = None if list_root is None else str(list_root)
-    title = IMAGENET_O_NAME if imagenet_o else name
+    title = IMAGENET_O_NAME if imagenet_o else evaluation
     asked = Asked(str(data), plain, close, distant, moved, chosen, given, limit, root, title)
     if root is not None and not any(map(is_image_list, asked.places)):
         raise InputError(f"--list-root {root} changes nothing: no set is an image list; leave it out")
@@ -248,7 +244,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         notes=[*_unlike_published(asked, counts), *notes],
         scores=rates,
         accuracy=float(np.mean(own["right"])),
-        name=asked.name,
+        evaluation=asked.evaluation,
         groups=asked.groups,
         shifted=asked.shifted,
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
@@ -276,7 +272,7 @@ def _sources(session: Session, asked: Asked) -> tuple[list[Source], Source | Non
 
 
 def _state(session: Session, asked: Asked, fit: Source | None) -> State:
-    name, classes = asked.name, IMAGENET_O if asked.imagenet_o else None
+    name, classes = asked.evaluation, IMAGENET_O if asked.imagenet_o else None
     if asked.scores == DEFAULT:
         return session.state(name, classes=classes)
     parameters = {score: KINDS[score].parameters for score in asked.scores}

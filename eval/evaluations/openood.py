@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate_openood(
     model: Subject,
-    folder: str | Path,
+    data: str | Path,
     *,
     full_spectrum: bool = False,
     scores: Sequence[str] | None = None,
@@ -30,7 +30,7 @@ def evaluate_openood(
 
     Args:
         model, options: as for `evaluate_clean`.
-        folder: OpenOOD's `data`, with `benchmark_imglist` and the folders of images.
+        data: OpenOOD's folder of that name, with `benchmark_imglist` and the folders of images.
         full_spectrum: with the shifted sets, too.
         scores, fit_images, list_root: as for `evaluate_ood`.
         fit_data: likewise; None for OpenOOD's training list, where a score is fitted.
@@ -39,7 +39,7 @@ def evaluate_openood(
         InputError: for lists or images that are not there, a network of other classes, or what `evaluate_ood` refuses.
     """
     with session_of(model, options) as session:
-        lists = lists_below(folder, session.network.kind, full_spectrum)
+        lists = lists_below(data, session.network.kind, full_spectrum)
         fitted = any(name == "all" or (name in KINDS and KINDS[name].fitted) for name in scores or ())
         return evaluate_ood(
             session,
@@ -51,5 +51,5 @@ def evaluate_openood(
             fit_data=fit_data or (lists.fit if fitted else None),
             fit_images=fit_images,
             list_root=list_root,
-            name="openood",
+            evaluation="openood",
         )

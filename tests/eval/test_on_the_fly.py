@@ -99,13 +99,13 @@ def test_in_memory_there_is_no_jpeg_file(photographs):
 def test_a_part_of_the_images_is_the_same_for_everyone(photographs):
     given = {"corruptions": ("impulse_noise",), "severities": (3,)}
     ((whole, _),) = computed(photographs, **given).values()
-    ((part, labels),) = computed(photographs, images=4, **given).values()
+    ((part, labels),) = computed(photographs, limit=4, **given).values()
     np.testing.assert_array_equal(part, whole[[0, 1, 3, 4]])
     assert labels.tolist() == [0, 0, 1, 2]
 
 
 def test_chunks_change_nothing(photographs, monkeypatch):
-    given = {"corruptions": ("fog", "glass_blur"), "severities": (1, 4), "images": 5}
+    given = {"corruptions": ("fog", "glass_blur"), "severities": (1, 4), "limit": 5}
     whole = computed(photographs, **given)
     monkeypatch.setattr(on_the_fly, "_CHUNK", 2 * 3 * 40 * 40)
     decoded = []
@@ -162,7 +162,7 @@ def test_cifar_images_are_those_of_make_cifar_c(tmp_path):
     with open_session(model, **seen, **QUICK) as session:
         made = computed_cells(session.feeding, open_clean(session, "digits"), Computed(("fog",), (2,), seed=2))
         ((pixels, labels),) = pixels_of(made).values()
-        found = evaluate_corruption_on_the_fly(session, "digits", corruptions=["fog"], severities=[2], images=10)
+        found = evaluate_corruption_on_the_fly(session, "digits", corruptions=["fog"], severities=[2], limit=10)
     count = len(open_small("digits"))
     np.testing.assert_array_equal(pixels, np.load(tmp_path / "c" / "fog.npy")[count : 2 * count])
     np.testing.assert_array_equal(labels, np.load(tmp_path / "c" / "labels.npy")[:count])
@@ -189,7 +189,7 @@ def evaluate(monkeypatch, tmp_path):
 
 
 def test_the_command_says_what_was_computed(evaluate, val, tmp_path, capsys):
-    given = ["--corruptions", "fog", "spatter", "--severities", 2, 4, "--images", 7, "--seed", 5]
+    given = ["--corruptions", "fog", "spatter", "--severities", 2, 4, "--limit", 7, "--seed", 5]
     status, record = evaluate("--val", val, *given)
     assert status == 0
     result = record["result"]
@@ -216,7 +216,7 @@ def test_the_command_says_what_was_computed(evaluate, val, tmp_path, capsys):
 
 
 def test_the_four_extra_ones(evaluate, val):
-    _, record = evaluate("--val", val, "--extra", "--severities", 1, "--images", 2)
+    _, record = evaluate("--val", val, "--extra", "--severities", 1, "--limit", 2)
     assert list(record["result"]["errors"]) == [*CORRUPTIONS, *sorted(EXTRA)]
     assert record["result"]["averaged"] == [*CORRUPTIONS]
 
@@ -233,7 +233,7 @@ def test_a_stopped_command_goes_on_after_the_last_cell(evaluate, val, monkeypatc
     assert len(record["kept"]) == 3
     assert record["result"]["set"] != whole["result"]["set"], "other draws make other images"
     # What is kept is of the same images alone: another seed's is there still, another number has nothing.
-    for more, count in ((["--seed", 1], 15), (["--images", 11], 0), (["--in-memory"], 0), ([], 15)):
+    for more, count in ((["--seed", 1], 15), (["--limit", 11], 0), (["--in-memory"], 0), ([], 15)):
         assert len(evaluate(*given, *more)[1]["kept"]) == count, more
 
 
@@ -250,7 +250,7 @@ sys.exit(cli.main(["eval", "corruption", "model", *sys.argv[2:]]))
 
 
 def test_two_processes_give_the_numbers_of_one(evaluate, val, tmp_path):
-    given = ["--val", val, "--corruptions", "fog", "impulse_noise", "--severities", 1, 5, "--images", 11]
+    given = ["--val", val, "--corruptions", "fog", "impulse_noise", "--severities", 1, 5, "--limit", 11]
     _, one = evaluate(*given)
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -325,7 +325,7 @@ def test_a_benchmark_computes_what_is_not_there(val, monkeypatch):
         (["--corruptions", "fogg"], "no corruption is named 'fogg': there are gaussian_noise, shot_noise"),
         (["--severities", "6"], "severity must be a whole number from 1 to 5, got 6"),
         (["--data", "c"], "argument --data: not allowed with argument --val"),
-        (["--images", "0"], "must be a whole number from 1 on, got '0'"),
+        (["--limit", "0"], "must be a whole number from 1 on, got '0'"),
         (
             ["--extra", "--corruptions", "fog"],
             "extra adds four corruptions to the 15: name them in corruptions instead",
@@ -339,8 +339,8 @@ def test_bad_options_are_named(evaluate, val, given, told, capsys):
 
 
 def test_options_of_what_is_computed_do_not_go_with_a_set_on_disk(evaluate, val, capsys):
-    assert evaluate("--data", val, "--images", 3, "--in-memory") == (2, None)
-    assert f"--images, --in-memory has no effect on --data {val}" in capsys.readouterr().err
+    assert evaluate("--data", val, "--limit", 3, "--in-memory") == (2, None)
+    assert f"--limit, --in-memory has no effect on --data {val}" in capsys.readouterr().err
     assert evaluate() == (2, None)
     assert "one of the arguments --data --val is required" in capsys.readouterr().err
 
