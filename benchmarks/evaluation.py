@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/evaluation.py
 
-Writes a temporary set of photographs of 224×224 pixels in the form of ImageNet-C, and times, in turns, decoding with the
-forward pass and nothing else, and each kind of pass that evaluations make, all of which keep something of every image:
-that over a corruption's images, with error and calibration; the one over the labeled images that `eval all` shares,
-with accuracy, calibration and scores of logits; and one with all scores of features that need no gradients. The goal: each
-at 0.95 of the rate of decoding with the forward pass, or more. Then what follows the passes, which is intervals but for a
-small rest, on made-up outputs of as many images as published sets have: milliseconds per image, to stand beside those
-of decoding and forward pass. Takes about a minute and a half on two cores.
+Writes a temporary set of photographs of 224×224 pixels in the form of ImageNet-C, and times, in turns, decoding with
+the forward pass and nothing else, and each kind of pass that evaluations make, all of which keep something of every
+image: that over a corruption's images, with error and calibration; the one over the labeled images that `eval all`
+shares, with accuracy, calibration and scores of logits; and one with all scores of features that need no gradients. The
+goal: each at 0.95 of the rate of decoding with the forward pass, or more. Then what follows the passes, which is
+intervals but for a small rest, on made-up outputs of as many images as published sets have: milliseconds per image, to
+stand beside those of decoding and forward pass.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def peak_mib() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=192, help="of a pass (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=192, help="of a pass, 64 or more (default: %(default)s)")
     parser.add_argument("--model", default="resnet18", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="passes of each kind, in turns (default: %(default)s)")
     parser.add_argument("--after", type=int, default=10_240, help="images of what follows (default: %(default)s)")
