@@ -187,11 +187,17 @@ def _settings(report: Report) -> Section:
 
 
 def compared(reports: Mapping[str, Report]) -> Table:
-    """The summaries of several reports side by side, – where one has not what another has.
+    """The summaries of several reports side by side, with their intervals; – where one has not what another has.
 
     What was measured on other images has a row of its own, however many these are and whatever they are called.
     """
-    measured = {name: _measured(report) for name, report in reports.items()}
+    measured = {}
+    for name, report in reports.items():
+        ends = bounds(report)
+        measured[name] = {
+            (measure, of): f"{value} ({ends[measure]})" if measure in ends else value
+            for (measure, of), value in _measured(report).items()
+        }
     keys = dict.fromkeys(key for found in measured.values() for key in found)
     sets = Counter(measure for measure, _ in keys)
     rows = tuple(

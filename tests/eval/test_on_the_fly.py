@@ -75,7 +75,7 @@ def pixels_of(cells) -> dict[str, np.ndarray]:
 def computed(data, **given) -> dict[str, np.ndarray]:
     wanted = Computed(**given)
     with open_session(Brightness(), **SEEN, **QUICK) as session:
-        return pixels_of(computed_cells(session.feeding, open_clean(session, str(data)).taking(wanted.images), wanted))
+        return pixels_of(computed_cells(session.feeding, open_clean(session, str(data)).taking(wanted.limit), wanted))
 
 
 def test_the_images_are_those_that_make_c_writes(photographs, tmp_path):
@@ -150,7 +150,10 @@ def test_the_errors_are_those_of_a_set_on_disk(val, tmp_path):
     for name, row in disk.table.ece.items():
         # In batches of another size the network's float32 rounds otherwise.
         assert found.table.ece[name] == pytest.approx(row, abs=CALIBRATION_FLOAT32)
-    assert dataclasses.replace(found.table, ece={}) == dataclasses.replace(disk.table, ece={})
+    of_errors = [dataclasses.replace(each, ece={}, intervals={}) for each in (found.table, disk.table)]
+    assert of_errors[0] == of_errors[1]
+    for key in ("errors", "mean_error", "clean_error"):
+        assert found.table.intervals[key] == disk.table.intervals[key]
     assert len({*found.table.errors["fog"], *found.table.errors["brightness"]}) > 3, "a set without differences"
 
 
