@@ -286,14 +286,14 @@ def test_numbers_like_image_net_cs_are_not_called_so():
         ({}, True),
         ({"in_memory": True}, False),
         ({"severities": (1, 2)}, False),
-        ({"images": 7}, False),
+        ({"limit": 7}, False),
     ],
 )
 def test_only_the_whole_validation_set_compares_with_alex_net(given, whole, monkeypatch):
     monkeypatch.setattr(corruption_on_the_fly, "is_imagenet", lambda _: True)
     monkeypatch.setitem(corruption_on_the_fly.CELLS, "generated", 12)
     with open_session(Brightness(), **SEEN, **QUICK) as session:
-        found = corruption_on_the_fly._is_whole(session, Computed(**given), given.get("images", 12))
+        found = corruption_on_the_fly._is_whole(session, Computed(**given), given.get("limit", 12))
     assert found == whole
 
 
