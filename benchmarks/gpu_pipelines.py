@@ -23,6 +23,8 @@ from apr_dali.recipes import IMAGENET, uses_pair, uses_single
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
 HW_DECODER_LOADS = (0.65, 0.9)
+_TURNS = 9
+_AHEAD = 5  # batches that a pipeline has made while others had their turn, and more
 
 
 def tables(count: int, batch: int = 256) -> dict[str, Callable[[], Table]]:
@@ -35,11 +37,15 @@ def tables(count: int, batch: int = 256) -> dict[str, Callable[[], Table]]:
         **jpegs,
         "DALI from decoded images": lambda: pipeline_table(lambda aug: decoded_pipeline(aug, batch, 224), count, batch),
         "ResNet-50 step": lambda: step_table(count, batch),
+        "ResNet-50 step, unmixed batches once": lambda: unmixed_once_table(count, batch),
     }
 
 
-def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
-    """A graph as the ImageNet one, from images that lie decoded in the device's memory."""
+def decoded_pipeline(aug: str, batch: int, size: int, repeat_unmixed: bool = True) -> Any:
+    """A graph as the ImageNet one, from images that lie decoded in the device's memory.
+
+    repeat_unmixed: have every batch of one shape, so that its times are of one kind.
+    """
     from nvidia.dali import fn, pipeline_def
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
@@ -55,8 +61,8 @@ def decoded_pipeline(aug: str, batch: int, size: int) -> Any:
         if uses_single(aug):
             images = operators.apr_single(images)
         if uses_pair(aug):
-            # Every batch of one shape, so that its times are of one kind.
-            return operators.apr_pair(images, **pair_scales(IMAGENET), dtype="float16", repeat_unmixed=True)
+            scales = pair_scales(IMAGENET)
+            return operators.apr_pair(images, **scales, dtype="float16", repeat_unmixed=repeat_unmixed)
         return normalize(images, settings)
 
     for (output,) in DALIGenericIterator(graph(), ["images"]):
@@ -72,7 +78,7 @@ def jpeg_loader(aug: str, images: ImageSet, batch: int, hw_decoder_load: float) 
 
 
 def images_per_second(batches: Iterator[Tensor], batch: int, count: int) -> float:
-    for _ in range(5):
+    for _ in range(_AHEAD):
         next(batches)
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -83,10 +89,21 @@ def images_per_second(batches: Iterator[Tensor], batch: int, count: int) -> floa
 
 
 def pipeline_table(source: Callable[[str], Iterator[Tensor]], count: int, batch: int) -> Table:
+    """All pipelines stand ready and take turns, since the rate of one drifts by more than what they differ by.
+
+    "of none": the median of the turns' own ratios, with the lowest and the highest quarter's limits.
+    """
+    sources = {aug: source(aug) for aug in AUGMENTATIONS}
+    turns = [
+        {aug: images_per_second(batches, batch, count // 2) for aug, batches in sources.items()}
+        for _ in range(_TURNS + 1)
+    ][1:]
     table: Table = {}
     for aug in AUGMENTATIONS:
-        speed = images_per_second(source(aug), batch, count)
-        table[aug] = {"images/s": speed, "of none": speed / table.get("none", {"images/s": speed})["images/s"]}
+        quarters = statistics.quantiles([turn[aug] / turn["none"] for turn in turns], n=4)
+        columns = ("of none, 1/4", "of none", "of none, 3/4")
+        rates = {"images/s": statistics.median(turn[aug] for turn in turns)}
+        table[aug] = rates | dict(zip(columns, quarters, strict=True))
     return table
 
 
@@ -100,6 +117,54 @@ def jpeg_table(hw_decoder_load: float, count: int, batch: int) -> Table:
 
 def step_table(count: int, batch: int) -> Table:
     """A step on batches from a pipeline beside the same step on a batch that lies ready."""
+    step = training_step()
+    table: Table = {}
+    for aug in AUGMENTATIONS:
+        source = decoded_pipeline(aug, batch, 224)
+        ready = next(source).clone()
+        alone = statistics.median(step_seconds(step, (ready for _ in range(count + 5)), count))
+        fed = statistics.median(step_seconds(step, source, count))
+        # What any pipeline costs the step is in the row without augmentation.
+        table[aug] = {"step ms": fed * 1e3, "ready ms": alone * 1e3, "feeding adds": fed / alone - 1}
+    return table
+
+
+def unmixed_once_table(count: int, batch: int) -> Table:
+    """Mean of the steps on batches as the loaders give them: one view where the coin leaves a batch unmixed, else two.
+
+    "ready ms": of steps on batches that lie ready, as many of either shape.
+    """
+    step = training_step()
+    table: Table = {}
+    for aug in filter(uses_pair, AUGMENTATIONS):
+        both = next(decoded_pipeline(aug, batch, 224)).clone()
+        alone = {
+            len(ready): statistics.median(step_seconds(step, (ready for _ in range(count + 5)), count))
+            for ready in (both[:batch], both)
+        }
+        sizes: list[int] = []
+        fed = step_seconds(step, counted(decoded_pipeline(aug, batch, 224, repeat_unmixed=False), sizes), count)
+        sizes = sizes[-count:]
+        expected = statistics.fmean(alone[size] for size in sizes)
+        mean = statistics.fmean(fed)
+        mixed = sizes.count(2 * batch) / count
+        table[aug] = {
+            "step ms": mean * 1e3,
+            "ready ms": expected * 1e3,
+            "feeding adds": mean / expected - 1,
+            "of all mixed": mixed,
+        }
+    return table
+
+
+def counted(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
+    """The batches, their numbers of rows noted."""
+    for images in batches:
+        sizes.append(len(images))
+        yield images
+
+
+def training_step() -> Callable[[Tensor], None]:
     model = apr_dali.models.create_model("resnet50", 1000).cuda().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
@@ -111,26 +176,19 @@ def step_table(count: int, batch: int) -> Table:
         loss.backward()
         optimizer.step()
 
-    def seconds(batches: Iterator[Tensor]) -> float:
-        for _ in range(5):
-            step(next(batches))
-        times = []
-        torch.cuda.synchronize()
-        for _ in range(count):
-            start, end = events()
-            start.record()
-            step(next(batches))
-            end.record()
-            times.append((start, end))
-        torch.cuda.synchronize()
-        return statistics.median(start.elapsed_time(end) for start, end in times) / 1e3
+    return step
 
-    table: Table = {}
-    for aug in AUGMENTATIONS:
-        source = decoded_pipeline(aug, batch, 224)
-        ready = next(source).clone()
-        alone = seconds(ready for _ in range(count + 5))
-        fed = seconds(source)
-        # What any pipeline costs the step is in the row without augmentation.
-        table[aug] = {"step ms": fed * 1e3, "ready ms": alone * 1e3, "feeding adds": fed / alone - 1}
-    return table
+
+def step_seconds(step: Callable[[Tensor], None], batches: Iterator[Tensor], count: int) -> list[float]:
+    for _ in range(5):
+        step(next(batches))
+    times = []
+    torch.cuda.synchronize()
+    for _ in range(count):
+        start, end = events()
+        start.record()
+        step(next(batches))
+        end.record()
+        times.append((start, end))
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in times]

@@ -17,7 +17,7 @@ INLINE void to_right_and_down(double degrees, double& right, double& down) {
 
 // The steps along a line of `count` pixels, (n, count): a line's angle in degrees is the first number of its field.
 // Grid: n × parts.
-extern "C" __global__ void __launch_bounds__(64)
+extern "C" __global__ void __launch_bounds__(256)
 line_steps(DRAW_PARAMETERS, int field, const double* given, double low, double high, int count, int parts, Step* steps) {
     const Place place(parts);
     if (place.at >= count) return;

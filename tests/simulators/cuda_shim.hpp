@@ -161,11 +161,17 @@ int launch(void (*kernel)(A...), std::index_sequence<I...>, int grid, int block,
 inline void __syncthreads() { shim::wait(shim::kAtBlockBarrier); }
 inline void __syncwarp() { shim::wait(shim::kAtWarpBarrier); }
 
-#define LAUNCHER(kernel)                                                                                             \
+namespace shim {
+inline int most_threads(int threads, int = 0) { return threads; }
+}  // namespace shim
+
+// The rest: the kernel's launch bounds, of which a driver refuses a larger block.
+#define LAUNCHER(kernel, ...)                                                                                        \
     template <typename... A>                                                                                         \
     int call_##kernel(void (*function)(A...), int grid, int block, int bytes, unsigned seed, void** arguments) {     \
         return shim::launch(function, std::index_sequence_for<A...>(), grid, block, bytes, seed, arguments);         \
     }                                                                                                                \
     extern "C" int launch_##kernel(int grid, int block, int bytes, unsigned seed, void** arguments) {                \
+        if (block > shim::most_threads(__VA_ARGS__)) return 3;                                                       \
         return call_##kernel(kernel, grid, block, bytes, seed, arguments);                                           \
     }

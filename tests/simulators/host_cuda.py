@@ -18,14 +18,16 @@ from apr_dali.kernels.cuda import nvrtc
 from apr_dali.kernels.cuda.launch import SHARED_LIMIT, Launch
 
 SHIM = Path(__file__).resolve().parent / "cuda_shim.hpp"
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(.*\)\s+)?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\((.*)\)\s+)?(\w+)\(')
+_FAULTS = ("", "a barrier that not all threads reach", "shared memory overrun", "more threads than its launch bounds")
+_MOST_THREADS = 1024  # of a block, whatever the kernel
 _GUARD = 64
 
 
 def build(program: nvrtc.Program, folder: Path, text: str | None = None) -> ctypes.CDLL:
     """The program, or `text` with its definitions, as a library of the CPU; built once in `folder`."""
     code = nvrtc.source(program.file) if text is None else text
-    launchers = "\n".join(f"LAUNCHER({name})" for name in _KERNEL.findall(code))
+    launchers = "\n".join(f"LAUNCHER({name}, {bounds or _MOST_THREADS})" for bounds, name in _KERNEL.findall(code))
     defines = "\n".join(f"#define {name} {value}" for name, value in program.defines)
     whole = f'#include "cuda_shim.hpp"\n{defines}\n{code}\n{launchers}\n'
     path = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp"
@@ -58,7 +60,7 @@ def run_kernel(library: ctypes.CDLL, kernel: str, shape: Launch, args: Sequence[
     held = [np.array(value) for value in values]
     pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
     status = getattr(library, f"launch_{kernel}")(shape.grid, shape.block, shape.shared, seed, pointers)
-    assert status == 0, f"{kernel}: {['', 'a barrier that not all threads reach', 'shared memory overrun'][status]}"
+    assert status == 0, f"{kernel}: {_FAULTS[status]}"
 
 
 class HostCuda:
