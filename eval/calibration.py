@@ -120,7 +120,7 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def briers(probabilities: Floats, labels: NDArray[Any]) -> Floats:
-    """`brier` of each image, (N,)."""
+    """`brier` of each image, (N,), of probabilities, float64 (N, classes), and labels, int64 (N,)."""
     own = probabilities[np.arange(len(labels)), labels]
     return (probabilities**2).sum(1) - 2 * own + 1
 

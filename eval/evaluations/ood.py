@@ -70,7 +70,7 @@ class Ood(Result):
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
     places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
-    intervals: of `scores`, `accuracy` and their like, in the same places; see `apr_dali.eval.ood_draws`. fit: what some
+    intervals: of `scores`, `accuracy` and their like, in the same places; see `apr_dali.eval.bootstrap`. fit: what some
     were fitted to: `data`, `images`.
     """
 
