@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch.distributed as dist
@@ -21,7 +23,7 @@ class State:
     """Finished parts of one evaluation by name, in one JSON file that is rewritten whole after each.
 
     Numbers of every image may belong to a part: they lie in a folder beside it, NAME.images for NAME.state.json, in a
-    file of their own, which is there before the part is. A part whose file is gone was never finished.
+    file of their own, which is there before the part is. A part whose file is gone or another was never finished.
 
     Where torch.distributed runs, the first process alone reads and writes the file; all see the same parts, if all
     `put` the same. With `shared=False` each process has a file of its own.
@@ -35,7 +37,7 @@ class State:
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._main = not shared or not dist.is_initialized() or dist.get_rank() == 0
-        outcome: list[Any] = [({}, {}, {}), None]
+        outcome: list[Any] = [({}, {}, {}, {}), None]
         if self._main and path is not None and path.exists():
             try:
                 outcome[0] = self._read(path)
@@ -48,6 +50,7 @@ class State:
         self._parts: dict[str, Any] = outcome[0][0]
         self._finished: dict[str, str] = outcome[0][1]
         self._rows: dict[str, NDArray[Any]] = outcome[0][2]
+        self._sums: dict[str, int] = outcome[0][3]
         self._earlier = set(self._parts)
         self._taken: set[str] = set()
 
@@ -75,9 +78,11 @@ class State:
         if rows is not None:
             self._rows[name] = rows
             if self._main and self._path is not None:
-                file = self._file_of(name)
+                file, content = self._file_of(name), npy_bytes(rows)
                 file.parent.mkdir(exist_ok=True)
-                write_whole(file, npy_bytes(rows))
+                # The sum tells what a loss of power has left; to wait for the disk twice a part takes time.
+                write_whole(file, content, synced=False)
+                self._sums[name] = crc32(content)
         self.put_all({name: value})
 
     def put_all(self, values: Mapping[str, Any]) -> None:
@@ -87,7 +92,7 @@ class State:
         self._earlier.difference_update(values)
         if self._main and self._path is not None:
             found = {"settings": self._settings, "parts": self._parts, "finished": self._finished}
-            write_whole(self._path, json.dumps({**found, "with_rows": sorted(self._rows)}).encode())
+            write_whole(self._path, json.dumps({**found, "rows": self._sums}).encode())
 
     def _file_of(self, name: str) -> Path:
         assert self._path is not None
@@ -95,11 +100,11 @@ class State:
         # A name may have any characters.
         return folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.npy"
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, NDArray[Any]]]:
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, NDArray[Any]], dict[str, int]]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             theirs, parts, finished = found["settings"], found["parts"], found["finished"]
-            with_rows = found.get("with_rows", [])
+            sums = found.get("rows", {})
             if not set(parts) <= set(finished):
                 raise KeyError("finished")
         except (ValueError, KeyError, TypeError) as error:
@@ -115,9 +120,12 @@ class State:
                 "give another folder, or remove it"
             )
         rows = {}
-        for name in with_rows:
-            try:
-                rows[name] = np.load(self._file_of(name), allow_pickle=False)
-            except (OSError, ValueError):
+        for name, known in [*sums.items()]:
+            file = self._file_of(name)
+            content = file.read_bytes() if file.is_file() else b""
+            if crc32(content) == known:
+                rows[name] = np.load(io.BytesIO(content), allow_pickle=False)
+            else:
                 parts.pop(name, None)  # is run again
-        return parts, finished, rows
+                del sums[name]
+        return parts, finished, rows, sums
