@@ -69,10 +69,10 @@ demo: $(INSTALLED)
 
 test: $(TESTING)
 	@echo "== the test suite (about a quarter of an hour on two cores)"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-fast: $(TESTING)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
 # Each in an environment of its own, made anew: 9 GB each, which `make clean` removes. TESTS=tests/pipelines for a part.
 TESTS ?= tests
@@ -84,7 +84,7 @@ test-lowest test-newest:
 	$(VENV)-$@/bin/python -m pip install --quiet uv
 	$(VENV)-$@/bin/uv pip install --python $(VENV)-$@ --resolution $(RESOLUTION) --editable ".[$(CUDA),test]"
 	$(VENV)-$@/bin/uv pip list --python $(VENV)-$@
-	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto --dist worksteal -m "not slow" $(TESTS)
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from apr_dali.recipes import IMAGENET, uses_pair, uses_single
 
 AUGMENTATIONS = ("none", "apr-p", "apr-s", "apr-sp")
 HW_DECODER_LOADS = (0.65, 0.9)
-_TURNS = 9
+_TURNS = 7
 _AHEAD = 5  # batches that a pipeline has made while others had their turn, and more
 
 
@@ -95,7 +95,7 @@ def pipeline_table(source: Callable[[str], Iterator[Tensor]], count: int, batch:
     """
     sources = {aug: source(aug) for aug in AUGMENTATIONS}
     turns = [
-        {aug: images_per_second(batches, batch, count // 2) for aug, batches in sources.items()}
+        {aug: images_per_second(batches, batch, count) for aug, batches in sources.items()}
         for _ in range(_TURNS + 1)
     ][1:]
     table: Table = {}

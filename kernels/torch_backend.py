@@ -16,6 +16,7 @@ from torch import Tensor
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.kernels.arrays import torch_dtype
 from apr_dali.kernels.protocol import PairTask
+from apr_dali.kernels.torch_copies import put
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 from apr_dali.pillow_ops import TABLE_OPERATIONS
 
@@ -73,7 +74,7 @@ def _to_planes(images: Tensor) -> Tensor:
 def _scaled(x: Tensor, scale: np.ndarray, bias: np.ndarray) -> Tensor:
     if np.all(scale == 1) and np.all(bias == 0):
         return x
-    factor, offset = (torch.as_tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (scale, bias))
+    factor, offset = (put(v, x.device, x.dtype).view(-1, 1, 1) for v in (scale, bias))
     return torch.addcmul(offset, x, factor)
 
 
@@ -86,7 +87,7 @@ def pair(task: PairTask) -> Tensor:
         clean = _scaled(x, task.out_scale, task.out_bias)
         out[:] = clean[:, None] if task.with_clean else clean
     if task.mix and len(x):
-        for part, values in _recombine_within(x, torch.as_tensor(task.partner, device=x.device), task.axes):
+        for part, values in _recombine_within(x, put(task.partner, x.device), task.axes):
             mixed[part] = _scaled(values, task.out_scale, task.out_bias)
     return out
 
@@ -96,9 +97,9 @@ def two_views(images: Tensor, draws: SingleDraws) -> tuple[Tensor, Tensor, Tenso
     second operation on top, uint8 (K, H, W, 3); and whether that gives the amplitude, bool (K, 1, 1, 1)."""
     first = operate(images, draws.operation[:, 0], draws.parameters[:, 0])
     chosen = np.flatnonzero(draws.mix)
-    where = torch.as_tensor(chosen, device=images.device)
+    where = put(chosen, images.device)
     second = operate(first[where], draws.operation[chosen, 1], draws.parameters[chosen, 1])
-    swap = torch.as_tensor(draws.amplitude_of_second[chosen], device=images.device)[:, None, None, None]
+    swap = put(draws.amplitude_of_second[chosen], images.device)[:, None, None, None]
     return first, where, second, swap
 
 
@@ -126,8 +127,8 @@ def operate(images: Tensor, operation: np.ndarray, parameters: np.ndarray) -> Te
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for index in np.unique(operation):
         chosen = np.flatnonzero(operation == index)
-        where = torch.as_tensor(chosen, device=images.device)
-        rows = torch.as_tensor(parameters[chosen], device=images.device)
+        where = put(chosen, images.device)
+        rows = put(parameters[chosen], images.device)
         name = OPERATIONS[index]
         if name in TABLE_OPERATIONS:
             out[where] = _look_up(images[where], name, rows[:, 0])
@@ -157,7 +158,7 @@ def _look_up(images: Tensor, name: str, parameter: Tensor) -> Tensor:
 def _autocontrast_tables(levels: Tensor, identity: Tensor) -> Tensor:
     low, high = levels.amin(-1, keepdim=True), levels.amax(-1, keepdim=True)
     # A number over a tensor would be its reciprocal times the number, which rounds twice.
-    scale = torch.tensor(255.0, dtype=torch.float64, device=levels.device) / (high - low)
+    scale = torch.full((), 255.0, dtype=torch.float64, device=levels.device) / (high - low)
     # Two roundings, product then sum, like Pillow: no addcmul here.
     stretched = (identity * scale + -low * scale).nan_to_num(0).clamp(0, 255).to(torch.int64)
     return torch.where(high > low, stretched, identity)

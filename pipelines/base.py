@@ -18,6 +18,7 @@ from nvidia.dali.plugin.pytorch import feed_ndarray, to_torch_type
 from torch import Tensor
 
 from apr_dali.errors import InputError, check_whole
+from apr_dali.kernels.torch_copies import put
 from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions
 from apr_dali.pipelines.handover import Handover
 
@@ -171,10 +172,7 @@ class EpochLoader(ABC):
 
     def _sent(self, tensor: Tensor) -> Tensor:
         """A tensor of the CPU on the loader's device."""
-        if self._device.type == "cpu":
-            return tensor
-        # From pageable memory the copy would have the host wait for the step before it.
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+        return put(tensor, self._device)
 
     def _as_pixels(self, images: Tensor) -> Tensor:
         """A graph's output as the view (B, C, H, W) or (B, V, C, H, W) of numbers that it stands for."""
@@ -199,7 +197,8 @@ class EpochLoader(ABC):
         """The rows that are no stand-ins; in training, where ranks count on each batch, at least those."""
         kept = numbers[:, 0] >= 0
         if not self.train or kept.any():
-            return images[kept.to(images.device)], numbers[kept]
+            # By their places: a mask on the device would be waited for.
+            return images[put(kept.nonzero()[:, 0], images.device)], numbers[kept]
         return images, torch.where(numbers < 0, -1 - numbers, numbers)
 
     def _run(self) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from apr_dali.pillow_ops import gray_levels
 from apr_dali.pipelines import augmented, operators, policies
 from apr_dali.pipelines.erasing import erased
 from apr_dali.pipelines.graph import Graph as CommonGraph
-from apr_dali.pipelines.graph import coin_seed, normalize, pair_scales
+from apr_dali.pipelines.graph import coin_seed, flipped, normalize, pair_scales
 from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import uses_pair, uses_single
 
@@ -212,7 +212,7 @@ def _augmented(
         images = normalize(images, graph, mirror, handover=handover)
         images = _cutout(images, size) if graph.aug == "cutout" else images
         return erased(images, graph.random_erasing, size), numbers
-    images = fn.flip(images, horizontal=mirror)
+    images = flipped(images, mirror)
     if plan is not None and not plan.pair:
         seen = augmented.normalized_views(images, plan, graph, coin_seed)
         return erased(seen.images, graph.random_erasing, size, seen.frames, seen.differ), numbers

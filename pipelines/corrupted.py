@@ -158,7 +158,7 @@ class _Decoded(ImageNetLoader):
 
     def _next(self) -> tuple[Tensor, ...]:
         images, numbers = self._rows()
-        return images, self._targets(self._labels_of(numbers), 1).to(self._device)
+        return images, self._sent(self._targets(self._labels_of(numbers), 1))
 
 
 @pipeline_def(enable_checkpointing=True)

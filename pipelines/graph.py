@@ -98,6 +98,9 @@ class Graph:
         if self.normalizes_itself:
             # DALI does not take up the graphs of older states, which had an operator of its own here.
             settings["normalized"] = "bfloat16"
+        if self.device == "gpu" and self.aug != "none":
+            # So with what takes batches from our operators on a GPU, and mirrors them.
+            settings["operators"] = "framed"
         if self.plan is not None and self.plan.coin is not None:
             # Each rank had coins of its own before.
             settings["coin"] = "of all ranks"
@@ -152,7 +155,7 @@ def normalize(
     layout = operators.layout_of(graph.memory_format, frames)
     if graph.normalizes_itself:
         if mirror is not None:
-            images = fn.flip(images, horizontal=mirror)
+            images = flipped(images, mirror)
         options: dict[str, Any] = {"layout": layout, "backend": graph.backend, "threads": graph.operator_threads}
         options["handover"] = handover
         return operators.normalized(images, mean, std, **graph.output_options, **options)
@@ -164,6 +167,19 @@ def normalize(
         dtype=types.FLOAT16 if graph.dtype == "float16" else types.FLOAT,
         output_layout=layout,
     )
+
+
+def flipped(images: DataNode, mirror: DataNode) -> DataNode:
+    """uint8 HWC images, mirrored where `mirror` is 1."""
+    if images.device == "cpu":
+        return fn.flip(images, horizontal=mirror)
+    # DALI's flip takes ten times as long on a GPU as the normalization that leaves all levels as they are.
+    return mirrored_levels(images, mirror)
+
+
+def mirrored_levels(images: DataNode, mirror: DataNode) -> DataNode:
+    """`fn.flip` of uint8 HWC images, by the normalization with mean 0 and standard deviation 1."""
+    return fn.crop_mirror_normalize(images, mirror=mirror, mean=0.0, std=1.0, dtype=types.UINT8, output_layout="HWC")
 
 
 def coin_seed(seed: int, stream: int) -> int:

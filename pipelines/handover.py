@@ -1,7 +1,7 @@
-"""Batches that go from a graph's last operator straight to the loader, on the CPU.
+"""What goes past DALI from one Python function to another, on the CPU: its number takes its place in the graph.
 
-What a Python function of a graph returns, DALI copies into memory of its own: a pass over the batch. Here the function
-keeps the batch and returns its number, which takes its place among the graph's outputs.
+What a function of a graph returns, DALI copies into memory of its own: a pass over the batch. The last operator keeps
+the batch for the loader and returns its number. What a function on a GPU has to know on the host goes this way, too.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from numpy.typing import NDArray
 
 
 class Handover:
-    """The batches of one pipeline that were made and not taken yet: as many as the pipeline is ahead."""
+    """What was made for the batches of one pipeline and not taken yet: as much as the pipeline is ahead."""
 
     def __init__(self) -> None:
         # Its methods are atomic: batches are made on DALI's thread.
-        self._made: deque[tuple[int, NDArray[Any]]] = deque()
+        self._made: deque[tuple[int, Any]] = deque()
         self._count = 0
 
     def put(self, batch: NDArray[Any]) -> list[NDArray[np.int64]]:
         """Keep a batch (N, ...); returns its number N times, (1,) each, as the samples that DALI wants to have."""
-        number = np.full(1, self._count, np.int64)
-        self._count += 1
-        self._made.append((int(number[0]), batch))
-        return [number] * len(batch)
+        return [np.full(1, self.keep(batch), np.int64)] * len(batch)
 
-    def take(self, number: int) -> NDArray[Any]:
-        """The batch of this number; those before it, which nobody took, are given up."""
+    def keep(self, made: Any) -> int:
+        """Keep what was made for a batch; returns its number, from 0 on."""
+        number = self._count
+        self._count += 1
+        self._made.append((number, made))
+        return number
+
+    def take(self, number: int) -> Any:
+        """What has this number; what comes before it, which nobody took, is given up."""
         while True:
             made, batch = self._made.popleft()
             if made == number:

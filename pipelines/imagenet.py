@@ -24,7 +24,7 @@ from apr_dali.draws import SEEDS
 from apr_dali.pipelines import augmented, operators, policies
 from apr_dali.pipelines.encoded import checked, longest_side
 from apr_dali.pipelines.erasing import erased
-from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, normalize, pair_scales
+from apr_dali.pipelines.graph import STREAM_STRIDE, coin_seed, flipped, normalize, pair_scales
 from apr_dali.pipelines.graph import Graph as CommonGraph
 from apr_dali.pipelines.handover import Handover
 from apr_dali.recipes import (
@@ -146,7 +146,7 @@ def _augmented(images: DataNode, graph: Graph, coin_seed: int | None, handover: 
     if plan is None and not uses_pair(graph.aug):
         images = normalize(images, graph, mirror, handover=handover)
         return erased(images, graph.random_erasing, size)
-    images = fn.flip(images, horizontal=mirror)
+    images = flipped(images, mirror)
     if plan is not None and not plan.pair:
         seen = augmented.normalized_views(images, plan, graph, coin_seed)
         return erased(seen.images, graph.random_erasing, size, seen.frames, seen.differ)

@@ -6,6 +6,7 @@ pipeline's seed and are part of its checkpoints; the functions themselves are pu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,10 @@ def apr_single(
     check_choice("axes", axes, AXES)
     dispatch.check_backend(backend, threads)
     function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend, threads=threads)
-    return per_batch(function, images, draw_single() if draws is None else draws, layout="HWC")
+    uniform = draw_single() if draws is None else draws
+    if images.device == "gpu" and dispatch.choose(backend, "cuda") == "cupy":
+        return per_batch(partial(function, decode=cupy_backend.decode), images, uniform, layout="HWC")
+    return per_batch(partial(function, decode=SingleDraws.from_uniform), images, on_host=[uniform], layout="HWC")
 
 
 def draw_single() -> DataNode:
@@ -262,8 +266,7 @@ def augment(
 ) -> DataNode:
     """An augmentation of `apr_dali.augmentations` in a DALI graph; see `apr_dali.augmentations.functional.apply`.
 
-    One call a batch, whose draws follow the pipeline's seed and its checkpoints. On a GPU the number that seeds them is
-    looked at, which synchronizes.
+    One call a batch, whose draws follow the pipeline's seed and its checkpoints.
 
     Args:
         images: uint8 HWC, or float CHW, in 0..1 where the augmentation is `unit`; all of one size. The same comes back.
@@ -271,9 +274,10 @@ def augment(
         dataset: whose published settings are taken, see `Augmentation.recipe`.
         layout: of the images, "HWC" or "CHW".
         backend, threads: see `apr_dali.augmentations.apply`; backends that cannot run are refused here.
-        numbers: int64 () or (1,) per image, of which the first of a batch seeds its draws; None: DALI draws them.
-        coins: float (2,) per image, of which the first of a batch decides over it, where the augmentation has a `coin`;
-            None: it follows the number.
+        numbers: int64 () or (1,) per image, on the CPU, of which the first of a batch seeds its draws; None: DALI draws
+            them.
+        coins: float (2,) per image, on the CPU, of which the first of a batch decides over it, where the augmentation
+            has a `coin`; None: it follows the number.
         changes: of the settings.
     """
     record = find_augmentation(name)
@@ -288,7 +292,7 @@ def augment(
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
     options = {"backend": backend, "threads": threads, "dataset": dataset, **changes}
     function = partial(augmenting.apply_in_graph, augmentation=record, **options)
-    return per_batch(function, images, numbers, *([] if coins is None else [coins]), layout=layout)
+    return per_batch(function, images, on_host=[numbers] if coins is None else [numbers, coins], layout=layout)
 
 
 def draw_coins(coin_seed: int, count: int) -> DataNode:
@@ -312,17 +316,8 @@ def amplitudes_of(numbers: DataNode, draws: tuple[DataNode, DataNode], p: float)
     return chosen * fn.permute_batch(numbers, indices=draws[0]) + (1 - chosen) * numbers
 
 
-def _single_batch(images: Any, uniform: Any, backend: str, **options: Any) -> Any:
-    height, width = images.shape[1:3]
-    return functional.single(images, _decoded(uniform, height, width, backend), backend=backend, **options)
-
-
-def _decoded(uniform: Any, height: int, width: int, backend: str) -> SingleDraws | cupy_backend.DeviceDraws:
-    if isinstance(uniform, np.ndarray):
-        return SingleDraws.from_uniform(uniform, height, width)
-    if dispatch.choose(backend, "cuda") == "cupy":
-        return cupy_backend.decode(uniform, height, width)
-    return SingleDraws.from_uniform(uniform.get(), height, width)  # synchronizes
+def _single_batch(images: Any, uniform: Any, decode: Callable[..., Any], **options: Any) -> Any:
+    return functional.single(images, decode(uniform, *images.shape[1:3]), **options)
 
 
 def _pair_batch(images: Any, draws: Any, with_clean: bool, repeat_unmixed: bool, **options: Any) -> Any:

@@ -16,28 +16,34 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali.data_node import DataNode
 
+from apr_dali.errors import InputError
 from apr_dali.pipelines import dlpack
 from apr_dali.pipelines.handover import Handover
 
+_FRAME = "N"  # of the axis that `dlpack.capsules_of` puts before those of a sample
+
 
 def per_batch(
-    function: Callable[..., Any], images: DataNode, *draws: DataNode, layout: str, handover: Handover | None = None
+    function: Callable[..., Any],
+    images: DataNode,
+    *draws: DataNode,
+    on_host: Sequence[DataNode] = (),
+    layout: str,
+    handover: Handover | None = None,
 ) -> DataNode:
-    """function(images, *draws) -> images, of arrays (N, ...) of one device: NumPy's or CuPy's.
+    """function(images, *draws, *on_host) -> images, of arrays (N, ...) of one device: NumPy's or CuPy's.
 
+    on_host: draws that function looks at, on the CPU: always NumPy's arrays, for which nobody waits on a GPU either.
     layout: of an image of the result, in DALI's letters. handover: gets the results of the CPU, whose numbers then take
     their place.
     """
+    if any(draw.device == "gpu" for draw in on_host):
+        raise InputError("draws that the host looks at must be on the CPU, got some on the GPU: leave out their .gpu()")
     if images.device == "gpu":
-        return fn.dl_tensor_python_function(
-            images,
-            *(draw.gpu() for draw in draws),
-            function=_OnDaliStream(function),
-            device="gpu",
-            batch_processing=True,
-            synchronize_stream=False,
-            output_layouts=[layout],
-        )
+        kept = KeptDraws() if on_host else None
+        numbers = [] if kept is None else [kept.numbers(*on_host)]
+        on_device = [draw.gpu() for draw in (*draws, *numbers)]
+        return _from_capsules(_OnDaliStream(function, kept), images, *on_device, layout=layout)
 
     def on_samples(*batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         result = function(*map(as_one_array, batches))
@@ -45,15 +51,56 @@ def per_batch(
 
     layouts = [layout if handover is None else ""]
     return fn.python_function(
-        images, *draws, function=on_samples, device="cpu", batch_processing=True, output_layouts=layouts
+        images, *draws, *on_host, function=on_samples, device="cpu", batch_processing=True, output_layouts=layouts
     )
 
 
-class _OnDaliStream:
-    """A function of CuPy arrays as DALI calls it: with the capsules of each batch, to be run on its stream."""
+def _from_capsules(function: Callable[..., list[Any]], *batches: DataNode, layout: str) -> DataNode:
+    """function(*batches) -> samples of one more axis, of DLPack's capsules; the images without that axis."""
+    framed = fn.dl_tensor_python_function(
+        *batches,
+        function=function,
+        device=batches[0].device,
+        batch_processing=True,
+        synchronize_stream=False,
+        output_layouts=[_FRAME + layout],
+    )
+    return fn.squeeze(framed, axes=[0])
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+
+class KeptDraws:
+    """Draws on the CPU for a function that DALI runs on a GPU, which would have to be waited for to be read there.
+
+    They are kept here, and the batch's number goes through the graph in their place: as the shape of empty samples,
+    which the host knows of a batch on a GPU, too.
+    """
+
+    def __init__(self) -> None:
+        self._kept = Handover()
+
+    def numbers(self, *draws: DataNode) -> DataNode:
+        """Keep each batch of these; uint8 (0, number) per image."""
+        return fn.python_function(*draws, function=self._keep, device="cpu", batch_processing=True)
+
+    def take(self, capsules: list[Any]) -> list[NDArray[Any]]:
+        """The draws of a batch, (N, ...) each, by the capsules of what `numbers` gave."""
+        draws: list[NDArray[Any]] = self._kept.take(dlpack.samples_of(capsules).shape[1])
+        return draws
+
+    def _keep(self, *batches: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:
+        # A copy: DALI's memory is for other batches once the operators on the CPU are done.
+        number = self._kept.keep([as_one_array(samples).copy() for samples in batches])
+        return [np.empty((0, number), np.uint8)] * len(batches[0])
+
+
+class _OnDaliStream:
+    """A function of CuPy arrays as DALI calls it: with the capsules of each batch, to be run on its stream.
+
+    kept: the draws that it gets on the host; the last of the batches is then that of their numbers.
+    """
+
+    def __init__(self, function: Callable[..., Any], kept: KeptDraws | None = None) -> None:
+        self._function, self._kept = function, kept
         # DALI copies the last result on its stream, where the pool gives the memory out again only after that.
         self._last: Any = None
 
@@ -61,10 +108,11 @@ class _OnDaliStream:
         import cupy
         from nvidia.dali.python_function_plugin import current_dali_stream
 
+        given, on_host = (batches, []) if self._kept is None else (batches[:-1], self._kept.take(batches[-1]))
         with cupy.cuda.Stream.from_external(_Stream(current_dali_stream())):
-            result = cupy.ascontiguousarray(self._function(*map(_on_device, batches)))
+            result = cupy.ascontiguousarray(self._function(*map(_on_device, given), *on_host))
         self._last = result
-        return dlpack.capsules_of(result)
+        return dlpack.capsules_of(result, framed=True)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from helpers.dali_deprecations import pytest_sessionfinish, pytest_warning_recor
 from helpers.examples import CLASSES
 from helpers.native_levels import LEVELS, MISSING
 from helpers.object_storage import server
+from helpers.temporary import pytest_unconfigure
 from skimage import data
 
 from apr_dali.kernels.cpu import backend as native_backend
 
-__all__ = ["pytest_sessionfinish", "pytest_warning_recorded"]  # hooks
+__all__ = ["pytest_sessionfinish", "pytest_unconfigure", "pytest_warning_recorded"]  # hooks
 
 
 @pytest.fixture(scope="session")
@@ -81,10 +82,13 @@ def crops(photos):
 
 @pytest.fixture(scope="session")
 def shim_folder(tmp_path_factory):
-    """Where CUDA kernels that were built for the CPU lie; skips where nothing can build them."""
+    """Where CUDA kernels that were built for the CPU lie, once for all of pytest-xdist's workers."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is needed to run the CUDA kernels on the CPU")
-    return tmp_path_factory.mktemp("kernels")
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.examples import CLASSES, SIZE, example, learns
-from helpers.processes import torchrun
+from helpers.forked import in_two
 from helpers.project import ROOT
 
 from apr_dali import ImageNetLoader
@@ -99,7 +99,7 @@ def test_accelerate_goes_on_in_every_process(sample, tmp_path):
     """The second epoch is the same to the bit only if each process went on with its own batches of the first."""
     (tmp_path / "stopped.py").write_text(STOPPED)
     variables = {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    run = torchrun("stopped.py", ROOT / "examples", sample, "checkpoint", cwd=tmp_path, **variables)
+    run = in_two("stopped.py", ROOT / "examples", sample, "checkpoint", cwd=tmp_path, **variables)
     assert run.returncode == 0, run.stderr[-3000:]
 
 

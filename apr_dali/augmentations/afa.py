@@ -22,6 +22,7 @@ from torch import Tensor
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.errors import InputError, check_whole
 from apr_dali.kernels.protocol import KernelBatch
+from apr_dali.kernels.torch_copies import put
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
         """Sine and cosine of the angle along an axis, (N, C, size)."""
         # float64: an angle of a hundred turns has few digits left in float32.
         points = torch.linspace(-size / 2, size / 2, size, dtype=torch.float64, device=images.device)
-        turns = torch.as_tensor(2 * np.pi * draws.frequency * direction, device=images.device)
+        turns = put(2 * np.pi * draws.frequency * direction, images.device)
         angles = turns[..., None] * points + shift
         return angles.sin().to(images.dtype), angles.cos().to(images.dtype)
 
@@ -102,7 +103,7 @@ def torch_form(images: Tensor, draws: AfaDraws) -> Tensor:
     sin_across, cos_across = along(np.sin(draws.angle), draws.width, 0.0)
     # sin(a + b): two products of a row and a column instead of a sine for each pixel.
     wave = (sin_down[..., None] * cos_across[..., None, :]).addcmul_(cos_down[..., None], sin_across[..., None, :])
-    strength = torch.as_tensor(draws.size() * draws.strength, dtype=images.dtype, device=images.device)
+    strength = put(draws.size() * draws.strength, images.device, images.dtype)
     norm = torch.linalg.vector_norm(wave, dim=(-2, -1)).clamp_min_(_NO_WAVE)
     return torch.addcmul(images, wave, (strength / norm)[..., None, None]).clamp_(0, 1)
 

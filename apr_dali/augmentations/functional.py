@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,7 @@ def apply(
         return _by_definition(record, images, draws, levels)
     if chosen == "cupy":
         return _by_cupy(record, images, draws, levels)
-    with arrays.on_the_stream_of(images, "torch"):
-        result = _by_torch(record, arrays.as_input(images, "torch"), draws, levels)
-        return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
+    return _by_torch(record, images, draws, levels)
 
 
 def sample_and_apply(
@@ -111,9 +110,9 @@ def apply_in_graph(
     """`sample_and_apply` as a step of a DALI graph calls it by `pipelines.per_batch`, once per batch.
 
     images: uint8 (N, H, W, C) or floating (N, C, H, W), NumPy's or CuPy's. numbers: integers (N,) or (N, 1), one that
-    the graph drew for each image; the first is the seed of the batch's draws. On a device it is looked at, which
-    synchronizes. coins: float (N, COINS), of which the first are the batch's, see `Augmentation.coin`; None: they
-    follow the seed. options: those of `sample_and_apply`.
+    the graph drew for each image, on the host; the first is the seed of the batch's draws. coins: float (N, COINS), on
+    the host, of which the first are the batch's, see `Augmentation.coin`; None: they follow the seed. options: those of
+    `sample_and_apply`.
     """
     seed = int(numbers.reshape(-1)[0])
     if coins is not None:
@@ -223,9 +222,9 @@ def _by_definition(record: Augmentation, images: Any, draws: Draws, levels: str 
 
 def _natively(record: Augmentation, images: Any, draws: Draws, levels: str | None, threads: int | None) -> Any:
     kind = np.float32 if levels is None else np.uint8
-    batch = NativeBatch(np.ascontiguousarray(arrays.as_input(images, "native"), kind), levels, threads)
-    if record.unit and levels is None and len(images):
-        _check_unit(record, *batch.bounds())
+    given = np.ascontiguousarray(arrays.as_input(images, "native"), kind)
+    # The functions for values in 0..1 look at them as they pass: a look at all of them before is a pass of its own.
+    batch = NativeBatch(given, levels, threads, partial(_check_unit, record) if record.unit else None)
     assert record.native_form is not None
     return arrays.as_output(record.native_form(batch, draws), images, arrays.dtype_name(images.dtype))
 
@@ -244,7 +243,13 @@ def to_levels(values: NDArray[np.float64], overflow: str) -> NDArray[np.uint8]:
     return spectral.to_levels(values, overflow)
 
 
-def _by_torch(record: Augmentation, images: Tensor, draws: Draws, levels: str | None) -> Tensor:
+def _by_torch(record: Augmentation, images: Any, draws: Draws, levels: str | None) -> Any:
+    with arrays.on_the_stream_of(images, "torch"):
+        result = _of_tensor(record, arrays.as_input(images, "torch"), draws, levels)
+        return arrays.as_output(result, images, arrays.dtype_name(images.dtype))
+
+
+def _of_tensor(record: Augmentation, images: Tensor, draws: Draws, levels: str | None) -> Tensor:
     if not len(images):
         return images.clone()
     if record.takes == "levels":

@@ -23,6 +23,7 @@ from apr_dali.draws import PairDraws, check_partner
 from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
 from apr_dali.kernels.protocol import KernelBatch
+from apr_dali.kernels.torch_copies import put
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,8 @@ def torch_form(images: Tensor, draws: HybridPairDraws) -> Tensor:
     low = blur(images, draws.kernel, draws.sigma)
     high = images - low
     if draws.low is not None and draws.low.mix:
-        low = torch_backend.recombine(low, low[draws.low.partner], "chw")
-    return low.add_(high[draws.partner])
+        low = torch_backend.recombine(low, low[put(draws.low.partner, low.device)], "chw")
+    return low.add_(high[put(draws.partner, high.device)])
 
 
 def kernel_form(batch: KernelBatch, draws: HybridPairDraws) -> Any:

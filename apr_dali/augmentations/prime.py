@@ -21,7 +21,9 @@ from torch import Tensor
 
 from apr_dali.augmentations.prime_draws import PrimeDraws
 from apr_dali.augmentations.record import Augmentation, Recipe
+from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
+from apr_dali.kernels.torch_copies import put
 
 
 def displacements(modes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
@@ -90,18 +92,16 @@ def torch_form(images: Tensor, draws: PrimeDraws) -> Tensor:
         for primitive, function in enumerate((_displace, _recolor, _convolve)):
             chosen = np.flatnonzero((operation.reshape(-1) == primitive) & (depth > step))
             if len(chosen):
-                rows = torch.as_tensor(chosen, device=x.device)
+                rows = put(chosen, x.device)
                 x[rows] = function(x[rows], draws, step, chosen)
-    weight, mixture = (
-        torch.as_tensor(array, dtype=x.dtype, device=x.device) for array in (draws.weight, draws.mixture)
-    )
+    weight, mixture = (put(array, x.device, x.dtype) for array in (draws.weight, draws.mixture))
     mixed = torch.einsum("nm,nmchw->nchw", weight, x.view(len(images), chains, *images.shape[1:]))
     return torch.lerp(images, mixed, mixture[:, None, None, None])
 
 
 def _displace(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.int64]) -> Tensor:  # noqa: ARG001
     height, width = images.shape[-2:]
-    left, up = torch.as_tensor(displacements(draws.modes[step], height, width), device=images.device)
+    left, up = put(displacements(draws.modes[step], height, width), images.device)
     x = (torch.arange(width, device=images.device) - left).clamp_(0, width - 1)
     y = (torch.arange(height, device=images.device)[:, None] - up).clamp_(0, height - 1)
     x0, y0 = x.floor().long(), y.floor().long()
@@ -117,8 +117,8 @@ def _displace(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.i
 
 
 def _recolor(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.int64]) -> Tensor:
-    coefficients = torch.as_tensor(draws.color[step].reshape(-1, *draws.color[step].shape[2:])[chosen])
-    coefficients = coefficients.to(images.device, images.dtype)[..., None, None]
+    color = draws.color[step].reshape(-1, *draws.color[step].shape[2:])[chosen]
+    coefficients = put(color, images.device, images.dtype)[..., None, None]
     out = images.clone()
     for index in range(coefficients.shape[2]):
         out.addcmul_(coefficients[:, :, index], torch.sin(np.pi * (int(draws.frequency[step]) + index) * images))
@@ -126,16 +126,24 @@ def _recolor(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.in
 
 
 def _convolve(images: Tensor, draws: PrimeDraws, step: int, chosen: NDArray[np.int64]) -> Tensor:
-    kernels = torch.as_tensor(draws.kernel[step].reshape(-1, 1, 3, 3)[chosen]).to(images.device, images.dtype)
+    kernels = put(draws.kernel[step].reshape(-1, 1, 3, 3)[chosen], images.device, images.dtype)
     out = F.conv2d(images.transpose(0, 1), kernels, padding=1, groups=len(images))
     return out.transpose(0, 1).clamp(0, 1)
 
 
-def kernel_form(batch: KernelBatch, draws: PrimeDraws) -> Any:
-    """`define` in C++ or on a CUDA device."""
+def native_form(batch: NativeBatch, draws: PrimeDraws) -> NDArray[Any]:
+    """`define` in C++."""
     moved = np.array([displacements(modes, draws.height, draws.width) for modes in draws.modes])
-    chains = draws.mixture, draws.weight, draws.depth, draws.operation
-    return batch.run("prime", *chains, moved, draws.color, draws.frequency, draws.kernel)
+    return batch.run("prime", *_chains(draws), moved, draws.color, draws.frequency, draws.kernel)
+
+
+def cuda_form(batch: KernelBatch, draws: PrimeDraws) -> Any:
+    """`define` on a CUDA device."""
+    return batch.run("prime", *_chains(draws), draws.modes, draws.color, draws.frequency, draws.kernel)
+
+
+def _chains(draws: PrimeDraws) -> tuple[NDArray[Any], ...]:
+    return draws.mixture, draws.weight, draws.depth, draws.operation
 
 
 def _recipe(dataset: str, views: int, **settings: Any) -> Recipe:
@@ -157,8 +165,8 @@ AUGMENTATIONS = (
         draws=PrimeDraws,
         define=define,
         torch_form=torch_form,
-        native_form=kernel_form,
-        cuda_form=kernel_form,
+        native_form=native_form,
+        cuda_form=cuda_form,
         recipes=(
             _small("cifar10", 3),
             _small("cifar100", 3),

@@ -82,9 +82,7 @@ class PrimeDraws(Draws):
         color transform; color_variance: the greatest variance of its coefficients; bandwidth: how many frequencies it
         has, None: all from 1 on. sigma: the greatest standard deviation of a filter's taps.
         """
-        check_range("cuts", cuts, 2)
-        if cuts[0] == cuts[1]:
-            raise InputError(f"cuts must be two different numbers, got {cuts}")
+        _check_cuts(cuts)
         for name, value in (("color_cut", color_cut), ("chains", chains), ("steps", steps)):
             check_whole(name, value, 1)
         if bandwidth is not None:
@@ -107,6 +105,12 @@ class PrimeDraws(Draws):
             frequency=np.array([first for first, _ in colors]),
             kernel=np.stack([_kernels(random, of_chains, sigma) for _ in range(steps)]),
         )
+
+
+def _check_cuts(cuts: tuple[int, int]) -> None:
+    check_range("cuts", cuts, 2)
+    if cuts[0] == cuts[1]:
+        raise InputError(f"cuts must be two different numbers, got {cuts}")
 
 
 def temperatures(side: int, cut: int) -> tuple[float, float]:

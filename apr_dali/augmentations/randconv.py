@@ -22,6 +22,7 @@ from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
+from apr_dali.kernels.torch_copies import put
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ def torch_form(images: Tensor, draws: RandConvDraws) -> Tensor:
     if draws.kernel is None:
         return images.clone()
     kernel, mean, std = (
-        torch.as_tensor(array, dtype=images.dtype, device=images.device)
+        put(array, images.device, images.dtype)
         for array in (draws.kernel, draws.mean[:, None, None], draws.std[:, None, None])
     )
     x = (images - mean) / std

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import spectral
 from apr_dali.errors import InputError, check_whole
+from apr_dali.kernels.torch_copies import put
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
 
@@ -46,8 +46,8 @@ def mix_amplitudes(images: Tensor, partner: NDArray[np.int64], weight: NDArray[n
     height, width = images.shape[-2:]
     half = half_spectrum(images, "hw")
     own = half.abs()
-    part = torch.as_tensor(symmetric_half(weight), dtype=own.dtype, device=own.device)
-    given = own[torch.as_tensor(partner, device=own.device)]
+    part = put(symmetric_half(weight), own.device, own.dtype)
+    given = own[put(partner, own.device)]
     return inverse(give_amplitude(half, own, own + part * (given - own)), height, width, "hw")
 
 
@@ -89,7 +89,7 @@ def _blur_along(images: Any, weights: NDArray[np.float64], axis: int) -> Any:
     for offset, weight in enumerate(weights, start=-reach):
         source = _reflected(np.arange(size) + offset, size)
         if isinstance(images, Tensor):
-            taken: Any = images.index_select(images.ndim + axis, torch.as_tensor(source, device=images.device))
+            taken: Any = images.index_select(images.ndim + axis, put(source, images.device))
         else:
             taken = np.take(images, source, axis)
         total = total + float(weight) * taken

@@ -28,6 +28,7 @@ from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, ch
 from apr_dali.errors import check_choice, check_share, check_whole
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
+from apr_dali.kernels.torch_copies import put
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +129,11 @@ def define(images: NDArray[np.float64], draws: SpectralGainsDraws) -> NDArray[np
 
 def torch_form(images: Tensor, draws: SpectralGainsDraws) -> Tensor:
     """`define` in torch: floating (N, C, H, W) to the same."""
-    gain = torch.as_tensor(draws.gain * draws.keep, dtype=images.dtype, device=images.device)
+    gain = put(draws.gain * draws.keep, images.device, images.dtype)
     masked = np.flatnonzero(draws.masked)
     if len(masked):
-        gain[masked] *= _remaining(draws.center[masked], draws.sigma[masked], gain[:1])
-    shift = torch.as_tensor(draws.shift, dtype=images.dtype, device=images.device)[:, None, None]
+        gain[put(masked, gain.device)] *= _remaining(draws.center[masked], draws.sigma[masked], gain[:1])
+    shift = put(draws.shift, images.device, images.dtype)[:, None, None]
     half = torch.fft.rfft2(images) * torch.complex(gain * shift.cos(), gain * shift.sin())[:, None]
     return torch.fft.irfft2(_real_part(half, draws.width), s=(draws.height, draws.width))
 
@@ -157,7 +158,7 @@ def _remaining(center: NDArray[np.int64], sigma: NDArray[np.float64], like: Tens
 
     def along(axis: int) -> Tensor:
         place = torch.arange(like.shape[1 + axis], dtype=like.dtype, device=like.device)
-        middle, width = (torch.as_tensor(a[..., axis], dtype=like.dtype, device=like.device) for a in (center, sigma))
+        middle, width = (put(a[..., axis], like.device, like.dtype) for a in (center, sigma))
         return torch.exp(-(((place - middle[..., None]) / width[..., None]) ** 2) / 2)
 
     rows, columns = along(0), along(1)

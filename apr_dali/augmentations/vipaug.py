@@ -25,6 +25,7 @@ from apr_dali.errors import InputError, check_share
 from apr_dali.kernels import torch_backend
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
+from apr_dali.kernels.torch_copies import put
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
 _TIE = 1e-9
@@ -130,7 +131,7 @@ def torch_form(images: Tensor, draws: VipAugDraws) -> Tensor:
     phase_of, amplitude_of = torch.where(swap, own, other), torch.where(swap, other, own)
     half, given = half_spectrum(phase_of, "chw"), half_spectrum(amplitude_of, "chw").abs()
     mixed = give_amplitude(half, half.abs(), given)
-    rows = torch.as_tensor(np.searchsorted(np.flatnonzero(draws.views.mix), draws.noisy), device=images.device)
+    rows = put(np.searchsorted(np.flatnonzero(draws.views.mix), draws.noisy), images.device)
     if len(rows):
         mixed[rows] *= _phase_noise(phase_of[rows], draws)
     out[where] = inverse(mixed, draws.height, draws.width, "chw")
@@ -156,7 +157,7 @@ def _phase_noise(images: Tensor, draws: VipAugDraws) -> Tensor:
     bins = amplitudes.shape[-1]
     vital = _vital(torch.cat([amplitudes, _mirrored(amplitudes, draws.width)[..., bins:]], dim=-1))
     deviations = torch.where(vital, draws.vital**0.5, draws.nonvital**0.5)
-    noise = torch.as_tensor(draws.noise, device=images.device) * deviations.to(images.dtype)
+    noise = put(draws.noise, images.device) * deviations.to(images.dtype)
     ahead, behind = noise[..., :bins], _mirrored(noise, draws.width)[..., :bins]
     real, imaginary = (ahead.cos() + behind.cos()) / 2, (ahead.sin() - behind.sin()) / 2
     return torch.complex(real, imaginary)
@@ -166,7 +167,7 @@ def _mirrored(values: Tensor, width: int) -> Tensor:
     """What a spectrum of `width` columns has at -k in (c, ky, kx), for all its columns as far as `values` reach."""
     for dim in (-3, -2):
         values = values.flip(dim).roll(1, dim)
-    columns = torch.as_tensor(-np.arange(width) % width, device=values.device)
+    columns = put(-np.arange(width) % width, values.device)
     if values.shape[-1] < width:
         # Columns 0..W // 2 are there: at the others the mirrored column is one of them.
         columns = columns.clamp(max=values.shape[-1] - 1)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from apr_dali.kernels.torch_copies import put
+
 _SWITCH = 0.5
 """Share of batches that CutMix gets where both are asked for: timm's."""
 
@@ -70,7 +72,7 @@ def mix(images: Tensor, draws: MixDraws, views: int = 1, mixed: int = 1) -> Tens
     images: floating, the views of an image side by side, `views` of each.
     """
     seen = images.unflatten(0, (-1, views))
-    own, other = seen[:, :mixed], seen[draws.partner.to(images.device), :mixed]
+    own, other = seen[:, :mixed], seen[put(draws.partner, images.device), :mixed]
     if draws.box is None:
         changed = draws.share * own + (1 - draws.share) * other
     else:
@@ -94,6 +96,6 @@ def soft_targets(
     if draws is None:
         return soft
     seen = soft.unflatten(0, (-1, views))
-    own, other = seen[:, :mixed], seen[draws.partner.to(targets.device), :mixed]
+    own, other = seen[:, :mixed], seen[put(draws.partner, targets.device), :mixed]
     changed = draws.share * own + (1 - draws.share) * other
     return torch.cat([changed, seen[:, mixed:]], 1).flatten(0, 1)

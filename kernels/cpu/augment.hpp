@@ -27,6 +27,12 @@ struct AugmentBatch {
     float top() const { return bytes == nullptr ? 1.0f : 255.0f; }
 };
 
+// The least and the greatest value of a batch, both NaN if one is, which those give back that take values in 0..1: they
+// come by all of them.
+struct Bounds {
+    float least, greatest;
+};
+
 // Amplitude (1 - w)·A_i + w·A_j, each channel by itself; w is `share` in a box of signed frequencies and 0 around it.
 struct AmplitudeTask {
     AugmentBatch images;
@@ -60,7 +66,7 @@ struct WaveTask {
     const double* strength;       // (N, C), of values in 0..1
     double turn, least_norm;
 };
-void add_waves(const WaveTask& task);
+Bounds add_waves(const WaveTask& task);
 
 // APR-S whose phases get noise, of these standard deviations at vital and at other bins.
 struct NoisyTask {
@@ -84,12 +90,6 @@ struct PrimeTask {
     const std::int64_t* frequency;         // (D,), of the first term
     const double* kernel;                  // (D, N, M, 3, 3)
 };
-void mix_chains(const PrimeTask& task);
-
-// Of the values of planes (N, C, H, W) the least and the greatest; both NaN if one is.
-struct Bounds {
-    float least, greatest;
-};
-Bounds bounds(const float* values, std::size_t count, int threads);
+Bounds mix_chains(const PrimeTask& task);
 
 }  // namespace apr

@@ -41,6 +41,19 @@ AugmentBatch batch_of(const py::array& images, py::array& out, const std::string
     return batch;
 }
 
+// What a function gives back of values in 0..1, for Python to check: None for bytes, and where there is no image.
+py::object told(const AugmentBatch& images, Bounds found) {
+    if (images.bytes != nullptr || images.batch == 0) return py::none();
+    return py::make_tuple(found.least, found.greatest);
+}
+
+// Runs without the interpreter's lock.
+template <class Run>
+auto unlocked(const Run& run) {
+    const py::gil_scoped_release release;
+    return run();
+}
+
 void require_range(const Whole& values, std::int64_t low, std::int64_t high, const char* name) {
     for (py::ssize_t i = 0; i < values.size(); ++i) {
         const std::int64_t value = values.data()[i];
@@ -59,8 +72,7 @@ void amplitudes(const py::array& images, py::array out, const std::string& overf
     require_partner(partner, task.images.batch);
     require_size(share, task.images.batch, "share");
     require_size(box, 4 * task.images.batch, "box");
-    const py::gil_scoped_release release;
-    mix_amplitudes(task);
+    unlocked([&] { mix_amplitudes(task); });
 }
 
 void gains(const py::array& images, py::array out, const std::string& overflow, int threads, const Numbers& gain,
@@ -69,8 +81,7 @@ void gains(const py::array& images, py::array out, const std::string& overflow, 
     const Shape shape = task.images.shape;
     require_size(gain, py::ssize_t{task.images.batch} * shape.height * (shape.width / 2 + 1), "gain");
     require_size(shift, task.images.batch, "shift");
-    const py::gil_scoped_release release;
-    scale_spectra(task);
+    unlocked([&] { scale_spectra(task); });
 }
 
 void hybrid(const py::array& images, py::array out, const std::string& overflow, int threads, const Whole& partner,
@@ -85,19 +96,17 @@ void hybrid(const py::array& images, py::array out, const std::string& overflow,
         require_partner(given, task.images.batch);
         task.low_partner = given.data();
     }
-    const py::gil_scoped_release release;
-    mix_frequencies(task);
+    unlocked([&] { mix_frequencies(task); });
 }
 
-void waves(const py::array& images, py::array out, const std::string& overflow, int threads, const Numbers& down,
-           const Numbers& across, const Numbers& strength, double turn, double least_norm) {
+py::object waves(const py::array& images, py::array out, const std::string& overflow, int threads, const Numbers& down,
+                 const Numbers& across, const Numbers& strength, double turn, double least_norm) {
     const WaveTask task{batch_of(images, out, overflow, threads), down.data(), across.data(), strength.data(), turn,
                         least_norm};
     for (const auto* values : {&down, &across, &strength}) {
         require_size(*values, py::ssize_t{task.images.batch} * task.images.shape.channels, "a wave's numbers");
     }
-    const py::gil_scoped_release release;
-    add_waves(task);
+    return told(task.images, unlocked([&] { return add_waves(task); }));
 }
 
 void noisy_views(const Array<std::uint8_t>& images, Array<std::uint8_t> out, const std::string& overflow, int threads,
@@ -118,13 +127,13 @@ void noisy_views(const Array<std::uint8_t>& images, Array<std::uint8_t> out, con
     task.noise = noise.data();
     task.vital = static_cast<float>(vital);
     task.nonvital = static_cast<float>(nonvital);
-    const py::gil_scoped_release release;
-    mix_noisy_views(task);
+    unlocked([&] { mix_noisy_views(task); });
 }
 
-void prime(const py::array& images, py::array out, const std::string& overflow, int threads, const Numbers& mixture,
-           const Numbers& weight, const Whole& depth, const Whole& operation, const Numbers& displacement,
-           const std::vector<Numbers>& color, const Whole& frequency, const Numbers& kernel) {
+py::object prime(const py::array& images, py::array out, const std::string& overflow, int threads,
+                 const Numbers& mixture, const Numbers& weight, const Whole& depth, const Whole& operation,
+                 const Numbers& displacement, const std::vector<Numbers>& color, const Whole& frequency,
+                 const Numbers& kernel) {
     PrimeTask task{};
     task.images = batch_of(images, out, overflow, threads);
     const Shape shape = task.images.shape;
@@ -154,24 +163,13 @@ void prime(const py::array& images, py::array out, const std::string& overflow, 
     task.displacement = displacement.data();
     task.frequency = frequency.data();
     task.kernel = kernel.data();
-    const py::gil_scoped_release release;
-    mix_chains(task);
-}
-
-py::tuple bounds_of(const Array<float>& values, int threads) {
-    require_threads(threads);
-    Bounds found{};
-    {
-        const py::gil_scoped_release release;
-        found = bounds(values.data(), static_cast<std::size_t>(values.size()), threads);
-    }
-    return py::make_tuple(found.least, found.greatest);
+    return told(task.images, unlocked([&] { return mix_chains(task); }));
 }
 
 }  // namespace
 
 void define_augmentations(py::module_& module) {
-    const auto define = [&]<class... Argument>(const char* name, void (*function)(Argument...)) {
+    const auto define = [&]<class Result, class... Argument>(const char* name, Result (*function)(Argument...)) {
         // No argument is converted: an array of another type or order would be a copy.
         const auto given = [](auto) { return py::arg().noconvert(); };
         module.def(name, function, given(static_cast<std::decay_t<Argument>*>(nullptr))...);
@@ -182,7 +180,6 @@ void define_augmentations(py::module_& module) {
     define("waves", &waves);
     define("noisy_views", &noisy_views);
     define("prime", &prime);
-    module.def("bounds", &bounds_of, py::arg().noconvert(), py::arg());
 }
 
 }  // namespace apr

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "augment_images.hpp"
+#include "extremes.hpp"
 #include "sines.hpp"
 #include "threads.hpp"
 
@@ -112,7 +113,11 @@ class Chains {
     void run(const std::vector<Displacement>& displacements, int n) {
         const float* given = port_.read(n, whole_.get());
         const bool levels = task_.images.bytes != nullptr;
-        if (levels) divide(whole_.get());
+        if (levels) {
+            divide(whole_.get());
+        } else {
+            extremes.take(given, shape_.size());
+        }
         const auto mixture = static_cast<float>(task_.mixture[n]);
         float* __restrict out = port_.result(n);
         for (std::size_t i = 0; i < shape_.size(); ++i) out[i] = (1 - mixture) * given[i];
@@ -127,6 +132,8 @@ class Chains {
         }
         port_.write(n);
     }
+
+    Extremes extremes;  // of the images so far
 
    private:
     void divide(float* values) const {
@@ -195,7 +202,7 @@ class Chains {
 
 }  // namespace
 
-void mix_chains(const PrimeTask& task) {
+Bounds mix_chains(const PrimeTask& task) {
     const Shape shape = task.images.shape;
     std::vector<Displacement> displacements;
     for (int step = 0; step < task.steps; ++step) {
@@ -206,6 +213,9 @@ void mix_chains(const PrimeTask& task) {
     std::vector<Chains> chains;
     for (int i = 0; i < team.workers(); ++i) chains.emplace_back(task);
     team.run([&](int worker, int n) { chains[worker].run(displacements, n); });
+    std::vector<Extremes> seen;
+    for (const Chains& each : chains) seen.push_back(each.extremes);
+    return bounds_of(seen);
 }
 
 }  // namespace apr

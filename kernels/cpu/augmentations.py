@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,14 @@ class NativeBatch:
     """Images that the native backend augments.
 
     images: contiguous, uint8 (N, H, W, C) or float32 (N, C, H, W). overflow: how values become uint8, None for float32.
-    threads: None takes every CPU that this process may run on.
+    threads: None takes every CPU that this process may run on. check_bounds: gets the least and the greatest value of
+    float32 images, both nan if one is, from those functions that take values in 0..1; what it raises comes through.
     """
 
     images: Array
     overflow: str | None
     threads: int | None = None
+    check_bounds: Callable[[float, float], None] | None = None
 
     def run(self, function: str, *numbers: Any) -> Array:
         """The result of a function of the extension, like `images`. numbers: arrays, which it gets as float64 or int64,
@@ -35,13 +38,10 @@ class NativeBatch:
         out = POOL.empty(self.images.shape, self.images.dtype)
         how = self.overflow or "clamp", threads_of(self.threads)
         given = (np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value for value in values)
-        getattr(extension(), function)(self.images, out, *how, *given)
+        bounds = getattr(extension(), function)(self.images, out, *how, *given)
+        if self.check_bounds is not None and bounds is not None:
+            self.check_bounds(*bounds)
         return out
-
-    def bounds(self) -> tuple[float, float]:
-        """The least and the greatest value of float32 images; both nan if one is."""
-        least, greatest = extension().bounds(self.images, threads_of(self.threads))
-        return least, greatest
 
 
 def _as_taken(value: Any) -> Any:

@@ -60,9 +60,17 @@ std::uintptr_t address(const Managed& tensor) {
     return reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset;
 }
 
+// The strides of a sample whose first axis, of length 1, has another one than that of a compact sample.
+std::vector<std::int64_t> framed_strides(const std::vector<std::int64_t>& shape) {
+    std::vector<std::int64_t> strides(shape.size(), 1);
+    for (std::size_t axis = shape.size() - 1; axis > 0; --axis) strides[axis - 1] = strides[axis] * shape[axis];
+    ++strides[0];
+    return strides;
+}
+
 // The structures of a batch: one block, which the last capsule that is let go of deletes.
 struct Block {
-    std::vector<std::int64_t> shape;
+    std::vector<std::int64_t> shape, strides;
     std::vector<Managed> tensors;
     std::atomic<int> users = 1;  // who makes it
 };
@@ -103,9 +111,11 @@ py::tuple read_capsules(const py::list& capsules) {
 }
 
 py::list make_capsules(std::uintptr_t address, int count, const py::tuple& shape, int code, int bits, int device_type,
-                       int device_id) {
+                       int device_id, bool framed) {
     const std::unique_ptr<Block, void (*)(Block*)> block(new Block, &let_go);
+    if (framed) block->shape.push_back(1);
     for (const py::handle length : shape) block->shape.push_back(length.cast<std::int64_t>());
+    if (framed) block->strides = framed_strides(block->shape);
     const auto ndim = static_cast<std::int32_t>(block->shape.size());
     const Managed common{nullptr,
                          device_type,
@@ -115,7 +125,7 @@ py::list make_capsules(std::uintptr_t address, int count, const py::tuple& shape
                          static_cast<std::uint8_t>(bits),
                          1,
                          block->shape.data(),
-                         nullptr,
+                         framed ? block->strides.data() : nullptr,
                          0,
                          block.get(),
                          &delete_tensor};

@@ -14,7 +14,7 @@ pybind11::tuple read_capsules(const pybind11::list& capsules);
 
 // Capsules of `count` samples that lie end to end from `address` on. Who makes them keeps that memory.
 pybind11::list make_capsules(std::uintptr_t address, int count, const pybind11::tuple& shape, int code, int bits,
-                             int device_type, int device_id);
+                             int device_type, int device_id, bool framed);
 
 // Of encoded images in capsules: whether each is a JPEG file of a plain header, as most are, with sides up to `longest`
 // and less than `most` bytes of three channels. Others may be right as well.

@@ -30,5 +30,5 @@ preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-na
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 PYTHONPATH="$work/installed"
 LD_PRELOAD=$preload "$python" -m pytest -p no:cacheprovider --capture=sys --timeout 3000 \
     kernels/cpu/test_augmentations.py kernels/cpu/test_backend.py kernels/cpu/test_single.py kernels/cpu/test_threads.py \
-    kernels/test_jpeg.py corruptions/test_corrupt.py corruptions/test_native.py \
+    kernels/test_jpeg.py corruptions/test_corrupt.py corruptions/test_native.py pipelines/test_dlpack.py \
     --deselect corruptions/test_corrupt.py::test_in_two_processes

@@ -23,9 +23,10 @@ def hybrid(job: Job, partner: Whole, window: NDArray[np.float64], low_partner: W
     window: of the blur that gives the low ones, an odd number of weights. low_partner: who gives its low frequencies'
     amplitude to them, by APR-P; None leaves them.
     """
-    blur = job.put(window, "f4"), np.int32(len(window) // 2)
-    givers = job.put(partner, "i4")
-    if low_partner is None:
+    numbers = [(window, "f4"), (partner, "i4")]
+    held, givers, *low_givers = job.device.put(*numbers, *([] if low_partner is None else [(low_partner, "i4")]))
+    blur = held, np.int32(len(window) // 2)
+    if not low_givers:
         job.each(PROGRAM, "mix_high", *blur, givers)
         return
     shape = (job.n, *job.shape)
@@ -35,7 +36,7 @@ def hybrid(job: Job, partner: Whole, window: NDArray[np.float64], low_partner: W
 
     with paths.work.borrowed((job.device.key, "low", shape), make) as (low, mixed):
         job.each(PROGRAM, "blur", *blur, low)
-        _exchange(job, low, job.put(low_partner, "i4"), mixed)
+        _exchange(job, low, low_givers[0], mixed)
         job.each(PROGRAM, "add_high", givers, low, mixed)
 
 

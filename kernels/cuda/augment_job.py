@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from apr_dali.kernels.cuda import launch, nvrtc, paths
 from apr_dali.kernels.cuda.device import CudaDevice
@@ -57,10 +56,6 @@ class Job:
         """BATCH_PARAMETERS of values.cuh."""
         kind, bias = self.rounding
         return (self.images, self.out, paths.out_kind(kind), *map(np.int32, self.shape), np.float32(bias))
-
-    def put(self, values: NDArray[Any], dtype: DTypeLike) -> Array:
-        """A copy of a host array on the device."""
-        return self.device.put(np.ascontiguousarray(values, dtype))
 
     def each(self, program: nvrtc.Program, kernel: str, *args: Any) -> None:
         """Launch a kernel whose threads take four neighboring values of an image each: a `Quad` of values.cuh."""

@@ -18,12 +18,15 @@ def noisy_views(
     which: (N,), the row of `noise` that is an image's, -1 for none. noise: (K, 3, H, W), zero frequency first. vital,
     nonvital: its standard deviation at vital and at other bins.
     """
+    of_noise, of_image, *of_views = job.device.put((noise, "f4"), (which, "i4"), *backend.numbers_of(views))
     step = None  # APR-S itself
     if len(noise):
-        held = job.put(noise, "f4"), job.put(which, "i4")
-        step = paths.Step("STEP_NOISE", (*held, np.float32(vital), np.float32(nonvital)), around=True)
+        held = of_noise, of_image, np.float32(vital), np.float32(nonvital)
+        step = paths.Step("STEP_NOISE", held, around=True)
     dtype, bias = job.rounding
-    backend.recombine_views(job.device, job.images, views, job.out, dtype, bias=bias, step=step)
+    backend.recombine_views(
+        job.device, job.images, backend.DeviceDraws(*of_views), job.out, dtype, bias=bias, step=step
+    )
 
 
 LAUNCHERS = {"noisy_views": noisy_views}

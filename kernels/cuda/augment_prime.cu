@@ -2,6 +2,7 @@
 // all chains of a batch; the last steps are done where they are mixed, so that a chain of one step is written nowhere.
 #include "levels.cuh"
 #include "places.cuh"
+#include "product.cuh"
 #include "sines.cuh"
 #include "values.cuh"
 
@@ -126,6 +127,21 @@ template <typename From> INLINE float followed(const Chains& all, int chain, int
     if (primitive == kDiffeomorphism) return warped(all.sources[step * pixels + pixel], at.c, from);
     if (primitive == kColor) return colored(all, step, chain, at.c, place, from);
     return filtered(all.kernels + (chain * all.steps + step) * 9, at, place, from);
+}
+
+// How far a pixel's source lies, of the coefficients of the modes: a sum over those along an axis, then over the others.
+// sines: (at least terms, pitch), of each mode along an axis, for `multiply`. A launch has one step's two directions,
+// to the left and above. Blocks as `multiply` has them.
+extern "C" __global__ void __launch_bounds__(256)
+sum_down(const double* sines, int pitch, const double* modes, int terms, int height, double* out) {
+    multiply(sines, pitch, terms + height, modes, terms, height, terms, [=](size_t i, double value) { out[i] = value; });
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+sum_across(const double* sines, int pitch, const double* halfway, int terms, int height, int width, double* out) {
+    const size_t pixels = static_cast<size_t>(height) * width;
+    multiply(sines, pitch, terms + width, halfway, terms, width, height,
+             [=](size_t i, double value) { out[i] = value * (i < pixels ? width : height); });
 }
 
 // moved: (steps, 2, height, width), how far a pixel's source lies to its left, and above it. Grid: steps × parts.

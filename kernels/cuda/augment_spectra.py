@@ -23,8 +23,8 @@ def amplitudes(job: Job, partner: NDArray[np.int64], share: NDArray[np.float64],
 
     share: (N,). box: (N, 4), the first and the last row, the first and the last column, signed.
     """
-    step = paths.Step("STEP_BLEND", (job.put(share, "f4"), job.put(box, "i4")))
-    _change(job, step, job.put(partner, "i4"))
+    *held, givers = job.device.put((share, "f4"), (box, "i4"), (partner, "i4"))
+    _change(job, paths.Step("STEP_BLEND", tuple(held)), givers)
 
 
 def gains(
@@ -40,19 +40,19 @@ def gains(
     gain: (N, H, W // 2 + 1). shift: (N,), radians. masked: (K,), images of whose gain Gaussians are cut out. center,
     sigma: (K, G, 2), their rows and columns, in bins.
     """
-    held = job.put(gain, "f4")
-    if masked.size and center.shape[1]:
-        _cut_out(job, held, masked, np.concatenate([center, np.sqrt(0.5) / sigma], axis=-1))
+    gaussians = np.concatenate([center, np.sqrt(0.5) / sigma], axis=-1)
     turns = np.stack([np.cos(shift), np.sin(shift)], axis=-1)
-    _change(job, paths.Step("STEP_SCALE", (held, job.put(turns, "f4"))))
+    *held, which, cut = job.device.put((gain, "f4"), (turns, "f4"), (masked, "i4"), (gaussians, "f4"))
+    if gaussians.size:
+        _cut_out(job, held[0], which, cut)
+    _change(job, paths.Step("STEP_SCALE", tuple(held)))
 
 
-def _cut_out(job: Job, gain: Array, masked: NDArray[np.int64], gaussians: NDArray[np.float64]) -> None:
+def _cut_out(job: Job, gain: Array, masked: Array, gaussians: Array) -> None:
     rows, columns = gain.shape[1:]
     shape, parts = launch.elements(len(masked), rows * columns)
     sizes = np.int32(parts), np.int32(rows), np.int32(columns)
-    args = gain, job.put(masked, "i4"), *sizes, job.put(gaussians, "f4"), np.int32(gaussians.shape[1])
-    job.device.launch(PROGRAM, "cut_out", shape, args)
+    job.device.launch(PROGRAM, "cut_out", shape, (gain, masked, *sizes, gaussians, np.int32(gaussians.shape[1])))
 
 
 def _change(job: Job, step: paths.Step, partner: Array | None = None) -> None:

@@ -23,7 +23,7 @@ def waves(job: Job, down: Numbers, across: Numbers, strength: Numbers, turn: flo
     angles = np.pi * down, np.pi * across
     table = parameters(*angles, strength * job.top, np.pi * turn, least_norm, job.shape[1:])
     # CuPy has no records: words of 4 bytes.
-    job.each(PROGRAM, "add_waves", job.put(table.view("u4"), "u4"), np.float32(job.top))
+    job.each(PROGRAM, "add_waves", *job.device.put((table.view("u4"), "u4")), np.float32(job.top))
 
 
 def parameters(

@@ -63,7 +63,7 @@ def pair(task: PairTask) -> Array:
         out=out,
         dtype=task.dtype,
         out_affine=paths.affine(device, task.out_scale, task.out_bias),
-        partner=_on_device(device, task.partner, "int32"),
+        partner=None if task.mix is False else _on_device(device, task.partner, "int32"),
         mix=_flag(device, task.mix),
         views=2 if task.with_clean else 1,
         clean=True,
@@ -131,7 +131,7 @@ def recombine_views(
     """Fill `out` with the views of images, uint8 (N, H, W, 3), recombined. bias: of real levels, before they become
     whole. step: in place of APR's exchange."""
     n, height, width, channels = images.shape
-    chosen = draws if isinstance(draws, DeviceDraws) else _upload(device, draws)
+    chosen = draws if isinstance(draws, DeviceDraws) else DeviceDraws(*device.put(*numbers_of(draws)))
     key = (device.key, "second", images.shape)
     with paths.work.borrowed(key, lambda: device.empty(images.shape, "uint8")) as second:
         sizes = (np.int32(height), np.int32(width))
@@ -178,7 +178,7 @@ def _device() -> CudaDevice:
 
 
 def _on_device(device: CudaDevice, values: NDArray[Any] | Array, dtype: str) -> Array:
-    return device.put(values.astype(dtype)) if isinstance(values, np.ndarray) else device.contiguous(values, dtype)
+    return device.put((values, dtype))[0] if isinstance(values, np.ndarray) else device.contiguous(values, dtype)
 
 
 def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
@@ -188,6 +188,7 @@ def _flag(device: CudaDevice, mix: bool | Array) -> Array | None:
     return device.contiguous(mix.reshape(1), "uint8")
 
 
-def _upload(device: CudaDevice, draws: SingleDraws) -> DeviceDraws:
-    flags = (device.put(values.astype(np.uint8)) for values in (draws.mix, draws.amplitude_of_second))
-    return DeviceDraws(device.put(draws.operation), device.put(draws.parameters), *flags)
+def numbers_of(draws: SingleDraws) -> tuple[tuple[NDArray[Any], str], ...]:
+    """What `CudaDevice.put` takes of draws, for a `DeviceDraws`."""
+    fields = draws.operation, draws.parameters, draws.mix, draws.amplitude_of_second
+    return tuple(zip(fields, ("u1", "f8", "u1", "u1"), strict=True))

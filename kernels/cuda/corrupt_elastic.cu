@@ -4,55 +4,18 @@
 // not 0: two products smooth a field. Where the Gaussian is longer than the image that is a fifth of the work.
 #include "levels.cuh"
 #include "places.cuh"
+#include "product.cuh"
 #include "random.cuh"
-
-// Results of a block side by side and below each other, and of a thread below each other.
-constexpr int kColumns = ACROSS, kDown = DOWN, kRows = EACH;
-
-// Of images (rows, columns) the product matrix · image, with rows and columns exchanged. The matrix (rows, pitch) is
-// symmetric, 0 farther than `reach` from its diagonal and in the columns past `rows`; pitch is a multiple of kDown.
-// A block has kDown / kRows · kColumns threads and kDown × (kColumns + 1) float64 of shared memory.
-// Grid: images × blocks down × blocks across.
-template <typename Store>
-INLINE void multiply(const double* matrix, int pitch, int reach, const double* images, int rows, int columns, Store store) {
-    SHARED(double, tile);
-    const int across = (columns + kColumns - 1) / kColumns, blocks = (rows + kDown - 1) / kDown * across;
-    const int top = blockIdx.x % blocks / across * kDown, left = blockIdx.x % across * kColumns;
-    const size_t image = static_cast<size_t>(blockIdx.x / blocks) * rows * columns;
-    const int first = threadIdx.x / kColumns * kRows, row = top + first, column = threadIdx.x % kColumns;
-    const double* const from = images + image + min(left + column, columns - 1);
-    const double2* const weights = reinterpret_cast<const double2*>(matrix + row);
-    double sum[kRows] = {};
-    const int end = min(rows, row + kRows + reach);
-    for (int i = max(0, row - reach); i < end; ++i) {
-        const double value = from[static_cast<size_t>(i) * columns];
-#pragma unroll
-        for (int r = 0; r < kRows; r += 2) {
-            const double2 weight = weights[(static_cast<size_t>(i) * pitch + r) / 2];
-            sum[r] = fma(weight.x, value, sum[r]);
-            sum[r + 1] = fma(weight.y, value, sum[r + 1]);
-        }
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) tile[(first + r) * (kColumns + 1) + column] = sum[r];
-    __syncthreads();
-    for (int k = threadIdx.x; k < kDown * kColumns; k += blockDim.x) {
-        const int x = left + k / kDown, y = top + k % kDown;
-        if (x < columns && y < rows) {
-            store(image + static_cast<size_t>(x) * rows + y, tile[k % kDown * (kColumns + 1) + k / kDown]);
-        }
-    }
-}
 
 extern "C" __global__ void __launch_bounds__(256)
 smooth_down(const double* matrix, int pitch, int reach, const double* noise, int rows, int columns, double* out) {
-    multiply(matrix, pitch, reach, noise, rows, columns, [=](size_t i, double value) { out[i] = value; });
+    multiply(matrix, pitch, reach, noise, rows, rows, columns, [=](size_t i, double value) { out[i] = value; });
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 smooth_across(const double* matrix, int pitch, int reach, const double* halfway, int rows, int columns, double length,
               float* out) {
-    multiply(matrix, pitch, reach, halfway, rows, columns,
+    multiply(matrix, pitch, reach, halfway, rows, rows, columns,
              [=](size_t i, double value) { out[i] = static_cast<float>(value * length); });
 }
 

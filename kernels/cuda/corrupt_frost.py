@@ -33,7 +33,8 @@ def _uploaded(job: Job, scale: float) -> tuple[Array, Array]:
     starts = np.cumsum([0, *(piece.size for piece in pieces)])
     sizes = [(*piece.shape[:2], start) for piece, start in zip(pieces, starts, strict=False)]
     flat = np.concatenate([piece.reshape(-1) for piece in pieces])
-    return job.device.put(flat), job.device.put(np.array(sizes, np.int64))
+    levels, places = job.device.put((flat, "u1"), (sizes, "i8"))
+    return levels, places
 
 
 LAUNCHERS = {"frost": frost}

@@ -56,7 +56,7 @@ def defocus(images: int, height: int, width: int, reach: int) -> Launch:
 
 
 def product(images: int, rows: int, columns: int) -> Launch:
-    """Of kernels that call `multiply` of corrupt_elastic.cu."""
+    """Of kernels that call `multiply` of product.cuh."""
     tiles = -(-rows // _DOWN) * -(-columns // _ACROSS)
     return Launch(images * tiles, _DOWN // _EACH * _ACROSS, _DOUBLE * _DOWN * (_ACROSS + 1))
 

@@ -70,9 +70,12 @@ def corrupt(
     """
     device, levels, out = _ends(images)
     if len(levels):
-        on_device = device.put(numbers.astype("u8")) if isinstance(numbers, np.ndarray) else numbers
-        uploaded = [device.put(values) for values in given]
-        job = Job(device, cell, levels, out, uploaded, key, device.contiguous(on_device, "uint64"))
+        on_host = [(values, "f8") for values in given]
+        if isinstance(numbers, np.ndarray):
+            own, *uploaded = device.put((numbers, "u8"), *on_host)
+        else:
+            own, uploaded = device.contiguous(numbers, "uint64"), device.put(*on_host)
+        job = Job(device, cell, levels, out, uploaded, key, own)
         LAUNCHERS[cell.name](job)
     return out
 

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from apr_dali.errors import first_line, install_command
 from apr_dali.kernels.cuda import nvrtc
@@ -26,6 +27,8 @@ NULL = np.uintp(0)
 """The pointer to nothing, as an argument of a kernel."""
 
 _ALIGNMENT = 16
+_PIECE = 256
+"""Bytes that arrays of one copy start at a multiple of, as those of CuPy's pool do."""
 
 
 class CudaDevice:
@@ -43,9 +46,25 @@ class CudaDevice:
         """Memory of CuPy's pool, which gives it out again in the order of the stream."""
         return self._cupy.empty(tuple(shape), dtype)
 
-    def put(self, values: NDArray[Any]) -> Array:
-        """A copy of a host array; it goes by way of pinned memory, and nobody waits."""
-        return self._cupy.array(values)
+    def put(self, *given: tuple[Any, DTypeLike]) -> list[Array]:
+        """Copies of host arrays as these types: all by one copy, from pinned memory, which nobody waits for."""
+        arrays = [(np.asarray(values), np.dtype(dtype)) for values, dtype in given]
+        sizes = [-(-values.size * kind.itemsize // _PIECE) * _PIECE for values, kind in arrays]
+        *starts, whole = accumulate(sizes, initial=0)
+        if not whole:
+            return [self.empty(values.shape, kind) for values, kind in arrays]
+        _in_flight.let_go()
+        pinned = self._cupy.cuda.alloc_pinned_memory(whole)
+        copied = self.empty((whole,), "u1")
+        made = []
+        for (values, kind), start in zip(arrays, starts, strict=True):
+            np.frombuffer(pinned, kind, values.size, start).reshape(values.shape)[...] = values
+            made.append(self._cupy.ndarray(values.shape, kind, copied.data + start))
+        copied.data.copy_from_host_async(pinned.ptr, whole)
+        read = self._cupy.cuda.Event(disable_timing=True)
+        read.record()
+        _in_flight.keep(pinned, read)
+        return made
 
     def contiguous(self, array: Array, dtype: DTypeLike) -> Array:
         """`array` itself where it is contiguous, aligned and of `dtype` already, else a copy that is."""
@@ -70,6 +89,26 @@ class CudaDevice:
         direction = cufft.CUFFT_FORWARD if forward else cufft.CUFFT_INVERSE
         plan = cufft.PlanNd(tuple(dims), None, 1, 0, None, 1, 0, kinds[real, forward], batch, "C", -1, None)
         return lambda given, out: plan.fft(given, out, direction)
+
+
+class _InFlight:
+    """Pinned memory that copies to a device still read: its pool would give it out again."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Any, Any]] = []
+        self._lock = threading.Lock()
+
+    def keep(self, pinned: Any, read: Any) -> None:
+        """Until the event `read`, when `let_go` lets it go."""
+        with self._lock:
+            self._held.append((pinned, read))
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._held = [(memory, event) for memory, event in self._held if not event.done]
+
+
+_in_flight = _InFlight()
 
 
 @cache

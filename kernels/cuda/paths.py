@@ -36,7 +36,7 @@ def constant(
     device: CudaDevice, what: tuple[Hashable, ...], make: Callable[[], tuple[NDArray[Any], ...]]
 ) -> tuple[Array, ...]:
     """Small tables on the device, made and copied there once for a stream."""
-    return constants.shared((device.key, *what), lambda: tuple(map(device.put, make())))
+    return constants.shared((device.key, *what), lambda: tuple(device.put(*((each, each.dtype) for each in make()))))
 
 
 def affine(device: CudaDevice, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> tuple[Array, ...]:

@@ -79,6 +79,7 @@ def stand_in(modules, shim_folder, monkeypatch):
     monkeypatch.setattr(cuda_augmentations, "_device", lambda: device)
     for name, value in {"BATCH": 2, "SIZE": 64}.items():
         monkeypatch.setattr(gpu.gpu_augmentations, name, value)
+    monkeypatch.setattr(gpu.gpu_corruptions.gpu_timing, "_CALLS", 1)
 
 
 @pytest.mark.slow

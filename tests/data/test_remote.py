@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tarfile
 import warnings
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import forked
+from helpers.project import ROOT
 from helpers.tar_files import folder_of, samples
 from PIL import Image
 
@@ -249,8 +250,8 @@ def test_the_trainer(put, photographs, tmp_path):
     for split in ("train", "val"):
         put(photographs / split, f"set/{split}")
     options = ["--model", "resnet18", "--image-size", "32", "--epochs", "1", "--batch-size", "4", "--threads", "1"]
-    command = [sys.executable, "train_imagenet.py", "--data", f"s3://{BUCKET}/set", *options]
-    command += ["--output", str(tmp_path / "run"), "--device", "cpu", "--aug", "apr-sp"]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    given = ["--data", f"s3://{BUCKET}/set", "--output", tmp_path / "run", "--device", "cpu", "--aug", "apr-sp"]
+    done = forked.run(ROOT / "train_imagenet.py", *given, *options)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/best.pt").is_file()
     assert (tmp_path / "run/samples.png").is_file()

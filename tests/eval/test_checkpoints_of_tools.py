@@ -108,8 +108,13 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("key", [None, "model", "state_dict", "state_dict_ema", "model_state_dict"])
+@pytest.mark.parametrize(
+    ("wrapper", "key"),
+    [
+        *((wrapper, "model") for wrapper in WRAPPERS),
+        *(("DataParallel, compiled", key) for key in (None, "state_dict", "state_dict_ema", "model_state_dict")),
+    ],
+)
 def test_a_wrapped_network(tmp_path, wrapper, key):
     model = made()
     state = WRAPPERS[wrapper](model).state_dict()

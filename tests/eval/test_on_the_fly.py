@@ -5,14 +5,13 @@ import errno
 import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers.eval_sets import CLASSES, Brightness, interrupted_at, network, packed, random_levels, write_levels
+from helpers.forked import in_two
 from helpers.project import ROOT
 from helpers.tolerances import CALIBRATION_FLOAT32
 from PIL import Image
@@ -252,16 +251,14 @@ sys.exit(cli.main(["eval", "corruption", "model", *sys.argv[2:]]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(evaluate, val, tmp_path):
     given = ["--val", val, "--corruptions", "fog", "impulse_noise", "--severities", 1, 5, "--limit", 11]
     _, one = evaluate(*given)
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     options = ["--output", tmp_path / "two", "--device", "cpu", "--threads", 1, "--batch-size", 2]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    command = [*map(str, [*torchrun, ROOT / "tests", *given, *options])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    ran = in_two(script, ROOT / "tests", *given, *options, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     two = json.loads((tmp_path / "two" / "corruption.json").read_text())
     assert two["processes"] == 2

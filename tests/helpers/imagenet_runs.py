@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from helpers.processes import ENVIRONMENT, PATIENCE
+from helpers.forked import run
 from helpers.project import ROOT
 
 SCRIPT = ROOT / "train_imagenet.py"
@@ -37,8 +35,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def start(tree: Path, folder: Path, *given: str, signum: int = 0, step: int = 0) -> tuple[int, str]:
     """Train in a process of its own, which gets `signum` in its `step`-th step; gives its exit code and its output."""
-    command = [sys.executable, "-c", _SIGNALLED, str(signum), str(step), str(SCRIPT), *SMALL, "--data", str(tree)]
-    command += ["--aug", "apr-sp", "--epochs", "2", "--output", str(folder), "--resume", "auto", *given]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False, **output)
-    return done.returncode, done.stdout
+    (script := folder.with_name("signalled.py")).write_text(_SIGNALLED)
+    training = ["--data", tree, "--aug", "apr-sp", "--epochs", 2, "--output", folder, "--resume", "auto", *given]
+    done = run(script, int(signum), step, SCRIPT, *SMALL, *training)
+    return done.returncode, done.stdout + done.stderr

@@ -6,13 +6,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+from helpers.forked import PATIENCE, in_two
 
-PATIENCE = 2000
-"""Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 # What every process ends with, written beside the run: checkpoints hold the main one's alone.
 _SPY = """
@@ -35,10 +35,12 @@ def torchrun(*given: object, cwd: Path, **variables: str) -> subprocess.Complete
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
-def train_in_two(*given: object, cwd: Path) -> subprocess.CompletedProcess:
-    """`torchrun` of a trainer, which leaves each process's weights in `cwd` as rank0.pt and rank1.pt."""
+def train_in_two(
+    *given: object, cwd: Path, start: Callable[..., subprocess.CompletedProcess] = in_two
+) -> subprocess.CompletedProcess:
+    """Two processes of a trainer, which leave their weights in `cwd` as rank0.pt and rank1.pt. start: or `torchrun`."""
     (cwd / "spy.py").write_text(_SPY)
-    return torchrun("spy.py", *given, cwd=cwd)
+    return start("spy.py", *given, cwd=cwd)
 
 
 def script_of(path: Path) -> ModuleType:

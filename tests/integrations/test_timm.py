@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 import tarfile
 import types
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import forked
 from helpers.examples import SIZE
 from helpers.project import ROOT
 from helpers.tolerances import LEVELS
@@ -22,7 +20,10 @@ from apr_dali.errors import InputError
 from apr_dali.transforms import AprPair
 
 
-@pytest.mark.slow
+def run_wrapper(*given):
+    return forked.run("-m", "apr_dali.integrations.timm", *given, cwd=ROOT, CUDA_VISIBLE_DEVICES="")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapper", "arguments", "rows"),
@@ -34,10 +35,8 @@ from apr_dali.transforms import AprPair
     ],
 )
 def test_timm_loop(sample, wrapper, arguments, rows):
-    run = [sys.executable, "-m", "apr_dali.integrations.timm", *wrapper, ROOT / "examples" / "timm_loop.py"]
-    run += ["--data-dir", sample, "--img-size", str(SIZE), *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(run, capture_output=True, text=True, check=False, env=env)
+    loop = [ROOT / "examples" / "timm_loop.py", "--data-dir", sample, "--img-size", SIZE, *arguments]
+    done = run_wrapper(*wrapper, *loop)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"epoch (\d): (\d+) rows, loss ([\d.]+), top-1 ([\d.]+)%", done.stdout)
     assert [epoch for epoch, *_ in found] == ["0", "1"]
@@ -186,9 +185,7 @@ def test_timms_seed_reaches_the_loader(sample, tmp_path, given):
         "loader = create_loader(data, (3, 16, 16), 8, True, color_jitter=0, device='cpu')\n"
         "print(next(iter(loader))[1].tolist())\n"
     )
-    run = [sys.executable, "-m", "apr_dali.integrations.timm", "--loader", "none", script, *given]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(run, capture_output=True, text=True, check=False, env=env)
+    done = run_wrapper("--loader", "none", script, *given)
     assert done.returncode == 0, done.stderr
     seed = int(given[1]) if given else 42
     with ImageNetLoader(f"{sample}/train", 8, image_size=16, threads=1, seed=seed) as loader:

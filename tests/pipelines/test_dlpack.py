@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nvidia.dali")
-from nvidia.dali import fn, pipeline_def
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
 
-from apr_dali.pipelines import dlpack, per_batch
+from apr_dali import functional
+from apr_dali.augmentations import functional as augmenting
+from apr_dali.errors import InputError
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cuda import backend as cupy_backend
+from apr_dali.pipelines import dlpack, operators, per_batch
 
 STREAM = 77
 
@@ -147,6 +153,20 @@ def test_capsules_are_the_parts_of_the_array(dtype):
         np.testing.assert_array_equal(taken, part)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3, 2)], ids=str)
+def test_framed_samples_have_an_axis_more_and_no_compact_stride(shape):
+    batch = np.arange(5 * int(np.prod(shape)), dtype=np.int32).reshape(5, *shape)
+    capsules = dlpack.capsules_of(batch, framed=True)
+    if dlpack.native() is not None:
+        tensor = dlpack._Tensor.from_address(dlpack._get_pointer(capsules[0], dlpack.NAME))
+        assert tensor.strides[0] != batch[0].size
+        assert [4 * stride for stride in tensor.strides[1 : tensor.ndim]] == list(batch[0].strides)
+    for capsule, part in zip(capsules, batch, strict=True):
+        taken = np.from_dlpack(Exchanged(capsule))
+        assert np.shares_memory(taken, batch)
+        np.testing.assert_array_equal(taken, part[None])
+
+
 def test_capsules_live_and_die_each_for_itself():
     batch = np.zeros((4, 3))
     for _ in range(1000):
@@ -170,14 +190,7 @@ def test_dali_gives_and_takes_the_capsules_of_a_batch(crops):
     def graph():
         given = fn.external_source(lambda: list(images), layout="HWC", batch=True)
         numbers = fn.random.uniform(range=(0.0, 1.0), shape=(2,))
-        made = fn.dl_tensor_python_function(
-            given,
-            numbers,
-            function=per_batch._OnDaliStream(function),
-            batch_processing=True,
-            output_layouts=["FHWC"],
-        )
-        return made, numbers
+        return per_batch._from_capsules(per_batch._OnDaliStream(function), given, numbers, layout="FHWC"), numbers
 
     pipeline = graph()
     for _ in range(5):
@@ -186,3 +199,105 @@ def test_dali_gives_and_takes_the_capsules_of_a_batch(crops):
         drawn = np.stack([np.asarray(numbers.at(k)) for k in range(6)])[:, :1, None, None, None]
         np.testing.assert_array_equal(made.as_array(), np.stack([images, 255 - images], 1) * 0.5 + drawn)
     assert set(streams) == {STREAM}
+
+
+# ---- What a function on a GPU knows on the host ----
+
+
+@pytest.fixture
+def graph_on_gpu(on_fake_device, monkeypatch):  # noqa: ARG001
+    """A function that makes a node one on a GPU for `per_batch`; the graph runs on the CPU."""
+
+    def run(images, *draws, device, synchronize_stream, **options):
+        assert (device, synchronize_stream) == ("gpu", False)
+        images.device = "cpu"
+        return fn.dl_tensor_python_function(images, *draws, **options)
+
+    ours = SimpleNamespace(python_function=fn.python_function, dl_tensor_python_function=run, squeeze=fn.squeeze)
+    monkeypatch.setattr(per_batch, "fn", ours)
+    monkeypatch.setattr(DataNode, "gpu", lambda node: node)
+
+    def moved(node):
+        node.device = "gpu"
+        return node
+
+    return moved
+
+
+def outputs_of(pipeline, count):
+    """Of `count` batches, while DALI is ahead."""
+    for _ in range(count):
+        yield [np.stack([np.asarray(output.at(k)) for k in range(len(output))]) for output in pipeline.run()]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_the_seed_of_a_batch_stays_on_the_host(dynamic, graph_on_gpu, crops, monkeypatch):
+    images, pairs = crops(4, 8, 8), []
+
+    def apply_in_graph(batch, numbers, coins=None, **_):
+        assert isinstance(batch, FakeArray)
+        pairs.append((type(numbers), type(coins)))
+        return batch + (numbers.reshape(-1) % 251).astype(np.uint8)[:, None, None, None] + np.uint8(100 * coins[0, 1])
+
+    monkeypatch.setattr(augmenting, "apply_in_graph", apply_in_graph)
+    monkeypatch.setattr(augmenting, "choose", lambda *_: "cupy")
+
+    @pipeline_def(batch_size=4, num_threads=2, device_id=None, seed=3, prefetch_queue_depth=3, exec_dynamic=dynamic)
+    def graph():
+        given = fn.external_source(lambda: list(images), layout="HWC", batch=True)
+        numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
+        coins = operators.draw_coins(5, 1)[0]
+        return operators.augment(graph_on_gpu(given), "hybrid-p", numbers=numbers, coins=coins), numbers, coins
+
+    for made, numbers, coins in outputs_of(graph(), 6):
+        added = (numbers % 251 + int(100 * coins[0, 1]))[:, None, None, None]
+        np.testing.assert_array_equal(made, (images + added) % 256)
+    assert set(pairs) == {(np.ndarray, np.ndarray)}
+
+
+def test_a_checkpoint_gives_the_same_seeds_again(graph_on_gpu, crops, monkeypatch):
+    images = crops(4, 8, 8)
+    monkeypatch.setattr(augmenting, "apply_in_graph", lambda batch, numbers, **_: batch + np.uint8(numbers[0] % 251))
+    monkeypatch.setattr(augmenting, "choose", lambda *_: "cupy")
+
+    @pipeline_def(
+        batch_size=4, num_threads=1, device_id=None, seed=3, prefetch_queue_depth=2, enable_checkpointing=True
+    )
+    def graph():
+        given = fn.external_source(lambda _: list(images), layout="HWC", batch=True, batch_info=True)
+        return operators.augment(graph_on_gpu(given), "afa")
+
+    first = graph()
+    made = [batch for (batch,) in outputs_of(first, 3)]
+    state = first.checkpoint()
+    made += [batch for (batch,) in outputs_of(first, 3)]
+    again = [batch for (batch,) in outputs_of(graph(checkpoint=state), 3)]
+    np.testing.assert_array_equal(again, made[3:])
+    assert len({batch.tobytes() for batch in made}) == 6
+
+
+@pytest.mark.parametrize("backend", ["cupy", "torch"])
+def test_the_draws_of_apr_s_are_where_they_are_decoded(backend, graph_on_gpu, crops, monkeypatch):
+    images, given = crops(4, 8, 8), []
+    monkeypatch.setattr(dispatch, "choose", lambda *_: backend)
+    monkeypatch.setattr(cupy_backend, "decode", lambda uniform, *_: ("on the device", uniform[:, 0].copy()))
+    monkeypatch.setattr(operators.SingleDraws, "from_uniform", lambda uniform, *_: ("on the host", uniform[:, 0]))
+    monkeypatch.setattr(functional, "single", lambda batch, draws, **_: given.append(draws) or batch)
+
+    @pipeline_def(batch_size=4, num_threads=1, device_id=None, seed=3)
+    def graph():
+        node = graph_on_gpu(fn.external_source(lambda: list(images), layout="HWC", batch=True))
+        uniform = operators.draw_single()
+        return operators.apr_single(node, backend=backend, draws=uniform), uniform
+
+    for number, (_, uniform) in enumerate(outputs_of(graph(), 3)):
+        where, first = given[number]
+        assert where == ("on the device" if backend == "cupy" else "on the host")
+        assert isinstance(first, FakeArray) == (backend == "cupy")
+        np.testing.assert_array_equal(first, uniform[:, 0])
+
+
+def test_numbers_on_a_gpu_are_refused_by_name():
+    node = SimpleNamespace(device="gpu")
+    with pytest.raises(InputError, match="must be on the CPU"):
+        per_batch.per_batch(len, node, on_host=[node], layout="")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from helpers import fuzz_images
+from helpers import forked, fuzz_images
 from nvidia import nvimgcodec
 from PIL import Image
 
@@ -20,10 +18,9 @@ from apr_dali.pipelines.encoded import faults, longest_side, why_unsafe
 IMAGES = fuzz_images.originals()
 
 
-def python(*given: str) -> str:
+def python(*given: object) -> str:
     """What a process of its own prints; fails unless it ends as it should."""
-    here = Path(fuzz_images.__file__).parent
-    done = subprocess.run([sys.executable, *given], check=False, capture_output=True, text=True, timeout=300, cwd=here)
+    done = forked.run(*given)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -42,16 +39,19 @@ def test_no_broken_file_ends_the_process():
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_a_text_among_images_is_named(tmp_path, train):
-    fuzz_images.write(tmp_path, 0, 0)
-    text = tmp_path / "class1" / "zz.jpg"
+    folder, script = tmp_path / "set", tmp_path / "script.py"
+    fuzz_images.write(folder, 0, 0)
+    text = folder / "class1" / "zz.jpg"
     text.write_text("hello, this is no image")
-    code = (
-        "import sys, fuzz_images; from apr_dali.errors import InputError\n"
-        f"print(fuzz_images.epoch({str(tmp_path)!r}, {train}))\n"
-        f"try: fuzz_images.epoch({str(tmp_path)!r}, {train}, 'raise')\n"
+    script.write_text(
+        f"import sys, warnings; sys.path.insert(0, {str(Path(fuzz_images.__file__).parent)!r})\n"
+        "import fuzz_images; from apr_dali.errors import InputError\n"
+        "warnings.simplefilter('ignore')\n"
+        f"print(fuzz_images.epoch({str(folder)!r}, {train}))\n"
+        f"try: fuzz_images.epoch({str(folder)!r}, {train}, 'raise')\n"
         "except InputError as error: print(error)"
     )
-    skipped, refused = python("-W", "ignore", "-c", code).splitlines()
+    skipped, refused = python(script).splitlines()
     assert skipped == "(40, 1)"
     assert refused.startswith(f"the image {text} cannot be decoded (not an image: it starts with b'hello, t'): remove")
 

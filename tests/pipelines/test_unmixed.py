@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.forked import in_two
 from helpers.image_sets import noise, noise_set, write_classes
-from helpers.processes import torchrun
 from nvidia.dali import fn, pipeline_def
 
 from apr_dali import CifarLoader, ImageNetLoader
@@ -135,7 +135,7 @@ with start("cpu") as group:
 @pytest.mark.slow
 def test_two_processes_have_the_same_coin_at_every_step(folder, tmp_path):
     (tmp_path / "ranks.py").write_text(_RANKS)
-    done = torchrun("ranks.py", folder, cwd=tmp_path)
+    done = in_two("ranks.py", folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kinds = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]
     assert len(kinds) == 2

@@ -2,6 +2,8 @@
 // the other, in an order that is shuffled anew each time; warps run ahead of each other; shared memory starts as NaN.
 // A kernel that leaves out a barrier, or reads what nobody wrote, gives another result. Only what our kernels use is here.
 #pragma once
+#undef _FORTIFY_SOURCE  // its longjmp takes another stack for a fault
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -68,27 +70,45 @@ namespace shim {
 enum State { kRunning, kAtBlockBarrier, kAtWarpBarrier, kDone };
 
 struct Fiber {
-    ucontext_t context;
+    jmp_buf place;
     std::vector<char> stack = std::vector<char>(1 << 16);
     State state;
 };
 
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static int current;
 static std::function<void()> body;
 static char* shared;
 
-inline void enter() {
-    body();
-    fibers[current].state = kDone;
-    swapcontext(&fibers[current].context, &scheduler);
+// Without the signal mask, which swapcontext takes a system call for.
+inline void leave(jmp_buf& from, jmp_buf& to) {
+    if (_setjmp(from) == 0) _longjmp(to, 1);
 }
 
 inline void wait(State state) {
-    const int mine = current;
-    fibers[mine].state = state;
-    swapcontext(&fibers[mine].context, &scheduler);
+    Fiber& mine = fibers[current];
+    mine.state = state;
+    leave(mine.place, scheduler);
+}
+
+inline void enter() {
+    for (;;) {
+        wait(kDone);
+        body();
+    }
+}
+
+inline void make_fibers(int threads) {
+    static ucontext_t start;
+    fibers.resize(threads);
+    for (current = 0; current < threads; ++current) {
+        getcontext(&start);
+        start.uc_stack.ss_sp = fibers[current].stack.data();
+        start.uc_stack.ss_size = fibers[current].stack.size();
+        makecontext(&start, enter, 0);
+        if (_setjmp(scheduler) == 0) setcontext(&start);
+    }
 }
 
 inline int count(int first, int last, State state) {
@@ -105,15 +125,7 @@ inline void release(int first, int last, State waiting) {
 inline int run_block(int threads, std::mt19937& random) {
     std::vector<int> order(threads);
     std::iota(order.begin(), order.end(), 0);
-    for (int i = 0; i < threads; ++i) {
-        Fiber& fiber = fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
-        fiber.context.uc_link = &scheduler;
-        makecontext(&fiber.context, enter, 0);
-        fiber.state = kRunning;
-    }
+    release(0, threads, kDone);
     for (;;) {
         // Warps run ahead of each other: a coin for each whether it moves in this round.
         const unsigned awake = random();
@@ -121,7 +133,7 @@ inline int run_block(int threads, std::mt19937& random) {
         for (int i : order) {
             if (fibers[i].state != kRunning || (awake >> (i / 32) & 1) == 0) continue;
             current = threadIdx.x = i;
-            swapcontext(&scheduler, &fibers[i].context);
+            leave(scheduler, fibers[i].place);
         }
         for (int first = 0; first < threads; first += 32) {
             const int last = std::min(threads, first + 32);
@@ -142,7 +154,7 @@ int launch(void (*kernel)(A...), std::index_sequence<I...>, int grid, int block,
     constexpr int kGuard = 256;
     constexpr char kMark = 0x5a;
     body = [=] { kernel(*static_cast<A*>(arguments[I])...); };
-    if (static_cast<int>(fibers.size()) < block) fibers.resize(block);
+    if (static_cast<int>(fibers.size()) != block) make_fibers(block);
     blockDim.x = block;
     std::vector<char> memory(bytes + kGuard + 64);
     shared = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
@@ -150,7 +162,10 @@ int launch(void (*kernel)(A...), std::index_sequence<I...>, int grid, int block,
     std::mt19937 random(seed);
     for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {
         std::fill_n(shared, bytes, static_cast<char>(0xff));
-        if (const int wrong = run_block(block, random)) return wrong;
+        if (const int wrong = run_block(block, random)) {
+            fibers.clear();  // which wait still
+            return wrong;
+        }
         if (std::count(shared + bytes, shared + bytes + kGuard, kMark) != kGuard) return 2;
     }
     return 0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -25,31 +26,32 @@ _GUARD = 64
 
 
 def build(program: nvrtc.Program, folder: Path, text: str | None = None) -> ctypes.CDLL:
-    """The program, or `text` with its definitions, as a library of the CPU; built once in `folder`."""
+    """The program, or `text` with its definitions, as a library of the CPU, in `folder` once for all processes."""
     code = nvrtc.source(program.file) if text is None else text
     launchers = "\n".join(f"LAUNCHER({name}, {bounds or _MOST_THREADS})" for bounds, name in _KERNEL.findall(code))
     defines = "\n".join(f"#define {name} {value}" for name, value in program.defines)
     whole = f'#include "cuda_shim.hpp"\n{defines}\n{code}\n{launchers}\n'
-    path = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp"
-    library = path.with_suffix(".so")
-    if not library.exists():
-        _precompile_shim(folder)
-        path.write_text(whole)
-        _compile("-shared", str(path), "-o", str(library))
+    path, header = folder / f"{hashlib.sha256(whole.encode()).hexdigest()[:16]}.cpp", folder / SHIM.name
+    _make(header, partial(shutil.copy, SHIM))
+    # The standard library's headers take longer than a kernel.
+    _make(folder / f"{SHIM.name}.gch", partial(_compile, "-x", "c++-header", header, "-o"))
+    _make(path, lambda part: part.write_text(whole))
+    library = _make(path.with_suffix(".so"), partial(_compile, "-shared", path, "-o"))
     return ctypes.CDLL(str(library))
 
 
-def _precompile_shim(folder: Path) -> None:
-    """The standard library's headers take longer than a kernel."""
-    header = folder / SHIM.name
-    if not header.exists():
-        shutil.copy(SHIM, header)
-        _compile("-x", "c++-header", str(header))
+def _make(path: Path, make: Callable[[Path], Any]) -> Path:
+    """The path of a file that is made where it is not there, and is there as a whole for other processes."""
+    if not path.exists():
+        part = path.with_name(f"{os.getpid()}-{path.name}")
+        make(part)
+        part.replace(path)
+    return path
 
 
-def _compile(*arguments: str) -> None:
+def _compile(*arguments: str | Path) -> None:
     flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
-    done = subprocess.run(["g++", *flags, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["g++", *flags, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -67,6 +69,7 @@ class HostCuda:
     """One device with one stream.
 
     launched: the kernels in their order. made: the shapes of its buffers. kinds: of each shape the latest dtype.
+    copies: from the host to the device.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,6 +79,7 @@ class HostCuda:
         self.made: list[tuple[int, ...]] = []
         self.kinds: dict[tuple[int, ...], str] = {}
         self.plans = 0
+        self.copies = 0
         self.seed = 1
         self._guards: list[tuple[np.ndarray, int]] = []
 
@@ -96,14 +100,18 @@ class HostCuda:
             assert (memory[:_GUARD] == 0xAB).all()
             assert (memory[_GUARD + size :] == 0xAB).all()
 
-    def put(self, values: np.ndarray) -> np.ndarray:
+    def put(self, *given: tuple[Any, Any]) -> list[np.ndarray]:
+        self.copies += 1
+        return [self._copied(np.asarray(values).astype(dtype)) for values, dtype in given]
+
+    def _copied(self, values: np.ndarray) -> np.ndarray:
         out = self.empty(values.shape, values.dtype)
         out[...] = values
         return out
 
     def contiguous(self, array: np.ndarray, dtype: Any) -> np.ndarray:
         given = np.ascontiguousarray(array, dtype=dtype)
-        return given if given.ctypes.data % 16 == 0 else self.put(given)
+        return given if given.ctypes.data % 16 == 0 else self._copied(given)
 
     def launch(self, program: nvrtc.Program, kernel: str, shape: Launch, args: Sequence[Any]) -> None:
         self.launched.append(kernel)

@@ -174,6 +174,18 @@ def launch(kernel: Kernel, shape: Launch, args: Sequence[np.generic], memory: Me
     return trace
 
 
+class _Registers(dict[str, Array]):
+    """One value per thread, marks at first. Made when they are needed: most kernels leave many in a branch."""
+
+    def __init__(self, kinds: dict[str, np.dtype], threads: int) -> None:
+        super().__init__()
+        self._kinds, self._threads = kinds, threads
+
+    def __missing__(self, name: str) -> Array:
+        made = self[name] = np.full(self._threads, 0xAB, self._kinds[name])
+        return made
+
+
 class _Blocks:
     """Some blocks of a launch. Every register is an array, one value per thread."""
 
@@ -181,7 +193,7 @@ class _Blocks:
         assert shape.block % WARP == 0, "blocks are of whole warps here"
         self.kernel, self.memory, self.trace, self.block = kernel, memory, trace, shape.block
         threads = len(blocks) * shape.block
-        self.registers = {name: np.full(threads, 0xAB, kind) for name, kind in kernel.registers.items()}
+        self.registers = _Registers(kernel.registers, threads)
         self.special = {
             "%tid.x": np.tile(np.arange(shape.block, dtype=np.uint32), len(blocks)),
             "%ctaid.x": np.repeat(blocks.astype(np.uint32), shape.block),
@@ -269,7 +281,7 @@ class _Blocks:
         name, _, _ = operand.partition("$")  # the compiler numbers the types that shared memory is seen as
         if name in self.special:
             return self.special[name].astype(kind)
-        if operand not in self.registers:
+        if operand not in self.kernel.registers:
             return _number(operand, kind)
         held = self.registers[operand]
         return held if kind.kind == "b" else held.astype(raw(kind), copy=False).view(kind)

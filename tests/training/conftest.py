@@ -15,6 +15,7 @@ from helpers.processes import script_of
 from PIL import Image
 
 from apr_dali.runtime.exit_status import run
+from apr_dali.training import plots
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,20 @@ def copy(tree, tmp_path) -> Path:
 
 
 @pytest.fixture
-def run_script(monkeypatch, capfd, tmp_path):
-    """Run the `main` of a script in this process, in an empty folder; gives (exit status, stdout, stderr)."""
+def pictures() -> None:
+    """For tests that look at the pictures of a run: drawing them takes longer than a small network's training."""
+
+
+@pytest.fixture
+def run_script(request, monkeypatch, capfd, tmp_path):
+    """Run the `main` of a script in this process, in an empty folder; gives (exit status, stdout, stderr).
+
+    Its pictures are empty files, but with the fixture `pictures`.
+    """
     monkeypatch.chdir(tmp_path)
+    if "pictures" not in request.fixturenames:
+        for name in ("draw_samples", "draw_curves"):
+            monkeypatch.setattr(plots, name, lambda path, *_, **__: path.write_bytes(b""))
 
     def start(main: Callable[[], None], name: str, *given: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, given)])

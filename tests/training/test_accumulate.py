@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers.processes import torchrun
+from helpers.forked import in_two
 from helpers.run_files import ALONE
 from helpers.tolerances import STEPS_FLOAT64
 from helpers.trainers import Batches, new_trainer, train
@@ -196,7 +196,7 @@ with start("cpu") as group:
 @pytest.mark.slow
 def test_two_processes_exchange_once_a_cycle(tmp_path):
     (tmp_path / "two.py").write_text(_IN_TWO)
-    done = torchrun("two.py", cwd=tmp_path)
+    done = in_two("two.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(64, 2))

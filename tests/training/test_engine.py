@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.processes import torchrun
+from helpers.forked import in_two
 from helpers.run_files import ALONE
 from helpers.trainers import Batches, assert_same_weights, load, new_trainer, train
 from torch import nn
@@ -375,5 +375,5 @@ with start("cpu") as group:
 @pytest.mark.slow
 def test_processes_skip_together(tmp_path):
     (tmp_path / "two.py").write_text(_IN_TWO)
-    done = torchrun("two.py", cwd=tmp_path)
+    done = in_two("two.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -295,6 +295,7 @@ def test_checkpoint_of_one_head_is_not_one_of_two(tree, train):
     assert "is a checkpoint of cifar/wrn-16-1, not of cifar/wrn-16-1 with two heads" in errors
 
 
+@pytest.mark.usefixtures("pictures")
 def test_samples_show_the_recipe(tree, train):
     assert train(*on(tree), "--aug", "cutmix", "--epochs", 1, "--output", "run")[0] == 0
     with Image.open("run/samples.png") as image:

@@ -105,6 +105,7 @@ def test_folder_of_another_run_stays_as_it_is(tree, train):
     assert Path("run/config.json").read_text() == "theirs"
 
 
+@pytest.mark.usefixtures("pictures")
 def test_decorations_do_not_end_a_run(copy, train):
     """A broken image among those of samples.png, a record that is garbage, curves that cannot be drawn."""
     broken = copy / "train" / "astronaut" / "0.jpg"

@@ -67,6 +67,7 @@ def test_file_list_in_place_of_the_folder(tree, train):
     assert f"{len(CLASSES) * TRAINING - 1} training images, {len(CLASSES) * VALIDATION} for validation" in told
 
 
+@pytest.mark.usefixtures("pictures")
 def test_tars_in_place_of_the_folder(tree, train):
     """With two images and a description a sample, one of which is broken."""
     for split in ("train", "val"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.forked import in_two
 from helpers.imagenet_runs import CLASSES, SCRIPT, SMALL, STEPS, VALIDATION
 from helpers.processes import torchrun, train_in_two
 from helpers.run_files import assert_same, rows_of, state_of
@@ -23,7 +24,7 @@ def pair_run(tree, tmp_path_factory) -> Path:
     """A folder with `run`, an epoch of two processes, and each process's weights as rank0.pt and rank1.pt."""
     folder = tmp_path_factory.mktemp("two")
     data = ["--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run"]
-    done = train_in_two(SCRIPT, *SMALL, *data, cwd=folder)
+    done = train_in_two(SCRIPT, *SMALL, *data, cwd=folder, start=torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder: run") == 1
     return folder
@@ -106,19 +107,14 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def killed_and_started_again(folder: Path, *given: object) -> str:
-    """What two processes print, one of which dies, in a folder that then has their `run`."""
-    (folder / "kill.py").write_text(KILL)
-    always = ["--output", "run", "--resume", "auto", "--checkpoint-minutes", 0]
-    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *SMALL, *given, *always, cwd=folder, **fresh)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_killed_worker_is_started_again_and_the_run_ends_as_another(pair_run, tree, tmp_path):
-    told = killed_and_started_again(tmp_path, "--data", tree, "--aug", "apr-p", "--epochs", 1)
-    assert "continuing at epoch 1, step 2" in told
+    (tmp_path / "kill.py").write_text(KILL)
+    given = [*SMALL, "--data", tree, "--aug", "apr-p", "--epochs", 1, "--output", "run", "--resume", "auto"]
+    given += ["--checkpoint-minutes", 0]
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = torchrun("--max-restarts=1", "kill.py", SCRIPT, *given, cwd=tmp_path, **fresh)
+    assert done.returncode == 0, done.stderr
+    assert "continuing at epoch 1, step 2" in done.stdout
     assert_same(state_of(tmp_path / "run" / "latest.pt")["model"], state_of(pair_run / "run" / "latest.pt")["model"])
 
 
@@ -132,8 +128,12 @@ def test_two_processes_mix_each_its_own_batches_and_go_on_with_them(tree, tmp_pa
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(folders[0] / f"rank{rank}.pt") for rank in (0, 1))
     assert_same(second, first)
-    told = killed_and_started_again(folders[1], *given)
-    assert "continuing at epoch 2, step 2" in told
+    (folders[1] / "kill.py").write_text(KILL)
+    always = [SCRIPT, *SMALL, *given, "--output", "run", "--resume", "auto", "--checkpoint-minutes", 0]
+    assert in_two("kill.py", *always, cwd=folders[1]).returncode != 0
+    done = in_two(*always, cwd=folders[1])
+    assert done.returncode == 0, done.stderr
+    assert "continuing at epoch 2, step 2" in done.stdout
     states = [state_of(folder / "run" / "latest.pt") for folder in folders]
     assert_same(states[1]["model"], first)
     randoms = [[process["random"] for process in state["processes"]] for state in states]

@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from helpers.eval_sets import (
     random_levels,
     write_levels,
 )
+from helpers.forked import in_two
 from helpers.project import ROOT
 from PIL import Image
 from torch import nn
@@ -202,10 +201,7 @@ def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     commands = [["eval", kind, "model", *arguments, *options] for kind, arguments in runs.items()]
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*torchrun, str(script), str(ROOT / "tests"), json.dumps(commands)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    ran = in_two(script, ROOT / "tests", json.dumps(commands), cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     for kind, expected in one.items():
         two = json.loads((tmp_path / "two" / f"{kind}.json").read_text())

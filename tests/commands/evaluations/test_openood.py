@@ -1,9 +1,6 @@
 """`apr-dali eval ood` with near and far sets, the full spectrum, image lists and fitted scores."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.eval_sets import CLASSES, Brightness, network, random_levels, write_levels
+from helpers.forked import in_two
 from helpers.project import ROOT
 from PIL import Image
 from torch import nn
@@ -301,9 +299,8 @@ def test_two_processes_equal_one(evaluate, sets):
     script = sets / "run.py"
     script.write_text(SCRIPT.format(tests=str(ROOT / "tests")))
     options = ["--output", sets / "two", "--device", "cpu", "--threads", 1, "--batch-size", 5]
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", script, *given, *options]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{sets}", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, env=environment, timeout=600)
+    ran = in_two(script, *given, *options, cwd=sets)
+    assert ran.returncode == 0, ran.stderr
     two = json.loads((sets / "two" / "ood.json").read_text())
     for score, rows in one["result"]["scores"].items():
         for name, row in rows.items():

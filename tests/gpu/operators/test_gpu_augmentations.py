@@ -92,6 +92,22 @@ def test_runs_change_no_bit(name, size, crops):
     assert len(results) == 1
 
 
+# hybrid++-s in torch launches more kernels than a device's queue takes before the host has to wait: 1024.
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] != "hybrid++-s"])
+def test_the_host_waits_for_nothing(name, backend, crops):
+    images = torch.from_numpy(crops(8, 20, 16)).cuda()
+    draws = drawn(find(name), 8, (20, 16), **always(name))
+    apply(name, images, draws, backend=backend)
+    for _ in range(2):  # what takes pinned memory takes it from a pool then
+        torch.cuda.synchronize()
+        torch.cuda._sleep(1_000_000_000)  # cycles, about half a second
+        before = torch.cuda.Event()
+        before.record()
+        apply(name, images, draws, backend=backend)
+        waited = before.query()
+    assert not waited
+
+
 def test_chains_in_parts_change_no_bit(crops, monkeypatch):
     images, draws = torch.from_numpy(crops(40, 32, 32)).cuda(), drawn(find("prime"), 40, (32, 32))
     whole = apply("prime", images, draws, backend="cupy")

@@ -3,8 +3,6 @@
 Nothing here needs DALI, an installed package or the native operators: see benchmarks/gpu_check.sh.
 """
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import torch
@@ -18,15 +16,10 @@ from apr_dali.kernels.cuda import corruptions as cuda_corruptions
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.usefixtures("photographs"),
 ]
 NAMES = tuple(cuda_corruptions.LAUNCHERS)
 SIZES = [(32, 32), (40, 56), (64, 64), (97, 133), (224, 224)]
-
-
-@pytest.fixture(autouse=True)
-def photographs(request):
-    if request.node.callspec.params["name"] == "frost" and find_spec("imagecorruptions") is None:
-        pytest.skip("frost takes its photographs from imagecorruptions-imaug")
 
 
 def sampled(name, severity, images, first=0, parameter_set="imagenet"):

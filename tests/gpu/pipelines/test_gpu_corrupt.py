@@ -39,6 +39,7 @@ def run(images, numbers, **options) -> np.ndarray:
     return np.concatenate([np.array(pipeline.run()[0].as_cpu().as_array()) for _ in batches])
 
 
+@pytest.mark.usefixtures("photographs")
 @pytest.mark.parametrize("name", tuple(cuda_corruptions.LAUNCHERS))
 def test_images_have_the_draws_of_their_numbers(name, crops):
     images = crops(2 * BATCH, 40, 48)

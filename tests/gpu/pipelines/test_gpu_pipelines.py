@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -29,20 +28,18 @@ BACKENDS = ("cupy", "torch")
 def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, crops):
     from nvidia.dali import fn, pipeline_def
 
-    from apr_dali.draws import UNIFORMS_PER_IMAGE
     from apr_dali.pipelines import operators
-    from apr_dali.pipelines.per_batch import per_batch
 
     images = crops(8, size, size)
 
     @pipeline_def(batch_size=8, num_threads=2, device_id=0, seed=3, prefetch_queue_depth=1)
     def graph():
         given = fn.external_source(lambda: list(images), device="cpu", layout="HWC", batch=True).gpu()
-        uniform = fn.random.uniform(range=(0.0, 1.0), shape=(UNIFORMS_PER_IMAGE,))
-        single = partial(operators._single_batch, overflow="wrap", axes="chw", backend=backend, threads=None)
+        uniform = operators.draw_single()
+        single = operators.apr_single(given, backend=backend, draws=uniform)
         partner, coin = operators.draw_pair()
         pair = operators.apr_pair(given, 0.6, in_scale=1 / 255, backend=backend, draws=(partner, coin))
-        return per_batch(single, given, uniform, layout="HWC"), uniform, pair, partner, coin
+        return single, uniform, pair, partner, coin
 
     made, mixed = graph(), set()
     for _ in range(8):
@@ -59,6 +56,53 @@ def test_in_a_graph_the_operators_give_what_they_give_outside(size, backend, cro
         expected = expected if mix else expected[:, :1]
         np.testing.assert_array_equal(pair.as_cpu().as_array(), expected.cpu().numpy())
     assert mixed == {True, False}
+
+
+def test_images_are_mirrored_as_by_flip(crops):
+    from nvidia.dali import fn, pipeline_def
+
+    from apr_dali.pipelines.graph import flipped
+
+    images = crops(8, 41, 56)
+
+    @pipeline_def(batch_size=8, num_threads=1, device_id=0, seed=3)
+    def graph():
+        given = fn.external_source(lambda: list(images), device="cpu", layout="HWC", batch=True).gpu()
+        mirror = fn.random.coin_flip()
+        return flipped(given, mirror), fn.flip(given, horizontal=mirror)
+
+    ours, dalis = graph().run()
+    np.testing.assert_array_equal(ours.as_cpu().as_array(), dalis.as_cpu().as_array())
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [("afa", "HWC"), ("prime", "CHW"), ("hybrid++-p", "CHW"), ("hybrid-s", "HWC")]
+)
+def test_in_a_graph_an_augmentation_has_the_draws_of_its_number(name, layout, crops):
+    """Which the host knows without looking at the device, while DALI is ahead."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    from apr_dali.augmentations import sample_and_apply
+    from apr_dali.pipelines import operators
+
+    images = crops(8, 40, 48)
+    if layout == "CHW":
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) / np.float32(255)
+
+    @pipeline_def(batch_size=8, num_threads=2, device_id=0, seed=3, prefetch_queue_depth=3)
+    def graph():
+        given = fn.external_source(lambda: list(images), device="cpu", layout=layout, batch=True).gpu()
+        numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
+        coins = operators.draw_coins(9, 1)[0] if name == "hybrid++-p" else fn.random.uniform(shape=(2,))
+        had = {"coins": coins} if name == "hybrid++-p" else {}
+        return operators.augment(given, name, layout=layout, numbers=numbers, **had), numbers, coins
+
+    pipeline = graph()
+    for _ in range(8):
+        made, numbers, coins = (output.as_cpu().as_array() for output in pipeline.run())
+        coin = {"coin": coins[0].tolist()} if name == "hybrid++-p" else {}
+        expected = sample_and_apply(name, torch.from_numpy(images).cuda(), int(numbers.reshape(-1)[0]), **coin)
+        np.testing.assert_array_equal(made, expected.cpu().numpy())
 
 
 @pytest.mark.parametrize("aug", ["none", "apr-p", "apr-s", "apr-sp"])

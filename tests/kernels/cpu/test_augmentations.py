@@ -125,9 +125,32 @@ def test_float64_is_refused_and_auto_takes_torch_for_it():
     np.testing.assert_array_equal(apply("afa", images, draws), apply("afa", images, draws, backend="torch"))
 
 
-@pytest.mark.parametrize("bad", [7.0, -1.0, np.nan])
-def test_images_that_are_not_in_0_to_1_are_refused(bad):
-    images = np.zeros((3, 3, 9, 8), np.float32)
-    images[1, 2, 8, 7] = bad
-    with pytest.raises(InputError, match=r"in 0\.\.1"):
-        apply("afa", images, drawn(find("afa"), 3, (9, 8)), backend="native")
+UNIT = [name for name in NATIVE if find(name).unit]
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [(9, 8), (32, 32), (3, 37), (1, 1)], ids=str)
+@pytest.mark.parametrize("bad", [7.0, -1.0, np.inf, np.nan])
+@pytest.mark.parametrize("name", UNIT)
+def test_images_that_are_not_in_0_to_1_are_refused(name, bad, size):
+    """Wherever the value is, in the words of the backends that look at all values beforehand."""
+    draws = drawn(find(name), 3, size)
+    for place in ((0, 0, 0, 0), (1, 2, 0, -1), (2, 1, -1, 0), (2, 2, -1, -1)):
+        images = np.full((3, 3, *size), 0.5, np.float32)
+        images[place] = bad
+        with pytest.raises(InputError) as by_torch:
+            apply(name, images, draws, backend="torch")
+        for threads in (1, 2):
+            with pytest.raises(InputError, match=r"in 0\.\.1") as refused:
+                apply(name, images, draws, backend="native", threads=threads)
+            assert str(refused.value) == str(by_torch.value)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("name", UNIT)
+def test_what_a_resampling_overshoots_and_no_image_at_all_are_taken(name):
+    images = np.random.default_rng(0).uniform(-0.05, 1.05, (3, 3, 9, 8)).astype(np.float32)
+    for given in (images, images[:0]):
+        got = apply(name, given, drawn(find(name), len(given), (9, 8)), backend="native")
+        assert got.shape == given.shape
+        assert np.isfinite(got).all()

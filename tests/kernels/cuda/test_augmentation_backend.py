@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from helpers import tolerances
-from helpers.augmentations import always, drawn
+from helpers.augmentations import always, drawn, smaller
+from helpers.forms import assert_levels_close
+from helpers.singles import levels_apart
 from simulators.host_cuda import HostCuda
 
 from apr_dali.augmentations import NAMES, apply, find, sample_and_apply
@@ -94,9 +98,10 @@ def test_a_second_call_makes_no_buffers_and_no_plans(name, host, crops):
     record, images = find(name), crops(4, 12, 10)
     draws = drawn(record, 4, (12, 10), 2, **always(name))
     first = apply(name, images, draws)
-    plans, kept = host.plans, len(paths.work)
+    plans, kept, copies = host.plans, len(paths.work), host.copies
     np.testing.assert_array_equal(apply(name, images, draws), first)
     assert (host.plans, len(paths.work)) == (plans, kept)
+    assert host.copies - copies == 1  # all numbers in one
 
 
 def test_importing_the_kernels_needs_neither_cupy_nor_torch():
@@ -104,6 +109,47 @@ def test_importing_the_kernels_needs_neither_cupy_nor_torch():
     code = f"import sys, apr_dali.kernels.cuda.augmentations; print({others})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+class OnDevice(np.ndarray):
+    """An array of the device; `looks` has what the host asked for that it would wait for."""
+
+    looks: ClassVar[list[str]] = []
+
+
+def _looking(name):
+    def look(array, *given):
+        OnDevice.looks.append(name)
+        return getattr(np.asarray(array), name)(*given)
+
+    return look
+
+
+for _name in ("__int__", "__float__", "__bool__", "__index__", "__iter__", "item", "tolist", "tobytes"):
+    setattr(OnDevice, _name, _looking(_name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_host_looks_at_nothing_on_the_device(name, host, crops, monkeypatch):
+    for change, value in {
+        "library_of": lambda _: "cupy",
+        "on_device": lambda _: True,
+        "as_output": lambda result, *_: result,
+        "on_the_stream_of": lambda *_: nullcontext(),
+    }.items():
+        monkeypatch.setattr(arrays, change, value)
+    empty = host.empty
+    monkeypatch.setattr(host, "empty", lambda *kind: empty(*kind).view(OnDevice))
+    OnDevice.looks.clear()
+    images, settings = crops(4, 12, 10), {**smaller(find(name)), **always(name)}
+    got = apply_in_graph(images.view(OnDevice), np.array([[5]] * 4), augmentation=name, **settings)
+    assert OnDevice.looks == []
+    monkeypatch.undo()
+    expected = sample_and_apply(name, images, 5, backend="reference", **settings)
+    assert_levels_close(name, levels_apart(np.asarray(got), expected, find(name).overflow))
+    assert got[:1, :1, :1, :1].item() == np.asarray(got)[0, 0, 0, 0]
+    assert OnDevice.looks == ["item"]
 
 
 def test_a_step_of_a_graph_runs_on_the_device(host, crops):

@@ -14,11 +14,12 @@ from helpers.singles import assert_agrees, levels_apart
 from simulators.ptx_cuda import PtxCuda
 
 import apr_dali
-from apr_dali.augmentations import NAMES, apply, find
+from apr_dali.augmentations import NAMES, apply, find, prime
 from apr_dali.augmentations.afa import AfaDraws
 from apr_dali.augmentations.functional import _by_cupy
 from apr_dali.kernels.cuda import augment_prime, augment_waves
 from apr_dali.kernels.cuda import augmentations as cuda_augmentations
+from apr_dali.kernels.cuda.augment_job import Job
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
@@ -209,6 +210,16 @@ def test_chains_of_other_lengths(settings, crops):
         draws = drawn(record, 3, (10, 12), seed, **settings)
         expected = record.define(images.astype(np.float64), draws)
         assert_close("prime", torch.from_numpy(on_device(record, images, draws)), expected)
+
+
+@pytest.mark.parametrize(("size", "cut"), [((70, 37), 150), ((5, 90), 2), ((1, 1), 3), ((33, 64), 1)], ids=str)
+def test_displacements_are_the_definitions(size, cut, host):
+    """More modes, rows and columns than a block has, and fewer."""
+    modes = np.random.default_rng(0).standard_normal((2, cut, cut))
+    job = Job(host, np.zeros((1, 3, *size), np.float32), np.zeros(0), None)
+    out = host.empty((2, *size), "float64")
+    augment_prime._displace(job, *host.put((np.swapaxes(modes, -1, -2), "f8")), out)
+    assert tolerances.relative(out, prime.displacements(modes, *size)) <= tolerances.PRIME_FLOAT64
 
 
 @pytest.mark.usefixtures("host")

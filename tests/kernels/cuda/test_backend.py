@@ -69,6 +69,21 @@ def pair(images, partner, **options):
 
 
 @pytest.mark.slow
+def test_numbers_of_a_call_are_one_copy_and_none_where_nothing_is_mixed(host, crops):
+    images, partner = crops(3, 10, 12), np.array([1, 2, 0])
+    draws = SingleDraws.sample(3, 10, 12, 0)
+    for call, expected in (
+        (lambda: pair(images, partner), 1),
+        (lambda: pair(images, partner, mix=False), 0),
+        (lambda: apr_dali.single(images, draws, backend="cupy"), 1),
+    ):
+        call()
+        copies = host.copies
+        call()
+        assert host.copies - copies == expected
+
+
+@pytest.mark.slow
 def test_a_second_call_makes_no_buffers_and_no_plans(host, crops):
     images, partner = crops(3, 10, 12), np.array([1, 2, 0])
     first = pair(images, partner)
@@ -272,33 +287,19 @@ def test_importing_the_backend_needs_neither_cupy_nor_torch():
 # ---- In a DALI graph ----
 
 
-def test_draws_of_a_graph_are_decoded_where_they_are(host, monkeypatch):
-    pytest.importorskip("nvidia.dali")
-    from apr_dali.pipelines import operators
-
+def test_draws_on_the_device_are_decoded_there(host, monkeypatch):
     class Uniform:
-        """Numbers on the device; to fetch them is counted."""
+        """Numbers that only the device reads."""
 
-        fetched = 0
         values = np.random.default_rng(0).random((6, 8), dtype=np.float32)
-
-        def get(self):
-            Uniform.fetched += 1
-            return self.values
 
         def __len__(self):
             return len(self.values)
 
     monkeypatch.setattr(host, "contiguous", lambda array, _: getattr(array, "values", array))
-    got = operators._decoded(Uniform(), 32, 32, "cupy")
-    assert isinstance(got, cupy_backend.DeviceDraws)
-    assert Uniform.fetched == 0
+    got = cupy_backend.decode(Uniform(), 32, 32)
     expected = SingleDraws.from_uniform(Uniform.values, 32, 32)
     np.testing.assert_array_equal(got.parameters, expected.parameters)
-    assert isinstance(operators._decoded(Uniform.values, 32, 32, "auto"), SingleDraws)
-    monkeypatch.setattr(dispatch, "choose", lambda *_: "torch")
-    assert isinstance(operators._decoded(Uniform(), 32, 32, "auto"), SingleDraws)
-    assert Uniform.fetched == 1
 
 
 def test_one_program_for_each_device_and_set_of_definitions(monkeypatch):

@@ -95,9 +95,10 @@ def test_every_kernel_is_that_of_a_corruption():
 def test_a_second_call_uploads_nothing_but_the_numbers(name, host, crops):
     images = crops(3, 33, 40)
     first = corrupt(images, name)
-    made, launched = len(host.made), len(host.launched)
+    made, launched, copies = len(host.made), len(host.launched), host.copies
     np.testing.assert_array_equal(corrupt(images, name), first)
     assert len(host.made) - made == 2  # the result and the numbers
+    assert host.copies - copies == 1
     # As many launches whatever the batch.
     assert len(host.launched) == 2 * launched
     corrupt(np.concatenate([images, images]), name)

@@ -34,9 +34,10 @@ KERNELS |= {
     nvrtc.writing_channels_last(program): KERNELS[program]
     for program in (nvrtc.generic(), nvrtc.whole(32), nvrtc.fused(224), nvrtc.fused(224, half=True))
 }
-# The other sizes are the same source with other factors, which take other registers.
+# The other sizes are the same source with other factors, which take other registers: each for every architecture, in
+# one form or another.
 OTHERS = [
-    (program, architecture)
+    program
     for size in FUSED_SIZES
     if size != 224
     for program in (
@@ -44,9 +45,17 @@ OTHERS = [
         nvrtc.writing_channels_last(nvrtc.fused(size)),
         nvrtc.with_step(nvrtc.fused(size, False), "STEP_BLEND"),  # the step that takes most registers
     )
-    for architecture in ARCHITECTURES
 ]
-CASES = [(program, architecture) for program in KERNELS for architecture in ARCHITECTURES] + OTHERS
+# A quick look has each program for one architecture.
+CASES = [
+    pytest.param(program, architecture, marks=() if at == n % len(ARCHITECTURES) else pytest.mark.slow)
+    for n, program in enumerate(KERNELS)
+    for at, architecture in enumerate(ARCHITECTURES)
+] + [
+    pytest.param(program, ARCHITECTURES[at % len(ARCHITECTURES)], marks=pytest.mark.slow)
+    for n, program in enumerate(OTHERS)
+    for at in (n, n + 2)
+]
 
 
 _NAMED = (

@@ -30,7 +30,13 @@ def device(monkeypatch):
 
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("axes", spectral.AXES)
-@pytest.mark.parametrize("size", [*launch.WHOLE_SIZES, *launch.FUSED_SIZES])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(size, marks=pytest.mark.slow if size > 100 else ())
+        for size in (*launch.WHOLE_SIZES, *launch.FUSED_SIZES)
+    ],
+)
 def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
     images, partner = crops(2, size, size, seed=3), np.array([1, 0])
     for given in (images, np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)):
