@@ -95,8 +95,7 @@ def pipeline_table(source: Callable[[str], Iterator[Tensor]], count: int, batch:
     """
     sources = {aug: source(aug) for aug in AUGMENTATIONS}
     turns = [
-        {aug: images_per_second(batches, batch, count) for aug, batches in sources.items()}
-        for _ in range(_TURNS + 1)
+        {aug: images_per_second(batches, batch, count) for aug, batches in sources.items()} for _ in range(_TURNS + 1)
     ][1:]
     table: Table = {}
     for aug in AUGMENTATIONS:
