@@ -68,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         val, corrupted = Path(scratch, "val"), Path(scratch, "c")
         write_photographs(val, args.images)
-        evaluate_corruption_on_the_fly(model, val, images=1, **seen)  # what is made once is made
+        evaluate_corruption_on_the_fly(model, val, limit=1, **seen)  # what is made once is made
         model.take()
         computing, computed = timed(partial(evaluate_corruption_on_the_fly, model, val, **seen))
         own = model.take()

@@ -1,28 +1,32 @@
 """How far a number would be another on other images: percentile intervals of a seeded bootstrap over images.
 
 Of N images, N are drawn with replacement, many times, and the number is taken of each draw (Efron, 1979). A draw is
-kept as how often it has each image, so that sums over images are products of matrices, made in parts of bounded size.
+kept as how often it has each image, so that numbers are taken of many draws at once, in parts of bounded size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from apr_dali.errors import InputError, check_whole
-from apr_dali.eval.calibration import BINS, bin_of
 
 SEED = 0
 RESAMPLES = 1000
 LEVEL = 0.95
 """Of an interval: so many of the draws give a number within it."""
-_PART = 2**22  # numbers in memory at once
+_PART = 2**16  # numbers at once: what a core's cache holds
 
 Interval = list[float]
 """The lower and the upper end."""
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+"""(B, N): how often each of B draws has each of N images."""
+Statistic = Callable[[Counts], Floats]
+"""Numbers (B, K) of B draws."""
 
 
 def share_interval(share: float, images: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
@@ -30,7 +34,7 @@ def share_interval(share: float, images: int, *, resamples: int = RESAMPLES, see
     _check(images, resamples)
     if not 0 <= share <= 1:
         raise InputError(f"expected a share in 0..1, got {share}")
-    return _ends(np.random.default_rng(seed).binomial(images, share, resamples) / images)
+    return ends_of(np.random.default_rng(seed).binomial(images, share, resamples) / images)
 
 
 def error_interval(ends: Interval) -> Interval:
@@ -49,109 +53,48 @@ def mean_intervals(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
     Returns:
         K intervals.
     """
+    return [ends_of(column) for column in mean_draws(values, resamples=resamples, seed=seed).T]
+
+
+def mean_draws(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = SEED) -> Floats:
+    """The means (resamples, K) of each draw of values, floating (N, K)."""
     columns = np.asarray(values, np.float64)
     if columns.ndim != 2:
         raise InputError(f"expected values (images, means), got {columns.shape}")
-    return [_ends(column) for column in _means(columns, resamples, seed).T]
+    return draws_of(len(columns), lambda counts: counts @ columns / len(columns), resamples=resamples, seed=seed)
 
 
-def ece_interval(
-    confidence: ArrayLike, right: ArrayLike, bins: int = BINS, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
-    """The interval of the expected calibration error of `apr_dali.eval.calibration.ece`.
-
-    Args:
-        confidence: floating (N,), 0..1. right: bool (N,), whether each image was.
-        bins: of equal width over 0..1.
-    """
-    sure, correct = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    _check(len(sure), resamples)
-    # A bin's share of the error is what its confidences and its rights sum to less each other.
-    gaps, place = sure - correct, bin_of(sure, bins)
-    found = [
-        np.abs(np.bincount(place[drawn], gaps[drawn], bins)).sum() / len(sure)
-        for drawn in _drawn(np.random.default_rng(seed), len(sure), resamples)
-    ]
-    return _ends(np.array(found))
-
-
-def auroc_interval(inside: ArrayLike, outside: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """The interval of the area under the ROC curve; both sets are drawn anew. Ties count half.
-
-    Args:
-        inside: scores (N,) of the images that should have the greater ones. outside: scores (M,) of the others.
-    """
-    return _ends(auroc_draws(inside, outside, resamples=resamples, seed=seed))
-
-
-def auroc_intervals(
-    inside: ArrayLike,
-    outside: Mapping[str, ArrayLike],
-    means: Mapping[str, Sequence[str]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> dict[str, Interval]:
-    """The intervals of `auroc_interval` of each set by its name, and of means over some of them.
-
-    The images inside are drawn once for all sets, those of each set for themselves.
-
-    Args:
-        inside: floating (N,). outside: by the name of a set, floating (M,). means: by name, the sets that each is over.
-    """
-    draws = {
-        name: auroc_draws(inside, scores, resamples=resamples, seed=seed, other=number)
-        for number, (name, scores) in enumerate(outside.items())
-    }
-    joined = {mean: np.mean([draws[name] for name in names], 0) for mean, names in means.items()}
-    return {name: _ends(found) for name, found in {**draws, **joined}.items()}
-
-
-def auroc_draws(
-    inside: ArrayLike, outside: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED, other: int = 0
+def draws_of(
+    images: int, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = SEED
 ) -> Floats:
-    """The area under the ROC curve, 0..1, of each draw, float64 (R,), of scores inside (N,) and outside (M,).
-
-    other: of the generator of the images outside.
-    """
-    first, second = np.asarray(inside), np.asarray(outside)
-    _check(len(first), resamples)
-    _check(len(second), resamples)
-    values, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    of_first, of_second = place[: len(first)], place[len(first) :]
-    found = []
-    for one, drawn in zip(
-        _drawn(np.random.default_rng(seed), len(first), resamples),
-        _drawn(np.random.default_rng([seed, other, 1]), len(second), resamples),
-        strict=True,
-    ):
-        greater = np.bincount(of_first[one], minlength=len(values)).astype(np.float64)
-        less = np.bincount(of_second[drawn], minlength=len(values))
-        # No product of matrices: its threads would wait for each other on so few numbers.
-        found.append((greater * (np.cumsum(less) - less / 2)).sum() / (len(first) * len(second)))
-    return np.array(found)
+    """The numbers (resamples, K) of `statistic`, of all draws of so many images."""
+    parts = counted(images, together_of(images), resamples=resamples, seed=seed)
+    return np.concatenate([statistic(counts) for counts in parts])
 
 
-def _means(columns: Floats, resamples: int, seed: int) -> Floats:
-    """The means (resamples, K) of each draw."""
-    images = len(columns)
-    _check(images, resamples)
-    draws = _drawn(np.random.default_rng(seed), images, resamples)
-    together = max(1, _PART // images)
-    found = []
-    for start in range(0, resamples, together):
-        counts = [np.bincount(next(draws), minlength=images) for _ in range(min(together, resamples - start))]
-        found.append(np.array(counts, np.float64) @ columns / images)
-    return np.concatenate(found)
+def together_of(numbers: int) -> int:
+    """How many draws should be held at once that take so many numbers each."""
+    return max(1, _PART // max(numbers, 1))
 
 
-def _drawn(rng: np.random.Generator, images: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+def counted(
+    images: int, together: int, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = SEED
+) -> Iterator[Counts]:
+    """All draws of so many images, `together` at a time; those of one seed are the same whatever they are drawn for."""
+    draws = drawn(images, resamples=resamples, seed=seed)
+    while part := list(islice(draws, together)):
+        yield np.stack([np.bincount(numbers, minlength=images) for numbers in part])
+
+
+def drawn(images: int, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = SEED) -> Iterator[NDArray[np.int64]]:
     """The numbers of the images in each draw, int64 (images,)."""
-    for _ in range(resamples):
-        yield rng.integers(images, size=images)
+    _check(images, resamples)
+    rng = np.random.default_rng(seed)
+    return (rng.integers(images, size=images) for _ in range(resamples))
 
 
-def _ends(found: Floats) -> Interval:
+def ends_of(found: Floats) -> Interval:
+    """The interval of the numbers of all draws, (R,)."""
     low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return [float(low), float(high)]
 

@@ -116,9 +116,13 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
         probabilities, labels: as for `ece`.
     """
     confidences(probabilities, labels)  # checks them
-    rows, targets = _numpy(probabilities).astype(np.float64), _numpy(labels)
-    own = rows[np.arange(len(rows)), targets]
-    return float(((rows**2).sum(1) - 2 * own + 1).mean())
+    return float(briers(_numpy(probabilities).astype(np.float64), _numpy(labels)).mean())
+
+
+def briers(probabilities: Floats, labels: NDArray[Any]) -> Floats:
+    """`brier` of each image, (N,), of probabilities, float64 (N, classes), and labels, int64 (N,)."""
+    own = probabilities[np.arange(len(labels)), labels]
+    return (probabilities**2).sum(1) - 2 * own + 1
 
 
 def aurra(probabilities: ArrayLike, labels: ArrayLike) -> float:

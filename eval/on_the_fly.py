@@ -46,20 +46,21 @@ Cell = tuple[str, int]
 class Computed:
     """What is computed of a validation set.
 
-    corruptions: names, see `apr_dali.corruptions.find`. severities: of 1 to 5. images: how many, evenly taken from the
-    set, the same for everyone; None for all. seed: of the draws, which are those of `CorruptionDraws.sample` for the
-    number of an image in the sorted set. in_memory: without the JPEG file that the published images went through.
+    corruptions: names, see `apr_dali.corruptions.find`. severities: of 1 to 5. limit: how many images, evenly taken
+    from the set, the same for everyone; None for all. seed: of the draws, which are those of `CorruptionDraws.sample`
+    for the number of an image in the sorted set. in_memory: without the JPEG file that the published images went
+    through.
     """
 
     corruptions: tuple[str, ...] = CORRUPTIONS
     severities: tuple[int, ...] = SEVERITIES
-    images: int | None = None
+    limit: int | None = None
     seed: int = 0
     in_memory: bool = False
 
     def __post_init__(self) -> None:
-        if self.images is not None:
-            check_whole("images", self.images, 1)
+        if self.limit is not None:
+            check_whole("limit", self.limit, 1)
         self.check(LEAST_SIDE, set_for(self.corruptions))
 
     def check(self, side: int, parameter_set: str) -> None:
@@ -88,11 +89,11 @@ class Clean:
         """Whose severities the images get."""
         return "cifar" if self.small else "imagenet"
 
-    def taking(self, images: int | None) -> Clean:
+    def taking(self, limit: int | None) -> Clean:
         """So many of the images, as far apart as can be; None for all."""
-        if images is None:
+        if limit is None:
             return self
-        chosen = evenly(len(self.numbers), images)
+        chosen = evenly(len(self.numbers), limit)
         return replace(self, numbers=self.numbers[chosen], labels=self.labels[chosen])
 
 

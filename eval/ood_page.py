@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from apr_dali.eval.ood_sources import FAR, MEAN, NEAR
-from apr_dali.eval.page import Section, Table, interval_text, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent, with_interval
 
 METRICS = {
     "auroc": "AUROC",
@@ -46,11 +46,11 @@ def bounds_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     """What gives the intervals of numbers of `summary_of`, by the same names."""
 
     def found(result: Mapping[str, Any]) -> dict[str, str]:
-        ends = result.get("intervals", {})
+        ends = result.get("intervals", {}).get("scores", {})  # earlier versions had those of AUROC elsewhere
         return {
-            label: interval_text(ends[score][mean], 100)
+            label: interval_text(ends[score][mean][key], 100)
             for label, score, mean, key in _labels(name, result)
-            if key == "auroc" and score in ends
+            if score in ends
         }
 
     return found
@@ -73,13 +73,18 @@ def section(result: Mapping[str, Any]) -> Section:
     groups = result.get("groups", {})
     columns = columns_of(groups)
     parameters = result.get("parameters", {})
+    ends = result.get("intervals", {})
     tables = tuple(
         Table(
             (f"{score}{title}, percent", *columns.values()),
-            tuple((name, *(f"{100 * row[key]:.2f}" for key in columns)) for name, row in rows.items()),
+            tuple(
+                (name, *(with_interval(f"{100 * row[key]:.2f}", of.get(name, {}).get(key), 100) for key in columns))
+                for name, row in rows.items()
+            ),
         )
-        for title, scores in (("", result["scores"]), (", full spectrum", result.get("full_spectrum", {})))
-        for score, rows in scores.items()
+        for title, place in (("", "scores"), (", full spectrum", "full_spectrum"))
+        for score, rows in result.get(place, {}).items()
+        for of in [ends.get(place, {}).get(score, {})]
     )
     notes = [f"{result['images']:,} in-distribution images, against {_counted(result['set_images'])} images."]
     notes += result["notes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -44,7 +45,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { font-s
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
-td:not(:first-child), table.words td:first-child { white-space: nowrap; }
+td:not(:first-child) { white-space: nowrap; } table.words td:first-child { min-width: 7rem; }
 table.words td:not(:first-child) { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:nth-child(even) { background: var(--faint); }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; }
@@ -53,9 +54,14 @@ figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: wh
   .scroll img { max-width: none; width: 40rem; }
 }
 figcaption { font-size: .85rem; opacity: .75; }
+.ends { display: block; font-size: .85em; opacity: .75; }
 @media print {
-  body { max-width: none; padding: 0; font-size: 11pt; } .scroll { overflow: visible; }
-  tr, figure { break-inside: avoid; } h2 { break-after: avoid; }
+  :root { color-scheme: light; }
+  body { max-width: none; padding: 0; font-size: 10pt; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; }
+  .scroll { overflow: visible; } th { overflow-wrap: anywhere; }
+  tr, p, figure { break-inside: avoid; } h2, section > p, thead, tr:nth-child(-n+2) { break-after: avoid; }
+  tr:nth-last-child(-n+2) { break-before: avoid; }
+  img { max-height: 20cm; }
 }
 """
 
@@ -75,7 +81,9 @@ def _html_section(part: Section) -> str:
     for table in part.tables:
         words = ' class="words"' if table.words else ""
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.titles)
-        rows = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+        rows = "\n".join(
+            "<tr>" + "".join(f"<td>{_html_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+        )
         body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
         lines.append(f'<div class="scroll" tabindex="0"><table{words}>\n{body}\n</table></div>')
     for title, png in part.pictures:
@@ -84,6 +92,11 @@ def _html_section(part: Section) -> str:
         image = f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
         lines.append(f'<figure><div class="scroll" tabindex="0">{image}</div>{caption}</figure>')
     return "\n".join([*lines, "</section>"])
+
+
+def _html_cell(text: str) -> str:
+    """The text, an interval behind a number in a line of its own."""
+    return re.sub(r" (\(-?[\d.]+ to -?[\d.]+\))$", r'<span class="ends"> \1</span>', escape(text))
 
 
 def markdown(title: str, parts: Sequence[Section]) -> str:
@@ -120,6 +133,11 @@ def interval_text(ends: Sequence[float], scale: float = 1, digits: int = 2) -> s
     """The ends of an interval, times `scale`."""
     low, high = ends
     return f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+
+
+def with_interval(text: str, ends: Sequence[float] | None, scale: float = 1, digits: int = 2) -> str:
+    """A number in words, with its interval where it has one."""
+    return text if ends is None else f"{text} ({interval_text(ends, scale, digits)})"
 
 
 def error_bounds(measure: str, result: Mapping[str, Any]) -> dict[str, str]:

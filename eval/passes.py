@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -104,9 +103,9 @@ def run_each(
     amp: torch.dtype | None = None,
     *,
     seen: Callable[[Source], Seen] | None = None,
-    record: Callable[[Source, CleanResult], dict[str, Any]] = lambda _, result: asdict(result),
+    put: Callable[[Source, CleanResult], None] | None = None,
 ) -> None:
-    """What `evaluate_each` runs. seen: takes the logits of a set. record: what is kept of it."""
+    """What `evaluate_each` runs. seen: takes the logits of a set. put: keeps the result in `state`."""
     with progress([s for s in sources if s.key not in state]) as bar:
         for source in sources:
             if source.key in state:
@@ -118,7 +117,10 @@ def run_each(
             # Over all processes: all of them end here, or none.
             if not math.isfinite(result.loss):
                 raise not_finite(f"some of the {result.images} images of {source.name}")
-            state.put(source.key, record(source, result))
+            if put is None:
+                state.put(source.key, asdict(result))
+            else:
+                put(source, result)
 
 
 def progress(sources: Sequence[Source]) -> tqdm:

@@ -101,7 +101,7 @@ def others(found: Found) -> Found:
 
 def _beside(name: str) -> Job:
     """Another corrupted set beside ImageNet-C or CIFAR-C."""
-    return Job(name, (name,), lambda session, found, _: evaluate_corruption(session, found[name], called=name))
+    return Job(name, (name,), lambda session, found, _: evaluate_corruption(session, found[name], evaluation=name))
 
 
 _OPENOOD_JOB = Job("openood", ("openood",), lambda session, found, _: evaluate_openood(session, found["openood"]))

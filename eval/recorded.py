@@ -1,60 +1,81 @@
-"""Accuracy on sets of images with what is kept of every image: whether it was right, and the bins of its confidence."""
+"""Accuracy on sets of images with what is kept of every image: whether it was right, how sure of it, and the loss."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from apr_dali.eval.calibration import BINS, RMS_BIN_SIZE, reliability, rms_of
+from apr_dali.eval.bootstrap import Interval, mean_intervals
+from apr_dali.eval.calibration import RMS_BIN_SIZE, ece_of, reliability, rms_of
 from apr_dali.eval.clean import CleanResult, correct_within
 from apr_dali.eval.outputs import Column, gathered
 from apr_dali.eval.passes import Source, run_each
 from apr_dali.eval.state import State
+
+KEEPS = "right, confidence and loss of images"
+"""What the states of evaluations have beside accuracies, which states of earlier versions have not."""
+_ROW = np.dtype([("right", "?"), ("confidence", "<f4"), ("loss", "<f4")])
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
     """The images of a set, in its order.
 
-    right: bool (N,), whether the greatest logit was the target's. bins: float64 (B, 2), the sums of confidence and of
-    right in each of B bins of confidence. rms: the RMS calibration error, 0..1; None with fewer images than its bins
-    take, or where the set was run over in parts.
+    right: bool (N,), whether the greatest logit was the target's. confidence: float64 (N,), 0..1, the greatest
+    probability. loss: float64 (N,), the cross-entropy.
     """
 
     right: NDArray[np.bool_]
-    bins: NDArray[np.float64]
-    rms: float | None
+    confidence: NDArray[np.float64]
+    loss: NDArray[np.float64]
 
     @property
     def ece(self) -> float:
         """The expected calibration error, 0..1."""
-        return float(np.abs(self.bins[:, 0] - self.bins[:, 1]).sum() / len(self.right))
+        return ece_of(reliability(self.confidence, self.right))
 
-    def as_json(self) -> dict[str, Any]:
-        """What `images_of` reads: a bit an image."""
-        bits = base64.b64encode(np.packbits(self.right).tobytes()).decode()
-        return {"count": len(self.right), "right": bits, "bins": self.bins.tolist(), "rms": self.rms}
+    @property
+    def rms(self) -> float | None:
+        """The RMS calibration error, 0..1; None with fewer images than its bins take."""
+        return rms_of(self.confidence, self.right) if len(self.right) >= RMS_BIN_SIZE else None
+
+    @property
+    def loss_interval(self) -> Interval:
+        """Of the mean of the loss."""
+        return mean_intervals(self.loss[:, None])[0]
+
+    def rows(self) -> NDArray[np.void]:
+        """What `images_of` reads, a row an image."""
+        found = np.empty(len(self.right), _ROW)
+        for name in _ROW.names or ():
+            found[name] = getattr(self, name)
+        return found
 
 
-def images_of(kept: dict[str, Any]) -> Images:
-    """The images that `as_json` was of."""
-    bits = np.frombuffer(base64.b64decode(kept["right"]), np.uint8)
-    return Images(np.unpackbits(bits, count=kept["count"]).astype(bool), np.array(kept["bins"]), kept["rms"])
+Recorded = tuple[CleanResult, Images]
+
+
+def images_of(rows: NDArray[np.void]) -> Images:
+    """The images that `Images.rows` was of."""
+    # Sums of float32 softmax can exceed 1 in the last digit.
+    confidence = np.minimum(rows["confidence"].astype(np.float64), 1)
+    return Images(rows["right"], confidence, rows["loss"].astype(np.float64))
 
 
 def joined(parts: Sequence[Images]) -> Images:
-    """The images of all parts of one set."""
-    if len(parts) == 1:
-        return parts[0]
-    right = np.concatenate([part.right for part in parts])
-    return Images(right, np.sum([part.bins for part in parts], 0), None)
+    """The images of all parts of one set, one part after another."""
+    return images_of(np.concatenate([part.rows() for part in parts]))
+
+
+def put_recorded(state: State, source: Source, result: CleanResult, images: Images) -> None:
+    """Keep what `evaluate_recorded` gives of a set."""
+    state.put(source.key, asdict(result), images.rows())
 
 
 def evaluate_recorded(
@@ -63,42 +84,37 @@ def evaluate_recorded(
     device: torch.device | str,
     state: State,
     amp: torch.dtype | None = None,
-) -> dict[str, tuple[CleanResult, Images]]:
+) -> dict[str, Recorded]:
     """As `apr_dali.eval.passes.evaluate_each`, with the images of each set."""
     recorders: dict[str, _Recorder] = {}
 
     def seen(source: Source) -> _Recorder:
         return recorders.setdefault(source.name, _Recorder())
 
-    def record(source: Source, result: CleanResult) -> dict[str, Any]:
-        return {**asdict(result), "images_seen": recorders.pop(source.name).finish().as_json()}
+    def put(source: Source, result: CleanResult) -> None:
+        put_recorded(state, source, result, recorders.pop(source.name).finish())
 
-    run_each(model, sources, device, state, amp, seen=seen, record=record)
-    found = {}
-    for source in sources:
-        kept = dict(state.get(source.key))
-        images = images_of(kept.pop("images_seen"))
-        found[source.name] = CleanResult(**kept), images
-    return found
+    run_each(model, sources, device, state, amp, seen=seen, put=put)
+    return {
+        source.name: (CleanResult(**state.get(source.key)), images_of(state.rows(source.key))) for source in sources
+    }
 
 
 class _Recorder:
     """Takes the logits of each batch; on the device until the end, as a copy would wait for the network."""
 
     def __init__(self) -> None:
-        self._columns = {"confidence": Column(), "right": Column()}
+        self._columns = {name: Column() for name in _ROW.names or ()}
 
     def __call__(self, logits: Tensor, targets: Tensor) -> None:
         self._columns["confidence"].append(logits.softmax(1).amax(1))
         self._columns["right"].append(correct_within(logits, targets, 1))
+        self._columns["loss"].append(F.cross_entropy(logits, targets, reduction="none"))
 
     def finish(self) -> Images:
         """The images of all processes, each of which has the next part of the set."""
         found = gathered({name: column.array() for name, column in self._columns.items()})
-        confidence, right = found["confidence"], found["right"].astype(bool)
-        # Sums of float32 softmax can exceed 1 in the last digit.
-        sure = np.minimum(confidence.astype(np.float64), 1)
-        diagram = reliability(sure, right, BINS)
-        means = np.nan_to_num(np.stack([diagram.confidence, diagram.accuracy], 1))
-        many = len(right) >= RMS_BIN_SIZE
-        return Images(right, means * diagram.count[:, None], rms_of(sure, right) if many else None)
+        rows = np.empty(len(found["right"]), _ROW)
+        for name, values in found.items():
+            rows[name] = values
+        return images_of(rows)

@@ -22,7 +22,7 @@ from apr_dali.eval.evaluations import (
     distribution_shift,
     perturbation,
 )
-from apr_dali.eval.page import Section, Table, percent, spaced, tenths
+from apr_dali.eval.page import Section, Table, percent, spaced, tenths, with_interval
 from apr_dali.eval.published_numbers import C_BAR_NOTE, CIFAR_NOTE, IMAGENET_NOTE, PUBLISHED, Published
 
 Report = dict[str, Any]
@@ -40,10 +40,7 @@ class Page:
 PAGES = {
     "clean": Page(clean.summary, clean.section, clean.bounds),
     "corruption": Page(corruption.summary, corruption.section, corruption.bounds),
-    **{
-        name: Page(corruption.summary, corruption.section_beside, corruption.bounds)
-        for name in ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
-    },
+    **{name: Page(corruption.summary, corruption.section_beside, corruption.bounds) for name in corruption.BESIDE},
     "perturbation": Page(perturbation.summary, perturbation.section, perturbation.bounds),
     "ood": Page(ood_page.summary_of("ood"), ood_page.section, ood_page.bounds_of("ood")),
     "imagenet-o": Page(
@@ -142,7 +139,10 @@ def _shifts(report: Report) -> list[Section]:
     rows = tuple(
         (
             result["name"],
-            *(percent(result[key]) for key in ("top1", "top5", "top1_of_all")),
+            *(
+                with_interval(percent(result[key]), result.get("intervals", {}).get(key), 100)
+                for key in ("top1", "top5", "top1_of_all")
+            ),
             *(f"{result[key]:,}" for key in ("images", "classes", "all_classes")),
             str(result["data"]),
         )
@@ -187,11 +187,17 @@ def _settings(report: Report) -> Section:
 
 
 def compared(reports: Mapping[str, Report]) -> Table:
-    """The summaries of several reports side by side, – where one has not what another has.
+    """The summaries of several reports side by side, with their intervals; – where one has not what another has.
 
     What was measured on other images has a row of its own, however many these are and whatever they are called.
     """
-    measured = {name: _measured(report) for name, report in reports.items()}
+    measured = {}
+    for name, report in reports.items():
+        ends = bounds(report)
+        measured[name] = {
+            (measure, of): f"{value} ({ends[measure]})" if measure in ends else value
+            for (measure, of), value in _measured(report).items()
+        }
     keys = dict.fromkeys(key for found in measured.values() for key in found)
     sets = Counter(measure for measure, _ in keys)
     rows = tuple(

@@ -32,9 +32,8 @@ def csv_of(reports: Mapping[str, Mapping[str, Any]]) -> str:
     for network, report in reports.items():
         for evaluation, result in report["evaluations"].items():
             numbers = {key: value for key, value in result.items() if key != "intervals"}
-            ends = dict(_ends(result.get("intervals", {})))
-            if "scores" in numbers:  # those of out-of-distribution scores are AUROC's
-                ends = {f"scores.{key}.auroc": pair for key, pair in ends.items()}
+            intervals = dict(result.get("intervals", {}))
+            ends = {**dict(_ends(intervals.pop("by_severity", {}))), **dict(_ends(intervals))}
             for name, value in _flat(numbers):
                 low, high = map(repr, ends[name]) if name in ends else ("", "")
                 writer.writerow((network, evaluation, name, repr(value), low, high))
@@ -60,6 +59,9 @@ def _ends(intervals: Any, place: str = "") -> Iterator[tuple[str, list[float]]]:
     if isinstance(intervals, Mapping):
         for key, item in intervals.items():
             yield from _ends(item, f"{place}.{key}" if place else str(key))
+    elif intervals and isinstance(intervals[0], list):
+        for number, item in enumerate(intervals, 1):
+            yield f"{place}.{number}", item
     else:
         yield place, list(intervals)
 

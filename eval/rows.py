@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from apr_dali.runtime.distributed import Group, on_main
 
 CHUNK = 512
 """Rows that are read at once."""
+_SUFFIX = ".rows"
 
 
 class Rows:
@@ -116,9 +119,12 @@ class RowsWriter(Rows):
 
 @contextmanager
 def rows_in(folder: Path, name: str, group: Group) -> Iterator[RowsWriter]:
-    """Rows that are on the disk for as long as the block lasts, on all processes together."""
-    # Of a name that no other command in the folder has.
-    own = Path(on_main(group, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=folder)))
+    """Rows that are on the disk for as long as the block lasts, on all processes together.
+
+    What a command that was killed has left in the folder is removed.
+    """
+    held: list[int] = []
+    own = Path(on_main(group, lambda: _own_folder(folder, name, held)))
     rows = RowsWriter(own / "rows", group)
     try:
         yield rows
@@ -129,3 +135,32 @@ def rows_in(folder: Path, name: str, group: Group) -> Iterator[RowsWriter]:
         rows.remove()
         if group.main:
             shutil.rmtree(own, ignore_errors=True)
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def _own_folder(folder: Path, name: str, held: list[int]) -> str:
+    """A folder of a name that no other command has; `held` gets what is open for as long as it is in use."""
+    for left in folder.glob(f"*{_SUFFIX}"):
+        with suppress(OSError), _opened(left) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where a living process has it
+            shutil.rmtree(left, ignore_errors=True)
+    while True:
+        own = tempfile.mkdtemp(prefix=f"{name}-", suffix=_SUFFIX, dir=folder)
+        descriptor = os.open(own, os.O_RDONLY)
+        with suppress(OSError):  # a file system without such locks keeps what is left
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Before it was locked, another command may have taken it for what is left.
+        if os.path.isdir(own):
+            held.append(descriptor)
+            return own
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from apr_dali.eval.clean import CleanResult, correct_within
 from apr_dali.eval.ood import SCORES
 from apr_dali.eval.outputs import Batch, Function, collect, is_right
 from apr_dali.eval.passes import Source, counted, progress
+from apr_dali.eval.recorded import Images, put_recorded
 from apr_dali.eval.rows import Rows, rows_in
 from apr_dali.eval.session import Session
 from apr_dali.eval.state import State
@@ -47,7 +48,10 @@ class Logits:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass found. values: of each image, `loss`, `top1`, `top5`, `right` and SCORES. logits: of each."""
+    """What one pass found.
+
+    values: of each image, `loss`, `top1`, `top5`, `right`, `confidence` and SCORES. logits: of each.
+    """
 
     values: dict[str, NDArray[Any]]
     logits: Logits
@@ -57,6 +61,12 @@ class Pass:
         """Accuracy, as `apr_dali.eval.clean.evaluate` has it."""
         loss, top1, top5 = (float(self.values[name].astype(np.float64).mean()) for name in ("loss", *_TOP))
         return CleanResult(len(self.values["loss"]), loss, top1, top5)
+
+    @property
+    def images(self) -> Images:
+        """What `apr_dali.eval.recorded` has of each."""
+        confidence, loss = (self.values[name].astype(np.float64) for name in ("confidence", "loss"))
+        return Images(self.values["top1"], confidence, loss)
 
     @property
     def scores(self) -> dict[str, list[float]]:
@@ -102,9 +112,10 @@ def sharing(session: Session) -> Iterator[Session]:
 
 
 def put_shared(session: Session, source: Source, state: State) -> None:
-    """Put the accuracy on a labeled set into `state`, where passes are shared and it is not there."""
+    """Put what is recorded of a labeled set into `state`, where passes are shared and it is not there."""
     if session.passes is not None and source.key not in state:
-        state.put(source.key, asdict(session.passes.of(source).clean))
+        found = session.passes.of(source)
+        put_recorded(state, source, found.clean, found.images)
 
 
 def _below_greatest(batch: Batch) -> Tensor:
@@ -124,6 +135,7 @@ _FUNCTIONS: dict[str, Function] = {
     "top1": _within(1),
     "top5": _within(5),
     "right": is_right,
+    "confidence": lambda batch: batch.logits.softmax(1).amax(1),
     "labels": lambda batch: batch.targets,
     **{name: _of_logits(name) for name in SCORES},
 }

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from apr_dali.errors import InputError
-from apr_dali.runtime.files import write_whole
+from apr_dali.runtime.files import npy_bytes, write_whole
 
 
 class State:
     """Finished parts of one evaluation by name, in one JSON file that is rewritten whole after each.
+
+    Numbers of every image may belong to a part: they lie in a folder beside it, NAME.images for NAME.state.json, in a
+    file of their own, which is there before the part is. A part whose file is gone or another was never finished.
 
     Where torch.distributed runs, the first process alone reads and writes the file; all see the same parts, if all
     `put` the same. With `shared=False` each process has a file of its own.
@@ -29,7 +37,7 @@ class State:
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._main = not shared or not dist.is_initialized() or dist.get_rank() == 0
-        outcome: list[Any] = [({}, {}), None]
+        outcome: list[Any] = [({}, {}, {}, {}), None]
         if self._main and path is not None and path.exists():
             try:
                 outcome[0] = self._read(path)
@@ -41,6 +49,8 @@ class State:
             raise InputError(outcome[1])
         self._parts: dict[str, Any] = outcome[0][0]
         self._finished: dict[str, str] = outcome[0][1]
+        self._rows: dict[str, NDArray[Any]] = outcome[0][2]
+        self._sums: dict[str, int] = outcome[0][3]
         self._earlier = set(self._parts)
         self._taken: set[str] = set()
 
@@ -57,12 +67,27 @@ class State:
         self._taken.add(name)
         return self._parts[name]
 
+    def rows(self, name: str) -> NDArray[Any]:
+        """The numbers of every image that `put` was given with the part `name`."""
+        return self._rows[name]
+
     def kept(self) -> dict[str, str]:
         """Of the parts that `get` gave, those of an earlier run, each with the time at which it was finished."""
         return {name: self._finished[name] for name in sorted(self._taken & self._earlier)}
 
-    def put(self, name: str, value: Any) -> None:
-        """Keep `value`, which JSON can hold, as the finished part `name`; it is on the disk when this returns."""
+    def put(self, name: str, value: Any, rows: NDArray[Any] | None = None) -> None:
+        """Keep `value`, which JSON can hold, as the finished part `name`; it is on the disk when this returns.
+
+        rows: numbers of every image, which belong to it.
+        """
+        if rows is not None:
+            self._rows[name] = rows
+            if self._main and self._path is not None:
+                file, content = self._file_of(name), npy_bytes(rows)
+                file.parent.mkdir(exist_ok=True)
+                # The sum tells what a loss of power has left; to wait for the disk twice a part takes time.
+                write_whole(file, content, synced=False)
+                self._sums[name] = crc32(content)
         self.put_all({name: value})
 
     def put_all(self, values: Mapping[str, Any]) -> None:
@@ -71,13 +96,20 @@ class State:
         self._finished.update(dict.fromkeys(values, datetime.now().astimezone().isoformat(timespec="seconds")))
         self._earlier.difference_update(values)
         if self._main and self._path is not None:
-            text = json.dumps({"settings": self._settings, "parts": self._parts, "finished": self._finished})
-            write_whole(self._path, text.encode())
+            found = {"settings": self._settings, "parts": self._parts, "finished": self._finished}
+            write_whole(self._path, json.dumps({**found, "rows": self._sums}).encode())
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    def _file_of(self, name: str) -> Path:
+        assert self._path is not None
+        folder = self._path.with_name(f"{self._path.name.removesuffix('.state.json')}.images")
+        # A name may have any characters.
+        return folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.npy"
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, NDArray[Any]], dict[str, int]]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             theirs, parts, finished = found["settings"], found["parts"], found["finished"]
+            sums = found.get("rows", {})
             if not set(parts) <= set(finished):
                 raise KeyError("finished")
         except (ValueError, KeyError, TypeError) as error:
@@ -92,4 +124,13 @@ class State:
                 f"{path} holds results of another evaluation ({'; '.join(differing)}): "
                 "give another folder, or remove it"
             )
-        return parts, finished
+        rows = {}
+        for name, known in [*sums.items()]:
+            file = self._file_of(name)
+            content = file.read_bytes() if file.is_file() else b""
+            if crc32(content) == known:
+                rows[name] = np.load(io.BytesIO(content), allow_pickle=False)
+            else:
+                parts.pop(name, None)  # is run again
+                del sums[name]
+        return parts, finished, rows, sums

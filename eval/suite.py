@@ -96,6 +96,8 @@ def benchmark(
         InputError: if there is no set, one of `sets` is not there, or no evaluation works.
     """
     with session_of(model, options) as own, sharing(own) as session:
+        if latex and not session.keeps:
+            raise InputError("latex writes a file: give an output")
         root = None if data_root is None else str(data_root)
         return _run(session, root, sets, attack, on_the_fly, each or (lambda _: None), latex)
 

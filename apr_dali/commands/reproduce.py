@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _TABLES = ("table1", "table2", "table3", "table4", "fig4", "fig9", "fourier")
 _OF_SOME = {"attack": ("table3",), "on_the_fly": ("table1", "table4", "fig9")}
 _DATASETS = ("cifar10", "cifar100", "imagenet", "digits", "sample")
+
+_WHOLE = re.compile("0|[1-9][0-9]*")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +105,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def _gpus(text: str) -> tuple[str, ...]:
     numbers = tuple(text.split(","))
-    if not all(numbers) or len(set(numbers)) < len(numbers):
+    if not all(map(_WHOLE.fullmatch, numbers)) or len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"must be the numbers of GPUs with commas, each once, got {text!r}")
     return numbers
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -18,6 +19,7 @@ _PROGRAMS = {"python": (sys.executable,), "apr-dali": (sys.executable, "-m", "ap
 _SAVING = 300.0
 """Seconds that commands which are asked to stop have to save."""
 _LAST_LINES = 12
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Signals:
@@ -58,6 +60,7 @@ class Child:
                 env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
                 # Ctrl-C in the terminal does not reach it by itself: a second one would end it before it has saved.
                 start_new_session=True,
+                preexec_fn=_ending_with(os.getpid()),  # noqa: PLW1509 - it is loaded before, and calls the system alone
             )
 
     @property
@@ -80,6 +83,18 @@ class Child:
         _, _, text = f"\n{self.log.read_text(errors='replace')}".rpartition("\n$ ")
         lines = [line for line in text.splitlines()[1:] if line.strip()]
         return tuple(lines[-_LAST_LINES:])
+
+
+def _ending_with(parent: int) -> Callable[[], None]:
+    """What asks a new process to save and to end when `parent` is killed: else it would go on, and keep its folder."""
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it has ended in the meantime
+            os._exit(1)
+
+    return ask
 
 
 def stop(children: Sequence[Child], signals: Signals) -> None:

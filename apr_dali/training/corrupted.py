@@ -35,7 +35,7 @@ def check_best(state: Mapping[str, Any], options: ImageNetOptions) -> None:
 class CorruptedValidation:
     """`top1()` is the accuracy on --validate-corrupted N images, evenly taken, over the 15 corruptions × 5 severities.
 
-    It is 1 less the mean error that `apr-dali eval corruption --val … --images N` gives. The images are the same in
+    It is 1 less the mean error that `apr-dali eval corruption --val … --limit N` gives. The images are the same in
     every epoch. Raises InputError for tars and what cannot be computed.
     """
 
@@ -44,14 +44,14 @@ class CorruptedValidation:
             raise InputError(
                 "--validate-corrupted takes class folders of image files, the validation set has tar files"
             )
-        computed = Computed(images=options.validate_corrupted)
+        computed = Computed(limit=options.validate_corrupted)
         size, scaling = validation_view(vars(options))
         computed.check(size, "imagenet")
         recipe, group = recipe_of(vars(options)), trainer.group
         network = Network(trainer.architecture, trainer.model, part.classes, recipe.mean, recipe.std, size, "", scaling)
         share = group.share(options.batch_size)
         feeding = Feeding(network, group, share, options.amp, options.threads or None)
-        clean = clean_files(feeding, part, identity(part)).taking(computed.images)
+        clean = clean_files(feeding, part, identity(part)).taking(computed.limit)
         self._trainer, self._cells = trainer, computed_cells(feeding, clean, computed)
 
     def top1(self, network: nn.Module, output: Path, interrupts: Interrupts) -> float:

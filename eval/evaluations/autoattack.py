@@ -19,7 +19,7 @@ from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.datasets import select
 from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.load_model import Network
-from apr_dali.eval.page import Section, Table, interval_text, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent, with_interval
 from apr_dali.eval.passes import Batches, Source, counted, progress, together
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -55,7 +55,10 @@ class AutoAttack(Result):
     def as_json(self) -> dict[str, Any]:
         about = {"data": self.data, "set": self.set, **asdict(self.attack)}
         kept = {} if self.kept_images is None else {"kept_images": self.kept_images}
-        intervals = {"robust": share_interval(self.found.robust, self.found.images)}
+        found, images = self.found, self.found.images
+        shares = {"clean": found.clean, "robust": found.robust}
+        after = {name: share_interval(share, images) for name, share in found.after.items()}
+        intervals = {**{key: share_interval(share, images) for key, share in shares.items()}, "after": after}
         return {**about, **asdict(self.found), "robust": self.found.robust, "intervals": intervals, **kept}
 
     def text(self) -> str:
@@ -178,7 +181,12 @@ def _label(result: Mapping[str, Any]) -> str:
 
 def section(result: Mapping[str, Any]) -> Section:
     """The part of the page."""
-    rows = (("no attack", percent(result["clean"])), *((k, percent(v)) for k, v in result["after"].items()))
+    ends = result.get("intervals", {})
+    after = ends.get("after", {})
+    rows = (
+        ("no attack", with_interval(percent(result["clean"]), ends.get("clean"), 100)),
+        *((name, with_interval(percent(share), after.get(name), 100)) for name, share in result["after"].items()),
+    )
     budget = f"{result['norm']}, epsilon {255 * result['epsilon']:.3g}/255"
     note = f"{result['version']}: {budget}, {result['images']} images, seed {result['seed']}."
-    return Section("Adversarial attacks", (note,), (Table(("right after", "share"), tuple(rows)),))
+    return Section("Adversarial attacks", (note,), (Table(("right after", "share"), rows),))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.errors import InputError
+from apr_dali.eval.bootstrap import Interval
 from apr_dali.eval.calibration_rows import measures_of, temperature_of
-from apr_dali.eval.page import Section, Table, interval_text, percent
+from apr_dali.eval.page import Section, Table, interval_text, percent, with_interval
 from apr_dali.eval.passes import together
 from apr_dali.eval.pictures import reliability_picture
 from apr_dali.eval.result import Result
@@ -30,6 +31,7 @@ class Calibration(Result):
 
     set: 16 hex digits of what the images are. temperature: the best, 0.05 to 20. tuned_on: how many images.
     rows: the measures of `apr_dali.eval.calibration` by their names, as it is and with the temperature.
+    intervals: of these, see `apr_dali.eval.bootstrap`; the temperature is not fitted to each draw anew.
     """
 
     data: str
@@ -37,11 +39,13 @@ class Calibration(Result):
     temperature: float
     tuned_on: int
     rows: dict[str, dict[str, float | None]]
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     evaluation = "calibration"
 
     def as_json(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("data", "set", "temperature", "tuned_on", "rows")}
+        found = {key: getattr(self, key) for key in ("data", "set", "temperature", "tuned_on", "rows")}
+        return {**found, "intervals": {"rows": self.intervals}}
 
     def text(self) -> str:
         keys = ("accuracy", "confidence", "ece", "classwise_ece", "rms", "rms_as_published", "aurra")
@@ -84,10 +88,11 @@ def _measure(session: Session, data: str) -> Calibration:
             name: measures_of(logits, lambda numbers: numbers % _HELD_OUT != 0, scale)
             for name, scale in (("as it is", 1.0), (f"temperature {temperature:.2f}", temperature))
         }
-    rows = {name: row for name, (row, _) in found.items()}
+    rows = {name: row for name, (row, _, _) in found.items()}
+    intervals = {name: ends for name, (_, _, ends) in found.items()}
     tuned = len(logits.labels[::_HELD_OUT])
-    result = Calibration(data, together([source]), temperature, tuned, rows)
-    picture = reliability_picture({name: diagram for name, (_, diagram) in found.items()})
+    result = Calibration(data, together([source]), temperature, tuned, rows, intervals)
+    picture = reliability_picture({name: diagram for name, (_, diagram, _) in found.items()})
     return result.finished(session, {"reliability": picture})
 
 
@@ -96,21 +101,25 @@ def _measure(session: Session, data: str) -> Calibration:
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    return {label: percent(row["ece"]) for label, row in _labels(result).items()}
+    return {label: percent(result["rows"][name]["ece"]) for label, name in _labels(result).items()}
 
 
 def bounds(result: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of numbers of `summary`, by the same names."""
-    return {
-        label: interval_text((row["ece_low"], row["ece_high"]), 100)
-        for label, row in _labels(result).items()
-        if "ece_low" in row
-    }
+    ends = _ends(result)
+    return {label: interval_text(ends[name]["ece"], 100) for label, name in _labels(result).items() if name in ends}
 
 
-def _labels(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    before, after = result["rows"].values()
-    images = f"{before['images']:,} images"
+def _ends(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, Interval]]:
+    """The intervals of each row; earlier versions had none here."""
+    found: Mapping[str, Mapping[str, Interval]] = result.get("intervals", {}).get("rows", {})
+    return found
+
+
+def _labels(result: Mapping[str, Any]) -> dict[str, str]:
+    """The row of each number of `summary`, by its name there."""
+    before, after = result["rows"]
+    images = f"{result['rows'][before]['images']:,} images"
     return {f"ECE, {images}": before, f"ECE, temperature tuned, {images}": after}
 
 
@@ -126,15 +135,21 @@ def section(result: Mapping[str, Any]) -> Section:
         "aurra": "AURRA",
     }
     scores = {"nll": "negative log-likelihood, nats", "brier": "Brier score, 0 to 2"}
-    rows = result["rows"].values()
+    rows, ends = result["rows"], _ends(result)
+
+    def cells(key: str, shown: Callable[[float | None], str], scale: float, digits: int) -> tuple[str, ...]:
+        return tuple(
+            with_interval(shown(row[key]), ends.get(name, {}).get(key), scale, digits) for name, row in rows.items()
+        )
+
     table = Table(
-        ("measure", *result["rows"]),
+        ("measure", *rows),
         (
-            *((label, *(percent(row[key]) for row in rows)) for key, label in shares.items()),
-            *((label, *(f"{row[key]:.4f}" for row in rows)) for key, label in scores.items()),
+            *((label, *cells(key, percent, 100, 2)) for key, label in shares.items()),
+            *((label, *cells(key, lambda value: f"{value:.4f}", 1, 4)) for key, label in scores.items()),
         ),
     )
-    images = next(iter(rows))["images"]
+    images = next(iter(rows.values()))["images"]
     note = (
         f"Measured on {images:,} images; temperature {result['temperature']:.3f}, tuned on {result['tuned_on']:,} "
         "others that are not counted here."

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr_dali.eval.bootstrap import share_interval
-from apr_dali.eval.page import Section, Table, error_bounds, percent
-from apr_dali.eval.passes import evaluate_each, together
+from apr_dali.eval.bootstrap import Interval, share_interval
+from apr_dali.eval.page import Section, Table, error_bounds, percent, with_interval
+from apr_dali.eval.passes import together
+from apr_dali.eval.recorded import KEEPS, evaluate_recorded
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Subject, session_of
 from apr_dali.eval.shared_pass import put_shared
@@ -23,6 +24,7 @@ class Clean(Result):
     """Accuracy on the images of `data`.
 
     set: 16 hex digits of what the images are. images: how many. loss: mean cross-entropy. top1, top5: shares, 0..1.
+    loss_interval: of the loss, see `apr_dali.eval.bootstrap`.
     """
 
     data: str
@@ -31,12 +33,14 @@ class Clean(Result):
     loss: float
     top1: float
     top5: float
+    loss_interval: Interval | None = None
 
     evaluation = "clean"
 
     def as_json(self) -> dict[str, Any]:
         found = {key: getattr(self, key) for key in ("data", "set", "images", "loss", "top1", "top5")}
-        return {**found, "intervals": {key: share_interval(found[key], self.images) for key in ("top1", "top5")}}
+        intervals = {key: share_interval(found[key], self.images) for key in ("top1", "top5")}
+        return {**found, "intervals": {**intervals, **({"loss": self.loss_interval} if self.loss_interval else {})}}
 
     def text(self) -> str:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.images} images"
@@ -55,10 +59,12 @@ def evaluate_clean(model: Subject, data: str | Path, **options: Unpack[Options])
     with session_of(model, options) as session:
         source = session.labeled(str(data))
         session.check(source)
-        state = session.state("clean")
+        state = session.state("clean", keeps=KEEPS)
         put_shared(session, source, state)
-        found = evaluate_each(session.model, [source], session.group.device, state, session.amp)["clean"]
-        return Clean(str(data), together([source]), **asdict(found)).finished(session, {}, state)
+        recorded = evaluate_recorded(session.model, [source], session.group.device, state, session.amp)
+        found, images = recorded["clean"]
+        result = Clean(str(data), together([source]), **asdict(found), loss_interval=images.loss_interval)
+        return result.finished(session, {}, state)
 
 
 # ---- on the page of a benchmark --------------------------------------------------------------------------------------
@@ -80,10 +86,11 @@ def _label(result: Mapping[str, Any]) -> str:
 
 def section(result: Mapping[str, Any]) -> Section:
     """The part of the page."""
+    ends = result.get("intervals", {})
     rows = (
-        ("top-1", percent(result["top1"])),
-        ("top-5", percent(result["top5"])),
-        ("mean cross-entropy (NLL)", f"{result['loss']:.4f}"),
+        ("top-1", with_interval(percent(result["top1"]), ends.get("top1"), 100)),
+        ("top-5", with_interval(percent(result["top5"]), ends.get("top5"), 100)),
+        ("mean cross-entropy (NLL)", with_interval(f"{result['loss']:.4f}", ends.get("loss"), 1, 4)),
         ("images", f"{result['images']:,}"),
         ("data", str(result["data"])),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apr_dali.data.image_ids import read_image_ids
-from apr_dali.eval.clean import CleanResult
+from apr_dali.errors import check_choice
 from apr_dali.eval.corruption import (
     CORRUPTIONS,
     CorruptionTable,
@@ -22,18 +22,23 @@ from apr_dali.eval.corruption import (
 from apr_dali.eval.corruption_intervals import intervals_of
 from apr_dali.eval.corruption_sources import corruption_cells, is_arrays
 from apr_dali.eval.datasets import numbered
-from apr_dali.eval.page import Section, Table, interval_text, percent, spaced, tenths
-from apr_dali.eval.passes import Source, evaluate_each, together
+from apr_dali.eval.page import Section, Table, interval_text, percent, spaced, tenths, with_interval
+from apr_dali.eval.passes import Source, together
 from apr_dali.eval.pictures import corruption_picture
 from apr_dali.eval.published_numbers import PUBLISHED
-from apr_dali.eval.recorded import Images, evaluate_recorded
+from apr_dali.eval.recorded import KEEPS, Recorded, evaluate_recorded
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.eval.shared_pass import put_shared
+from apr_dali.eval.state import State
 from apr_dali.runtime.text_table import table
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+BESIDE = ("imagenet-c-bar", "imagenet-3dcc", "laion-c", "cifar-c-bar")
+"""What evaluations of corrupted sets beside ImageNet-C or CIFAR-C are called."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Corruption(Result):
     set: 16 hex digits of what the images are. name: the set's, in words. classes: of the network. table: the errors,
     and what follows from them. labels: what was assumed of labels without names; None where they have names.
     computed: of images made on the fly: seed, version, form, parameter_set, geometry, of_images; None for others.
-    called: the evaluation's name: another set beside one that is called corruption has another.
+    evaluation: its name: another set beside one that is called corruption has another, of BESIDE.
     """
 
     data: str
@@ -53,11 +58,7 @@ class Corruption(Result):
     table: CorruptionTable
     labels: str | None = None
     computed: dict[str, Any] | None = None
-    called: str = "corruption"
-
-    @property
-    def evaluation(self) -> str:
-        return self.called
+    evaluation: str = "corruption"
 
     @property
     def mean_error(self) -> float:
@@ -84,7 +85,7 @@ def evaluate_corruption(
     *,
     clean: str | Path | None = None,
     image_list: str | Path | None = None,
-    called: str = "corruption",
+    evaluation: str = "corruption",
     **options: Unpack[Options],
 ) -> Corruption:
     """The error under every corruption and severity of a set.
@@ -96,17 +97,18 @@ def evaluate_corruption(
         clean: the clean images, for the relative mCE; None to leave them out.
         image_list: only the images of this list, such as RobustBench's, see `apr_dali.data.image_ids`; None for
             all.
-        called: the name of the files that are written.
+        evaluation: what the result and its files are called: corruption, or one of BESIDE.
 
     Raises:
         InputError: for a set that is not whole, or a network that does not fit it.
     """
+    check_choice("evaluation", evaluation, ("corruption", *BESIDE))
     with session_of(model, options) as session:
         chosen = None if image_list is None else str(image_list)
-        return _measure(session, str(data), None if clean is None else str(clean), chosen, called)
+        return _measure(session, str(data), None if clean is None else str(clean), chosen, evaluation)
 
 
-def _measure(session: Session, data: str, clean: str | None, image_list: str | None, called: str) -> Corruption:
+def _measure(session: Session, data: str, clean: str | None, image_list: str | None, evaluation: str) -> Corruption:
     session = session.of_several([data] if clean is None else [data, clean])
     cells = corruption_cells(session, data, image_list)
     model = cells.answering(session)
@@ -115,13 +117,11 @@ def _measure(session: Session, data: str, clean: str | None, image_list: str | N
     state = session.state("corruption", keeps=KEEPS)
     found = evaluate_recorded(model, cells.sources, session.group.device, state, session.amp)
     own = [] if clean is None else [_clean_source(session, clean, image_list)]
-    for source in own:
-        put_shared(session, source, state)
-    cleaned = evaluate_each(session.model, own, session.group.device, state, session.amp).get("clean")
+    cleaned = cleaned_of(session, own, state)
     filled = corruption_table(cells.sources, found, cells.kind, cleaned)
     labels = numbered(classes, "labels.npy has no names: its label") if is_arrays(data) else None
     images = together([*cells.sources, *own])
-    result = Corruption(data, images, cells.name, len(classes), filled, labels, called=called)
+    result = Corruption(data, images, cells.name, len(classes), filled, labels, evaluation=evaluation)
     return result.finished(session, pictures_of(result), state)
 
 
@@ -132,35 +132,36 @@ def _clean_source(session: Session, clean: str, image_list: str | None) -> Sourc
     return session.feeding.folder("clean", read_image_ids(image_list).below(clean, classes), classes)
 
 
-KEEPS = "right and confidence of images"
-"""What the states of corruption evaluations have beside accuracies."""
+def cleaned_of(session: Session, own: Sequence[Source], state: State) -> Recorded | None:
+    """What is found on the clean images, where there are any."""
+    for source in own:
+        put_shared(session, source, state)
+    return evaluate_recorded(session.model, own, session.group.device, state, session.amp).get("clean")
 
 
 def corruption_table(
     cells: list[Source],
-    found: Mapping[str, tuple[CleanResult, Images]],
+    found: Mapping[str, Recorded],
     kind: str,
-    clean: CleanResult | None,
+    clean: Recorded | None,
 ) -> CorruptionTable:
     """The table of what was found on `cells`, each corruption's severities in their order, and on clean images."""
     severities = tuple(dict.fromkeys(int(cell.name.partition("/")[2]) for cell in cells))
     names = _ordered(cells)
     of = {name: [found[f"{name}/{severity}"] for severity in severities] for name in names}
-    every = [images for row in of.values() for _, images in row]
+    images = {name: [images for _, images in row] for name, row in of.items()}
+    rms = {name: tuple(each.rms for each in row if each.rms is not None) for name, row in images.items()}
     filled = CorruptionTable(
         {name: tuple(1 - result.top1 for result, _ in row) for name, row in of.items()},
         cells[0].images,
-        1 - clean.top1 if clean else None,
+        1 - clean[0].top1 if clean else None,
         kind,
-        clean.images if clean else 0,
+        clean[0].images if clean else 0,
         severities,
-        {name: tuple(images.ece for _, images in row) for name, row in of.items()},
-        {}
-        if any(images.rms is None for images in every)
-        else {name: tuple(images.rms or 0.0 for _, images in row) for name, row in of.items()},
+        {name: tuple(each.ece for each in row) for name, row in images.items()},
+        rms if all(rms.values()) else {},
     )
-    wrong = {name: [~images.right for _, images in row] for name, row in of.items()}
-    return replace(filled, intervals=intervals_of(filled, wrong))
+    return replace(filled, intervals=intervals_of(filled, images, clean[1].right if clean else None))
 
 
 def pictures_of(result: Corruption) -> dict[str, bytes]:
@@ -299,9 +300,11 @@ def section(result: Mapping[str, Any]) -> Section:
         "own": "Neither ImageNet-C nor CIFAR-C as published: none of its numbers is comparable with a published one.",
     }
     about = f"{result['name']}: {result['classes']:,} classes, {result['images']:,} images per cell; {result['data']}."
-    mean = f"Mean error over {averaged_text(result)}: {percent(result['mean_error'])}."
+    ends = result.get("intervals", {})
+    mean = f"Mean error over {averaged_text(result)}: "
+    mean += with_interval(percent(result["mean_error"]), ends.get("mean_error"), 100) + "."
     if c_bar := c_bar_text(result):
-        mean += f" Over {c_bar}: {percent(result['c_bar_error'])}."
+        mean += f" Over {c_bar}: {with_interval(percent(result['c_bar_error']), ends.get('c_bar_error'), 100)}."
     titles = ("error in percent", *map(str, result["severities"]), "mean")
     note = _sentence(computed_text(result)) if "computed" in result else notes[result["kind"]]
     tables = (*_means_tables(result), *_ce_tables(result))
@@ -316,14 +319,17 @@ def section_beside(result: Mapping[str, Any]) -> Section:
 def _means_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     """What each corruption comes to, over its severities; none where the picture says all of it."""
     errors = result["errors"]
-    columns = {"mean error": {name: _mean_text(row) for name, row in errors.items()}}
-    if ends := result.get("intervals", {}).get("errors"):
-        columns["95 % interval"] = {name: interval_text(ends[name], 100, 1) for name in errors}
-    for key, title in (("ece", "ECE"), ("rms", "RMS calibration error")):
-        if key in result:
-            columns[title] = {name: _mean_text(row) for name, row in result[key].items()}
-    rows = tuple((spaced(name), *(column[name] for column in columns.values())) for name in errors)
-    return (Table(("percent, mean over severities", *columns), rows),) if len(columns) > 1 else ()
+    titles = {"errors": "mean error", "ece": "ECE", "rms": "RMS calibration error"}
+    ends = result.get("intervals", {})
+    found = {key: title for key, title in titles.items() if key in result}
+    rows = tuple(
+        (
+            spaced(name),
+            *(with_interval(_mean_text(result[key][name]), ends.get(key, {}).get(name), 100, 1) for key in found),
+        )
+        for name in errors
+    )
+    return (Table(("percent, mean over severities", *found.values()), rows),) if ends or len(found) > 1 else ()
 
 
 def _mean_text(row: Sequence[float]) -> str:
@@ -336,16 +342,22 @@ def _sentence(text: str) -> str:
 
 def _ce_tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
     """Corruption errors, beside published ones where they are ImageNet-C's."""
-    own = next((result[key] for key in _CES if key in result), None)
-    if own is None:
+    key = next((key for key in _CES if key in result), None)
+    if key is None:
         return ()
+    own, ends = result[key], result.get("intervals", {})
     beside = [entry for entry in PUBLISHED if entry.ce] if "ce" in result else []
     rows = [
-        (spaced(name), f"{own[name]:.1f}", *(str(entry.ce[CORRUPTIONS.index(name)]) for entry in beside))
+        (
+            spaced(name),
+            with_interval(f"{own[name]:.1f}", ends.get(key, {}).get(name), 1, 1),
+            *(str(entry.ce[CORRUPTIONS.index(name)]) for entry in beside),
+        )
         for name in CORRUPTIONS
         if name in own
     ]
     if "mce" in result:
-        rows.append(("mCE", f"{result['mce']:.1f}", *(tenths(entry.imagenet_c) for entry in beside)))
+        mean = with_interval(f"{result['mce']:.1f}", ends.get("mce"), 1, 1)
+        rows.append(("mCE", mean, *(tenths(entry.imagenet_c) for entry in beside)))
     name = "CE, AlexNet = 100" if beside else "AlexNet-normalized error, not CE of ImageNet-C"
     return (Table((name, "this network", *(entry.method for entry in beside)), tuple(rows)),)

@@ -13,10 +13,10 @@ from apr_dali.errors import InputError
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.clean import CleanResult
 from apr_dali.eval.corruption import CELLS, COMPUTED, SEVERITIES
-from apr_dali.eval.evaluations.corruption import KEEPS, Corruption, corruption_table, pictures_of
+from apr_dali.eval.evaluations.corruption import Corruption, cleaned_of, corruption_table, pictures_of
 from apr_dali.eval.on_the_fly import Computed, computed_cells, open_clean, told
-from apr_dali.eval.passes import evaluate_each, together
-from apr_dali.eval.recorded import Images, evaluate_recorded, joined
+from apr_dali.eval.passes import together
+from apr_dali.eval.recorded import KEEPS, Recorded, evaluate_recorded, joined
 from apr_dali.eval.session import Options, Session, Subject, session_of
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 def evaluate_corruption_on_the_fly(
     model: Subject,
-    val: str | Path,
+    data: str | Path,
     *,
     corruptions: Sequence[str] | None = None,
     set: str | None = None,
     severities: Sequence[int] | None = None,
-    images: int | None = None,
+    limit: int | None = None,
     extra: bool = False,
     seed: int = 0,
     in_memory: bool = False,
@@ -44,13 +44,13 @@ def evaluate_corruption_on_the_fly(
 
     Args:
         model, options: as for `evaluate_clean`.
-        val: clean images: a folder of class folders, a file list, or what `open_small` takes.
+        data: clean images: a folder of class folders, a file list, or what `open_small` takes.
         corruptions: some of `apr_dali.corruptions.NAMES`, `C_BAR` or of 32×32 images `CIFAR_C_BAR`; None for all of a
             benchmark.
         set: which: "c", the 15 of ImageNet-C, or "c-bar", the 10 of ImageNet-C-bar or CIFAR-10-C-bar; None
             for "c".
         severities: some of 1 to 5; None for all.
-        images: so many, evenly taken, the same for everyone; None for all.
+        limit: only so many images, evenly taken, the same for everyone; None for all.
         extra: the four extra corruptions too.
         seed: of the draws, 0..2^64 - 1.
         in_memory: leave out the JPEG file that the published images went through: quality 85, 4:2:0.
@@ -68,17 +68,17 @@ def evaluate_corruption_on_the_fly(
     of_benchmark = corruptions_of(set or "c", "imagenet")
     chosen = dict.fromkeys((*of_benchmark, *(EXTRA if extra else ())) if corruptions is None else corruptions)
     numbers = SEVERITIES if severities is None else dict.fromkeys(severities)
-    computed = Computed(tuple(chosen), tuple(numbers), images, seed, in_memory)
+    computed = Computed(tuple(chosen), tuple(numbers), limit, seed, in_memory)
     with session_of(model, options) as session:
-        if set == "c-bar" and session.takes_small(str(val)):
+        if set == "c-bar" and session.takes_small(str(data)):
             computed = replace(computed, corruptions=corruptions_of(set, "cifar"))
-        return _measure(session, str(val), computed, None if clean is None else str(clean))
+        return _measure(session, str(data), computed, None if clean is None else str(clean))
 
 
 def _measure(session: Session, val: str, computed: Computed, clean: str | None) -> Corruption:
     session = session.of_several([val] if clean is None else [val, clean])
     computed.check(session.network.image_size, "cifar" if session.takes_small(val) else "imagenet")
-    found = open_clean(session, val).taking(computed.images)
+    found = open_clean(session, val).taking(computed.limit)
     few = found.numbers[: session.feeding.batch_size]
     session.check(session.feeding.array("clean", found.read(few), found.labels[: len(few)]))
     made = computed_cells(session.feeding, found, computed)
@@ -88,7 +88,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     parts = [part for chunk in zip(*(parts for _, parts in made), strict=True) for part in chunk]
     state = session.state("corruption", keeps=KEEPS)
     results = evaluate_recorded(session.model, parts, session.group.device, state, session.amp)
-    cleaned = evaluate_each(session.model, more, session.group.device, state, session.amp).get("clean")
+    cleaned = cleaned_of(session, more, state)
     whole = _is_whole(session, computed, len(found.numbers))
     of_cells = {cell.name: _joined([results[part.name] for part in parts]) for cell, parts in made}
     table = corruption_table(cells, of_cells, "generated" if whole else "own", cleaned)
@@ -98,7 +98,7 @@ def _measure(session: Session, val: str, computed: Computed, clean: str | None) 
     return result.finished(session, pictures_of(result), state)
 
 
-def _joined(found: Sequence[tuple[CleanResult, Images]]) -> tuple[CleanResult, Images]:
+def _joined(found: Sequence[Recorded]) -> Recorded:
     """The result over the images of all parts: of one that is run at once the same counts."""
     parts = [part for part, _ in found]
     images = sum(part.images for part in parts)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from apr_dali.data.arrays import is_small_set
 from apr_dali.data.folders import open_set
 from apr_dali.errors import InputError, check_choice
-from apr_dali.eval.bootstrap import share_interval
+from apr_dali.eval.bootstrap import Interval, share_interval
 from apr_dali.eval.class_lists import IMAGENET_A, IMAGENET_R
 from apr_dali.eval.class_names import is_imagenet
 from apr_dali.eval.datasets import numbered
 from apr_dali.eval.page import error_bounds, percent
 from apr_dali.eval.passes import ClassSlice, evaluate_each, together
+from apr_dali.eval.recorded import KEEPS, evaluate_recorded
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime.distributed import on_main
@@ -42,6 +43,7 @@ class Shift(Result):
     set: 16 hex digits of what the images are. name: what they are, in words. classes, all_classes: how many the set and
     the network have. images: how many. loss: mean cross-entropy. top1, top5: shares, 0..1, among the classes of the
     set; top1_of_all: among all of the network's. labels: what was assumed of folders without names, or None.
+    loss_interval: of the loss, see `apr_dali.eval.bootstrap`.
     """
 
     shift: str
@@ -56,6 +58,7 @@ class Shift(Result):
     top1_of_all: float
     all_classes: int
     labels: str | None = None
+    loss_interval: Interval | None = None
 
     @property
     def evaluation(self) -> str:
@@ -65,6 +68,8 @@ class Shift(Result):
         keys = ("data", "set", "name", "classes", "images", "loss", "top1", "top5", "top1_of_all", "all_classes")
         labels = {} if self.labels is None else {"labels": self.labels}
         intervals = {key: share_interval(getattr(self, key), self.images) for key in ("top1", "top5", "top1_of_all")}
+        if self.loss_interval is not None:
+            intervals["loss"] = self.loss_interval
         return {**{key: getattr(self, key) for key in keys}, "intervals": intervals, **labels}
 
     def text(self) -> str:
@@ -102,8 +107,8 @@ def _measure(session: Session, data: str, name: str) -> Shift:
     model = ClassSlice(session.model, indices).to(device)
     source = feeding.folder(name, data, names)
     session.check(source, model, len(names))
-    state = session.state(name, classes=classes)
-    found = evaluate_each(model, [source], device, state, session.amp)[name]
+    state = session.state(name, classes=classes, keeps=KEEPS)
+    found, images = evaluate_recorded(model, [source], device, state, session.amp)[name]
     top1_of_all = found.top1
     if others := sorted({*range(len(network.classes))} - {*indices}):
         # The classes of the set first: its labels stay what they are.
@@ -123,6 +128,7 @@ def _measure(session: Session, data: str, name: str) -> Shift:
         top1_of_all=top1_of_all,
         all_classes=len(network.classes),
         labels=assumed,
+        loss_interval=images.loss_interval,
     ).finished(session, {}, state)
 
 

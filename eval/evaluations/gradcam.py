@@ -74,7 +74,7 @@ def analyze_gradcam(
     data: str | Path | None = None,
     *,
     limit: int = 60,
-    other: Subject | None = None,
+    compare: Subject | None = None,
     names: Sequence[str] | None = None,
     layer: str | None = None,
     corruption: str = "gaussian noise",
@@ -85,7 +85,7 @@ def analyze_gradcam(
 
     Args:
         model, data, limit, options: as for `analyze_heatmap`.
-        other: a second network of the same classes.
+        compare: a second network of the same classes.
         names: what the networks are called in the picture; None for their run folder or model.
         layer: of both; None for the last that gives a map.
         corruption: of `apr_dali.data.small_corruptions.SHOWN`. strength: of it, 1 to 3.
@@ -97,7 +97,7 @@ def analyze_gradcam(
     corrupt, strengths = SHOWN[corruption]
     if not 1 <= strength <= len(strengths):
         raise InputError(f"strength must be in 1..{len(strengths)}, got {strength}")
-    with subject_of(model, options) as session, beside(session, other, options.get("classes")) as networks:
+    with subject_of(model, options) as session, beside(session, compare, options.get("classes")) as networks:
         samples = load_samples(session, None if data is None else str(data), limit)
         for one in networks:
             refuse_inference_only(one.network.model, one.network.name, "Grad-CAM needs layers and gradients")

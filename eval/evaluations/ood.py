@@ -12,9 +12,10 @@ from torch import nn
 
 from apr_dali.data.image_list import is_image_list
 from apr_dali.errors import InputError, check_choice
-from apr_dali.eval.bootstrap import Interval, auroc_intervals
+from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.class_lists import IMAGENET_O
 from apr_dali.eval.ood import ood_metrics, oscr
+from apr_dali.eval.ood_draws import ood_intervals
 from apr_dali.eval.ood_kinds import DEFAULT, KINDS, REACT, checked_scores, searched
 from apr_dali.eval.ood_page import columns_of
 from apr_dali.eval.ood_request import FIT_IMAGES, IMAGENET_O_NAME, Asked
@@ -67,10 +68,10 @@ class Ood(Result):
     groups: of sets that are near or far, `near` or `far`; each score then has the means `nearood` and `farood`, too,
     and each row the measures of OPENOOD there. full_spectrum: the same as `scores`, where the images of `shifted`,
     places by name, count as in-distribution, too; full_spectrum_accuracy: on all of these. parameters: of the scores.
-    intervals: of AUROC by score and set, and of its means; see `apr_dali.eval.bootstrap`. fit: what some were fitted
-    to: `data`, `images`. validation: the images of the network's classes that ReAct was fitted to and that parameters
-    were searched on, likewise. search: likewise, the others that they were searched on; and in `found` by score the
-    best `parameters`, their `auroc` on both sets and the number of `candidates`.
+    intervals: of `scores`, `accuracy` and their like, in the same places; see `apr_dali.eval.bootstrap`. fit: what some
+    were fitted to: `data`, `images`. validation: the images of the network's classes that ReAct was fitted to and that
+    parameters were searched on, likewise. search: likewise, the others that they were searched on; and in `found` by
+    score the best `parameters`, their `auroc` on both sets and the number of `candidates`.
     """
 
     data: str
@@ -87,7 +88,7 @@ class Ood(Result):
     full_spectrum: dict[str, Rates] = field(default_factory=dict)
     full_spectrum_accuracy: float | None = None
     parameters: dict[str, str] = field(default_factory=dict)
-    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    intervals: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
@@ -205,7 +206,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         full_spectrum={score: _rates(score, wide, outside, asked.groups) for score in finite if shifted},
         full_spectrum_accuracy=float(np.mean(wide["right"])) if shifted else None,
         parameters=_parameters(finite, best),
-        intervals={score: _intervals(score, own, outside, asked.groups) for score in finite},
+        intervals=_intervals(finite, own, wide if shifted else None, outside, asked.groups),
         fit=_counted(asked.fit_data, preparation.training),
         validation=_counted(asked.val_data, preparation.validation),
         search={**_counted(asked.ood_val, preparation.others), "found": best} if asked.search else {},
@@ -310,10 +311,27 @@ def _rates(score: str, own: Scores, outside: Mapping[str, Scores], groups: Mappi
 
 
 def _intervals(
-    score: str, own: Scores, outside: Mapping[str, Scores], groups: Mapping[str, str]
-) -> dict[str, Interval]:
-    scores = {name: found[score] for name, found in outside.items()}
-    return auroc_intervals(own[score], scores, _means(scores, groups))
+    scores: Sequence[str], own: Scores, wide: Scores | None, outside: Mapping[str, Scores], groups: Mapping[str, str]
+) -> dict[str, Any]:
+    """Of all that is measured, in the places that it has in the result. wide: all images of the full spectrum."""
+    means = _means(outside, groups)
+    found: dict[str, Any] = {}
+    for prefix, inside in (("", own), ("full_spectrum", wide)):
+        if inside is None:
+            continue
+        found[prefix or "scores"] = {
+            score: ood_intervals(
+                inside[score],
+                inside["right"],
+                {name: other[score] for name, other in outside.items()},
+                means,
+                as_openood=bool(groups),
+            )
+            for score in scores
+        }
+        right = inside["right"]
+        found[f"{prefix}_accuracy".lstrip("_")] = share_interval(float(np.mean(right)), len(right))
+    return found
 
 
 def _means(names: Iterable[str], groups: Mapping[str, str]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from apr_dali.data.videos import Videos, check_reader, find_videos, frames_of
 from apr_dali.errors import InputError
-from apr_dali.eval.bootstrap import mean_intervals
+from apr_dali.eval.bootstrap import SEED, ends_of, mean_draws
 from apr_dali.eval.checks import check_outputs, not_finite
-from apr_dali.eval.page import Section, Table, interval_text, percent, spaced
+from apr_dali.eval.page import Section, Table, interval_text, percent, spaced, with_interval
 from apr_dali.eval.perturbation import PERTURBATIONS, flip_rate, is_noise, normalized_mean, ranked, top5_distance
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
@@ -42,7 +42,7 @@ class Perturbation(Result):
     set: 16 hex digits of what the videos are. videos: how many of each perturbation. flip_rate: 0..1, and
     top5_distance, by perturbation. mean_flip_rate, mean_top5_distance: over PERTURBATIONS, or those that are there.
     mfr, mt5d: in percent of the reference's, AlexNet's; None without one, or where one of PERTURBATIONS is missing.
-    intervals: of the flip rates and their mean.
+    intervals: of all of these, in the same places; the reference's numbers are taken as they are.
     """
 
     data: str
@@ -147,20 +147,33 @@ def _measure(
     means = {key: {name: float(np.mean(rows[key])) for name, rows in kept.items()} for key in _MEASURES}
     mfr, mt5d = (None if reference is None else normalized_mean(means[key], reference[key]) for key in _MEASURES)
     videos = {name: len(files) for name, files in found.files.items()}
-    intervals = _intervals({name: rows["flip_rate"] for name, rows in kept.items()})
+    intervals = _intervals(kept, reference)
     rates, distances = means.values()
     result = Perturbation(data, identity, videos, rates, distances, mfr, mt5d, path, intervals)
     return result.finished(session, {}, state)
 
 
-def _intervals(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Of the flip rates, and of their mean where all perturbations are of as many videos, which are drawn together."""
-    own = {name: mean_intervals(np.array(row)[:, None])[0] for name, row in rates.items()}
-    names = averaged(rates)
-    if len({len(rates[name]) for name in names}) > 1:
-        return {"flip_rate": own}
-    together = np.mean([rates[name] for name in names], 0)
-    return {"flip_rate": own, "mean_flip_rate": mean_intervals(together[:, None])[0]}
+def _intervals(
+    kept: Mapping[str, Mapping[str, Sequence[float]]], reference: Mapping[str, Mapping[str, float]] | None
+) -> dict[str, Any]:
+    """Of measures by perturbation, of their means and of the means of ratios.
+
+    Perturbations of as many videos are of the same images, which are drawn together; else each is drawn for itself.
+    """
+    alike = len({len(rows[_MEASURES[0]]) for rows in kept.values()}) == 1
+    draws = {
+        name: mean_draws(np.array([rows[key] for key in _MEASURES]).T, seed=SEED if alike else [SEED, number])
+        for number, (name, rows) in enumerate(kept.items())
+    }
+    found: dict[str, Any] = {}
+    for column, (key, normalized) in enumerate(zip(_MEASURES, ("mfr", "mt5d"), strict=True)):
+        of = {name: drawn[:, column] for name, drawn in draws.items()}
+        found[key] = {name: ends_of(drawn) for name, drawn in of.items()}
+        found[f"mean_{key}"] = ends_of(np.mean([of[name] for name in averaged(of)], 0))
+        if reference is not None and set(PERTURBATIONS) <= set(of):
+            ratios = [of[name] / reference[key][name] for name in PERTURBATIONS]
+            found[normalized] = ends_of(100 * np.mean(ratios, 0))
+    return found
 
 
 def _values(session: Session, name: str, files: Sequence[str], bar: tqdm) -> dict[str, list[float]]:
@@ -217,32 +230,38 @@ def _over(result: Mapping[str, Any]) -> str:
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The numbers that matter, with their units."""
-    over = _over(result)
-    found = {
-        f"mean flip rate over {over}": percent(result["mean_flip_rate"]),
-        f"mean top-5 distance over {over}": f"{result['mean_top5_distance']:.3f}",
-    }
-    titles = {"mfr": "mFR, AlexNet = 100", "mt5d": "mT5D, AlexNet = 100"}
-    found.update({title: f"{result[key]:.2f} %" for key, title in titles.items() if key in result})
-    return found
+    return {label: shown(result[key]) for label, key, shown, _, _ in _labels(result)}
 
 
 def bounds(result: Mapping[str, Any]) -> dict[str, str]:
     """The intervals of numbers of `summary`, by the same names."""
-    ends = result["intervals"].get("mean_flip_rate")
-    return {} if ends is None else {f"mean flip rate over {_over(result)}": interval_text(ends, 100)}
+    ends = result["intervals"]
+    return {
+        label: interval_text(ends[key], scale, digits)
+        for label, key, _, scale, digits in _labels(result)
+        if key in ends
+    }
+
+
+def _labels(result: Mapping[str, Any]) -> Iterator[tuple[str, str, Callable[[float], str], float, int]]:
+    """What each number of `summary` is called, its key, what shows it, and the scale and digits of its interval."""
+    over = _over(result)
+    yield f"mean flip rate over {over}", "mean_flip_rate", percent, 100, 2
+    yield f"mean top-5 distance over {over}", "mean_top5_distance", "{:.3f}".format, 1, 3
+    for key, title in (("mfr", "mFR, AlexNet = 100"), ("mt5d", "mT5D, AlexNet = 100")):
+        if key in result:
+            yield title, key, "{:.2f} %".format, 1, 2
 
 
 def section(result: Mapping[str, Any]) -> Section:
     """The part of the page."""
-    ends = result["intervals"]["flip_rate"]
+    flips, distances = (result["intervals"].get(key, {}) for key in _MEASURES)
     rows = tuple(
         (
             spaced(name),
             f"{result['videos'][name]:,}",
-            f"{100 * rate:.2f}",
-            interval_text(ends[name], 100),
-            f"{result['top5_distance'][name]:.3f}",
+            with_interval(f"{100 * rate:.2f}", flips.get(name), 100),
+            with_interval(f"{result['top5_distance'][name]:.3f}", distances.get(name), 1, 3),
         )
         for name, rate in result["flip_rate"].items()
     )
@@ -255,5 +274,5 @@ def section(result: Mapping[str, Any]) -> Section:
         if "reference" in result
         else "Not normalized: mFR and mT5D are ratios to AlexNet's numbers on the same videos, see --alexnet."
     )
-    titles = ("perturbation", "videos", "flip rate, %", "95 % interval", "top-5 distance")
+    titles = ("perturbation", "videos", "flip rate, %", "top-5 distance")
     return Section("Perturbations", (about, told), (Table(titles, rows),))

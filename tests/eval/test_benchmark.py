@@ -225,6 +225,20 @@ def test_sets_have_names_of_their_own(sets):
             evaluate_ood(Brightness(), sets / "val", ood=ood, **SEEN, **QUICK)
 
 
+def test_names_of_evaluations_are_those_of_a_report(sets):
+    for evaluate, place, more in (
+        (evaluate_corruption, sets / "c", {}),
+        (evaluate_ood, sets / "val", {"ood": {"near": sets / "near"}}),
+    ):
+        with pytest.raises(InputError, match="evaluation must be one of"):
+            evaluate(Brightness(), place, evaluation="clean", **more, **SEEN, **QUICK)
+
+
+def test_a_table_needs_a_place(sets):
+    with pytest.raises(InputError, match="latex writes a file: give an output"):
+        benchmark(Brightness(), sets, latex=True, **SEEN, **QUICK)
+
+
 def test_the_kind_of_a_set_does_not_depend_on_its_size():
     from apr_dali.data.kinds import CLASSES as CIFAR
 

@@ -368,6 +368,6 @@ def test_a_network_of_one_size_refuses_another(command, tmp_path, capsys):
 def test_a_second_network_must_take_the_images_of_the_first(digits_checkpoints, tmp_path, capsys):
     torch.save(create_model("vit_tiny_patch16_224", 10).state_dict(), tmp_path / "w.pth")
     other = f"vit_tiny_patch16_224:{tmp_path / 'w.pth'}"
-    given = [digits_checkpoints[0], "--other", other, "--device", "cpu", "--output", str(tmp_path / "out")]
+    given = [digits_checkpoints[0], "--compare", other, "--device", "cpu", "--output", str(tmp_path / "out")]
     assert cli.main(["analyze", "gradcam", *given]) == 2
     assert "cannot take images of 32×32" in capsys.readouterr().err

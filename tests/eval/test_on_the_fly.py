@@ -74,7 +74,7 @@ def pixels_of(cells) -> dict[str, np.ndarray]:
 def computed(data, **given) -> dict[str, np.ndarray]:
     wanted = Computed(**given)
     with open_session(Brightness(), **SEEN, **QUICK) as session:
-        return pixels_of(computed_cells(session.feeding, open_clean(session, str(data)).taking(wanted.images), wanted))
+        return pixels_of(computed_cells(session.feeding, open_clean(session, str(data)).taking(wanted.limit), wanted))
 
 
 def test_the_images_are_those_that_make_c_writes(photographs, tmp_path):
@@ -98,13 +98,13 @@ def test_in_memory_there_is_no_jpeg_file(photographs):
 def test_a_part_of_the_images_is_the_same_for_everyone(photographs):
     given = {"corruptions": ("impulse_noise",), "severities": (3,)}
     ((whole, _),) = computed(photographs, **given).values()
-    ((part, labels),) = computed(photographs, images=4, **given).values()
+    ((part, labels),) = computed(photographs, limit=4, **given).values()
     np.testing.assert_array_equal(part, whole[[0, 1, 3, 4]])
     assert labels.tolist() == [0, 0, 1, 2]
 
 
 def test_chunks_change_nothing(photographs, monkeypatch):
-    given = {"corruptions": ("fog", "glass_blur"), "severities": (1, 4), "images": 5}
+    given = {"corruptions": ("fog", "glass_blur"), "severities": (1, 4), "limit": 5}
     whole = computed(photographs, **given)
     monkeypatch.setattr(on_the_fly, "_CHUNK", 2 * 3 * 40 * 40)
     decoded = []
@@ -149,7 +149,10 @@ def test_the_errors_are_those_of_a_set_on_disk(val, tmp_path):
     for name, row in disk.table.ece.items():
         # In batches of another size the network's float32 rounds otherwise.
         assert found.table.ece[name] == pytest.approx(row, abs=CALIBRATION_FLOAT32)
-    assert dataclasses.replace(found.table, ece={}) == dataclasses.replace(disk.table, ece={})
+    of_errors = [dataclasses.replace(each, ece={}, intervals={}) for each in (found.table, disk.table)]
+    assert of_errors[0] == of_errors[1]
+    for key in ("errors", "mean_error", "clean_error"):
+        assert found.table.intervals[key] == disk.table.intervals[key]
     assert len({*found.table.errors["fog"], *found.table.errors["brightness"]}) > 3, "a set without differences"
 
 
@@ -161,7 +164,7 @@ def test_cifar_images_are_those_of_make_cifar_c(tmp_path):
     with open_session(model, **seen, **QUICK) as session:
         made = computed_cells(session.feeding, open_clean(session, "digits"), Computed(("fog",), (2,), seed=2))
         ((pixels, labels),) = pixels_of(made).values()
-        found = evaluate_corruption_on_the_fly(session, "digits", corruptions=["fog"], severities=[2], images=10)
+        found = evaluate_corruption_on_the_fly(session, "digits", corruptions=["fog"], severities=[2], limit=10)
     count = len(open_small("digits"))
     np.testing.assert_array_equal(pixels, np.load(tmp_path / "c" / "fog.npy")[count : 2 * count])
     np.testing.assert_array_equal(labels, np.load(tmp_path / "c" / "labels.npy")[:count])
@@ -188,7 +191,7 @@ def evaluate(monkeypatch, tmp_path):
 
 
 def test_the_command_says_what_was_computed(evaluate, val, tmp_path, capsys):
-    given = ["--corruptions", "fog", "spatter", "--severities", 2, 4, "--images", 7, "--seed", 5]
+    given = ["--corruptions", "fog", "spatter", "--severities", 2, 4, "--limit", 7, "--seed", 5]
     status, record = evaluate("--val", val, *given)
     assert status == 0
     result = record["result"]
@@ -215,7 +218,7 @@ def test_the_command_says_what_was_computed(evaluate, val, tmp_path, capsys):
 
 
 def test_the_four_extra_ones(evaluate, val):
-    _, record = evaluate("--val", val, "--extra", "--severities", 1, "--images", 2)
+    _, record = evaluate("--val", val, "--extra", "--severities", 1, "--limit", 2)
     assert list(record["result"]["errors"]) == [*CORRUPTIONS, *sorted(EXTRA)]
     assert record["result"]["averaged"] == [*CORRUPTIONS]
 
@@ -232,7 +235,7 @@ def test_a_stopped_command_goes_on_after_the_last_cell(evaluate, val, monkeypatc
     assert len(record["kept"]) == 3
     assert record["result"]["set"] != whole["result"]["set"], "other draws make other images"
     # What is kept is of the same images alone: another seed's is there still, another number has nothing.
-    for more, count in ((["--seed", 1], 15), (["--images", 11], 0), (["--in-memory"], 0), ([], 15)):
+    for more, count in ((["--seed", 1], 15), (["--limit", 11], 0), (["--in-memory"], 0), ([], 15)):
         assert len(evaluate(*given, *more)[1]["kept"]) == count, more
 
 
@@ -250,7 +253,7 @@ sys.exit(cli.main(["eval", "corruption", "model", *sys.argv[2:]]))
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(evaluate, val, tmp_path):
-    given = ["--val", val, "--corruptions", "fog", "impulse_noise", "--severities", 1, 5, "--images", 11]
+    given = ["--val", val, "--corruptions", "fog", "impulse_noise", "--severities", 1, 5, "--limit", 11]
     _, one = evaluate(*given)
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -280,14 +283,14 @@ def test_numbers_like_image_net_cs_are_not_called_so():
         ({}, True),
         ({"in_memory": True}, False),
         ({"severities": (1, 2)}, False),
-        ({"images": 7}, False),
+        ({"limit": 7}, False),
     ],
 )
 def test_only_the_whole_validation_set_compares_with_alex_net(given, whole, monkeypatch):
     monkeypatch.setattr(corruption_on_the_fly, "is_imagenet", lambda _: True)
     monkeypatch.setitem(corruption_on_the_fly.CELLS, "generated", 12)
     with open_session(Brightness(), **SEEN, **QUICK) as session:
-        found = corruption_on_the_fly._is_whole(session, Computed(**given), given.get("images", 12))
+        found = corruption_on_the_fly._is_whole(session, Computed(**given), given.get("limit", 12))
     assert found == whole
 
 
@@ -322,7 +325,7 @@ def test_a_benchmark_computes_what_is_not_there(val, monkeypatch):
         (["--corruptions", "fogg"], "no corruption is named 'fogg': there are gaussian_noise, shot_noise"),
         (["--severities", "6"], "severity must be a whole number from 1 to 5, got 6"),
         (["--data", "c"], "argument --data: not allowed with argument --val"),
-        (["--images", "0"], "must be a whole number from 1 on, got '0'"),
+        (["--limit", "0"], "must be a whole number from 1 on, got '0'"),
         (
             ["--extra", "--corruptions", "fog"],
             "extra adds four corruptions to the 15: name them in corruptions instead",
@@ -336,8 +339,8 @@ def test_bad_options_are_named(evaluate, val, given, told, capsys):
 
 
 def test_options_of_what_is_computed_do_not_go_with_a_set_on_disk(evaluate, val, capsys):
-    assert evaluate("--data", val, "--images", 3, "--in-memory") == (2, None)
-    assert f"--images, --in-memory has no effect on --data {val}" in capsys.readouterr().err
+    assert evaluate("--data", val, "--limit", 3, "--in-memory") == (2, None)
+    assert f"--limit, --in-memory has no effect on --data {val}" in capsys.readouterr().err
     assert evaluate() == (2, None)
     assert "one of the arguments --data --val is required" in capsys.readouterr().err
 

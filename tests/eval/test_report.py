@@ -119,3 +119,13 @@ def test_what_files_are_called_cannot_break_the_page():
     assert page.open == []
     assert page.cells == ["<b>", "x|y", "<u>&", "line\nbreak"]
     assert "| <b> | x\\|y |\n| --- | ---: |\n| <u>& | line break |" in markdown("t", parts)
+
+
+def test_intervals_stand_with_their_numbers():
+    one = report_of(clean={"top1": 0.75, "images": 100, "intervals": {"top1": [0.66, 0.83]}})
+    two = report_of(clean={"top1": 0.5, "images": 100})
+    found = compared({"a": one, "b": two})
+    assert found.rows == (("clean error, 100 images", "25.00 % (17.00 to 34.00)", "50.00 %"),)
+    page = html("t", [Section("s", tables=(found,))])
+    assert '<td>25.00 %<span class="ends"> (17.00 to 34.00)</span></td><td>50.00 %</td>' in page
+    assert "| 25.00 % (17.00 to 34.00) | 50.00 % |" in markdown("t", [Section("s", tables=(found,))])

@@ -2,11 +2,14 @@
 
 import csv
 import io
+import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from apr_dali.eval import benchmark, evaluate_autoattack, evaluate_ood
 from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.comparison_picture import comparison_picture, point_of
 from apr_dali.eval.corruption import CorruptionTable
@@ -47,12 +50,65 @@ def test_csv_has_each_number_with_its_interval():
     assert ("net", "corruption", "kind") not in found
 
 
-def test_auroc_has_its_interval():
-    rows = {"near": {"auroc": 0.9, "fpr95": 0.5}, "mean": {"auroc": 0.9, "fpr95": 0.5}}
-    result = {"scores": {"energy": rows}, "intervals": {"energy": {"near": [0.8, 0.95], "mean": [0.8, 0.95]}}}
+def test_intervals_are_where_their_numbers_are():
+    scores = {"energy": {"near": {"auroc": 0.9, "fpr95": 0.5}}}
+    ends = {"scores": {"energy": {"near": {"auroc": [0.8, 0.95], "fpr95": [0.4, 0.7]}}}, "accuracy": [0.1, 0.2]}
+    result = {"scores": scores, "accuracy": 0.15, "intervals": ends}
     lines = csv_of({"n": {"evaluations": {"ood": result}}}).splitlines()
     assert "n,ood,scores.energy.near.auroc,0.9,0.8,0.95" in lines
-    assert "n,ood,scores.energy.near.fpr95,0.5,," in lines
+    assert "n,ood,scores.energy.near.fpr95,0.5,0.4,0.7" in lines
+    assert "n,ood,accuracy,0.15,0.1,0.2" in lines
+    by_severity = {"errors": {"fog": [[0.0, 0.2], [0.1, 0.3]]}}
+    result = {"errors": {"fog": [0.1, 0.2]}, "intervals": {"errors": {"fog": [0.1, 0.25]}, "by_severity": by_severity}}
+    lines = csv_of({"n": {"evaluations": {"corruption": result}}}).splitlines()
+    assert "n,corruption,errors.fog,0.15000000000000002,0.1,0.25" in lines
+    assert "n,corruption,errors.fog.2,0.2,0.1,0.3" in lines
+
+
+COUNTS = re.compile(
+    r"(.*\.)?(images|clean_images|tuned_on|seed|epsilon|temperature|classes|severities\.\d|set_images\..*)"
+)
+"""What is no measured number: counts and settings."""
+
+
+@pytest.mark.slow
+def test_every_number_of_a_report_has_an_interval(digits_checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = digits_checkpoints[0]
+    benchmark(path, output="out", device="cpu", threads=1)
+    attacked = evaluate_autoattack(path, "digits", limit=2, version="apgd-ce", device="cpu")
+    check_intervals(csv_of({"n": {"evaluations": {"autoattack": attacked.as_json()}}}), {"clean", "after.apgd-ce"})
+    near = {"photographs": "photographs"}
+    found = evaluate_ood(path, "digits", near=near, scores=["gen"], shifted={"same": "digits"}, device="cpu")
+    held = {"full_spectrum_accuracy", "accuracy", "scores.gen.nearood.openood_fpr95", "full_spectrum.gen.mean.oscr"}
+    check_intervals(csv_of({"n": {"evaluations": {"ood": found.as_json()}}}), held)
+    text = (tmp_path / "out" / "report.csv").read_text()
+    held = {
+        "errors.contrast.1",
+        "ece.contrast",
+        "rms.contrast",
+        "mean_rms",
+        "scores.energy.mean.fpr95",
+    }
+    check_intervals(text, held | {"rows.as it is.classwise_ece", "loss"})
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    table = summary_table(report)
+    assert all(ends != "–" for _, _, ends in table.rows), table.rows
+
+
+def check_intervals(text, held):
+    rows = {row["number"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert held <= set(rows)
+    without = [name for name, row in rows.items() if not row["low"] and not COUNTS.fullmatch(name)]
+    assert without == []
+    for name, row in rows.items():
+        if row["low"]:
+            assert float(row["low"]) <= float(row["high"]), name
+    # Of errors of calibration draws are greater than the number itself: they add noise.
+    shares = {name: [float(row[key]) for key in ("low", "value", "high")] for name, row in rows.items() if row["low"]}
+    for name, (low, value, high) in shares.items():
+        if not any(part in name for part in ("ece", "rms", "detection")):
+            assert low - 1e-9 <= value <= high + 1e-9, name
 
 
 def test_latex():
@@ -74,7 +130,7 @@ def test_intervals_stand_beside_the_numbers():
     assert rows[f"{title}: mean error over 1 of 15 corruptions (fog)"] == ("30.00 %", "25.00 to 35.00")
     assert rows[f"{title}: mean ECE"] == ("30.00 %", "–")
     result = report_of()["evaluations"]["corruption"]
-    assert set(bounds(result)) < set(summary(result))
+    assert set(bounds(result)) < set(summary(result)), "as of earlier versions"
 
 
 def test_reports_of_older_versions_have_none():

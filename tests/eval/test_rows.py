@@ -39,3 +39,20 @@ def test_no_rows(tmp_path):
         rows.finish("x")
         assert len(rows) == 0
         assert list(rows.chunks()) == []
+
+
+def test_what_a_killed_command_left_is_removed(tmp_path):
+    left = tmp_path / "logits-3-abc.rows"
+    left.mkdir()
+    (left / "rows.0.f16").write_bytes(b"1234")
+    other = tmp_path / "of.others"
+    other.mkdir()
+    with rows_in(tmp_path, "x", GROUP) as first:
+        assert not left.exists()
+        with rows_in(tmp_path, "x", GROUP) as second:
+            for rows in (first, second):
+                rows.append(torch.ones(2, 2))
+                rows.finish("x")
+            assert len(list(tmp_path.glob("*.rows"))) == 2, "those that are in use stay"
+            assert next(first.chunks()).sum() == 4
+    assert list(tmp_path.iterdir()) == [other]

@@ -95,3 +95,6 @@ STEPS_FP16 = {"rtol": 1e-2, "atol": 1e-4}
 
 CALIBRATION_FLOAT32 = 1e-5
 """Of calibration errors: float32 softmax of logits that other batches, or float64, round otherwise."""
+
+FLOAT32_SUMS = 1e-5
+"""Relative: sums of some hundred numbers in float32, of which a part cancels."""

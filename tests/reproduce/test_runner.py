@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from helpers.processes import PATIENCE
+from helpers.project import ROOT
 from helpers.reproduce import asked, stand_in
 
 from apr_dali.errors import InputError
@@ -140,6 +143,42 @@ def test_a_second_signal_ends_a_command_that_does_not_stop(tmp_path, programs):
     with pytest.raises(Stopped):
         Runner(plan(tmp_path, "cutout"), HERE).run()
     thread.join()
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from apr_dali.reproduce.child import Child
+
+child = Child(["python", sys.argv[1]], {}, Path("log"))
+while not Path("waits").exists():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+SAVES = """
+import signal, sys, time
+from pathlib import Path
+
+def save(*_):
+    Path("saved").touch()
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
+Path("waits").touch()
+time.sleep(600)
+"""
+
+
+def test_a_kill_lets_the_running_command_save(tmp_path):
+    (tmp_path / "saves.py").write_text(SAVES)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", KILLED, "saves.py"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, timeout=PATIENCE, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    end = time.monotonic() + PATIENCE
+    while not (tmp_path / "saved").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (tmp_path / "saved").exists()
 
 
 def test_what_comes_before_all_runs_must_end_well(tmp_path, programs):

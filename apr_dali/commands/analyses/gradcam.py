@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     common.add_subject(parser, limit=60)
     parser.add_argument(
-        "--other", metavar="MODEL", help="a second network (default, without MODEL: one trained with APR-SP)"
+        "--compare", metavar="MODEL", help="a second network (default, without MODEL: one trained with APR-SP)"
     )
     parser.add_argument("--layer", metavar="NAME", help="of both (default: the last that gives a map)")
     parser.add_argument("--corruption", choices=_CORRUPTIONS, default=_CORRUPTIONS[0], help="(default: %(default)s)")
@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> None:
     from apr_dali.eval import analyze_gradcam
 
     with common.open_subject(args) as session:
-        own = args.model is None and args.other is None
+        own = args.model is None and args.compare is None
         result = analyze_gradcam(
             session,
             args.data,
             limit=args.limit,
-            other=_trained(args, session) if own else common.open_other(session, args.other, args.classes),
+            compare=_trained(args, session) if own else common.open_other(session, args.compare, args.classes),
             names=("standard", "APR-SP") if own else None,
             layer=args.layer,
             corruption=args.corruption,

@@ -8,7 +8,7 @@ from apr_dali.commands.arguments import add_corruptions, add_network, positive, 
 from apr_dali.commands.evaluations.common import evaluate
 from apr_dali.errors import InputError
 
-_ON_THE_FLY = ("corruptions", "set", "severities", "images", "extra", "seed", "in_memory")
+_ON_THE_FLY = ("corruptions", "set", "severities", "limit", "extra", "seed", "in_memory")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_corruptions(computed)
     computed.add_argument("--extra", action="store_true", default=None, help="the four extra corruptions too")
     computed.add_argument("--severities", nargs="+", type=positive, metavar="S", help="only these (default: 1 to 5)")
-    computed.add_argument("--images", type=positive, metavar="N", help="N images, the same for everyone (default: all)")
+    computed.add_argument("--limit", type=positive, metavar="N", help="N images, the same for everyone (default: all)")
     computed.add_argument("--seed", type=seed, help="of the draws (default: 0)")
     computed.add_argument(
         "--in-memory", action="store_true", default=None, help="without the JPEG file that ImageNet-C's images were"
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in _ON_THE_FLY if getattr(args, name) is not None}
     if args.val is not None:
         if args.image_list is not None:
-            raise InputError(f"--image-list has no effect on --val {args.val}: give a set with --data, or --images N")
+            raise InputError(f"--image-list has no effect on --val {args.val}: give a set with --data, or --limit N")
         evaluate(args, lambda session: evaluate_corruption_on_the_fly(session, args.val, clean=args.clean, **given))
         return
     if given:

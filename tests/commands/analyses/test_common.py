@@ -253,7 +253,7 @@ def test_classes_in_words(name, words):
     assert in_words(name) == words
 
 
-@pytest.mark.parametrize(("analysis", "option"), [("heatmap", "--compare"), ("gradcam", "--other")])
+@pytest.mark.parametrize(("analysis", "option"), [("heatmap", "--compare"), ("gradcam", "--compare")])
 def test_a_second_network_of_another_order_is_refused(digits_checkpoints, tmp_path, analysis, option, capsys):
     state = checkpoint.load_any(Path(digits_checkpoints[1]))
     state["classes"] = [str(n) for n in (1, 0, *range(2, 10))]

@@ -182,7 +182,7 @@ def test_small_images_get_cifars():
     seen = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "image_size": 32, "classes": tuple(map(str, range(10)))}
     model = apr_dali.create_model("cifar/wrn-16-1", 10)
     with open_session(model, **seen, device="cpu", threads=1, batch_size=5) as session:
-        found = evaluate_corruption_on_the_fly(session, "digits", set="c-bar", severities=[2], images=5)
+        found = evaluate_corruption_on_the_fly(session, "digits", set="c-bar", severities=[2], limit=5)
     assert list(found.table.errors) == sorted(CIFAR_C_BAR)
     assert found.computed["parameter_set"] == "cifar"
 

@@ -55,18 +55,32 @@ def test_calibration_beside_the_errors(evaluate, tmp_path):
 
 
 def test_rms_of_enough_images():
-    from apr_dali.eval.recorded import _Recorder, images_of
+    from apr_dali.eval.recorded import _Recorder, images_of, joined
 
     torch.manual_seed(0)
     logits, labels = torch.randn(450, 4) * 2, torch.randint(4, (450,))
-    recorder = _Recorder()
-    for part in (slice(0, 200), slice(200, 450)):
-        recorder(logits[part], labels[part])
-    found = images_of(recorder.finish().as_json())
-    rows = logits.softmax(1).numpy()
-    assert found.rms == pytest.approx(rms(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
-    assert found.ece == pytest.approx(ece(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
-    np.testing.assert_array_equal(found.right, (logits.argmax(1) == labels).numpy())
+    rows, parts = logits.softmax(1).numpy(), []
+    for together in ([slice(0, 200), slice(200, 450)], [slice(0, 120)], [slice(120, 450)]):
+        recorder = _Recorder()
+        for part in together:
+            recorder(logits[part], labels[part])
+        parts.append(images_of(recorder.finish().rows()))
+    whole, *two = parts
+    # As set out in the paper of Hendrycks et al.: bins of 100 in order of confidence, the last with what is over.
+    order = np.argsort(rows.max(1))
+    gaps = [(rows.max(1)[part].mean() - (rows.argmax(1) == labels.numpy())[part].mean()) for part in bins_of(order)]
+    expected = np.sqrt(np.average(np.square(gaps), weights=[len(part) for part in bins_of(order)]))
+    for found in (whole, joined(two)):
+        assert found.rms == pytest.approx(expected, abs=CALIBRATION_FLOAT32)
+        assert found.rms == pytest.approx(rms(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
+        assert found.ece == pytest.approx(ece(rows, labels.numpy()), abs=CALIBRATION_FLOAT32)
+        np.testing.assert_array_equal(found.right, (logits.argmax(1) == labels).numpy())
+    assert two[0].rms is not None
+    assert images_of(two[0].rows()[:99]).rms is None
+
+
+def bins_of(order):
+    return [order[:100], order[100:200], order[200:300], order[300:]]
 
 
 def listed(tmp_path, folder, keep):

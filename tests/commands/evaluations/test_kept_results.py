@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,7 @@ from apr_dali.eval.state import State
 def test_a_stopped_evaluation_goes_on(evaluate, corrupted, monkeypatch, tmp_path):
     root, _ = corrupted
     _, whole = evaluate("corruption", "--data", root)
-    for path in (tmp_path / "out").iterdir():
-        path.unlink()
+    shutil.rmtree(tmp_path / "out")
     ran = interrupted_at(monkeypatch, 4)
     status, record = evaluate("corruption", "--data", root)
     assert (status, record) == (130, None)
@@ -243,3 +243,23 @@ def test_state_keeps_what_it_was_given(tmp_path):
     path.write_text('{"settings"')
     with pytest.raises(InputError, match="is not the state of an evaluation"):
         State(path, {})
+
+
+def test_numbers_of_images_belong_to_their_part(tmp_path):
+    path = tmp_path / "x.1.state.json"
+    first = State(path, {})
+    first.put("a/1 ☃", {"x": 1}, np.arange(3.0))
+    first.put("b", {"x": 2}, np.arange(4.0))
+    second = State(path, {})
+    assert second.rows("a/1 ☃").tolist() == [0, 1, 2]
+    assert second.get("b") == {"x": 2}
+    second.put("c", {})
+    files = sorted((tmp_path / "x.1.images").iterdir(), key=lambda file: file.stat().st_size)
+    assert len(files) == 2
+    files[0].write_bytes(files[0].read_bytes()[:-5])
+    third = State(path, {})
+    assert "a/1 ☃" not in third, "it is run again"
+    assert "b" in third
+    assert "c" in third
+    files[1].unlink()
+    assert "b" not in State(path, {})

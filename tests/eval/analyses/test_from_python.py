@@ -16,13 +16,13 @@ QUICK = {"device": "cpu", "threads": 1}
 
 @pytest.mark.parametrize(("name", "analyze", "given", "options"), [
     ("heatmap", analyze_heatmap, {"size": 3, "limit": 4, "compare": True}, ["--size=3", "--limit", "4", "--compare"]),
-    ("gradcam", analyze_gradcam, {"limit": 4, "other": True}, ["--limit", "4", "--other"]),
+    ("gradcam", analyze_gradcam, {"limit": 4, "compare": True}, ["--limit", "4", "--compare"]),
     ("swap", analyze_swap, {"limit": 6, "seed": 3}, ["--limit", "6", "--seed", "3"]),
     ("filters", analyze_filters, {"pad": 16}, ["--pad", "16"]),
 ], ids=["heatmap", "gradcam", "swap", "filters"])  # fmt: skip
 def test_an_analysis_gives_what_the_command_writes(digits_checkpoints, tmp_path, capsys, name, analyze, given, options):
     first, second = digits_checkpoints
-    options = [*options, *([second] if options[-1] in ("--compare", "--other") else [])]
+    options = [*options, *([second] if options[-1] == "--compare" else [])]
     given = {key: second if value is True else value for key, value in given.items()}
     assert cli.main(["analyze", name, first, *options, "--device", "cpu", "--output", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out

@@ -224,7 +224,7 @@ def networks(tmp_path_factory):
 
 
 def test_the_command_with_two_networks(networks, tmp_path, capsys):
-    given = ["analyze", "gradcam", networks[0], "--other", networks[1], "--limit", 3, "--batch-size", 2]
+    given = ["analyze", "gradcam", networks[0], "--compare", networks[1], "--limit", 3, "--batch-size", 2]
     assert main([*map(str, given), "--corruption", "blur", "--output", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "gradcam.json").read_text())["result"]
     assert set(result["networks"]) == {"run0", "run1"}
@@ -262,7 +262,10 @@ def test_every_corruption_is_offered():
 
 
 def test_bad_input(networks, tmp_path, capsys):
-    for given, message in ((["--layer", "conv"], "no layer 'conv'"), (["--other", "none.pt"], "no checkpoint none.pt")):
+    for given, message in (
+        (["--layer", "conv"], "no layer 'conv'"),
+        (["--compare", "none.pt"], "no checkpoint none.pt"),
+    ):
         assert main(["analyze", "gradcam", networks[0], *given, "--output", str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert message in error
