@@ -36,7 +36,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	eval.evaluations.perturbation \
 	eval.evaluations.calibration eval.evaluations.autoattack eval.evaluations.distribution_shift \
 	eval.evaluations.filters eval.evaluations.gradcam eval.evaluations.heatmap eval.evaluations.swap eval.evaluations.templates eval.evaluations.tsne \
-	eval.bootstrap eval.clean eval.corruption eval.ood eval.ood_scores eval.calibration eval.autoattack)
+	eval.bootstrap eval.clean eval.corruption eval.ood eval.ood_kinds eval.ood_scores eval.ood_search eval.calibration eval.autoattack)
 
 .PHONY: demo test test-fast test-lowest test-newest lint bench soak docs gpu-check sanitize clean
 

@@ -114,7 +114,7 @@ def test_logits_on_the_disk_keep_probabilities(tmp_path):
             rows.append(_below_greatest(type("Batch", (), {"logits": part})))
         rows.finish("x")
         kept = torch.cat([part for part, _, _ in Logits(rows, labels).parts()])
-        row, _ = measures_of(Logits(rows, labels), lambda numbers: numbers >= 250)
+        row, *_ = measures_of(Logits(rows, labels), lambda numbers: numbers >= 250)
     apart = (kept.double().softmax(1) - logits.double().softmax(1)).abs().max()
     assert float(apart) < 2e-4
     probabilities = logits[250:].double().softmax(1)
@@ -128,7 +128,7 @@ def test_one_class_and_ties(tmp_path):
     with rows_in(tmp_path, "x", GROUP) as rows:
         rows.append(torch.zeros(6, 4))
         rows.finish("x")
-        row, diagram = measures_of(Logits(rows, labels), lambda numbers: numbers >= 0)
+        row, diagram, _ = measures_of(Logits(rows, labels), lambda numbers: numbers >= 0)
     assert row["accuracy"] == pytest.approx(2 / 6)
     assert row["confidence"] == 0.25
     assert row["ece"] == pytest.approx(2 / 6 - 0.25)
@@ -138,7 +138,7 @@ def test_one_class_and_ties(tmp_path):
     with rows_in(tmp_path, "y", GROUP) as rows:
         rows.append(torch.zeros(5, 1))
         rows.finish("y")
-        one, _ = measures_of(Logits(rows, np.zeros(5, np.int64)), lambda numbers: numbers >= 0)
+        one, *_ = measures_of(Logits(rows, np.zeros(5, np.int64)), lambda numbers: numbers >= 0)
         assert (one["accuracy"], one["confidence"], one["ece"], one["nll"]) == (1, 1, 0, 0)
         assert temperature_of(Logits(rows, np.zeros(5, np.int64)), lambda numbers: numbers == 0) > 0
 
@@ -188,8 +188,8 @@ print(imports, memory("VmHWM") - imports)
 
 
 @pytest.mark.slow
-def test_as_many_images_as_imagenets_validation_take_less_than_400_mib():
+def test_as_many_images_as_imagenets_validation_take_less_than_600_mib():
     found = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, cwd=ROOT)
     imports, more = map(int, found.stdout.split())
-    # Kept in memory as float32, the numbers alone would take 290 more.
-    assert more < 400, f"{more} MiB beside the {imports} of what is imported"
+    # The draws of class-wise errors take 180 of them. Kept in memory as float32, the numbers alone would take 290 more.
+    assert more < 600, f"{more} MiB beside the {imports} of what is imported"
