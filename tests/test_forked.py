@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import forked
 from helpers.forked import in_two, run
+from helpers.project import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,26 @@ def test_it_ends_as_every_process_does(script, code, status, error):
         begin = f"{[str(script), code]} {script.parent} value {script.parent}\n"
         assert done.stdout == begin + "by its exit handlers\n"
     assert "OWN" not in os.environ
+
+
+def test_the_project_is_the_one_that_is_tested(tmp_path):
+    (tmp_path / "script.py").write_text("import apr_dali; print(apr_dali.__file__)")
+    assert run("script.py", cwd=tmp_path).stdout == f"{ROOT / 'apr_dali' / '__init__.py'}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import threading, time; threading.Thread(target=time.sleep, args=[1]).start()", "has started a thread"),
+        ("import no_such_library", "No module named 'no_such_library'"),
+    ],
+)
+def test_why_nothing_can_be_forked_is_said(text, reason, tmp_path, monkeypatch):
+    (tmp_path / "some_library.py").write_text(text)
+    monkeypatch.setattr(forked, "LIBRARIES", ("some_library",))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=f"(?s)nothing can be forked for the tests: .*{reason}"):
+        forked._server.__wrapped__()
 
 
 def test_a_module_runs_by_its_name(tmp_path):

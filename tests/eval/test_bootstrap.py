@@ -70,10 +70,8 @@ def test_corruptions_have_the_same_images():
     def of(drawn):
         errors = {name: [cell[drawn].mean() for cell in row] for name, row in wrong.items()}
         fog = cells["fog"][2]
-        rows = np.stack([fog.confidence[drawn], 1 - fog.confidence[drawn]], 1)
-        # As of two classes, one of which the network is so sure of, whether that is the greater or not.
         gaps = fog.confidence[drawn] - fog.right[drawn]
-        bins = np.ceil(rows[:, 0] * 15)
+        bins = np.ceil(fog.confidence[drawn] * 15)
         calibration = [
             sum(abs(gaps[bins == number].sum()) for number in range(1, 16)) / 120,
             abs(gaps.mean()),  # one bin has all of them

@@ -22,6 +22,8 @@ from pathlib import Path
 LIBRARIES = ("torch.distributed", "torchvision", "nvidia.dali.fn", "nvidia.dali.math", "timm.data", "scipy.ndimage")
 PATIENCE = 2000
 """Seconds that a test waits for a process or a thread before it fails: more than any slow or busy machine needs."""
+_ROOT = str(Path(__file__).resolve().parents[2])  # the project is found there, before one that is installed
+_READY = "ready\n"
 
 
 def run(script: str | Path, *given: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
@@ -58,10 +60,16 @@ def _run_together(
 @cache
 def _server() -> subprocess.Popen:
     # Neither threads nor a device's driver outlive a fork: what is imported must start none.
-    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    server = subprocess.Popen(
-        [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    env = os.environ | {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    env["CUDA_VISIBLE_DEVICES"] = ""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    server = subprocess.Popen([sys.executable, __file__, *LIBRARIES], env=env, text=True, **pipes)
+    told = []
+    while (line := server.stdout.readline()) != _READY:
+        told.append(line)
+        if not line:
+            server.communicate()
+            raise RuntimeError(f"nothing can be forked for the tests: {''.join(told)}")
     atexit.register(server.communicate)  # the end of its input ends it
     return server
 
@@ -71,9 +79,11 @@ def _server() -> subprocess.Popen:
 
 def _serve() -> list[str]:
     """Run what each line of stdin has, and write the exit code. In a forked process it returns the arguments."""
-    for name in LIBRARIES:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
-    assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread: what is forked may lack a lock"
+        if len(os.listdir("/proc/self/task")) > 1:
+            sys.exit(f"importing {name} has started a thread, whose locks what is forked would wait for")
+    print(_READY, end="", flush=True)
     gc.freeze()  # what lives here needs no look when a forked one ends
     for line in sys.stdin:
         running, code = set(), 0
@@ -101,7 +111,8 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], out: str, err: str) 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[0] = cwd if argv[0] == "-m" else str(Path(argv[0]).resolve().parent)
+    own = cwd if argv[0] == "-m" else str(Path(argv[0]).resolve().parent)
+    sys.path[:1] = [own, _ROOT]
     sys.argv = argv
     signal.alarm(PATIENCE)
 

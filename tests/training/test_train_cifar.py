@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.processes import script_of, train_in_two
+from helpers.forked import in_two
+from helpers.processes import script_of, torchrun, train_in_two
 from helpers.project import ROOT
 from helpers.run_files import assert_same, networks_of, rows_of
 from helpers.tolerances import BF16_LOSS
@@ -151,18 +152,18 @@ def test_stopped_and_resumed_ends_with_the_same_weights(method, tree, train, mon
 
 
 @pytest.mark.parametrize(
-    "method",
+    ("method", "start"),
     [
-        ["--aug", "apr-sp", "--adversarial", "fgsm"],
-        ["--recipe", "modern", *SMOOTH],
-        ["--aug", "hybrid-ps"],
-        ["--aug", "afa"],
-        ["--aug", "amplitude-mix"],
+        (["--aug", "apr-sp", "--adversarial", "fgsm"], torchrun),
+        (["--recipe", "modern", *SMOOTH], in_two),
+        (["--aug", "hybrid-ps"], in_two),
+        (["--aug", "afa"], in_two),
+        (["--aug", "amplitude-mix"], in_two),
     ],
 )
-def test_two_processes_agree(method, tree, tmp_path):
+def test_two_processes_agree(method, start, tree, tmp_path):
     given = [*on(tree), *method, "--epochs", 1, "--output", "run"]
-    done = train_in_two(SCRIPT, *given, cwd=tmp_path)
+    done = train_in_two(SCRIPT, *given, cwd=tmp_path, start=start)
     assert done.returncode == 0, done.stderr
     first, second, kept = (torch.load(tmp_path / path) for path in ("rank0.pt", "rank1.pt", "run/latest.pt"))
     assert any(name.endswith("running_mean") for name in first), "buffers are part of it"

@@ -17,7 +17,7 @@ from helpers.eval_sets import (
     random_levels,
     write_levels,
 )
-from helpers.forked import in_two
+from helpers.processes import torchrun
 from helpers.project import ROOT
 from PIL import Image
 from torch import nn
@@ -201,7 +201,7 @@ def test_two_processes_give_the_numbers_of_one(evaluate, corrupted, tmp_path):
     commands = [["eval", kind, "model", *arguments, *options] for kind, arguments in runs.items()]
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
-    ran = in_two(script, ROOT / "tests", json.dumps(commands), cwd=tmp_path)
+    ran = torchrun(script, ROOT / "tests", json.dumps(commands), cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert ran.returncode == 0, ran.stderr
     for kind, expected in one.items():
         two = json.loads((tmp_path / "two" / f"{kind}.json").read_text())

@@ -353,3 +353,11 @@ def test_too_little_shared_memory_is_caught(crops, monkeypatch):
     monkeypatch.setattr(launch, "whole", lambda _size, images, _across: Launch(images, 224, 29_888))
     with pytest.raises(AssertionError, match="shared memory overrun"):
         pair(crops(2, 32, 32), [1, 0])
+
+
+@pytest.mark.usefixtures("threads")
+def test_more_threads_than_a_kernel_is_compiled_for_are_caught(crops, monkeypatch):
+    whole = launch.whole(32, 2, False)
+    monkeypatch.setattr(launch, "whole", lambda *_: Launch(whole.grid, whole.block + 32, whole.shared))
+    with pytest.raises(AssertionError, match="more threads than its launch bounds"):
+        pair(crops(2, 32, 32), [1, 0])
