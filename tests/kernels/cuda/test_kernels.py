@@ -355,9 +355,8 @@ def test_too_little_shared_memory_is_caught(crops, monkeypatch):
         pair(crops(2, 32, 32), [1, 0])
 
 
-@pytest.mark.usefixtures("threads")
-def test_more_threads_than_a_kernel_is_compiled_for_are_caught(crops, monkeypatch):
-    whole = launch.whole(32, 2, False)
-    monkeypatch.setattr(launch, "whole", lambda *_: Launch(whole.grid, whole.block + 32, whole.shared))
+def test_more_threads_than_a_kernel_is_compiled_for_are_caught(shim_folder):
+    program = nvrtc.whole(32)
+    most = dict(program.defines)["THREADS"]
     with pytest.raises(AssertionError, match="more threads than its launch bounds"):
-        pair(crops(2, 32, 32), [1, 0])
+        run_kernel(build(program, shim_folder), "whole_images", Launch(1, most + 32), [])
