@@ -51,6 +51,13 @@ def test_every_page_and_command_is_in_the_index():
     assert re.findall(r"^\| `apr-dali ([\w-]+)", index, re.M) == [item.name for item in COMMANDS]
 
 
+def test_every_extra_is_in_the_readme():
+    extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    table = (ROOT / "README.md").read_text().partition("| extra | for |")[2].partition("\n\n")[0]
+    named = [name for cell in re.findall(r"^\| (`.*?) \|", table, re.M) for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(re.findall(r"^(\w+) = \[", extras, re.M))
+
+
 def test_the_commands_are_ones():
     seen = set()
     for page in PAGES:

@@ -98,14 +98,15 @@ def test_the_host_waits_for_nothing(name, backend, crops):
     images = torch.from_numpy(crops(8, 20, 16)).cuda()
     draws = drawn(find(name), 8, (20, 16), **always(name))
     apply(name, images, draws, backend=backend)
-    for _ in range(2):  # what takes pinned memory takes it from a pool then
+    for _ in range(5):  # the first may fill a pool of pinned memory; a busy host may take longer than the device sleeps
         torch.cuda.synchronize()
         torch.cuda._sleep(1_000_000_000)  # cycles, about half a second
         before = torch.cuda.Event()
         before.record()
         apply(name, images, draws, backend=backend)
-        waited = before.query()
-    assert not waited
+        if not before.query():
+            return
+    pytest.fail("each call ended after what the device had to do before it")
 
 
 def test_chains_in_parts_change_no_bit(crops, monkeypatch):
