@@ -19,7 +19,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,13 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def print_rates(passes: Sequence[Sequence[float]]) -> None:
+    """passes: of each round the seconds of the plain pass and of those of PASSES."""
+    for number, name in enumerate(PASSES, 1):
+        rate = statistics.median(row[0] / row[number] for row in passes)
+        print(f"{name} in one pass: {rate:.3f} of the rate of decoding and forward pass")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=192, help="of a pass, 64 or more (default: %(default)s)")
@@ -201,9 +208,7 @@ def main() -> None:
     )
     both = 1000 * statistics.median(row[0] for row in passes) / count
     print(f"decoding alone {alone[0]:.2f}, forward pass alone {alone[1]:.2f}, both {both:.2f}")
-    for number, name in enumerate(PASSES, 1):
-        rate = statistics.median(row[0] / row[number] for row in passes)
-        print(f"{name} in one pass: {rate:.3f} of the rate of decoding and forward pass")
+    print_rates(passes)
     told = ", ".join(f"{name} {value:.3f}" for name, value in after.items())
     print(f"after the passes over {args.after} images, ms per image: {told}")
     print(f"peak memory after a pass over four times as many images: {grown:+.1f} MiB of {before:.0f}")

@@ -15,7 +15,7 @@ from nvidia.dali.pipeline import do_not_convert
 from apr_dali.augmentations.plan import Plan, is_named, plan
 from apr_dali.pipelines import operators, policies
 from apr_dali.pipelines.handover import Handover
-from apr_dali.recipes import AprRecipe, uses_pair
+from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 
 # Between the seeds of two streams: a prime, so that they do not meet those of other seeds and ranks soon.
 STREAM_STRIDE = 15_485_863
@@ -98,8 +98,8 @@ class Graph:
         if self.normalizes_itself:
             # DALI does not take up the graphs of older states, which had an operator of its own here.
             settings["normalized"] = "bfloat16"
-        if self.device == "gpu" and self.aug != "none":
-            # So with what takes batches from our operators on a GPU, and mirrors them.
+        if self.device == "gpu" and (uses_single(self.aug) or uses_pair(self.aug) or is_named(self.aug)):
+            # So with what takes batches from our operators on a GPU, and mirrors them; all other graphs are as before.
             settings["operators"] = "framed"
         if self.plan is not None and self.plan.coin is not None:
             # Each rank had coins of its own before.

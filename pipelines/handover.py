@@ -35,6 +35,6 @@ class Handover:
     def take(self, number: int) -> Any:
         """What has this number; what comes before it, which nobody took, is given up."""
         while True:
-            made, batch = self._made.popleft()
-            if made == number:
-                return batch
+            its, made = self._made.popleft()
+            if its == number:
+                return made

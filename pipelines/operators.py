@@ -46,7 +46,7 @@ def apr_single(
 ) -> DataNode:
     """APR-S in a DALI graph: uint8 HWC images of one size to the same; see `apr_dali.single`.
 
-    draws: of `draw_single`, where something else follows them too; else they are drawn here.
+    draws: of `draw_single`, on the CPU, where something else follows them too; else they are drawn here.
     """
     check_choice("overflow", overflow, OVERFLOWS)
     check_choice("axes", axes, AXES)

@@ -32,7 +32,7 @@ def _levels(image: Any) -> NDArray[np.uint8]:
     """uint8 (H, W, 4): those that the image holds, or a copy where Pillow does not show them."""
     try:
         _, capsule = image.__arrow_c_array__()
-    # Pillow before 11.2; an image that is too large for one piece of memory.
+        return extension().arrow_levels(capsule, image.height, image.width)
+    # Pillow before 11.2; an image that is too large for one piece of memory; pixels that are laid out otherwise.
     except (AttributeError, ValueError):
         return np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8).reshape(image.height, image.width, 4)
-    return extension().arrow_levels(capsule, image.height, image.width)

@@ -24,7 +24,9 @@ def hybrid(job: Job, partner: Whole, window: NDArray[np.float64], low_partner: W
     amplitude to them, by APR-P; None leaves them.
     """
     numbers = [(window, "f4"), (partner, "i4")]
-    held, givers, *low_givers = job.device.put(*numbers, *([] if low_partner is None else [(low_partner, "i4")]))
+    if low_partner is not None:
+        numbers.append((low_partner, "i4"))
+    held, givers, *low_givers = job.device.put(*numbers)
     blur = held, np.int32(len(window) // 2)
     if not low_givers:
         job.each(PROGRAM, "mix_high", *blur, givers)
