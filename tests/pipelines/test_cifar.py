@@ -271,7 +271,7 @@ def test_gpu_graph_is_complete(aug, natural):
     made = cifar.train_pipeline(source, graph, (21, 27), batch_size=4, num_threads=2, device_id=0)
     made._build_graph()
     devices = {op.name: op.outputs[0].device for op in made._ops}
-    python = [device for name, device in devices.items() if "PythonFunction" in name]
+    python = [device for name, device in devices.items() if "DLTensorPythonFunction" in name]
     assert python == ["gpu"] * {"apr-p": 1, "apr-s": 1, "apr-sp": 2}.get(aug, 0)
     kinds = {name.strip("_").rpartition("_")[0]: device for name, device in devices.items()}
     final = {"cutout": "Erase"}.get(

@@ -175,7 +175,7 @@ def test_accuracy_under_corruptions_is_that_of_the_evaluation(train, tree, tmp_p
     rows = rows_of(tmp_path / "run")
     assert [0 <= row["corrupted_top1"] <= 1 for row in rows] == [True, True]
     found = evaluate_corruption_on_the_fly(
-        tmp_path / "run" / "latest.pt", tree / "val", images=5, device="cpu", threads=1
+        tmp_path / "run" / "latest.pt", tree / "val", limit=5, device="cpu", threads=1
     )
     assert rows[-1]["corrupted_top1"] == pytest.approx(1 - found.mean_error, abs=1e-9)
     # It only looks.
