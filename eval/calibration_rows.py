@@ -69,15 +69,21 @@ def measures_of(
         "rms_as_published": calibration.rms_of(confidence, right, as_published=True) if many else None,
         "aurra": calibration.aurra_of(confidence, right),
     }
-    intervals = dict(zip(means, mean_intervals(np.stack([*means.values()], 1)), strict=True))
-    draws = CalibrationDraws(confidence, right)
-    measures: dict[str, Statistic] = {"ece": draws.ece, "aurra": draws.aurra}
-    if many:
-        measures |= {"rms": draws.rms, "rms_as_published": partial(draws.rms, as_published=True)}
-    together = draws_of(len(right), lambda counts: np.stack([of(counts) for of in measures.values()], 1))
-    intervals.update({name: ends_of(column) for name, column in zip(measures, together.T, strict=True)})
-    intervals["classwise_ece"] = ends_of(bin_draws.errors())
+    intervals = {
+        **dict(zip(means, mean_intervals(np.stack([*means.values()], 1)), strict=True)),
+        **_intervals(CalibrationDraws(confidence, right), len(right)),
+        "classwise_ece": ends_of(bin_draws.errors()),
+    }
     return row, diagram, intervals
+
+
+def _intervals(draws: CalibrationDraws, images: int) -> dict[str, Interval]:
+    """Of the measures of confidences alone."""
+    measures: dict[str, Statistic] = {"ece": draws.ece, "aurra": draws.aurra}
+    if images >= calibration.RMS_BIN_SIZE:
+        measures |= {"rms": draws.rms, "rms_as_published": partial(draws.rms, as_published=True)}
+    together = draws_of(images, lambda counts: np.stack([of(counts) for of in measures.values()], 1))
+    return {name: ends_of(column) for name, column in zip(measures, together.T, strict=True)}
 
 
 def _chosen(logits: Logits, chosen: Choice) -> Iterator[tuple[Tensor, Tensor]]:

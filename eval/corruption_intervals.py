@@ -37,7 +37,7 @@ def intervals_of(found: CorruptionTable, cells: Cells, clean: NDArray[np.bool_] 
         intervals["c_bar_error"] = ends_of(_mean(errors, found.c_bar))
     if clean is not None:
         cleaned = mean_draws(~clean[:, None])[:, 0]
-        intervals["clean_error"] = ends_of(1.0 * cleaned)
+        intervals["clean_error"] = ends_of(cleaned)
     for key in numbers:
         plain = key.removeprefix("generated_").removeprefix("listed_")
         if plain == "ce":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from torch import nn
 from apr_dali.eval.head import Head
 from apr_dali.eval.outputs import Function, collect, features_of
 from apr_dali.eval.passes import Source, counted, progress
-from apr_dali.eval.rows import Rows, RowsWriter
+from apr_dali.eval.rows import STEM, Rows, rows_in
 from apr_dali.eval.session import Session
 from apr_dali.runtime.distributed import on_main
 from apr_dali.runtime.files import sync, write_whole
 
-_VALUES, _ROWS = "values.npz", "features"
+_VALUES = "values.npz"
 _COUNTS, _WIDTH = "rows of processes", "numbers of a row"
 
 
@@ -61,34 +60,26 @@ class KeptPasses:
 
     def _run(self, source: Source, functions: Mapping[str, Function], place: Path) -> None:
         """Make the pass, in a folder that gets its name when it is whole."""
-        session = self.session
-        new = Path(on_main(session.group, lambda: _new_beside(place)))
-        rows = None if self.head is None else RowsWriter(new / _ROWS, session.group)
-        try:
+        group = self.session.group
+        on_main(group, lambda: self.folder.mkdir(exist_ok=True))
+        with rows_in(self.folder, source.name, group) as rows:
             with progress([source]) as bar, source.open() as batches:
                 bar.set_description(f"features of {source.name}")
                 values = collect(
                     self.model,
                     counted(batches, bar),
                     functions,
-                    session.group.device,
-                    session.amp,
+                    group.device,
+                    self.session.amp,
                     head=self.head,
-                    rows={} if rows is None else {"the features": (features_of, rows)},
+                    rows={} if self.head is None else {"the features": (features_of, rows)},
                 )
-            on_main(session.group, lambda: _put(new, place, rows or Rows(new / _ROWS), values))
-        finally:
-            if session.group.main:
-                shutil.rmtree(new, ignore_errors=True)
+            on_main(group, lambda: _put(rows, place, values))
 
 
-def _new_beside(place: Path) -> str:
-    place.parent.mkdir(exist_ok=True)
-    return tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent)
-
-
-def _put(new: Path, place: Path, rows: Rows, values: Mapping[str, NDArray[Any]]) -> None:
+def _put(rows: Rows, place: Path, values: Mapping[str, NDArray[Any]]) -> None:
     about: dict[str, Any] = {**values, _COUNTS: np.array(rows.counts, np.int64), _WIDTH: rows.width}
+    new = rows.folder
     write_whole(new / _VALUES, lambda file: np.savez(file, **about))
     for path in (*new.iterdir(), new):
         sync(path)
@@ -108,4 +99,4 @@ def _read(place: Path) -> KeptPass:
     with np.load(place / _VALUES) as file:
         values = dict(file)
     counts, width = values.pop(_COUNTS), values.pop(_WIDTH)
-    return KeptPass(Rows(place / _ROWS, counts.tolist(), int(width)), values)
+    return KeptPass(Rows(place / STEM, counts.tolist(), int(width)), values)

@@ -12,7 +12,7 @@ from apr_dali.eval.bootstrap import RESAMPLES, SEED, Floats, Interval, drawn, en
 from apr_dali.eval.ood import RECALL
 
 LEVELS = 4096
-"""Thresholds at the most: of more scores, neighbors count as one. A share is off by less than that in one of them."""
+"""Thresholds at the most: of more different scores neighbors count as one, in levels of as many images each."""
 Drawn = dict[str, Floats]
 """Of each draw, (B,), by measure."""
 Numbers = NDArray[np.int64]

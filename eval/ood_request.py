@@ -104,14 +104,18 @@ class Asked:
             raise InputError(f"--val-data changes nothing without {REACT} or --search-parameters: leave it out")
 
     def _check_apart(self) -> None:
-        """Raise InputError where images are evaluated that something is fitted to or searched on."""
-        evaluated = {os.path.abspath(path) for path in (self.data, *self.others.values(), *self.shifted.values())}
+        """Raise InputError where two of these are the same images: evaluated, fitted to, or searched on."""
+        evaluated = (self.data, *self.others.values(), *self.shifted.values())
+        taken = {os.path.abspath(path): "evaluated" for path in evaluated}
         for name, option in _WHERE.items():
             path = getattr(self, name)
             # Digits and CIFAR have a training split of their own.
-            own_split = name == "fit_data" and path is not None and (is_digits(path) or cifar_at(path))
-            if path is not None and os.path.abspath(path) in evaluated and not own_split:
+            if path is None or (name == "fit_data" and (is_digits(path) or cifar_at(path))):
+                continue
+            place = os.path.abspath(path)
+            if place in taken:
                 raise InputError(
-                    f"{option} {path} are images that are evaluated, too: give training images for --fit-data, "
+                    f"{option} {path} are images that are {taken[place]}, too: give training images for --fit-data, "
                     "and a validation set of its own for --val-data and --ood-val"
                 )
+            taken[place] = f"those of {option}"

@@ -13,7 +13,7 @@ from apr_dali.eval.head import Head, find_head
 from apr_dali.eval.inference_only import refuse_inference_only
 from apr_dali.eval.kept_passes import KeptPass, KeptPasses
 from apr_dali.eval.ood_fits import Fit, Fits
-from apr_dali.eval.ood_kinds import DEFAULT, KINDS
+from apr_dali.eval.ood_kinds import DEFAULT, KINDS, REACT
 from apr_dali.eval.ood_scores import Makings, score_functions
 from apr_dali.eval.ood_search import Found, chosen_parameters, functions_to_keep, search
 from apr_dali.eval.outputs import Function, collect, is_right
@@ -107,11 +107,14 @@ def _prepared(
     makings = Makings(model, session.network.std, head)
     to_keep = {} if preparation.others is None else functions_to_keep(names, makings)
     training = None if preparation.training is None else passes.of(preparation.training, _LABELS)
-    inside = None if preparation.validation is None else passes.of(preparation.validation, {**_LABELS, **to_keep})
+    others = None if _SEARCH in state else preparation.others
+    inside = None
+    if preparation.validation is not None and (others is not None or REACT in names):
+        inside = passes.of(preparation.validation, {**_LABELS, **to_keep})
     makings = replace(makings, fits=Fits(_fit(training), _fit(inside)))
-    if preparation.others is not None and _SEARCH not in state:
+    if others is not None:
         assert inside is not None
-        outside = passes.of(preparation.others, to_keep)
+        outside = passes.of(others, to_keep)
         # By one process: all must take the same parameters.
         state.put(_SEARCH, on_main(session.group, lambda: search(names, makings, inside, outside)))
     return score_functions(makings, chosen_parameters(names, found_parameters(state))), head

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,10 +53,14 @@ class Images:
 
     def rows(self) -> NDArray[np.void]:
         """What `images_of` reads, a row an image."""
-        found = np.empty(len(self.right), _ROW)
-        for name in _ROW.names or ():
-            found[name] = getattr(self, name)
-        return found
+        return _rows_of(vars(self))
+
+
+def _rows_of(values: Mapping[str, NDArray[Any]]) -> NDArray[np.void]:
+    rows = np.empty(len(values["right"]), _ROW)
+    for name in _ROW.names or ():
+        rows[name] = values[name]
+    return rows
 
 
 Recorded = tuple[CleanResult, Images]
@@ -113,8 +118,4 @@ class _Recorder:
 
     def finish(self) -> Images:
         """The images of all processes, each of which has the next part of the set."""
-        found = gathered({name: column.array() for name, column in self._columns.items()})
-        rows = np.empty(len(found["right"]), _ROW)
-        for name, values in found.items():
-            rows[name] = values
-        return images_of(rows)
+        return images_of(_rows_of(gathered({name: column.array() for name, column in self._columns.items()})))

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.errors import InputError
-from apr_dali.runtime.distributed import Group, on_main
+from apr_dali.runtime.distributed import Group, gather, on_main
 
 CHUNK = 512
 """Rows that are read at once."""
+STEM = "rows"
+"""Of the files that `rows_in` makes."""
 _SUFFIX = ".rows"
 
 
@@ -32,6 +34,11 @@ class Rows:
         """The files are STEM.RANK.f16. counts: the rows of each. width: numbers of a row."""
         self._stem = stem
         self.counts, self.width = list(counts), width
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._stem.parent
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -90,10 +97,7 @@ class RowsWriter(Rows):
         """
         self._flush()
         self._file.close()
-        found: list[Any] = [(self._count, self.width, self._sound)]
-        if dist.is_initialized():
-            found = [None] * self._group.world
-            dist.all_gather_object(found, (self._count, self.width, self._sound))
+        found = gather(self._group, (self._count, self.width, self._sound))
         self.counts = [count for count, _, _ in found]
         self.width = max(width for _, width, _ in found)
         if not all(sound for _, _, sound in found):
@@ -121,11 +125,12 @@ class RowsWriter(Rows):
 def rows_in(folder: Path, name: str, group: Group) -> Iterator[RowsWriter]:
     """Rows that are on the disk for as long as the block lasts, on all processes together.
 
-    What a command that was killed has left in the folder is removed.
+    They are alone in a folder below `folder`; the block may give that another name, and it then stays. What a command
+    that was killed has left is removed.
     """
     held: list[int] = []
     own = Path(on_main(group, lambda: _own_folder(folder, name, held)))
-    rows = RowsWriter(own / "rows", group)
+    rows = RowsWriter(own / STEM, group)
     try:
         yield rows
         # Another process may still read this one's.

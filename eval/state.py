@@ -100,10 +100,8 @@ class State:
             write_whole(self._path, json.dumps({**found, "rows": self._sums}).encode())
 
     def _file_of(self, name: str) -> Path:
-        assert self._path is not None
-        folder = self._path.with_name(f"{self._path.name.removesuffix('.state.json')}.images")
         # A name may have any characters.
-        return folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.npy"
+        return self.beside("images") / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.npy"
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, NDArray[Any]], dict[str, int]]:
         try:

@@ -316,10 +316,13 @@ def _intervals(
     """Of all that is measured, in the places that it has in the result. wide: all images of the full spectrum."""
     means = _means(outside, groups)
     found: dict[str, Any] = {}
-    for prefix, inside in (("", own), ("full_spectrum", wide)):
+    for place, accuracy, inside in (
+        ("scores", "accuracy", own),
+        ("full_spectrum", "full_spectrum_accuracy", wide),
+    ):
         if inside is None:
             continue
-        found[prefix or "scores"] = {
+        found[place] = {
             score: ood_intervals(
                 inside[score],
                 inside["right"],
@@ -329,8 +332,7 @@ def _intervals(
             )
             for score in scores
         }
-        right = inside["right"]
-        found[f"{prefix}_accuracy".lstrip("_")] = share_interval(float(np.mean(right)), len(right))
+        found[accuracy] = share_interval(float(np.mean(inside["right"])), len(inside["right"]))
     return found
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -24,7 +23,7 @@ from apr_dali.eval.perturbation import PERTURBATIONS, flip_rate, is_noise, norma
 from apr_dali.eval.result import Result
 from apr_dali.eval.session import Options, Session, Subject, session_of
 from apr_dali.runtime import cpus
-from apr_dali.runtime.distributed import on_main
+from apr_dali.runtime.distributed import gather, on_main
 from apr_dali.runtime.text_table import table
 
 if TYPE_CHECKING:
@@ -189,11 +188,7 @@ def _values(session: Session, name: str, files: Sequence[str], bar: tqdm) -> dic
         order = ranked(logits)
         found.append((flip_rate(order, noise), top5_distance(order, noise)))
         bar.update(world)
-    everyone: list[Any] = [found]
-    if dist.is_initialized():
-        everyone = [None] * world
-        dist.all_gather_object(everyone, found)
-    rows = [row for part in everyone for row in part]
+    rows = [row for part in gather(session.group, found) for row in part]
     return {key: [row[number] for row in rows] for number, key in enumerate(_MEASURES)}
 
 

@@ -62,7 +62,7 @@ def test_a_pass_is_made_once(passes, tmp_path):
     check(passes.kept.of(passes.source, FUNCTIONS))
     check(Passes(tmp_path).kept.of(passes.source, FUNCTIONS))
     assert passes.ran == 3
-    assert (passes.folder / "training" / "features.0.f16").stat().st_size == 7 * 5 * 2
+    assert (passes.folder / "training" / "rows.0.f16").stat().st_size == 7 * 5 * 2
     passes.kept.remove()
     assert not list(tmp_path.iterdir())
     passes.kept.remove()
@@ -77,16 +77,15 @@ def test_a_stopped_pass_leaves_nothing(passes):
     assert passes.ran == 2 + 3
 
 
-def test_what_a_killed_pass_left_is_not_taken_for_it(passes, tmp_path):
-    left = passes.folder / ".training-abc"
+def test_what_a_killed_pass_left_is_not_taken_for_it(passes):
+    left = passes.folder / "training-abc.rows"
     left.mkdir(parents=True)
-    (left / "features.0.f16").write_bytes(b"1234")
+    (left / "rows.0.f16").write_bytes(b"1234")
     check(passes.kept.of(passes.source, FUNCTIONS))
-    passes.kept.remove()
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in passes.folder.iterdir()] == ["training"]
 
 
-@pytest.mark.parametrize("name", ["features.0.f16", "values.npz"])
+@pytest.mark.parametrize("name", ["rows.0.f16", "values.npz"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_pass_is_made_again(passes, name, damage):
     passes.kept.of(passes.source, FUNCTIONS)

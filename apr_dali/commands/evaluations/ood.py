@@ -34,6 +34,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--openood", metavar="DIR", help="OpenOOD's folder data: its own, near and far sets of the network's classes"
     )
     parser.add_argument("--full-spectrum", action="store_true", help="with --openood's shifted sets, too")
+    _add_scores(parser)
+    parser.add_argument("--list-root", metavar="DIR", help="the folder of the paths in image lists (default: searched)")
+    parser.add_argument(
+        "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
+    )
+
+
+def _add_scores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scores",
         nargs="+",
@@ -63,10 +71,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--ood-val",
         metavar="PATH",
         help="validation images that the network does not know, as for --ood (default with --openood: its list)",
-    )
-    parser.add_argument("--list-root", metavar="DIR", help="the folder of the paths in image lists (default: searched)")
-    parser.add_argument(
-        "--imagenet-o", action="store_true", help="score with the 200 classes of ImageNet-O alone, as its paper does"
     )
 
 

@@ -139,6 +139,17 @@ def test_a_stopped_evaluation_goes_on_with_what_is_kept(evaluate, sets, monkeypa
     assert not list((sets / "out").glob("*.features")), "nothing is kept of what is done"
 
 
+def test_a_set_that_comes_later_needs_no_second_search(evaluate, sets, monkeypatch):
+    command = given(sets, "--scores", "gen")
+    _, first = evaluate(*command, model=unscaled(Linear()))
+    write_levels(sets / "g", {"a": [3, 99, 180]})
+    passes = Stopping(monkeypatch)
+    _, second = evaluate(*command, "--ood", *named(sets, "f", "g"), model=unscaled(Linear()))
+    assert (passes.prepared, passes.scored) == (0, 1)
+    assert second["result"]["search"] == first["result"]["search"]
+    assert second["result"]["scores"]["gen"]["f"] == first["result"]["scores"]["gen"]["f"]
+
+
 def test_what_is_kept_is_of_one_network_and_one_set(evaluate, sets, monkeypatch):
     plain = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"))
     passes = Stopping(monkeypatch)
@@ -174,6 +185,10 @@ def test_what_is_kept_is_of_one_network_and_one_set(evaluate, sets, monkeypatch)
         (
             ["--search-parameters", "--val-data", "{root}/valid", "--ood-val", "{root}/train/../f"],
             "f are images that are evaluated, too",
+        ),
+        (
+            ["--search-parameters", "--val-data", "{root}/valid", "--ood-val", "{root}/valid"],
+            "--ood-val {root}/valid are images that are those of --val-data, too",
         ),
         (
             ["--search-parameters", "--val-data", "{root}/valid", "--ood-val", "{root}/no"],
