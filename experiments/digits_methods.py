@@ -102,6 +102,7 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         label = name if name == ECE_CORRUPTED else f"error, {name}"
         axes.barh(places, values.mean(1).tolist(), 0.27, label=label, xerr=spread, error_kw={"linewidth": 0.8})
     axes.set_yticks(range(len(found)), list(found), fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set(xlabel="%", title="digits: each method on clean and on corrupted test images")
     axes.legend(fontsize=8)
