@@ -178,8 +178,13 @@ def _published_of(kind: str, of: Callable[[Published], float | None]) -> Section
     return Section(title, (IMAGENET_NOTE,), (Table(("method", "clean error", "mCE"), rows),))
 
 
+def _date_of(report: Report) -> str:
+    """Day and time, which can stand on two lines."""
+    return str(report["date"]).replace("T", " ")
+
+
 def _settings(report: Report) -> Section:
-    rows = [("date", report["date"]), ("command", report["command"])]
+    rows = [("date", _date_of(report)), ("command", report["command"])]
     rows += [(spaced(key), str(value)) for key, value in report["settings"].items()]
     rows += [(f"version of {name}", version) for name, version in report["versions"].items()]
     rows += [("device", report["device"]), ("processes", str(report["processes"]))]
@@ -215,5 +220,5 @@ def runs(reports: Mapping[str, Report]) -> Table:
     rows = []
     for name, report in reports.items():
         settings = report["settings"]
-        rows.append((name, report["date"], settings.get("file", "–"), settings.get("file_sha256", "–")[:16]))
+        rows.append((name, _date_of(report), settings.get("file", "–"), settings.get("file_sha256", "–")[:16]))
     return Table(("run", "date", "network file", "its SHA-256 begins"), tuple(rows), words=True)
