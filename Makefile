@@ -68,7 +68,7 @@ demo: $(INSTALLED)
 	$(BIN)/python experiments/digits_robustness.py $(DIGITS)
 
 test: $(TESTING)
-	@echo "== the test suite (about a quarter of an hour on two cores)"
+	@echo "== the test suite (about twelve minutes on two cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-fast: $(TESTING)
