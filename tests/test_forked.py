@@ -84,7 +84,7 @@ def test_two_are_a_group_and_end_together(tmp_path):
         "dist.init_process_group('gloo')\n"
         "found = [None] * dist.get_world_size()\n"
         "dist.all_gather_object(found, dist.get_rank())\n"
-        "print(found)\n"
+        "for letter in f'{found}\\n': print(letter, end='', flush=True), time.sleep(0.01)\n"
         "if sys.argv[1:] and dist.get_rank() == 1: sys.exit(5)\n"
         "if sys.argv[1:]: time.sleep(1000)\n"
         "dist.destroy_process_group()\n"

@@ -45,15 +45,18 @@ def in_two(script: str | Path, *given: object, cwd: Path, **variables: str) -> s
 def _run_together(
     environments: list[dict[str, str]], script: str | Path, *given: object, cwd: Path | None
 ) -> subprocess.CompletedProcess:
-    """What all of them wrote; the exit code is the first that is not 0, which ends the others."""
+    """What they wrote, one after another; the exit code is the first that is not 0, which ends the others."""
     argv, server = list(map(str, (script, *given))), _server()
     with tempfile.TemporaryDirectory() as folder:
-        common = {"argv": argv, "cwd": str(cwd or Path.cwd()), "out": f"{folder}/out", "err": f"{folder}/err"}
-        programs = [{**common, "env": {**os.environ, **variables}} for variables in environments]
+        common = {"argv": argv, "cwd": str(cwd or Path.cwd())}
+        programs = []
+        for number, variables in enumerate(environments):  # in files of their own: a shared one would mix their lines
+            files = {"out": f"{folder}/out{number}", "err": f"{folder}/err{number}"}
+            programs.append({**common, **files, "env": {**os.environ, **variables}})
         server.stdin.write(json.dumps(programs) + "\n")
         server.stdin.flush()
         code = json.loads(server.stdout.readline())
-        told = [Path(common[name]).read_text() for name in ("out", "err")]
+        told = ["".join(Path(program[name]).read_text() for program in programs) for name in ("out", "err")]
     return subprocess.CompletedProcess(argv, code, *told)
 
 
