@@ -67,12 +67,11 @@ def pair(images: Tensor, owner: int, views: int) -> tuple[Tensor, Tensor]:  # no
 def _(images: Tensor, owner: int, views: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     _check_stays()
     batch = images.shape[0]
+    rows: int | torch.SymInt = views * batch
     if views == 0:
         # Networks ask whether it is one, which nothing could answer otherwise.
         least = batch if isinstance(batch, int) else 2
         rows = torch.library.get_ctx().new_dynamic_size(min=least)
-    else:
-        rows = views * batch
     made = torch.empty((rows, *images.shape[1:]), dtype=images.dtype, device=images.device)
     return made, torch.empty(rows, dtype=torch.int64, device=images.device)
 

@@ -72,7 +72,7 @@ class OfLevels(v2.Transform):
                 "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
             )
         for tensor in filter(torch.is_tensor, images or plain[:1]):
-            arrays.device_of(tensor)  # raises for what cannot be, before it takes draws
+            arrays.device_of(tensor.as_subclass(Tensor))  # raises for what cannot be, before it takes draws
 
     def passed_images(self, passed: list[Any]) -> bool:
         """Whether an image is among the parts of a sample that would pass through."""
