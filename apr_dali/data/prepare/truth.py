@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apr_dali.errors import InputError, first_line
+from apr_dali.data.arrays import unreadable
+from apr_dali.errors import InputError
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 KAGGLE = "LOC_val_solution.csv"
@@ -164,10 +165,7 @@ def _devkit_files(path: Path) -> tuple[bytes, str]:
                         files[Path(member.name).name] = content.read()
     # What a cut archive raises depends on where it is cut: EOFError, zlib.error, tarfile.ReadError.
     except Exception as error:
-        end = f", which ends at byte {path.stat().st_size}," if path.is_file() else ""
-        raise InputError(
-            f"{path}{end} cannot be read ({first_line(error)}): it is truncated or another file"
-        ) from error
+        raise unreadable(path, error) from error
     if len(files) < 2:
         told = ", ".join(Path(name).name for name in names if "ground_truth" in name or name.endswith(".mat"))
         raise InputError(
