@@ -260,9 +260,10 @@ def _split_folder(path: str, split: str | None) -> str:
         )
     folder = path if split is None else os.path.join(path, split)
     if not os.path.isdir(folder):
-        held = listing(path)[1]
+        files, held = listing(path)
         raise InputError(
-            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {some(held) or 'nothing'}"
+            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {some(held or files) or 'nothing'}"
+            + "; of archives, `apr-dali prepare` makes what is read here" * bool(files and not held)
         )
     return folder
 
