@@ -146,6 +146,8 @@ def refuse_inference_only(model: nn.Module, name: str, what: str) -> None:
 
 def _exported(path: Path) -> InferenceOnly:
     try:
+        if not zipfile.is_zipfile(path):  # of which torch would print pages
+            raise ValueError("it is no whole zip file")
         program = torch.export.load(path)
         (image,) = [
             node.meta["val"]
