@@ -141,8 +141,8 @@ def test_a_stopped_evaluation_goes_on_with_what_is_kept(evaluate, sets, monkeypa
 
 def test_the_same_command_twice_at_once(evaluate, sets, monkeypatch, capsys):
     """What the one keeps must not go with the other."""
-    command = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"), "--scores", "knn", "--fit-data", sets / "train")
-    second = []
+    plain = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"))
+    command, second = (*plain, "--scores", "knn", "--fit-data", sets / "train"), []
 
     def beside(*given, **more):
         if not second:
