@@ -146,8 +146,8 @@ def load_exported(path: Path) -> InferenceOnly:
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         raise InputError(f"{path} cannot be read as TorchScript: {first_line(error)}") from error
-    types = (value.dtype for value in script.parameters() if value.is_floating_point())
-    return TorchNetwork("TorchScript", script.to, next(types, torch.float32))
+    types = {value.dtype for value in script.parameters() if value.is_floating_point()}
+    return TorchNetwork("TorchScript", script.to, types.pop() if len(types) == 1 else torch.float32)
 
 
 def refuse_inference_only(model: nn.Module, name: str, what: str) -> None:
