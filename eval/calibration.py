@@ -10,8 +10,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn.functional import cross_entropy
 
-from apr_dali.errors import InputError
-from apr_dali.eval.checks import check_finite
+from apr_dali.errors import InputError, check_whole
+from apr_dali.eval.checks import check_finite, numpy_of
 
 BINS = 15
 RMS_BIN_SIZE = 100
@@ -30,6 +30,9 @@ def ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
         probabilities: floating (N, classes), rows of sum 1.
         labels: int (N,), 0..classes-1.
         bins: of equal width over 0..1, each with its upper end.
+
+    Raises:
+        InputError: as `confidences`, and for fewer bins than one.
     """
     return ece_of(reliability(*confidences(probabilities, labels), bins))
 
@@ -60,6 +63,7 @@ def rms(
 
 def rms_of(confidence: Floats, correct: Bools, bin_size: int = RMS_BIN_SIZE, *, as_published: bool = False) -> float:
     """`rms` of confidences, float64 (N,), 0..1, and whether each was right, bool (N,)."""
+    check_whole("bin_size", bin_size, 1)
     bins = len(confidence) // bin_size
     if not bins:
         raise InputError(f"the RMS calibration error needs {bin_size} images a bin, got {len(confidence)} in all")
@@ -82,7 +86,7 @@ def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS)
         probabilities, labels, bins: as for `ece`.
     """
     confidences(probabilities, labels)  # checks them
-    rows, targets = _numpy(probabilities), _numpy(labels)
+    rows, targets = numpy_of(probabilities), numpy_of(labels)
     found = ClassBins(rows.shape[1], bins)
     found.add(rows, targets)
     return found.error()
@@ -92,6 +96,7 @@ class ClassBins:
     """The bins of `classwise_ece`, filled part by part."""
 
     def __init__(self, classes: int, bins: int = BINS) -> None:
+        check_whole("bins", bins, 1)
         self._classes, self._bins, self._images = classes, bins, 0
         # The gap of a bin, times its images, is what its probabilities and its labels sum to less each other.
         self._gaps = np.zeros(classes * bins)
@@ -116,7 +121,7 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
         probabilities, labels: as for `ece`.
     """
     confidences(probabilities, labels)  # checks them
-    return float(briers(_numpy(probabilities).astype(np.float64), _numpy(labels)).mean())
+    return float(briers(numpy_of(probabilities).astype(np.float64), numpy_of(labels)).mean())
 
 
 def briers(probabilities: Floats, labels: NDArray[Any]) -> Floats:
@@ -157,8 +162,17 @@ class Reliability:
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
-    """The reliability diagram of confidences, floating (N,), 0..1, and whether each was right, bool (N,)."""
-    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    """The reliability diagram of confidences, floating (N,), 0..1, and whether each was right, bool (N,).
+
+    Raises InputError for other shapes, confidences beyond 0..1, or fewer bins than one.
+    """
+    check_whole("bins", bins, 1)
+    confidence, correct = np.asarray(numpy_of(confidence), np.float64), np.asarray(numpy_of(correct), bool)
+    if confidence.ndim != 1 or correct.shape != confidence.shape:
+        raise InputError(f"expected confidence and correct, (N,) each, got {confidence.shape} and {correct.shape}")
+    # Refuses nan, too.
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise InputError(f"confidence must be in 0..1, got {confidence.min()}..{confidence.max()}")
     index = bin_of(confidence, bins)
     count = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -178,16 +192,12 @@ def confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bo
     Raises:
         InputError: if `probabilities` is not (N, classes) of rows of sum 1, or `labels` is not (N,) classes.
     """
-    rows, targets = _numpy(probabilities), _numpy(labels)
-    if rows.ndim != 2 or targets.shape != rows.shape[:1] or not len(rows):
-        raise InputError(f"expected probabilities (N, classes) and labels (N,), got {rows.shape} and {targets.shape}")
+    rows, targets = _labeled("probabilities", probabilities, labels)
     broken = int((~np.isfinite(rows)).any(1).sum())
     if broken:
         raise InputError(f"the probabilities of {broken} of {len(rows)} images are nan or infinite: so are the logits")
     if rows.min() < 0 or not np.allclose(rows.sum(1, dtype=np.float64), 1, atol=1e-3):
         raise InputError("expected probabilities in rows of sum 1: apply softmax to logits first")
-    if targets.min() < 0 or targets.max() >= rows.shape[1]:
-        raise InputError(f"labels must be in 0..{rows.shape[1] - 1}, got {targets.min()}..{targets.max()}")
     # Sums of float32 softmax can exceed 1 in the last digit.
     return np.minimum(rows.max(1).astype(np.float64), 1), rows.argmax(1) == targets
 
@@ -201,11 +211,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     Returns:
         T, 0.05 to 20; the end of this range where the best lies beyond it, as for a network that is always right.
+
+    Raises:
+        InputError: if a logit is not finite, or as `confidences` for other shapes and labels.
     """
     from scipy.optimize import minimize_scalar
 
-    given = torch.from_numpy(_numpy(logits))
-    targets = torch.from_numpy(_numpy(labels)).long()
+    given, targets = (torch.from_numpy(values) for values in _labeled("logits", logits, labels))
     check_finite(given)
     # In parts: in float64, all of them take much memory.
     parts = list(zip(given.split(_PART), targets.split(_PART), strict=True))
@@ -221,5 +233,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(np.exp(-best.x))
 
 
-def _numpy(values: ArrayLike) -> NDArray[np.generic]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+def _labeled(name: str, values: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """`values`, called `name`, (N, classes), and labels (N,) of these classes; InputError for anything else."""
+    rows, targets = numpy_of(values), numpy_of(labels)
+    if rows.ndim != 2 or targets.shape != rows.shape[:1] or not len(rows):
+        raise InputError(f"expected {name} (N, classes) and labels (N,), got {rows.shape} and {targets.shape}")
+    if targets.dtype.kind not in "iub":
+        raise InputError(f"labels must be whole numbers of classes, got {targets.dtype}")
+    if targets.min() < 0 or targets.max() >= rows.shape[1]:
+        raise InputError(f"labels must be in 0..{rows.shape[1] - 1}, got {targets.min()}..{targets.max()}")
+    return rows, targets.astype(np.int64)

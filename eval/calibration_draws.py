@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from apr_dali.eval.bootstrap import RESAMPLES, SEED, Counts, Floats, counted, together_of
 from apr_dali.eval.calibration import BINS, RMS_BIN_SIZE, bin_of
+
+_NUMBERS = 2**22
+"""Of float32 that are held at once beside what is kept."""
 
 
 class CalibrationDraws:
@@ -63,7 +66,7 @@ class ClassBinDraws:
         self._counts = np.concatenate([part.astype(np.uint8) for part in parts])
         self._bins, self._added = bins, 0
         self._sums = np.zeros((resamples, classes), np.float32)
-        self._above_lowest = np.zeros((resamples, classes * bins), np.float32)
+        self._above_lowest: list[csr_array] = []
 
     def add(self, probabilities: NDArray[Any], labels: NDArray[Any]) -> None:
         """Add the next images: probabilities (N, classes) and labels int (N,)."""
@@ -77,15 +80,20 @@ class ClassBinDraws:
         self._sums += counts @ gaps
         image, number = np.nonzero(place)
         column = self._bins * number + place[image, number]
-        shape = (len(labels), self._above_lowest.shape[1])
-        self._above_lowest += counts @ csr_array((gaps[image, number], (image, column)), shape=shape)
+        shape = (len(labels), self._sums.shape[1] * self._bins)
+        self._above_lowest.append(csr_array((gaps[image, number], (image, column)), shape=shape))
 
     def errors(self) -> Floats:
         """`classwise_ece` of each draw, (R,)."""
         resamples, classes = self._sums.shape
-        above = self._above_lowest.reshape(resamples, classes, self._bins)
-        gaps = np.abs(above).sum((1, 2)) + np.abs(self._sums - above.sum(2)).sum(1)
-        return gaps.astype(np.float64) / self._counts.shape[1] / classes
+        above_lowest = vstack(self._above_lowest, "csr")
+        # The bins of all draws at once would be gigabytes with many classes.
+        together = max(1, _NUMBERS // max(above_lowest.shape))
+        gaps = np.empty(resamples)
+        for part in (slice(start, start + together) for start in range(0, resamples, together)):
+            above = (self._counts[part].astype(np.float32) @ above_lowest).reshape(-1, classes, self._bins)
+            gaps[part] = np.abs(above).sum((1, 2)) + np.abs(self._sums[part] - above.sum(2)).sum(1)
+        return gaps / self._counts.shape[1] / classes
 
 
 def _repeated(values: Floats, counts: Counts) -> Floats:

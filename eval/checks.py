@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError
@@ -56,3 +60,12 @@ def are_probabilities(logits: Tensor) -> bool:
     """Whether all rows of `logits` (N, classes) are in 0..1 and of sum 1."""
     values = logits.double()
     return bool(((values >= 0) & (values <= 1)).all() and (values.sum(1) - 1).abs().max() < 1e-3)
+
+
+def numpy_of(values: ArrayLike) -> NDArray[Any]:
+    """Numbers of any kind as an array; those of bfloat16, which NumPy lacks, as float32."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    held = values.detach().cpu()
+    found: NDArray[Any] = (held.float() if held.dtype == torch.bfloat16 else held).numpy()
+    return found

@@ -34,16 +34,19 @@ def names_of(
             source = f"--classes {given} names" if isinstance(given, (str, Path)) else "classes has the names of"
             raise InputError(f"{source} {len(names)} classes, the network has {outputs}")
         return names, str(given) if isinstance(given, (str, Path)) else "as given"
+    unlike = ""
     for kept, origin in ((facts, "the file"), (config or {}, "timm's configuration")):
         for key in _KEPT_AS:
             names = _listed(kept.get(key))
-            if len(names) == outputs:
+            if len(names) == len(set(names)) == outputs:
                 return names, origin
+            if names and kept is facts:
+                unlike = f" (its {key} are {len(set(names))} different names, so not these)"
     if outputs == len(imagenet_classes()):
-        return imagenet_classes(), "ImageNet's"
+        return imagenet_classes(), f"ImageNet's{unlike}"
     if config is not None and (subset := _subset(outputs)):
-        return subset, "those of the part of ImageNet with so many"
-    return tuple(map(str, range(outputs))), "unknown, so their numbers; --classes gives them names"
+        return subset, f"those of the part of ImageNet with so many{unlike}"
+    return tuple(map(str, range(outputs))), f"unknown, so their numbers{unlike}; --classes gives them names"
 
 
 def read_names(given: str | Path | Sequence[str]) -> tuple[str, ...]:

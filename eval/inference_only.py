@@ -21,32 +21,36 @@ from apr_dali.runtime import cpus
 ONNX, EXPORTED = ".onnx", ".pt2"
 SCRIPTED = (".pt", ".pth", ".ts", ".torchscript")
 """How names of TorchScript's files end; those of checkpoints may end so, too."""
+_ONNX_TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(double)": torch.float64}
 
 
 class InferenceOnly(nn.Module):
     """A network that maps images (N, 3, S, S) to logits (N, classes) and has no layers, weights or gradients to offer.
 
     kind: what it is, for people. image_size: pixels per side, None for any. batch: how many images it takes at a time,
-    None for any number.
+    None for any number. taken: the type of images that it takes.
     """
 
     kind = ""
 
-    def __init__(self, image_size: int | None, batch: int | None) -> None:
+    def __init__(self, image_size: int | None, batch: int | None, taken: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.image_size, self.batch = image_size, batch
+        self.image_size, self.batch, self.taken = image_size, batch, taken
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Logits float32 (N, classes), on the images' device."""
-        images = images.float()
+        images = images.to(self.taken)
         if self.batch is None:
             return self.run(images)
         parts = []
         for part in images.split(self.batch):
             # The last part is filled up with its first image.
             filled = torch.cat([part, part[:1].expand(self.batch - len(part), *part.shape[1:])])
-            parts.append(self.run(filled)[: len(part)])
+            logits = self.run(filled)
+            if not isinstance(logits, Tensor):
+                return logits  # which is said by name where it is looked at
+            parts.append(logits[: len(part)])
         return torch.cat(parts)
 
     @abstractmethod
@@ -70,14 +74,16 @@ class OnnxNetwork(InferenceOnly):
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             told = [f"{given.name} {given.shape}" for given in (*inputs, *outputs)]
             raise InputError(f"{path}: expected one input (N, 3, H, W) and one output of logits, got {', '.join(told)}")
-        super().__init__(*_fixed(path, inputs[0].shape))
+        if inputs[0].type not in _ONNX_TYPES:
+            known = ", ".join(_ONNX_TYPES)
+            raise InputError(f"{path} takes {inputs[0].type}: expected normalized images, one of {known}")
+        super().__init__(*_fixed(path, inputs[0].shape), _ONNX_TYPES[inputs[0].type])
         self._path, self._name = path, inputs[0].name
-        self._type = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
         self._sessions: dict[str, Any] = {}
 
     def run(self, images: Tensor) -> Tensor:
         """The logits, by way of the CPU."""
-        (logits,) = self._session(images.device).run(None, {self._name: images.cpu().numpy().astype(self._type)})
+        (logits,) = self._session(images.device).run(None, {self._name: images.cpu().numpy()})
         return torch.from_numpy(np.asarray(logits, np.float32)).to(images.device)
 
     def _session(self, device: torch.device) -> Any:
@@ -103,9 +109,14 @@ class TorchNetwork(InferenceOnly):
     """
 
     def __init__(
-        self, kind: str, placed: Callable[[torch.device], Any], image_size: int | None, batch: int | None
+        self,
+        kind: str,
+        placed: Callable[[torch.device], Any],
+        taken: torch.dtype,
+        image_size: int | None = None,
+        batch: int | None = None,
     ) -> None:
-        super().__init__(image_size, batch)
+        super().__init__(image_size, batch, taken)
         self.kind, self._placed = kind, placed
         # In a dict, not as one of its modules: an exported one cannot be put into the mode in which it already is.
         self._programs: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -135,7 +146,8 @@ def load_exported(path: Path) -> InferenceOnly:
     # What a broken file raises depends on where it is broken.
     except Exception as error:
         raise InputError(f"{path} cannot be read as TorchScript: {first_line(error)}") from error
-    return TorchNetwork("TorchScript", script.to, None, None)
+    types = {value.dtype for value in script.parameters() if value.is_floating_point()}
+    return TorchNetwork("TorchScript", script.to, types.pop() if len(types) == 1 else torch.float32)
 
 
 def refuse_inference_only(model: nn.Module, name: str, what: str) -> None:
@@ -146,6 +158,8 @@ def refuse_inference_only(model: nn.Module, name: str, what: str) -> None:
 
 def _exported(path: Path) -> InferenceOnly:
     try:
+        if not zipfile.is_zipfile(path):  # of which torch would print pages
+            raise ValueError("it is no whole zip file")
         program = torch.export.load(path)
         (image,) = [
             node.meta["val"]
@@ -153,8 +167,8 @@ def _exported(path: Path) -> InferenceOnly:
             if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
         ]
         shape = [None if isinstance(side, torch.SymInt) else int(side) for side in image.shape]
-        if len(shape) != 4:
-            raise ValueError(f"expected one input (N, 3, H, W), got {shape}")
+        if len(shape) != 4 or not image.dtype.is_floating_point:
+            raise ValueError(f"expected one input (N, 3, H, W) of normalized images, got {image.dtype} {shape}")
         fixed = _fixed(path, shape)
     except InputError:
         raise
@@ -168,14 +182,14 @@ def _exported(path: Path) -> InferenceOnly:
         moved = program if device.type == "cpu" else move_to_device_pass(program, str(device))
         return moved.module()
 
-    return TorchNetwork("torch.export", placed, *fixed)
+    return TorchNetwork("torch.export", placed, image.dtype, *fixed)
 
 
 def _fixed(path: Path, shape: list[Any]) -> tuple[int | None, int | None]:
     """The size and the number of images that an input of this shape, (N, 3, H, W), is fixed to."""
     batch, channels, height, width = (side if isinstance(side, int) and side > 0 else None for side in shape)
     if channels not in (None, 3) or height != width:
-        raise InputError(f"{path} takes images of {shape[1:]}: expected 3 channels, and squares")
+        raise InputError(f"{path} takes images of {shape[1:]}: expected 3 channels, and squares, as (3, S, S)")
     return height, batch
 
 

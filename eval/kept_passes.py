@@ -54,10 +54,6 @@ class KeptPasses:
             self._run(source, functions, place)
         return _read(place)
 
-    def remove(self) -> None:
-        """Delete all of them, when what they were for is done."""
-        on_main(self.session.group, lambda: shutil.rmtree(self.folder, ignore_errors=True))
-
     def _run(self, source: Source, functions: Mapping[str, Function], place: Path) -> None:
         """Make the pass, in a folder that gets its name when it is whole."""
         group = self.session.group

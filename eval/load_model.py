@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +15,10 @@ from torch import nn
 
 from apr_dali.data.arrays import SIDE
 from apr_dali.data.kinds import CLASSES, kind_of, unnamed
-from apr_dali.errors import InputError, first_line
+from apr_dali.errors import InputError, check_whole
 from apr_dali.eval.class_names import imagenet_classes, is_imagenet, names_of, read_names
 from apr_dali.eval.inference_only import EXPORTED, ONNX, SCRIPTED, is_exported, load_exported
+from apr_dali.eval.own_network import made_by, unwrapped
 from apr_dali.eval.views import ASSUMED, View, normalized, three, view_of, view_of_timm
 from apr_dali.models.auxiliary import without_auxiliary
 from apr_dali.models.build import build, describe, options_of
@@ -146,10 +145,12 @@ def load_model(
     Raises:
         InputError: if it cannot be found, read or fetched, or the weights do not fit the model.
     """
+    if image_size is not None:
+        check_whole("image_size", image_size, 1)
     if isinstance(model, nn.Module):
         if weights:
             raise InputError(f"weights {weights} change nothing with a module, which has its own: load them into it")
-        return _from_module(type(model).__name__, model, "", image_size, classes)
+        return _from_module(type(unwrapped(model)).__name__, model, "", image_size, classes)
     model = str(model)
     if factory := _FACTORY.fullmatch(model):
         return _from_function(factory, _one(weights, factory["weights"]), image_size, classes)
@@ -225,8 +226,9 @@ def _from_file(model: str, image_size: int | None, classes: Classes) -> Network:
             return _from_checkpoint(path, state, image_size)
         try:
             file = read_weights(model)
-        except InputError:
-            raise not_ours from None
+        except InputError as error:
+            # One that can be read and has no weights is no broken checkpoint.
+            raise (error if path.is_file() and error.__cause__ is None else not_ours) from None
     else:
         file = read_weights(model)
     return _named(_architecture(file), model, image_size, classes)
@@ -282,11 +284,12 @@ def _named(name: str, weights: str, image_size: int | None, classes: Classes) ->
 def _from_function(factory: re.Match[str], weights: str, image_size: int | None, classes: Classes) -> Network:
     """What a function of somebody's file returns: a network, with timm's `pretrained_cfg` where it says its view."""
     given = f"{factory['file']}:{factory['function']}"
-    return _from_module(given, _call(Path(factory["file"]), factory["function"], given), weights, image_size, classes)
+    return _from_module(given, made_by(Path(factory["file"]), factory["function"], given), weights, image_size, classes)
 
 
 def _from_module(given: str, made: nn.Module, weights: str, image_size: int | None, classes: Classes) -> Network:
     """A network of somebody's own; `given`: its name."""
+    made = unwrapped(made)
     config = getattr(made, "pretrained_cfg", None)
     view = replace(ASSUMED, size=image_size or ASSUMED.size) if config is None else view_of_timm(config, image_size)
     facts = {key: getattr(made, key) for key in ("classes", "class_names") if hasattr(made, key)}
@@ -297,32 +300,6 @@ def _from_module(given: str, made: nn.Module, weights: str, image_size: int | No
         view = normalized(view, fitting)
         facts, given = file.facts | facts, f"{given} of {weights}{fitting.said}"
     return _finished(given, made, view, facts, classes, config)
-
-
-def _call(path: Path, function: str, given: str) -> nn.Module:
-    if not path.is_file():
-        raise InputError(f"{path} is not there: expected a file with a function {function} that returns a network")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None, path
-    assert spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    # As if it were run: what lies beside it can be imported.
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, function, None)):
-            raise InputError(f"{path} has no function {function}")
-        made = getattr(module, function)()
-    except InputError:
-        raise
-    # Somebody else's code may raise anything.
-    except Exception as error:
-        raise InputError(f"{given} fails: {type(error).__name__}: {first_line(error)}") from error
-    finally:
-        sys.path.pop(0)
-    if not isinstance(made, nn.Module):
-        raise InputError(f"{given} must return a torch.nn.Module, got {type(made).__name__}")
-    return made
 
 
 def _finished(name: str, model: nn.Module, view: View, facts: dict[str, Any], classes: Classes, config: Any) -> Network:
@@ -348,7 +325,17 @@ def _outputs(name: str, model: nn.Module, size: int) -> int:
     try:
         return count_outputs(model, size)
     except InputError as error:
-        raise InputError(f"{name}: {error}; give another --image-size, or none") from error
+        raise InputError(f"{name}: {error}; {_advice(model, failed=error.__cause__ is not None)}") from error
+
+
+def _advice(model: nn.Module, failed: bool) -> str:
+    """What to do about a network that gives no logits. failed: it gives nothing at all."""
+    types = {value.dtype for value in model.parameters() if value.is_floating_point()} - {torch.float32}
+    if failed and types:
+        return f"its weights are {', '.join(map(str, types))}: give it in float32, after .float()"
+    if failed:
+        return "give another --image-size, or none"
+    return "give one that returns its logits alone"
 
 
 def _from_checkpoint(path: Path, state: dict[str, Any], image_size: int | None) -> Network:

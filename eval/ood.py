@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from apr_dali.errors import InputError
+from apr_dali.eval.checks import numpy_of
 
 RECALL = 0.95
 
@@ -92,13 +92,12 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
     Raises:
         InputError: if there is no score, one is nan, or `correct` has another shape.
     """
-    inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
-    right = np.asarray(correct, bool)
-    if right.shape != inside.shape:
-        raise InputError(f"correct must have the shape of in_scores, {inside.shape}, got {right.shape}")
-    scores = np.concatenate([inside, outside])
-    gains = np.concatenate([right / len(inside), np.zeros(len(outside))])
-    false = np.concatenate([np.zeros(len(inside)), np.full(len(outside), 1 / len(outside))])
+    scores, is_in = both_scores(in_scores, out_scores)
+    right, own = np.asarray(correct, bool), int(is_in.sum())
+    if right.shape != (own,):
+        raise InputError(f"correct must have the shape of in_scores, {(own,)}, got {right.shape}")
+    gains = np.concatenate([right / own, np.zeros(len(scores) - own)])
+    false = ~is_in / (len(scores) - own)
     order = np.argsort(-scores, kind="stable")
     last_of_equal = np.append(np.diff(scores[order]) != 0, True)
     rate = np.append(0.0, np.cumsum(gains[order])[last_of_equal])
@@ -107,16 +106,19 @@ def oscr(in_scores: ArrayLike, correct: ArrayLike, out_scores: ArrayLike) -> flo
 
 
 def both_scores(in_scores: ArrayLike, out_scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """All scores (N + M,), in-distribution first, and which are such; InputError as for `checked_values`."""
+    """The order of all scores, floating (N + M,), in-distribution first, equal ones alike, and which are such.
+
+    Raises InputError as `checked_values`.
+    """
     inside, outside = checked_values("in_scores", in_scores), checked_values("out_scores", out_scores)
-    return np.concatenate([inside, outside]), np.arange(len(inside) + len(outside)) < len(inside)
+    # No more than their order is measured, and sklearn refuses infinite ones.
+    _, order = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+    return order.astype(np.float64), np.arange(len(order)) < len(inside)
 
 
 def checked_values(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Scores, called `name`, as float64 (N,); InputError if there is none, or one is nan."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    scores = np.asarray(values, np.float64)
+    scores = np.asarray(numpy_of(values), np.float64)
     if scores.ndim != 1 or not len(scores):
         raise InputError(f"{name} must be a list of one score or more, got the shape {scores.shape}")
     broken = int(np.isnan(scores).sum())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from apr_dali.eval.outputs import Function, collect, is_right
 from apr_dali.eval.passes import Source, counted, progress
 from apr_dali.eval.session import Session
 from apr_dali.eval.state import State
+from apr_dali.runtime import lock
 from apr_dali.runtime.distributed import on_main
 
 Scores = dict[str, list[float]]
@@ -51,7 +55,7 @@ def scored(
 ) -> list[Scores]:
     """The scores `names` of the images of each source; those that `state` has are not computed again.
 
-    What is prepared is kept beside the state, until `prepared_passes` of it are removed.
+    What is prepared is kept beside the state, as long as it is `prepared_alone`.
 
     Args:
         model: the session's, or a part of its classes.
@@ -88,9 +92,25 @@ def found_parameters(state: State) -> Found:
     return found
 
 
-def prepared_passes(session: Session, model: nn.Module, head: Head | None, state: State) -> KeptPasses:
-    """The passes over the images of a `Preparation`, which go with `state`."""
-    return KeptPasses(session, model, head, state.beside("features"))
+@contextmanager
+def prepared_alone(session: Session, state: State, preparation: Preparation) -> Iterator[None]:
+    """While entered, what is prepared beside `state` is this command's; it is gone when the block comes to its end.
+
+    Entered by all processes together. Raises InputError where another command prepares the same in the same folder.
+    """
+    if preparation == Preparation():
+        yield
+        return
+    path, group = state.beside("lock"), session.group
+    with ExitStack() as stack:
+        on_main(group, lambda: stack.enter_context(lock.hold(path.parent, path.name)))
+        yield
+        on_main(group, lambda: shutil.rmtree(_features_of(state), ignore_errors=True))
+
+
+def _features_of(state: State) -> Path:
+    """The folder of the passes over the images of a `Preparation`, which go with `state`."""
+    return state.beside("features")
 
 
 def _prepared(
@@ -103,7 +123,7 @@ def _prepared(
 ) -> tuple[dict[str, Function], Head | None]:
     """The functions of a batch that give the scores, and the layer whose inputs are the features, for those of them."""
     head = _head(session, model, names, images)
-    passes = prepared_passes(session, model, head, state)
+    passes = KeptPasses(session, model, head, _features_of(state))
     makings = Makings(model, session.network.std, head)
     to_keep = {} if preparation.others is None else functions_to_keep(names, makings)
     training = None if preparation.training is None else passes.of(preparation.training, _LABELS)

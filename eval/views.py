@@ -126,6 +126,8 @@ def _of_same_name(name: str, file: Weights | None) -> View:
 
 
 def three(values: Any) -> tuple[float, float, float]:
-    """Values of the three channels."""
-    first, second, third = map(float, values)
-    return first, second, third
+    """Values of the three channels; InputError for another number of them."""
+    found = [float(value) for value in values]
+    if len(found) != 3:
+        raise InputError(f"expected mean and std of three channels, got {found}")
+    return found[0], found[1], found[2]

@@ -70,8 +70,8 @@ def read_image_ids(path: str | Path) -> ImageIds:
         return ImageIds(ROBUSTBENCH, _robustbench())
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder: expected a text file of lines <class>/<file>") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a text file of lines <class>/<file>") from error
     entries = tuple(line.strip() for line in text.splitlines() if line.strip())
     for number, entry in enumerate(entries, 1):
         parts = entry.split("/")

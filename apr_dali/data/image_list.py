@@ -10,6 +10,7 @@ an image of none.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from apr_dali.errors import InputError
 ROOTS = ("images_largescale", "images_classic")
 """The folders of images beside OpenOOD's folder of lists."""
 _LISTS = "benchmark_imglist"
+_LABEL = re.compile(r"-?[0-9]{1,9}")
 
 
 def is_image_list(path: str | Path) -> bool:
@@ -65,13 +67,9 @@ def read_image_list(
 
 def _entry(path: str | Path, number: int, line: str) -> tuple[str, int]:
     name, _, label = line.strip().rpartition(" ")
-    try:
-        found = int(label)
-    except ValueError:
-        found = None
-    if not name or found is None or os.path.isabs(name):
+    if not name or not _LABEL.fullmatch(label) or os.path.isabs(name):
         raise InputError(f"{path}, line {number}: expected a path below the images and a label, got {line!r}")
-    return name.strip(), found
+    return name.strip(), int(label)
 
 
 def _labels(path: str | Path, found: list[int], classes: Sequence[str] | None) -> NDArray[np.int64]:

@@ -37,13 +37,16 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Keep `folder` for this process; a lock that a dead process left behind is taken over.
+
+    Args:
+        name: of the lock file in it; those who hold different ones do not exclude each other.
 
     Raises:
         InputError: if a living process has it, on this host or on another that shares the folder.
     """
-    path = folder / LOCK
+    path = folder / name
     descriptor = _open(path)
     try:
         _outlive(descriptor, path)

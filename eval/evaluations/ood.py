@@ -19,7 +19,7 @@ from apr_dali.eval.ood_draws import ood_intervals
 from apr_dali.eval.ood_kinds import DEFAULT, KINDS, REACT, checked_scores, searched
 from apr_dali.eval.ood_page import columns_of
 from apr_dali.eval.ood_request import FIT_IMAGES, IMAGENET_O_NAME, Asked
-from apr_dali.eval.ood_scoring import Preparation, Scores, found_parameters, prepared_passes, scored
+from apr_dali.eval.ood_scoring import Preparation, Scores, found_parameters, prepared_alone, scored
 from apr_dali.eval.ood_search import Found, chosen_parameters
 from apr_dali.eval.ood_sources import (
     FAR,
@@ -182,15 +182,23 @@ def _measure(session: Session, asked: Asked) -> Ood:
     sources, preparation = _sources(session, asked), _preparation(session, asked)
     images = session.check(sources[0], model, len(IMAGENET_O) if asked.imagenet_o else None)
     state = _state(session, asked, preparation)
-    found = scored(session, model, sources, state, asked.scores, images, preparation)
-    values = {source.name: scores for source, scores in zip(sources, found, strict=True)}
+    with prepared_alone(session, state, preparation):
+        found = scored(session, model, sources, state, asked.scores, images, preparation)
+        values = {source.name: scores for source, scores in zip(sources, found, strict=True)}
+        result, picture = _result(asked, sources, preparation, values, found_parameters(state))
+        return result.finished(session, {"scores": picture}, state)
+
+
+def _result(
+    asked: Asked, sources: Sequence[Source], preparation: Preparation, values: dict[str, Scores], best: Found
+) -> tuple[Ood, bytes]:
+    """What follows from the scores of each source by its name, and their picture. best: the parameters found."""
     finite, notes = _finite(asked.scores, values)
     own = values.pop(sources[0].name)
     outside, shifted = ({name: values[name] for name in names} for names in (asked.others, asked.shifted))
     rates = {score: _rates(score, own, outside, asked.groups) for score in finite}
     wide = _joined([own, *shifted.values()])
     counts = {source.name: source.images for source in sources}
-    best = found_parameters(state)
     result = Ood(
         data=asked.data,
         set=together(sources),
@@ -211,9 +219,7 @@ def _measure(session: Session, asked: Asked) -> Ood:
         validation=_counted(asked.val_data, preparation.validation),
         search={**_counted(asked.ood_val, preparation.others), "found": best} if asked.search else {},
     )
-    done = result.finished(session, {"scores": _picture(finite[0], own, outside)}, state)
-    prepared_passes(session, model, None, state).remove()
-    return done
+    return result, _picture(finite[0], own, outside)
 
 
 def _model(session: Session, asked: Asked) -> nn.Module:

@@ -37,3 +37,9 @@ def test_images_below_a_folder(tmp_path):
     (tmp_path / entries[3]).unlink()
     with pytest.raises(InputError, match=f"1 of its 40 images are not in .*{entries[3]} the first"):
         read_image_ids(path).below(tmp_path, names)
+
+
+def test_a_list_that_cannot_be_opened(tmp_path):
+    for path, told in ((tmp_path, "Is a directory"), (tmp_path / "no.txt", "No such file")):
+        with pytest.raises(InputError, match=f"{told}.*expected a text file of lines <class>/<file>"):
+            read_image_ids(path)

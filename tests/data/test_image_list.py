@@ -49,6 +49,8 @@ def test_the_root_that_is_given(layout, tmp_path):
         ("c/2.jpg", "line 1: expected a path below the images and a label, got 'c/2.jpg'"),
         ("c/2.jpg 0\nc/3.jpg one\n", "line 2: expected"),
         ("/c/2.jpg 0", "line 1: expected a path below"),
+        ("c/2.jpg 1_0", "line 1: expected a path below"),
+        (f"c/2.jpg {10**30}", "line 1: expected a path below"),
         ("c/2.jpg 0\nc/9.jpg 0\n", "1 of its 2 images are not there, .*c/9.jpg the first"),
         ("c/2.jpg 5", "has labels 5 to 5: expected those of the network's 3 classes, 0 to 2"),
         ("c/2.jpg -1", "has labels -1 to -1"),

@@ -1,5 +1,7 @@
 """Measures of draws, each against the measure itself on the images that were drawn."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from helpers.tolerances import FLOAT32_SUMS
@@ -41,8 +43,10 @@ def test_calibration(ties):
         np.testing.assert_allclose([of[number] for of in found], expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("together", [1, 5, 12])
 @pytest.mark.parametrize("classes", [3, 40])
-def test_classwise_calibration(classes):
+def test_classwise_calibration(classes, together, monkeypatch):
+    monkeypatch.setattr("apr_dali.eval.calibration_draws._NUMBERS", together * max(90, 15 * classes))
     rng = np.random.default_rng(3)
     rows = rng.dirichlet(np.full(classes, 0.3), 90)
     labels = rng.integers(classes, size=90)
@@ -51,6 +55,19 @@ def test_classwise_calibration(classes):
         draws.add(rows[part], labels[part])
     expected = [classwise_ece(rows[numbers], labels[numbers]) for numbers in drawn(90, resamples=12)]
     np.testing.assert_allclose(draws.errors(), expected, rtol=FLOAT32_SUMS)
+
+
+def test_memory_of_classwise_calibration_with_many_classes():
+    rows, labels = np.random.default_rng(0).dirichlet(np.full(5000, 0.01), 40), np.arange(40)
+    tracemalloc.start()
+    try:
+        draws = ClassBinDraws(40, 5000)
+        draws.add(rows, labels)
+        draws.errors()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100e6  # the sums of all bins of all draws would be 300 MB
 
 
 def scores(ties):

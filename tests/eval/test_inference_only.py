@@ -149,6 +149,38 @@ def test_bad_files_are_named(tmp_path, monkeypatch):
         load_model(tmp_path / "b.onnx")
 
 
+class Mean(nn.Module):
+    """Of the channels of an image, as often as `times` says."""
+
+    def __init__(self, times: int = 1) -> None:
+        super().__init__()
+        self.times, self.scale = times, nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        means = images.mean((2, 3)) * self.scale
+        return means if self.times == 1 else (means,) * self.times
+
+
+@pytest.mark.parametrize("form", ["TorchScript", "torch.export"])
+def test_a_network_of_16_bits_is_fed_such_images(tmp_path, form):
+    made, images = Mean().half(), IMAGES.half()
+    if form == "TorchScript":
+        torch.jit.trace(made, images).save(tmp_path / "net.pt")
+    else:
+        torch.export.save(torch.export.export(made, (images,)), tmp_path / "net.pt2")
+    (path,) = tmp_path.iterdir()
+    logits = load_model(path, image_size=40).model(IMAGES)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, made(images).float())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_two_outputs_are_named(tmp_path, batch):
+    torch.export.save(torch.export.export(Mean(2), (IMAGES[:batch],)), tmp_path / "net.pt2")
+    with pytest.raises(InputError, match="got tuple; give one that returns its logits alone"):
+        load_model(tmp_path / "net.pt2")
+
+
 def test_networks_with_layers_are_not_refused():
     refuse_inference_only(Brightness(), "x", "an attack needs gradients")
 

@@ -10,6 +10,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration, corruption, ood
+from apr_dali.eval.openood import openood_metrics
 
 
 @pytest.fixture
@@ -200,6 +201,16 @@ def test_bad_scores_are_named(in_scores, out_scores, message):
         ood.ood_metrics(in_scores, out_scores)
 
 
+def test_infinite_scores_have_their_place():
+    inside, outside = [1.0, np.inf, 3.0, 2.0], [-np.inf, 0.0, 2.0, np.inf]
+    places = [1.0, 4.0, 3.0, 2.0], [-1.0, 0.0, 2.0, 4.0]
+    for measures in (ood.ood_metrics, openood_metrics):
+        assert measures(inside, outside) == measures(*places)
+    assert ood.auroc(inside, outside) == (2 + 2.5 + 3 + 3.5) / 16
+    right = [True, True, False, True]
+    assert ood.oscr(inside, right, outside) == ood.oscr(places[0], right, places[1])
+
+
 # ---- calibration -----------------------------------------------------------------------------------------------------
 
 
@@ -298,11 +309,52 @@ def test_temperature_stays_in_its_range():
         ([[0.5, 0.5]], [2], r"labels must be in 0\.\.1, got 2"),
         ([[0.5, 0.5]], [0, 1], r"got \(1, 2\) and \(2,\)"),
         (np.empty((0, 2)), [], "expected probabilities"),
+        ([[0.5, 0.5]], [0.5], "labels must be whole numbers of classes, got float64"),
     ],
 )
 def test_bad_probabilities_are_named(probabilities, labels, message):
     with pytest.raises(InputError, match=message):
         calibration.ece(np.array(probabilities), np.array(labels))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([[1.0, 2.0]], [2], r"labels must be in 0\.\.1, got 2"),
+        ([[1.0, 2.0]], [0, 1], r"expected logits \(N, classes\) and labels \(N,\), got \(1, 2\) and \(2,\)"),
+        (np.empty((0, 2)), np.empty(0, int), "expected logits"),
+        ([1.0, 2.0], [0, 1], "expected logits"),
+        ([[1.0, np.nan]], [0], "nan or infinite for 1 of 1 images"),
+    ],
+)
+def test_bad_logits_are_named(logits, labels, message):
+    with pytest.raises(InputError, match=message):
+        calibration.fit_temperature(logits, labels)
+
+
+def test_bad_bins_are_named():
+    rows, labels = [[0.5, 0.5]] * 3, [0, 1, 0]
+    for measure in (calibration.ece, calibration.classwise_ece):
+        for bins in (0, -1, 2.5):
+            with pytest.raises(InputError, match="bins must be"):
+                measure(rows, labels, bins)
+    for size in (0, -5):
+        with pytest.raises(InputError, match="bin_size must be at least 1"):
+            calibration.rms(rows, labels, size)
+
+
+@pytest.mark.parametrize(("confidence", "correct"), [([1.5], [True]), ([np.nan], [True]), ([0.5, 0.5], [True])])
+def test_bad_confidences_are_named(confidence, correct):
+    with pytest.raises(InputError, match="confidence"):
+        calibration.reliability(confidence, correct)
+
+
+def test_bfloat16():
+    values = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]])
+    labels = torch.tensor([0, 1, 1])
+    for measure in (calibration.ece, calibration.brier, calibration.classwise_ece, calibration.fit_temperature):
+        assert measure(values.bfloat16(), labels) == measure(values, labels)
+    assert ood.auroc(values[:, 0].bfloat16(), values[:, 1].bfloat16()) == ood.auroc(values[:, 0], values[:, 1])
 
 
 def test_brier_and_classwise_ece_by_their_definitions(rng):

@@ -139,6 +139,27 @@ def test_a_stopped_evaluation_goes_on_with_what_is_kept(evaluate, sets, monkeypa
     assert not list((sets / "out").glob("*.features")), "nothing is kept of what is done"
 
 
+def test_the_same_command_twice_at_once(evaluate, sets, monkeypatch, capsys):
+    """What the one keeps must not go with the other."""
+    plain = ("ood", "--data", sets / "val", "--ood", *named(sets, "f"))
+    command, second = (*plain, "--scores", "knn", "--fit-data", sets / "train"), []
+
+    def beside(*given, **more):
+        if not second:
+            second.append(None)
+            second[0] = evaluate(*command, model=unscaled(Linear()))
+        return real(*given, **more)
+
+    real = ood_scoring.collect
+    monkeypatch.setattr(ood_scoring, "collect", beside)
+    status, record = evaluate(*command, model=unscaled(Linear()))
+    assert second == [(2, None)]
+    message = f"writes to {sets / 'out'}: wait for it to end or stop it, or choose another folder"
+    assert message in capsys.readouterr().err
+    assert (status, record["result"]["images"]) == (0, 21)
+    assert {path.name.rpartition(".")[2] for path in (sets / "out").iterdir()} == {"json", "png"}
+
+
 def test_a_set_that_comes_later_needs_no_second_search(evaluate, sets, monkeypatch):
     command = given(sets, "--scores", "gen")
     _, first = evaluate(*command, model=unscaled(Linear()))
