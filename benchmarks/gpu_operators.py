@@ -149,8 +149,7 @@ def timed_launches() -> Iterator[list[tuple[str, torch.cuda.Event, torch.cuda.Ev
 
 
 def kernel_table(batch: int, size: int, between: str, rounds: int, copy: float) -> Table:
-    """Each of the three kernels by itself, with intermediates of type `between`, and `before`, which writes both views of
-    what is not mixed."""
+    """Each of the three kernels by itself, with intermediates of type `between`; and `before`, both views unmixed."""
     images, partner = levels(batch, size), torch.randperm(batch, dtype=torch.int32).cuda()
     ours: dict[str, Any] = {"in_scale": 1 / 255, "dtype": "float16", "backend": "cupy"}
     with timed_launches() as launches:
