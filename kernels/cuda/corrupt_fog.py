@@ -29,10 +29,10 @@ def _fog(job: Job, heights: Array, clouds: Array, of_tiles: Array, ranges: Array
     side = fog.side(job.height, job.width)
     sizes = np.int32(job.height), np.int32(job.width)
     uniform = uniform_field(job, 0, 0, 1, heights)
-    args = (job.images, *sizes, uniform, decay, np.int32(side), clouds, of_tiles)
-    job.device.launch(PROGRAM, "cloud", corrupt_shapes.cloud(job.n, side), args)
-    args = (of_tiles, np.int32(corrupt_shapes.tiles(side)), ranges)
-    job.device.launch(PROGRAM, "whole_range", corrupt_shapes.whole_range(job.n), args)
+    made = (job.images, *sizes, uniform, decay, np.int32(side), clouds, of_tiles)
+    job.device.launch(PROGRAM, "cloud", corrupt_shapes.cloud(job.n, side), made)
+    joined = (of_tiles, np.int32(corrupt_shapes.tiles(side)), ranges)
+    job.device.launch(PROGRAM, "whole_range", corrupt_shapes.whole_range(job.n), joined)
     each_pixel(job, PROGRAM, "fog", job.ends, clouds, ranges, thickness)
 
 
