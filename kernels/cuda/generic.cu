@@ -13,6 +13,59 @@ INLINE size_t place(const Out& out, int b, int view, int c, int channels, int pi
     return (image * channels + c) * pixels + pixel;
 }
 
+// Words of four pixels, as in pixels.cuh, whose sizes are known while compiling: with numbers instead, registers run short
+// in the kernels for squares.
+
+// Four pixels beside each other in `count` views of result b, from view `first` on: the `quad`-th four of an image of
+// `quads`; v[c][k] for channel c.
+INLINE void write_four(const Out& out, int b, int first, int count, int quad, int quads, const float v[3][4]) {
+    const size_t step = 3 * static_cast<size_t>(quads), image = (static_cast<size_t>(b) * out.views + first) * step;
+    if constexpr (kChannelsLast) {
+        // Three stores one after the other fill what lies between those of the threads beside this one.
+#pragma unroll
+        for (int k = 0; k < 12; k += 4) {
+            write_values(out, image + 3 * quad + k / 4, step, count, v[k % 3][k / 3], v[(k + 1) % 3][(k + 1) / 3],
+                         v[(k + 2) % 3][(k + 2) / 3], v[(k + 3) % 3][(k + 3) / 3]);
+        }
+    } else {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            write_values(out, image + (c * quads + quad), step, count, v[c][0], v[c][1], v[c][2], v[c][3]);
+        }
+    }
+}
+
+// The same of an image of levels.
+INLINE void write_four_levels(const Out& out, int b, int quad, int quads, const float v[3][4]) {
+    uchar4* const words = static_cast<uchar4*>(out.data) + (static_cast<size_t>(b) * quads + quad) * 3;
+#pragma unroll
+    for (int w = 0; w < 3; ++w) {
+        unsigned char levels[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) levels[k] = level_of(v[(4 * w + k) % 3][(4 * w + k) / 3], out.kind);
+        words[w] = make_uchar4(levels[0], levels[1], levels[2], levels[3]);
+    }
+}
+
+// The other way round: v[c][k] of the `quad`-th four pixels of an image of `quads`.
+INLINE void read_four(const unsigned char* image, int quad, int, float v[3][4]) {
+    const uchar4* const words = reinterpret_cast<const uchar4*>(image) + 3 * quad;
+#pragma unroll
+    for (int w = 0; w < 3; ++w) {
+        const uchar4 word = words[w];
+        const unsigned char levels[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+        for (int k = 4 * w; k < 4 * w + 4; ++k) v[k % 3][k / 3] = levels[k - 4 * w];
+    }
+}
+INLINE void read_four(const float* image, int quad, int quads, float v[3][4]) {
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+        const float4 four = reinterpret_cast<const float4*>(image)[c * quads + quad];
+        v[c][0] = four.x, v[c][1] = four.y, v[c][2] = four.z, v[c][3] = four.w;
+    }
+}
+
 // Calls four(quad, quads) for the thread's four neighboring pixels of an image of three channels, which all of its rows
 // of memory begin a word with; else one(c, pixel) for each value of four pixels, a block's width apart: threads beside
 // each other take what lies side by side. Grid: images × parts.

@@ -26,10 +26,6 @@ INLINE int column_of(int part) { return ACROSS ? (part == 0 ? 0 : HALF) : part *
 
 // ---- Pixels ----
 
-// Fours of neighboring pixels in an image, and which one of them begins at a place.
-constexpr int kQuads = SIZE * SIZE / 4;
-INLINE int quad_at(int y, int x) { return y * (SIZE / 4) + x / 4; }
-
 // Scaled pixels of an image, of Pixel: uint8 (H, W, C) or float32 (C, H, W).
 template <typename Pixel> struct Image {
     const Pixel* data;
@@ -54,9 +50,23 @@ template <typename Pixel> struct Image {
     }
     // Pixels x to x + 3, where x is a multiple of four.
     INLINE void four_at(int y, int x, float v[3][4]) const {
-        read_four(data, quad_at(y, x), kQuads, v);
+        if constexpr (sizeof(Pixel) == 1) {
+            const uchar4* const words = reinterpret_cast<const uchar4*>(data) + (y * SIZE + x) * 3 / 4;
 #pragma unroll
-        for (int k = 0; k < 12; ++k) v[k / 4][k % 4] = affine(k / 4, v[k / 4][k % 4]);
+            for (int w = 0; w < 3; ++w) {
+                const uchar4 word = words[w];
+                const unsigned char levels[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+                for (int k = 4 * w; k < 4 * w + 4; ++k) v[k % 3][k / 3] = affine(k % 3, levels[k - 4 * w]);
+            }
+        } else {
+#pragma unroll
+            for (int c = 0; c < 3; ++c) {
+                const float4 four = reinterpret_cast<const float4*>(data)[((c * SIZE + y) * SIZE + x) / 4];
+                v[c][0] = affine(c, four.x), v[c][1] = affine(c, four.y);
+                v[c][2] = affine(c, four.z), v[c][3] = affine(c, four.w);
+            }
+        }
     }
 };
 
@@ -102,7 +112,7 @@ INLINE void write_clean(const Image<Pixel>& image, const Out& out, int b, bool m
     };
     for_pixels(out, views == 0 ? 0 : count, read, [&](int y, int x, const float v[2][3][4]) {
 #pragma unroll
-        for (int row = 0; row < 2; ++row) write_four(out, b, 0, views, quad_at(y0 + y + row, x), kQuads, v[row]);
+        for (int row = 0; row < 2; ++row) write_four<SIZE>(out, b, 0, views, y0 + y + row, x, v[row]);
     });
 }
 
@@ -221,9 +231,9 @@ INLINE void write_mixed(const Out& out, int b, int y0, int count, const float2* 
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
             if (out.is_levels()) {
-                write_four_levels(out, b, quad_at(y0 + y + row, x), kQuads, v[row]);
+                write_four_levels<SIZE>(out, b, y0 + y + row, x, v[row]);
             } else {
-                write_four(out, b, out.views - 1, 1, quad_at(y0 + y + row, x), kQuads, v[row]);
+                write_four<SIZE>(out, b, out.views - 1, 1, y0 + y + row, x, v[row]);
             }
         }
     });
