@@ -21,7 +21,7 @@ from apr_dali.kernels.cuda.device import CudaDevice
 
 SHAPES = ((64, 224), (256, 224), (128, 32), (1024, 32))
 OF_KERNELS = (256, 224)
-WARP_INSTRUCTIONS = {"rows_forward": 153_000, "columns": 307_000, "rows_back": 148_000}
+WARP_INSTRUCTIONS = {"rows_forward": 153_000, "columns": 307_000, "rows_back": 148_000, "before": 116_000}
 """Per image of 224² from uint8 to float16, counted by running the compiled kernels on the PTX simulator."""
 
 
@@ -149,19 +149,22 @@ def timed_launches() -> Iterator[list[tuple[str, torch.cuda.Event, torch.cuda.Ev
 
 
 def kernel_table(batch: int, size: int, between: str, rounds: int, copy: float) -> Table:
-    """Each of the three kernels by itself, with intermediates of type `between`."""
+    """Each of the three kernels by itself, with intermediates of type `between`; and `before`, both views unmixed."""
     images, partner = levels(batch, size), torch.randperm(batch, dtype=torch.int32).cuda()
+    ours: dict[str, Any] = {"in_scale": 1 / 255, "dtype": "float16", "backend": "cupy"}
     with timed_launches() as launches:
         for turn in range(rounds + 2):
             if turn == 2:
                 launches.clear()
-            apr_dali.pair(images, partner, in_scale=1 / 255, dtype="float16", backend="cupy", intermediates=between)
+            for mix in (True, False):
+                apr_dali.pair(images, partner, mix, with_clean=not mix, intermediates=between, **ours)
         torch.cuda.synchronize()
         times: dict[str, list[float]] = {}
         for kernel, start, end in launches:
             times.setdefault(kernel, []).append(start.elapsed_time(end) / 1e3)
     pixels, spectrum = 3 * size * size, strips_bytes(size, between)
     moved = {"rows_forward": pixels + spectrum, "columns": 3 * spectrum, "rows_back": spectrum + 2 * pixels}
+    moved["before"] = pixels * (1 + 2 * 2)
     medians = {kernel: statistics.median(seconds) for kernel, seconds in times.items()}
     issued = issue_rate()
     return {

@@ -6,12 +6,13 @@ Arguments come from `apr_dali.functional`, checked, and as arrays of the backend
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels.arrays import channels_first
+from apr_dali.kernels.arrays import channels_first, dtype_name
 
 Array = Any
 """NumPy's, torch's or CuPy's, by the backend."""
@@ -38,11 +39,11 @@ class PairTask:
     intermediates: str = "float32"
     memory_format: str = "contiguous"
 
-    @property
+    @cached_property
     def planes(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         first, second, third = map(int, self.images.shape[1:])
-        return (third, first, second) if "uint8" in str(self.images.dtype) else (first, second, third)
+        return (third, first, second) if dtype_name(self.images.dtype) == "uint8" else (first, second, third)
 
     @property
     def out_shape(self) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ def amplitudes(job: Job, partner: NDArray[np.int64], share: NDArray[np.float64],
 
 def gains(
     job: Job,
-    gain: NDArray[np.float64],
+    gain: NDArray[np.floating],
     shift: NDArray[np.float64],
     masked: NDArray[np.int64],
     center: NDArray[np.int64],

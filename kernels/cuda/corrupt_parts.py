@@ -30,7 +30,8 @@ def by_parts(run: Callable[..., None], room: Callable[[Job], tuple[Kind, ...]]) 
     def start(job: Job) -> None:
         kinds = room(job)
         size = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds)
-        count = min(job.n, max(1, ROOM // size))
+        parts = -(-job.n // max(1, ROOM // size))
+        count = -(-job.n // parts)  # alike: a last part of one image would take as long as many
 
         def make() -> tuple[Array, ...]:
             return tuple(job.device.empty((count, *shape), dtype) for shape, dtype in kinds)

@@ -22,9 +22,17 @@ DISK = (("DISK_TILE", _DISK_TILE),)
 _DOWN, _ACROSS, _EACH = 64, 32, 8
 PRODUCT = (("DOWN", _DOWN), ("ACROSS", _ACROSS), ("EACH", _EACH))
 
-_CLOUD_THREADS = 1024
-RANGE = 3 * _DOUBLE
-"""Bytes of what a thread finds of a cloud and its image."""
+_CLOUD_THREADS, _CLOUD_TILE = 256, 32
+_RANGE = 3 * _DOUBLE
+_LARGE, _SMALL = 35 * 35, 19 * 19
+"""Points of a tile of a cloud with some around it, and of every second of them."""
+CLOUD = (
+    ("CLOUD_THREADS", _CLOUD_THREADS),
+    ("TILE", _CLOUD_TILE),
+    ("RANGE", _RANGE),
+    ("LARGE", _LARGE),
+    ("SMALL", _SMALL),
+)
 
 _DROP_THREADS = 1024
 BORDER = 2
@@ -66,9 +74,20 @@ def padding(rows: int) -> int:
     return -rows % _DOWN
 
 
-def cloud(images: int) -> Launch:
-    """Of cloud: an image a block."""
-    return Launch(images, _CLOUD_THREADS, RANGE * _CLOUD_THREADS)
+def tiles(side: int) -> int:
+    """Of a cloud of side × side points: a power of two, 32 at least."""
+    return (side // _CLOUD_TILE) ** 2
+
+
+def cloud(images: int, side: int) -> Launch:
+    """Of cloud: a tile a block."""
+    shared = _DOUBLE * (_LARGE + _SMALL) + _RANGE * _CLOUD_THREADS
+    return Launch(images * tiles(side), _CLOUD_THREADS, shared)
+
+
+def whole_range(images: int) -> Launch:
+    """Of whole_range: an image a block."""
+    return Launch(images, _CLOUD_THREADS, _RANGE * _CLOUD_THREADS)
 
 
 def drops(images: int) -> Launch:

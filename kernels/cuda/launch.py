@@ -31,9 +31,10 @@ _ROWS = 8
 _COMPLEX = 8
 WORKSPACE = 3 * 256 * 4 + 3 * 16 * 4 + 9 * 4 + 3 * 256
 """Bytes of the counts and tables of `operate`."""
-_ELEMENT_THREADS = 256
+ELEMENT_THREADS = 256
+"""Of a block of the kernels that take each element by itself."""
 _SQUARES = 4  # of an image in a JPEG file, with 6 blocks of 8 rows each, which are 9 ints apart in shared memory
-CHANNEL_SUMS = 3 * _ELEMENT_THREADS * 8
+CHANNEL_SUMS = 3 * ELEMENT_THREADS * 8
 """Bytes of the sums of a block of `channel_sums`."""
 CHANNEL_TABLES = 4 * 8 + 3 * 256
 """Bytes of the means and tables of a block of `contrast`."""
@@ -128,14 +129,19 @@ def whole(size: int, images: int, across_channels: bool) -> Launch:
 
 def elements(planes: int, items: int) -> tuple[Launch, int]:
     """Of the kernels around cuFFT: a thread for each of `items` of each plane; also the blocks per plane."""
-    parts = -(-items // _ELEMENT_THREADS)
-    return Launch(planes * parts, _ELEMENT_THREADS), parts
+    parts = -(-items // ELEMENT_THREADS)
+    return Launch(planes * parts, ELEMENT_THREADS), parts
+
+
+def pixels(images: int, count: int) -> tuple[Launch, int]:
+    """Of `before` and `after`: a thread for four of `count` pixels of each image; also the blocks per image."""
+    return elements(images, -(-count // 4))
 
 
 def shares(images: int, items: int) -> tuple[Launch, int]:
     """Of kernels that have work once a block: a thread takes several items; also the blocks per image, at most 64."""
-    parts = min(-(-items // (_ELEMENT_THREADS * _ITEMS_OF_A_THREAD)), _MOST_SHARES)
-    return Launch(images * parts, _ELEMENT_THREADS), parts
+    parts = min(-(-items // (ELEMENT_THREADS * _ITEMS_OF_A_THREAD)), _MOST_SHARES)
+    return Launch(images * parts, ELEMENT_THREADS), parts
 
 
 def jpeg_squares(images: int, squares: int) -> tuple[Launch, int]:
@@ -151,7 +157,7 @@ def operate(images: int, pixels: int) -> Launch:
 
 def decode(images: int) -> Launch:
     """Of decode: a thread for each of the two operations of an image."""
-    return Launch(-(-2 * images // _ELEMENT_THREADS), _ELEMENT_THREADS)
+    return Launch(-(-2 * images // ELEMENT_THREADS), ELEMENT_THREADS)
 
 
 def path(height: int, width: int, channels: int) -> str:

@@ -51,7 +51,7 @@ OPERATIONS = Program("operations.cu", (("WORKSPACE", launch.WORKSPACE),), fused_
 @cache
 def generic(real: str = "float") -> Program:
     """The kernels around cuFFT, in "float" or "double"."""
-    return Program("generic.cu", (("REAL", real), ("COMPLEX", f"{real}2")))
+    return Program("generic.cu", (("REAL", real), ("COMPLEX", f"{real}2"), ("ELEMENT_THREADS", launch.ELEMENT_THREADS)))
 
 
 @cache

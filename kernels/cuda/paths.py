@@ -219,7 +219,7 @@ def _generic(job: Job) -> None:
         forward(planes, spectra)
         _between(job, job.program(nvrtc.generic()), spectra, np.float32(job.factor), mixed)
         back(mixed, planes)
-        shape, parts = launch.elements(job.n * channels, height * width)
+        shape, parts = launch.pixels(job.n, height * width)
         sizes = (np.int32(channels), np.int32(height * width), np.int32(parts))
         args = (planes, *job.route, *job.target(job.out), *sizes)
         job.device.launch(job.program(nvrtc.generic()), "after", shape, args)
@@ -262,7 +262,7 @@ def _around_cufft(job: Job, real: str) -> Iterator[tuple[Any, ...]]:
 def _before(job: Job, planes: Array) -> None:
     channels, height, width = job.shape
     images = job.slots if planes is not NULL else job.n
-    shape, parts = launch.elements(images * channels, height * width)
+    shape, parts = launch.pixels(images, height * width)
     sizes = (np.int32(channels), np.int32(height * width), np.int32(parts))
     args = (*job.source, *job.route, *job.clean_target, *sizes, planes)
     job.device.launch(job.program(nvrtc.generic()), "before", shape, args)

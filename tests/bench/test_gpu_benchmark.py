@@ -95,7 +95,7 @@ def test_every_table_of_the_operators_can_be_made_and_is_written(modules, tmp_pa
     assert list(result["tables"]) == list(wanted)
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert all(row["images/s"] > 0 for table in result["tables"].values() for row in table.values())
-    assert set(result["tables"]["APR-P 2 × 64², float16 between"]) == {"rows_forward", "columns", "rows_back"}
+    assert set(result["tables"]["APR-P 2 × 64², float16 between"]) == {"rows_forward", "columns", "rows_back", "before"}
     assert list(result["tables"]["augmentations 2 × 64²"]) == gpu.gpu_augmentations.measured()
     assert set(result["tables"]["corruptions 2 × 32², severity 3"]) == set(cuda_corruptions.LAUNCHERS)
     assert "APR-S 3 × 64²" in capsys.readouterr().out

@@ -59,6 +59,28 @@ def test_parts_of_a_batch_change_nothing(name, host, crops, monkeypatch):
         paths.work._entries.clear()
 
 
+def test_parts_are_alike(host, crops, monkeypatch):
+    images = crops(4, 32, 32)
+    draws = CorruptionDraws.sample("fog", 2, 4, 32, 32, seed=3)
+    monkeypatch.setattr(corrupt_parts, "ROOM", int(3.9 * 8 * (2 * 32 * 32 + 5)))
+    on_device(images, draws)
+    assert {key[2] for key in paths.work._entries} == {2}  # not three images, and then one
+    assert host.launched.count("cloud") == 2
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("size", [(32, 65), (130, 33)])
+def test_fog_of_maps_of_many_tiles_is_native_bit_for_bit(size, simulated, install, crops):
+    host = install(cuda_corruptions, simulated)
+    images = crops(2, *size) // 2
+    images[0, -1, -1], images[1, 0, 0] = 255, 254  # the brightest, in a corner each
+    for severity in (1, 5):
+        draws = CorruptionDraws.sample("fog", severity, 2, *size, seed=4)
+        expected = apr_dali.corrupt(images, "fog", severity, draws, backend="native")
+        np.testing.assert_array_equal(on_device(images, draws), expected)
+    assert host.launched[-4:] == ["uniform_field", "cloud", "whole_range", "fog"]
+
+
 @pytest.mark.usefixtures("host")
 def test_fog_whose_map_does_not_fit_is_refused():
     draws = CorruptionDraws.sample("fog", 1, 1, 32, 32769, seed=0)

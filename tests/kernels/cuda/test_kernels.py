@@ -178,6 +178,35 @@ def test_what_is_not_mixed_is_clean(path, host, crops):
     np.testing.assert_array_equal(pair(images, partner, np.ones(1, bool)), mixed)
 
 
+# Words of four pixels, what is left of a block of them, and images that begin between words.
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (1, 12), (33, 31), (37, 28), (1, 1030)], ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_unmixed_views_of_any_size_and_kind_are_exact(size, channels, host):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(7)
+    levels = rng.integers(0, 256, (3, *size, channels), np.uint8)
+    planes = np.ascontiguousarray(levels.transpose(0, 3, 1, 2), dtype=np.float32)
+    scale, bias = np.array([0.5, 2, 1, 4])[:channels], np.array([3, -100, 0, 1])[:channels]
+    # Powers of two and whole numbers: nothing is rounded before the result's own type.
+    scales = (scale, bias, scale[::-1], bias[::-1])
+    expected = planes
+    for by, plus in (scales[:2], scales[2:]):
+        expected = expected * by[:, None, None] + plus[:, None, None]
+    expected = torch.from_numpy(expected.astype(np.float32))
+    for given in (levels, planes):
+        for dtype in ("float32", "float16", "bfloat16"):
+            for memory_format in ("contiguous", "channels_last"):
+                both = pair(given, [1, 2, 0], False, scales, dtype, with_clean=True, memory_format=memory_format)
+                one = pair(given, [1, 2, 0], False, scales, dtype, memory_format=memory_format)
+                for got in (both[:, 0], both[:, 1], one):
+                    bits = np.ascontiguousarray(got).view(np.int16 if dtype != "float32" else np.int32)
+                    of_expected = expected.to(getattr(torch, dtype)).view(
+                        torch.int16 if dtype != "float32" else torch.int32
+                    )
+                    np.testing.assert_array_equal(bits, of_expected.numpy())
+    assert set(host.launched) == {"before"}
+
+
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("path", ["whole", "fused", "odd"])
 def test_half_precision_is_the_result_rounded(path, crops):

@@ -16,6 +16,7 @@ def test_launches_of_the_sizes_that_matter():
     assert launch.whole(32, 7, across_channels=True) == Launch(7, 224, 8 * (56 + 48) * 36)
     assert launch.whole(32, 7, across_channels=False) == Launch(7, 224, 8 * (56 + 48) * 36)
     assert launch.elements(6, 1000) == (Launch(24, 256), 4)
+    assert launch.pixels(6, 4097) == (Launch(30, 256), 5)  # four pixels a thread
     assert [launch.operate(3, pixels).block for pixels in (1, 32, 33, 1024, 50176)] == [32, 32, 64, 512, 512]
     assert [launch.decode(n).grid for n in (1, 128, 129)] == [1, 1, 2]
 
