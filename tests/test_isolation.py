@@ -1,5 +1,6 @@
 """What tests find does not depend on the tests and the sessions before them."""
 
+import gc
 import os
 import random
 import subprocess
@@ -20,6 +21,10 @@ def test_each_begins_with_the_same_random_numbers(_time):
     expected = random.Random(0).random(), np.random.RandomState(0).random_sample()
     assert (random.random(), np.random.random_sample()) == expected
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+
+
+def test_what_the_imports_have_made_is_not_looked_through_for_garbage():
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_nothing_of_earlier_sessions_is_found():
