@@ -15,6 +15,8 @@ samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoc
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import sys
 from pathlib import Path
 

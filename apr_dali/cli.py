@@ -11,6 +11,8 @@ where torch does not.
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 import importlib
 import io

@@ -7,6 +7,8 @@ accelerate launch examples/accelerate_datasets.py --columns
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

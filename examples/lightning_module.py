@@ -6,6 +6,8 @@ python examples/lightning_module.py --callback
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 
 import torch

@@ -6,6 +6,8 @@ python examples/pytorch_loop.py --views mixed        # one view per image: the l
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 
 import torch

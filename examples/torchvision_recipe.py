@@ -7,6 +7,8 @@ In references/classification of torchvision, `presets.py` has the chain and `tra
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 
 import torch

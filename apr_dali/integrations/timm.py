@@ -17,6 +17,8 @@ the same mean; `--repeat-unmixed` gives it in both views.
 
 from __future__ import annotations
 
+import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
+
 import argparse
 import inspect
 import os

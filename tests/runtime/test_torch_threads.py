@@ -1,6 +1,7 @@
-"""How many threads torch is given on the CPU."""
+"""How many threads torch is given on the CPU, and how they wait."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from apr_dali.models import create_model
-from apr_dali.runtime import cpus, torch_threads
+from apr_dali.runtime import cpus, spin_count, torch_threads
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE")
@@ -159,3 +160,56 @@ def test_every_entry_point_chooses_and_follows_a_person(photos, tmp_path):
     }
     given = threads_of_entry_points(tmp_path / "data", tmp_path / "given", OMP_NUM_THREADS="5")
     assert set(given.values()) == {5}, given
+
+
+# ---- how torch's threads wait ----------------------------------------------------------------------------------------
+
+# What libgomp finds when a script, a module or a command comes to importing torch, which is enough of each.
+AT_TORCH = """
+import os, runpy, sys
+class Spy:
+    def find_spec(self, name, *given):
+        if name == "torch":
+            sys.exit(f"spins: {os.environ.get('GOMP_SPINCOUNT')}")
+sys.meta_path.insert(0, Spy())
+name = sys.argv.pop(1)
+if name.endswith(".py"):
+    runpy.run_path(name, run_name="__main__")
+else:
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["train_imagenet.py"],
+        ["train_cifar.py"],
+        ["examples/accelerate_datasets.py"],
+        ["examples/lightning_module.py"],
+        ["examples/pytorch_loop.py"],
+        ["examples/torchvision_recipe.py"],
+        ["apr_dali.integrations.timm"],
+        ["apr_dali", "bench"],
+        ["apr_dali", "analyze", "filters", "resnet18"],
+        ["apr_dali", "eval", "clean", "resnet18", "--data", "nowhere"],
+    ],
+    ids=lambda entry: entry[0] if len(entry) == 1 else entry[1],
+)
+def test_every_entry_point_shortens_the_spins_before_torch(entry):
+    assert spins(*entry) == spin_count.ROUNDS
+
+
+def test_a_person_says_how_threads_wait():
+    assert spins("train_cifar.py", GOMP_SPINCOUNT="7") == 7
+    assert spins("train_cifar.py", OMP_WAIT_POLICY="active") is None
+
+
+def spins(*entry: str, **variables: str) -> int | None:
+    ours = {name: value for name, value in os.environ.items() if name not in spin_count.VARIABLES}
+    command = [sys.executable, "-c", AT_TORCH, *entry]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=ours | variables, cwd=ROOT)
+    told = re.fullmatch("spins: (None|[0-9]+)\n", done.stderr)
+    assert told, done.stderr
+    return None if told[1] == "None" else int(told[1])
