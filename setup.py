@@ -6,6 +6,7 @@ so, and the torch backend serves. Everything else is in pyproject.toml.
 
 import os
 import platform
+import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,8 @@ for name in AT_THE_ROOT.values():
     PACKAGES |= {f"apr_dali.{name}", *(f"apr_dali.{name}.{part}" for part in find_packages(name))}
 
 SOURCES = Path("kernels/cpu")
+# What the extension tells when it is loaded, so that one of older sources is not taken for one of these.
+DIGEST = runpy.run_path(str(SOURCES / "sources.py"))["digest"](SOURCES)
 # What does not depend on the instruction set is compiled once and linked into every module.
 COMMON = [
     f"{SOURCES}/{name}.cpp"
@@ -58,7 +61,6 @@ def extension(level: str) -> Extension:
         f"apr_dali.kernels.cpu._native_{level}",
         # The largest first: the others fill the time beside it.
         sources=sorted(map(str, SOURCES.glob("*.cpp")), key=os.path.getsize, reverse=True),
-        depends=sorted(map(str, SOURCES.glob("*.hpp"))),
         include_dirs=[pybind11.get_include()],
         extra_compile_args=FLAGS,
         extra_link_args=["-pthread"],
@@ -77,6 +79,8 @@ class ParallelBuild(build_ext):
 
     def build_extensions(self):
         self.objects = {}
+        # Not by the dates of files: one that is older than a module may be another one than it was made of.
+        self.force = True
         with ThreadPoolExecutor(cpus()) as pool:
             for source in self.extensions[0].sources:
                 for level in ["common"] if source in COMMON else LEVELS:
@@ -89,6 +93,7 @@ class ParallelBuild(build_ext):
         return self.compiler.compile(
             [source],
             output_dir=os.path.join(self.build_temp, level),
+            macros=[("APR_SOURCES", f'"{DIGEST}"')],
             include_dirs=ext.include_dirs,
             debug=self.debug,
             extra_postargs=[*ext.extra_compile_args, *LEVELS.get(level, [])],
@@ -99,7 +104,7 @@ class ParallelBuild(build_ext):
         level = ext.name.rpartition("_native_")[2]
         for source in ext.sources:
             ext.extra_objects += self.objects[source, "common" if source in COMMON else level].result()
-        ext.depends, ext.sources = [*ext.depends, *ext.sources], []
+        ext.sources = []
         super().build_extension(ext)
 
 

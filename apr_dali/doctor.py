@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from apr_dali import __version__
-from apr_dali.errors import first_line, install_command
+from apr_dali.errors import InputError, first_line, install_command
+from apr_dali.kernels.cpu import backend as native_backend
 from apr_dali.kernels.dispatch import BACKENDS, Availability, availability
 from apr_dali.runtime import cpus
 
@@ -74,6 +75,7 @@ class Facts:
     torch_cuda: the CUDA that torch is built for, such as "12.8"; None for a CPU build.
     torch_gpu: whether torch can use a GPU, else its words on why not.
     pipeline: whether a DALI pipeline runs on the CPU.
+    stale: whether the native operators are there, and refused because they were compiled from other sources.
     """
 
     python: str
@@ -87,6 +89,7 @@ class Facts:
     backends: Mapping[str, Availability] = field(default_factory=dict)
     pipeline: Availability = _UNKNOWN
     driver: Driver = Driver()
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def report(facts: Facts | None = None) -> Report:
 def can_train(facts: Facts) -> bool:
     """Whether the main job can run: a DALI pipeline on the CPU with the torch backend."""
     torch = facts.backends.get("torch")
-    return facts.pipeline.available and torch is not None and torch.available
+    return facts.pipeline.available and torch is not None and torch.available and not facts.stale
 
 
 def gather() -> Facts:
@@ -144,6 +147,7 @@ def gather() -> Facts:
         backends={name: _backend(name) for name in BACKENDS},
         pipeline=_pipeline() if "DALI" in versions else Availability(False, "DALI does not load"),
         driver=_driver(),
+        stale=_stale(),
     )
 
 
@@ -202,6 +206,9 @@ def _too_old(facts: Facts) -> list[Problem]:
 
 def _not_running(facts: Facts) -> list[Problem]:
     found = []
+    if facts.stale:
+        what = "the native operators were compiled from other sources than those beside them: nothing runs by them"
+        found.append(Problem(what, (native_backend.REBUILD,)))
     if "DALI" in facts.versions and not facts.pipeline.available:
         found.append(Problem(f"DALI cannot run a pipeline on the CPU: {facts.pipeline.reason}", _install(facts)))
     torch = facts.backends.get("torch")
@@ -304,6 +311,14 @@ def _backend(name: str) -> Availability:
         return availability(name)
     except Exception as error:  # noqa: BLE001 - see gather
         return Availability(False, first_line(error))
+
+
+def _stale() -> bool:
+    try:
+        native_backend.check()
+    except Exception as error:  # noqa: BLE001 - see gather
+        return isinstance(error, InputError)
+    return False
 
 
 def _torch_gpu() -> Availability:

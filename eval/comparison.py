@@ -10,7 +10,7 @@ from pathlib import Path
 from apr_dali.errors import InputError
 from apr_dali.eval.comparison_picture import comparison_picture, point_of
 from apr_dali.eval.page import Section, Table, write_pages
-from apr_dali.eval.report import Report, compared, runs
+from apr_dali.eval.report import INTERVALS, Report, bounds, compared, runs
 from apr_dali.eval.report_files import csv_of, latex_of
 from apr_dali.runtime.files import make_output, write_whole
 from apr_dali.runtime.text_table import table
@@ -31,7 +31,8 @@ def compare(given: Sequence[str | Path], output: str | Path, *, latex: bool = Fa
     named = dict(zip(names, reports, strict=True))
     found = compared(named)
     folder = make_output(output)
-    parts = [Section("Summary", tables=(found,)), *_plotted(named), Section("Runs", tables=(runs(named),))]
+    notes = (INTERVALS,) if any(map(bounds, reports)) else ()
+    parts = [Section("Summary", notes, (found,)), *_plotted(named), Section("Runs", tables=(runs(named),))]
     write_pages(folder, "compare", "Networks side by side", parts)
     write_whole(folder / "compare.csv", csv_of(named).encode())
     if latex:

@@ -9,7 +9,7 @@ import numpy as np
 
 from apr_dali.eval.bootstrap import Interval, error_interval
 from apr_dali.eval.corruption import averaged_text
-from apr_dali.eval.pictures import png_of
+from apr_dali.eval.pictures import legend_name, png_of
 from apr_dali.eval.report import Report
 from apr_dali.runtime.figures import new_figure
 
@@ -49,6 +49,7 @@ def comparison_picture(points: Sequence[Point]) -> bytes:
     """The points with their names and intervals, as PNG."""
     figure = new_figure(6.4, 4.8 + 0.22 * len(points))
     axes = figure.subplots()
+    handles = []
     for number, point in enumerate(points):
         x, y = 100 * point.clean, 100 * point.corrupted
         color = f"C{number % 10}"
@@ -58,9 +59,12 @@ def comparison_picture(points: Sequence[Point]) -> bytes:
             np.maximum(0, [[value - 100 * ends[0]], [100 * ends[1] - value]])
             for value, ends in ((x, point.clean_ends), (y, point.corrupted_ends))
         ]
-        axes.errorbar(x, y, arms[1], arms[0], fmt=marker, color=color, label=point.name, capsize=2, linewidth=1)
+        style = {"fmt": marker, "color": color, "capsize": 2, "linewidth": 1}
+        handles.append(axes.errorbar(x, y, arms[1], arms[0], **style).lines[0])
     axes.set(xlabel="clean error, percent", ylabel="corrupted error, percent")
     axes.grid(alpha=0.3)
     # Below the axes: names of runs are long, and would lie on the points.
-    figure.legend(loc="outside lower center", ncols=1 if max(len(p.name) for p in points) > 30 else 2, fontsize=8)
+    names = [legend_name(point.name) for point in points]
+    columns = 1 if max(map(len, names)) > 30 else 2
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
     return png_of(figure)

@@ -54,6 +54,7 @@ figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: wh
   .scroll img { max-width: none; width: 40rem; }
 }
 figcaption { font-size: .85rem; opacity: .75; }
+.whole { white-space: nowrap; }
 .ends { display: block; font-size: .85em; opacity: .75; }
 @media print {
   :root { color-scheme: light; }
@@ -95,27 +96,31 @@ def _html_section(part: Section) -> str:
 
 
 def _html_cell(text: str) -> str:
-    """The text, an interval behind a number in a line of its own."""
-    return re.sub(r" (\(-?[\d.]+ to -?[\d.]+\))$", r'<span class="ends"> \1</span>', escape(text))
+    """The text, an interval behind a number in a line of its own, options of commands in one piece."""
+    shown = re.sub(r" (\(-?[\d.]+ to -?[\d.]+\))$", r'<span class="ends"> \1</span>', escape(text))
+    return re.sub(r"(?<!\S)--[\w-]{1,20}(?!\S)", r'<span class="whole">\g<0></span>', shown)
 
 
 def markdown(title: str, parts: Sequence[Section]) -> str:
     """The same as Markdown, without the pictures."""
-    lines = [f"# {_cell(title)}"]
+    lines = [f"# {_plain(title)}"]
     for part in parts:
-        lines += ["", f"## {part.title}", *("\n" + note for note in part.notes)]
+        lines += ["", f"## {_plain(part.title)}", *("\n" + _plain(note) for note in part.notes)]
         for table in (*part.pictured, *part.tables):
-            lines += ["", _line(table.titles), _line(("---", *("---:" for _ in table.titles[1:])))]
+            rule = "---" if table.words else "---:"
+            lines += ["", _line(table.titles), f"| --- |{f' {rule} |' * (len(table.titles) - 1)}"]
             lines += [_line(row) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_cell, cells)) + " |"
+    return "| " + " | ".join(map(_plain, cells)) + " |"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _plain(text: str) -> str:
+    """The text on one line, its letters without the meaning that Markdown gives them."""
+    marked = re.sub(r"[\\`*<|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)", r"\\\g<0>", text)
+    return marked.replace("\n", " ")
 
 
 def write_pages(folder: Path, name: str, title: str, parts: Sequence[Section]) -> None:

@@ -69,7 +69,7 @@ def score_picture(inside: NDArray[Any], outside: Mapping[str, NDArray[Any]], sco
     for axes, (name, scores) in zip(
         figure.subplots(len(outside), 1, squeeze=False, sharex=True)[:, 0], outside.items(), strict=True
     ):
-        for values, label, color in ((inside, "in-distribution", "C0"), (scores, name, "C1")):
+        for values, label, color in ((inside, "in-distribution", "C0"), (scores, legend_name(name), "C1")):
             weights = np.full(len(values), 1 / len(values))
             axes.hist(values, edges, weights=weights, color=color, alpha=0.6, label=label)
         axes.legend(fontsize=8)
@@ -89,8 +89,18 @@ def fitted(text: str, inches: float, points: float) -> str:
     return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
 
 
+def legend_name(name: str) -> str:
+    """`name` as a label that legends show: matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def png_of(figure: Any) -> bytes:
-    """The figure as PNG."""
+    """The figure as PNG. Dollars in its texts are of names, of sets and runs, and no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

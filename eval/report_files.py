@@ -12,12 +12,25 @@ from apr_dali.eval.page import Table
 COLUMNS = ("network", "evaluation", "number", "value", "low", "high")
 _ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    # Behind the end of a row both have a meaning.
+    **{character: f"{{{character}}}" for character in "[*"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
     "–": "--",
+    "−": "$-$",
     "×": r"$\times$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "ε": r"$\varepsilon$",
+    "λ": r"$\lambda$",
 }
+"""What LaTeX takes for commands, sets as another letter, or does not have."""
 
 
 def csv_of(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -68,15 +81,20 @@ def _ends(intervals: Any, place: str = "") -> Iterator[tuple[str, list[float]]]:
 
 def latex_of(table: Table, caption: str) -> str:
     """A table of the package booktabs, the first column left, the others right."""
-    lines = [r"% \usepackage{booktabs}", r"\begin{table}", rf"\caption{{{_escaped(caption)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.titles) - 1)}}}", r"\toprule", _line(table.titles), r"\midrule"]
-    lines += [_line(row) for row in table.rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    head = [r"% \usepackage{booktabs}", r"\begin{table}", rf"\caption{{{escaped(caption)}}}"]
+    return "\n".join([*head, tabular_of(table), r"\end{table}"]) + "\n"
+
+
+def tabular_of(table: Table) -> str:
+    """The same without its caption."""
+    head = [rf"\begin{{tabular}}{{l{'r' * (len(table.titles) - 1)}}}", r"\toprule", _line(table.titles), r"\midrule"]
+    return "\n".join([*head, *map(_line, table.rows), r"\bottomrule", r"\end{tabular}"])
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
+    return " & ".join(map(escaped, cells)) + r" \\"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text as LaTeX sets it letter by letter."""
     return "".join(_ESCAPED.get(character, character) for character in text)

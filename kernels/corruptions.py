@@ -60,7 +60,7 @@ def corrupt(
     _check_images(images)
     _check_draws(tuple(images.shape), name, severity, draws)
     check_options(backend, threads)
-    chosen = _choose(record, backend, arrays.device_of(images), threads)
+    chosen = choose(record, backend, arrays.device_of(images), threads)
     if chosen == "cupy":
         return _on_device(record, parameters, images, draws)
     levels = np.ascontiguousarray(arrays.as_input(images, "native"))
@@ -122,7 +122,11 @@ def _described(name: str, severity: int, shape: tuple[int, ...]) -> str:
     return f"{name} {severity} of {shape[0]} images of {shape[1]} × {shape[2]}"
 
 
-def _choose(record: Corruption, backend: str, device: str, threads: int | None) -> str:
+def choose(record: Corruption, backend: str, device: str, threads: int | None = None) -> str:
+    """The backend to run for the choice `backend`, one of BACKENDS, and images on "cpu" or "cuda".
+
+    Raises InputError for one that is not for these, and RuntimeError for one that cannot run here.
+    """
     if backend == "cupy":
         if device != "cuda":
             raise InputError("backend 'cupy' is for images on a CUDA device: take native or auto, or move them there")

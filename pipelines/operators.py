@@ -50,10 +50,10 @@ def apr_single(
     """
     check_choice("overflow", overflow, OVERFLOWS)
     check_choice("axes", axes, AXES)
-    dispatch.check_backend(backend, threads)
+    chosen = dispatch.choose(backend, _home_of(images), threads)
     function = partial(_single_batch, overflow=overflow, axes=axes, backend=backend, threads=threads)
     uniform = draw_single() if draws is None else draws
-    if images.device == "gpu" and dispatch.choose(backend, "cuda") == "cupy":
+    if chosen == "cupy":
         return per_batch(partial(function, decode=cupy_backend.decode), images, uniform, layout="HWC")
     return per_batch(partial(function, decode=SingleDraws.from_uniform), images, on_host=[uniform], layout="HWC")
 
@@ -106,7 +106,7 @@ def apr_pair(
     if coin_seed is not None and draws is not None:
         raise InputError("coin_seed has no effect with draws: give it to draw_pair")
     check_pair_options(dtype=dtype, axes=axes, intermediates=intermediates, memory_format=memory_format)
-    dispatch.check_backend(backend, threads)
+    dispatch.choose(backend, _home_of(images), threads)  # refuses one that cannot run before the graph does
     partner, coin = draws or draw_pair(coin_seed)
     function = partial(
         _pair_batch,
@@ -150,6 +150,7 @@ def normalized(
         layout: of the result.
         handover: see `apr_pair`.
     """
+    dispatch.choose(backend, _home_of(images), threads)
     function = partial(
         _normalized_batch,
         # In this order each step rounds as it does there.
@@ -161,6 +162,11 @@ def normalized(
         threads=threads,
     )
     return per_batch(function, images, layout=layout, handover=handover)
+
+
+def _home_of(images: DataNode) -> str:
+    """Where the images lie, in the words of `kernels.dispatch`."""
+    return "cpu" if images.device == "cpu" else "cuda"
 
 
 def layout_of(memory_format: str, frames: str = "") -> str:
@@ -223,10 +229,13 @@ def corrupt(
             that each has the same draws in every batch and epoch. None: DALI draws them, by the pipeline's seed.
         backend: see `apr_dali.corrupt`: that of the images' device, or "auto".
     """
-    find(name, severity, parameter_set)
+    record, _ = find(name, severity, parameter_set)
     corruptions.check_options(backend, threads)
     check_whole("seed", seed, 0, 2**64 - 1)
-    _check_corrupting_device(images.device, name, backend, threads)
+    if images.device == "cpu":
+        corruptions.choose(record, backend, "cpu")
+    else:
+        _check_on_device(name, backend, threads)
     if numbers is None:
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
     function = partial(
@@ -241,11 +250,7 @@ def corrupt(
     return per_batch(function, images, numbers, layout="HWC")
 
 
-def _check_corrupting_device(device: str, name: str, backend: str, threads: int | None) -> None:
-    if device == "cpu" and backend == "cupy":
-        raise InputError("backend 'cupy' is for images on the GPU, got images on the CPU: take native or auto")
-    if device != "gpu":
-        return
+def _check_on_device(name: str, backend: str, threads: int | None) -> None:
     if backend not in ("auto", "cupy") or threads is not None:
         chosen = f"backend={backend!r}" if threads is None else f"threads={threads}"
         raise InputError(f"{chosen} runs on the CPU, got images on the GPU: corrupt them before they go there")
@@ -287,7 +292,7 @@ def augment(
     augmenting.check_options(None, backend, threads)
     check_choice("layout", layout, ("HWC",) if record.takes == "levels" else ("HWC", "CHW"))
     record.sample(0, 8, 8, 0, dataset=dataset, **changes)  # refuses settings that it has not before the graph runs
-    augmenting.choose(record, "cpu" if images.device == "cpu" else "cuda", "float32", backend)
+    augmenting.choose(record, _home_of(images), "float32", backend)
     if numbers is None:
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)
     options = {"backend": backend, "threads": threads, "dataset": dataset, **changes}

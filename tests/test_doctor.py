@@ -15,6 +15,7 @@ import pytest
 from apr_dali import doctor, errors
 from apr_dali.doctor import Age, Driver, Facts, problems, report, stack_for
 from apr_dali.errors import install_command
+from apr_dali.kernels.cpu import backend as native_backend
 from apr_dali.kernels.dispatch import BACKENDS, Availability
 
 YES, NO = Availability(True, ""), Availability(False, "some reason")
@@ -99,6 +100,23 @@ def test_a_mixed_stack_says_what_to_install_instead(changes, message, commands, 
     assert message in mixed[0].what
     assert mixed[0].commands == commands
     assert report(facts).ok  # the CPU does not mind
+
+
+def test_operators_of_other_sources_are_compiled_again():
+    facts = replace(CPU12, stale=True)
+    problem = only_problem(facts)
+    assert "compiled from other sources" in problem.what
+    assert problem.commands == (native_backend.REBUILD,)
+    assert not report(facts).ok
+
+
+def test_it_sees_operators_of_other_sources(monkeypatch):
+    def refuse():
+        raise errors.InputError("compiled from other sources")
+
+    assert not doctor._stale()
+    monkeypatch.setattr(native_backend, "check", refuse)
+    assert doctor._stale()
 
 
 def test_a_mixed_stack_on_an_old_driver_goes_to_cuda_12():

@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is left and write the page; 1 where something failed, 128 + its number after a signal."""
     from apr_dali.reproduce import overview
     from apr_dali.reproduce.record import check_unchanged
+    from apr_dali.reproduce.results import found, outcomes
     from apr_dali.reproduce.runner import Runner
     from apr_dali.reproduce.slots import slots
     from apr_dali.reproduce.tables import check_runs, plan_of
@@ -124,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--rate changes nothing without --plan, which estimates hours from it")
     plan = plan_of(args.table, _asked(args))
     check_unchanged(plan)
+    # What is there is read before anything runs: a damaged file would keep the page from being written in the end.
+    found(plan, outcomes(plan))
     if args.plan:
         print(overview.text(plan, _rates(args.rate), max(1, len(args.gpus))))
         return 0

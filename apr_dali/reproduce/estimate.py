@@ -96,7 +96,9 @@ def _measured(run: Run, plan: Plan) -> Rate:
     training = batch / _seconds(lambda: forward().backward(), device)
     with torch.no_grad():
         evaluating = batch / _seconds(forward, device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"the CPU, {torch.get_num_threads()} threads"
+    where = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"the CPU, torch threads: {torch.get_num_threads()}"
+    )
     return Rate(training, evaluating, f"measured now on {where}: the network alone, batches of {batch}")
 
 

@@ -10,6 +10,7 @@ from apr_dali.reproduce.plan import Plan
 from apr_dali.reproduce.results import commands, outcomes
 
 _ATTACK = "AutoAttack is counted as if half of the images were right to its end"
+_COMPUTED = "corruptions on the fly are not counted: the CPU makes them, and may take longer than the network"
 
 
 def left_out(plan: Plan) -> str:
@@ -24,7 +25,7 @@ def text(plan: Plan, given: Mapping[str, float], gpus: int) -> str:
 
     given: as for `rates`. gpus: on which the runs are dealt out.
     """
-    lines = [f"{plan.title}: {len(plan.runs)} runs"]
+    lines = [f"{plan.title}, runs: {len(plan.runs)}"]
     lines += [f"$ {shlex.join(words)}" for words in plan.prepared]
     for key, outcome in outcomes(plan).items():
         lines += ["", key]
@@ -41,4 +42,6 @@ def _told(plan: Plan, left: Hours, known: Mapping[str, Rate], gpus: int) -> str:
         lines.append(f"  {network}: {numbers}; {rate.source}")
     if any(evaluation.steps for run in plan.runs for evaluation in run.evaluations):
         lines.append(f"  {_ATTACK}")
+    if any("val" in evaluation.options for run in plan.runs for evaluation in run.evaluations):
+        lines.append(f"  {_COMPUTED}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from itertools import groupby
 from apr_dali import __version__
 from apr_dali.eval.corruption import COMPUTED
 from apr_dali.eval.page import Section, Table, tenths, write_pages
+from apr_dali.eval.report_files import tabular_of
 from apr_dali.reproduce.follow import EPOCHS, differences
 from apr_dali.reproduce.paper import NETWORKS
 from apr_dali.reproduce.plan import Plan
@@ -73,8 +74,9 @@ def _about(plan: Plan, known: Mapping[str, Outcome]) -> Section:
         ("date", datetime.now().astimezone().isoformat(timespec="seconds")),
     )
     notes = [
-        "All numbers in percent. Ours: the mean over the seeds ± their standard deviation, of the weights after the "
-        "last epoch, which no test image has chosen.",
+        "All numbers in percent. Paper: Chen et al., Amplitude-Phase Recombination, ICCV 2021. Ours: the mean over the "
+        "seeds ± their standard deviation, of the weights after the last epoch, which no test image has chosen. "
+        "Difference: ours less the paper's.",
         *plan.notes,
     ]
     published = {EPOCHS[outcome.run.training.trainer] for outcome in known.values()}
@@ -222,15 +224,9 @@ def _csv(cells: Sequence[Found]) -> str:
     return file.getvalue()
 
 
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "–": "--"})
-
-
 def latex(cells: Sequence[Found]) -> str:
     """A tabular for each table, for booktabs."""
     blocks = []
     for group, row in groupby(cells, lambda one: f"{one.cell.place}: {one.cell.what}"):
-        lines = [" & ".join(cell.translate(_SPECIAL) for cell in _row(one)) + r" \\" for one in row]
-        head = " & ".join(title.translate(_SPECIAL) for title in _TITLES) + r" \\"
-        body = "\n".join([r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
-        blocks.append(f"% {group}\n\\begin{{tabular}}{{lrrr}}\n{body}\n\\end{{tabular}}\n")
+        blocks.append(f"% {group}\n{tabular_of(Table(_TITLES, tuple(map(_row, row))))}\n")
     return "\n".join(blocks)

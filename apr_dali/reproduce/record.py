@@ -75,14 +75,19 @@ def training_of(run: Run, output: Path) -> Record | None:
     path = home / TRAIN / checkpoint.LATEST
     if not isinstance(done, dict) or record.get("settings") != run.training.settings() or not path.is_file():
         return None
+    if not all(isinstance(done.get(name), str) for name in ("command", "version", "sha256")):
+        return None
     return done if done.get("sha256") == _sha256_of(path) else None
 
 
 def result_of(run: Run, evaluation: Evaluation, output: Path, sha256: str) -> Record | None:
     """The record that an evaluation has written, if it is of the checkpoint `sha256` and by the command of now."""
     home = run.home(output)
-    record = read_json(home / EVALUATED / f"{evaluation.name}.json")
-    if record is None or record.get("settings", {}).get("file_sha256") != sha256:
+    record = read_json(home / EVALUATED / f"{evaluation.name}.json") or {}
+    settings = record.get("settings")
+    if not isinstance(settings, dict) or not isinstance(record.get("result"), dict):
+        return None
+    if settings.get("file_sha256") != sha256:
         return None
     return record if record.get("command") == shlex.join(evaluation.words(home)) else None
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apr_dali.errors import InputError
 from apr_dali.reproduce import record
 from apr_dali.reproduce.plan import EVALUATED, TRAIN, Cell, Plan, Run
 from apr_dali.reproduce.runner import Failure
@@ -79,11 +80,21 @@ def found(plan: Plan, known: Mapping[str, Outcome]) -> list[Found]:
 def _values(cell: Cell, known: Mapping[str, Outcome]) -> Sequence[float]:
     values = []
     for keys in cell.runs:
-        each = [cell.measure(known[key].results) for key in keys]
+        each = [_value(cell, known[key]) for key in keys]
         there = [value for value in each if value is not None]
         if each and len(there) == len(each):
             values.append(statistics.fmean(there))
     return values
+
+
+def _value(cell: Cell, outcome: Outcome) -> float | None:
+    try:
+        return cell.measure(outcome.results)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{outcome.run.key}/{EVALUATED} has a file that is damaged: no {cell.what} can be read of it ({error!r}); "
+            "remove that folder, and the same command evaluates anew"
+        ) from error
 
 
 def commands(outcome: Outcome, plan: Plan, failures: Sequence[Failure]) -> list[tuple[str, str, str]]:

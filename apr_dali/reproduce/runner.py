@@ -105,14 +105,14 @@ class Runner:
         waiting = [(run, steps) for run in self.plan.runs if (steps := pending(run, output))]
         total = len(waiting)
         active: dict[int, _Active] = {}
-        print(f"{len(self.plan.runs)} runs, {total} of them to do, {len(self.slots)} at a time", flush=True)
+        print(f"runs: {len(self.plan.runs)}, {total} of them to do, {len(self.slots)} at a time", flush=True)
         with Signals() as signals:
             try:
                 while waiting or active:
                     for number, slot in enumerate(self.slots):
                         if number not in active and waiting:
                             run, steps = waiting.pop(0)
-                            print(f"[{total - len(waiting)}/{total}] {run.key} on {slot.where}", flush=True)
+                            print(f"[{total - len(waiting)}/{total}] on {slot.where}: {run.key}", flush=True)
                             active[number] = self._start(run, slot, steps)
                     self._look(active, signals)
             # A full disk, say: nothing may go on that nobody waits for.
@@ -135,6 +135,7 @@ class Runner:
         if step is None:
             record.begin(run, output)
         child = Child(words_of(run, step, output), slot.environment, run.home(output) / f"{_name(step)}.log")
+        print(f"  running, see {child.log}", flush=True)
         return _Active(run, slot, steps, child, time.monotonic())
 
     def _ended(self, active: _Active) -> list[Step]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apr_dali.errors import InputError
+from apr_dali.eval.corruption import CORRUPTIONS
 
 DIGITS, SAMPLE = "digits", "sample"
 """Sets that need no files: scikit-learn's, and the photographs that `apr-dali sample` writes."""
@@ -28,13 +29,21 @@ class Need:
     def find(self, root: Path) -> str | None:
         """The path of the set below `root`, None where it is not there or lacks what it must hold."""
         found = (root / place for place in self.places)
-        return next(
-            (str(path) for path in found if path.exists() and all((path / n).exists() for n in self.holds)), None
-        )
+        return next((str(path) for path in found if path.exists() and not self._lacks(path)), None)
+
+    def _lacks(self, path: Path) -> tuple[str, ...]:
+        """What a folder of the set must hold and does not; nothing of an archive, which whoever reads it checks."""
+        if not path.is_dir():
+            return ()
+        # Empty where no entry is named.
+        return tuple(n for n in self.holds if not (path / n).exists()) or ("images",) * (not any(path.iterdir()))
 
     def missing(self, root: Path) -> str:
         """What to do about it."""
-        return f"put it in {root / self.places[0]}, which should hold: {self.looks}; published: {self.source}"
+        place = root / self.places[0]
+        lacks = self._lacks(place)
+        there = f"{place} lacks {', '.join(lacks)}" if lacks else f"put it in {place}"
+        return f"{there}, which should hold: {self.looks}; published: {self.source}"
 
 
 def _images(name: str, source: str) -> Need:
@@ -42,7 +51,8 @@ def _images(name: str, source: str) -> Need:
 
 
 def _corrupted(name: str, record: str) -> Need:
-    return Need(name, (name,), "<corruption>.npy for each of 15, labels.npy", f"zenodo.org/record/{record}")
+    holds = (*(f"{corruption}.npy" for corruption in CORRUPTIONS), "labels.npy")
+    return Need(name, (name,), "<corruption>.npy for each of 15, labels.npy", f"zenodo.org/record/{record}", holds)
 
 
 _CIFAR = "www.cs.toronto.edu/~kriz/cifar.html, or train_cifar.py --download"
@@ -52,8 +62,20 @@ _CLASSES = "<class>/<image> of ImageNet's training classes"
 NEEDS = {
     need.name: need
     for need in (
-        Need("CIFAR-10", ("cifar-10-batches-py", "cifar-10-python.tar.gz"), "the python version's files", _CIFAR),
-        Need("CIFAR-100", ("cifar-100-python", "cifar-100-python.tar.gz"), "the python version's files", _CIFAR),
+        Need(
+            "CIFAR-10",
+            ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+            "the python version's files, data_batch_1 to 5 and test_batch",
+            _CIFAR,
+            (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"),
+        ),
+        Need(
+            "CIFAR-100",
+            ("cifar-100-python", "cifar-100-python.tar.gz"),
+            "the python version's files, train and test",
+            _CIFAR,
+            ("train", "test"),
+        ),
         _corrupted("CIFAR-10-C", "2535967"),
         _corrupted("CIFAR-100-C", "3555552"),
         Need(
@@ -78,6 +100,7 @@ NEEDS = {
             ("imagenet-c", "ImageNet-C"),
             "<corruption>/<1-5>/<class>/<image>",
             "zenodo.org/record/2235448",
+            CORRUPTIONS,
         ),
         Need("EDSR", ("DeepAugment/EDSR", "EDSR"), _CLASSES, _DEEP),
         Need("CAE", ("DeepAugment/CAE", "CAE"), _CLASSES, _DEEP),

@@ -198,6 +198,8 @@ def plan_of(name: str, asked: Asked) -> Plan:
     datasets = asked.datasets or table.datasets
     for dataset in datasets:
         check_choice(f"--dataset of {name}", dataset, (*table.datasets, *table.others))
+    if asked.on_the_fly and not set(datasets) - {DIGITS, SAMPLE}:
+        raise InputError(f"--on-the-fly changes nothing for {' and '.join(datasets)}: no corrupted set is published")
     rows = _chosen(name, table.methods(asked.follow), asked)
     sets = Sets(asked.data)
     runs: dict[str, Run] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
 from apr_dali.augmentations import find, sample_and_apply
@@ -13,9 +14,11 @@ from apr_dali.augmentations.registry import COMBINATIONS, PARALLEL
 from apr_dali.errors import check_choice
 from apr_dali.eval.analyses.gallery import Pixels
 from apr_dali.eval.page import Section, html
+from apr_dali.functional import pair
 from apr_dali.runtime.figures import new_figure
+from apr_dali.spectral import to_levels
 
-SHOWN = tuple(name for name in TRAINABLE if name not in PARALLEL and "apr-p" not in COMBINATIONS.get(name, ()))
+SHOWN = tuple(name for name in TRAINABLE if name not in PARALLEL)
 """Those that a gallery can show: one image of each."""
 _MOST = 40
 """Seeds that are tried for one whose coins change something."""
@@ -37,6 +40,9 @@ def changed(images: Pixels, name: str, seed: int, dataset: str = "imagenet") -> 
 
 
 def _by_stage(images: Pixels, name: str, seed: int, dataset: str) -> Pixels:
+    if name == "apr-p":
+        neighbor = np.roll(np.arange(len(images)), 1)
+        return to_levels(np.moveaxis(pair(images, neighbor), 1, -1), "clamp")
     overflow = "clamp" if find(name).takes == "planes" else None
     for tried in range(seed, seed + _MOST):
         found: Pixels = sample_and_apply(name, images, tried, dataset=dataset, overflow=overflow)
@@ -68,8 +74,14 @@ def methods_page(images: Pixels, names: Sequence[str], columns: dict[str, Pixels
     """The same, a section a method with its paper and formula, as one HTML file without scripts."""
     sections = []
     for name, pictures in columns.items():
-        stages = [find(stage) for stage in COMBINATIONS.get(name, (name,))]
-        told = tuple(f"{stage.name}: {stage.paper}. {stage.equation}" for stage in stages)
+        told = tuple(map(_told, COMBINATIONS.get(name, (name,))))
         picture = methods_picture(images, names, {name: pictures})
         sections.append(Section(name, told, pictures=((f"photographs, and by {name}", picture),)))
     return html("Augmentations at work", sections)
+
+
+def _told(stage: str) -> str:
+    if stage == "apr-p":
+        return "apr-p: each keeps its phase and takes the amplitude of the one above it"
+    record = find(stage)
+    return f"{stage}: {record.paper}. {record.equation}"

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.draws import SingleDraws
+from apr_dali.errors import InputError
+from apr_dali.kernels.cpu import sources
 from apr_dali.kernels.cpu.memory import Pool
 from apr_dali.kernels.protocol import PairTask
 from apr_dali.runtime import cpus
@@ -27,6 +29,9 @@ LEVELS = ("v4", "v3", "baseline")
 
 LEVEL_VARIABLE = "APR_DALI_NATIVE_LEVEL"
 
+REBUILD = f'pip install --no-deps -e "{sources.FOLDER.parents[1]}"'
+"""The command that compiles the extension again, in a clone."""
+
 Array = NDArray[Any]
 
 POOL = Pool()
@@ -34,12 +39,23 @@ POOL = Pool()
 
 
 def _module(level: str) -> Any:
-    return importlib.import_module(f"apr_dali.kernels.cpu._native_{level}")
+    module = importlib.import_module(f"apr_dali.kernels.cpu._native_{level}")
+    # Where sources lie beside it, as in a clone, the extension must be theirs.
+    if sources.digest() not in (None, getattr(module, "sources", None)):
+        raise InputError(
+            f"{module.__file__} was compiled from other sources than those beside it: compile it again by `{REBUILD}`, "
+            "or remove it, and torch serves in its place"
+        )
+    return module
 
 
 @cache
 def load(level: str) -> Any:
-    """The extension module for one of LEVELS, or for "" the best one; raises ImportError with the reason."""
+    """The extension module for one of LEVELS, or for "" the best one.
+
+    Raises ImportError with the reason where there is none, and InputError for one of other sources than are here:
+    nobody should take what is slower, or another result, for that of these sources.
+    """
     if level and level not in LEVELS:
         raise ImportError(f"{LEVEL_VARIABLE} must be one of {', '.join(LEVELS)}, got {level!r}")
     try:
@@ -60,7 +76,7 @@ def load(level: str) -> Any:
 
 
 def extension() -> Any:
-    """The extension module that runs here; raises ImportError with the reason."""
+    """The extension module that runs here; raises what `load` does."""
     return load(os.environ.get(LEVEL_VARIABLE, ""))
 
 

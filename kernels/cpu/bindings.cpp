@@ -218,6 +218,7 @@ void define(py::module_& module) {
     module.def("make_capsules", &make_capsules);
     module.def("plain_jpegs", &plain_jpegs);
     module.def("supported", &supported);
+    module.attr("sources") = APR_SOURCES;  // setup.py gives it
 }
 
 }  // namespace

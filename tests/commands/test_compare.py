@@ -20,7 +20,9 @@ def test_compare(run_eval, root, tmp_path, capsys):
     runs = [str(tmp_path / output) for output in outputs]
     assert cli.main(["eval", "compare", *runs, "--output", str(tmp_path / "side" / "by")]) == 0
     shown = capsys.readouterr().out
-    page = Page((tmp_path / "side" / "by" / "compare.html").read_text())
+    text = (tmp_path / "side" / "by" / "compare.html").read_text()
+    assert "Intervals are 95 % ones of a bootstrap over images" in text
+    page = Page(text)
     assert page.cells[:4] == ["measure", *(f"brightness ({output})" for output in outputs)]
     assert all(f"brightness ({output})" in shown for output in outputs)
     row = page.cells.index("clean error, 33 images")

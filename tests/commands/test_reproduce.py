@@ -27,13 +27,13 @@ def test_it_runs_what_is_left_and_writes_the_page(tmp_path, programs, capsys):
     assert main(["reproduce", *DIGITS, "--only", "apr-p", "adv-training"]) == 0
     told = capsys.readouterr().out
     assert "not trained here: Adv Training: the paper does not say how" in told
-    assert "1 runs, 1 of them to do, 1 at a time" in told
+    assert "runs: 1, 1 of them to do, 1 at a time" in told
     assert "written: runs/reproduce/table1-digits.html" in told
     assert Page((tmp_path / "runs/reproduce/table1-digits.html").read_text()).after("APR-P") == "25.0"
     ran = programs.ran()
     assert main(["reproduce", *DIGITS, "--only", "apr-p"]) == 0
     assert programs.ran() == ran
-    assert "1 runs, 0 of them to do" in capsys.readouterr().out
+    assert "runs: 1, 0 of them to do" in capsys.readouterr().out
 
 
 def test_the_plan_runs_nothing(tmp_path, programs, capsys):
@@ -43,6 +43,23 @@ def test_the_plan_runs_nothing(tmp_path, programs, capsys):
     assert "wrn-16-1: 100 training images/s, 300 forwards; given" in told
     assert programs.ran() == []
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_result_is_named_before_anything_runs(tmp_path, programs, capsys):
+    assert main(["reproduce", *DIGITS, "--only", "apr-p"]) == 0
+    path = tmp_path / "runs/reproduce/code/digits/wrn-16-1/apr-p/seed0/eval/corruption.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "result": {"mean_error": "much", "clean_error": 0.5}}))
+    ran = programs.ran()
+    capsys.readouterr()
+    for further in ((), ("--plan", "--rate", "1")):
+        assert main(["reproduce", *DIGITS, "--only", "apr-p", "cutout", *further]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(
+            "error: code/digits/wrn-16-1/apr-p/seed0/eval has a file that is damaged: no mean error"
+        )
+        assert "remove that folder" in error
+    assert programs.ran() == ran
 
 
 def test_a_failure_is_named_with_its_last_lines(tmp_path, programs, capsys):

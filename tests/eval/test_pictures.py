@@ -17,7 +17,7 @@ from apr_dali.eval.analyses.frequency_pictures import (
     swap_picture,
     through_filters,
 )
-from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
+from apr_dali.eval.pictures import corruption_picture, fitted, png_of, score_picture
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
 
@@ -127,3 +127,12 @@ def test_a_photograph_through_filters():
         (expected,) = banded(photograph[None, ..., channel] / 255, BandFilter(BANDS[row], BANDS[column]))
         np.testing.assert_allclose(seen[row, column, ..., channel], expected, atol=1e-12)
     np.testing.assert_allclose(seen[0, 0], photograph / 255, atol=1e-12)
+
+
+@pytest.mark.usefixtures("figures")
+def test_names_of_sets_are_no_formulas_and_all_in_the_legend():
+    values = np.linspace(-1, 2, 20)
+    figure = score_picture(values, {"_hidden": values, r"$\frac$": values}, "energy")
+    shown = [text.get_text().strip() for axes in figure.axes for text in axes.get_legend().get_texts()]
+    assert shown == ["in-distribution", "_hidden", "in-distribution", r"$\frac$"]
+    assert png_of(figure).startswith(b"\x89PNG")

@@ -118,7 +118,22 @@ def test_what_files_are_called_cannot_break_the_page():
     page = Page(html("</title><script>", parts))
     assert page.open == []
     assert page.cells == ["<b>", "x|y", "<u>&", "line\nbreak"]
-    assert "| <b> | x\\|y |\n| --- | ---: |\n| <u>& | line break |" in markdown("t", parts)
+    text = markdown("a*b*", parts)
+    assert text.startswith("# a\\*b\\*\n\n## \\<i>\n\na & b\n")
+    assert "| \\<b> | x\\|y |\n| --- | ---: |\n| \\<u>& | line break |" in text
+
+
+def test_markdown_shows_the_letters_of_names():
+    table = Table(("set", "path"), (("_a_ of b_c", "`x` &lt; *y* \\z ~~q~~"),), words=True)
+    text = markdown("t", [Section("s", ("<script>",), (table,))])
+    assert "| set | path |\n| --- | --- |\n| \\_a\\_ of b_c | \\`x\\` \\&lt; \\*y\\* \\\\z \\~\\~q\\~\\~ |" in text
+    assert "\n\\<script>\n" in text
+
+
+def test_options_of_commands_stay_in_one_piece():
+    table = Table(("command",), (("a --output x--y --b",),), words=True)
+    page = html("t", [Section("s", tables=(table,))])
+    assert 'a <span class="whole">--output</span> x--y <span class="whole">--b</span></td>' in page
 
 
 def test_intervals_stand_with_their_numbers():

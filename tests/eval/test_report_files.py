@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from apr_dali.eval import benchmark, evaluate_autoattack, evaluate_ood
+from apr_dali.eval import comparison_picture as comparison_picture_module
 from apr_dali.eval.bootstrap import share_interval
 from apr_dali.eval.comparison_picture import comparison_picture, point_of
 from apr_dali.eval.corruption import CorruptionTable
 from apr_dali.eval.evaluations.clean import Clean
 from apr_dali.eval.evaluations.corruption import Corruption, bounds, summary
 from apr_dali.eval.page import Table
+from apr_dali.eval.pictures import png_of
 from apr_dali.eval.report import summary_table
 from apr_dali.eval.report_files import COLUMNS, csv_of, latex_of
 
@@ -120,6 +122,15 @@ def test_latex():
     assert r"\caption{Some \{caption\}.}" in text
 
 
+def test_latex_sets_names_letter_by_letter():
+    text = latex_of(Table(("measure", r"<a>|\b~^"), (("[x] ∞", 'y "q" `c` −1 ± 2'), ("*z", "λ ε"))), "t")
+    assert (
+        r"measure & \textless{}a\textgreater{}\textbar{}\textbackslash{}b\textasciitilde{}\textasciicircum{} \\" in text
+    )
+    assert r"{[}x] $\infty$ & y ''q'' \textasciigrave{}c\textasciigrave{} $-$1 $\pm$ 2 \\" in text
+    assert r"{*}z & $\lambda$ $\varepsilon$ \\" in text
+
+
 def test_intervals_stand_beside_the_numbers():
     table = summary_table(report_of())
     assert table.titles == ("measure", "net", "95 % interval")
@@ -150,3 +161,13 @@ def test_points_of_a_plot():
     colored = (np.ptp(picture.astype(int), axis=2) > 60).any(1)
     assert picture.shape[1] > 500
     assert colored.any()
+
+
+def test_names_of_a_plot_are_no_formulas(monkeypatch):
+    shown = []
+    monkeypatch.setattr(comparison_picture_module, "png_of", lambda figure: shown.append(figure) or png_of(figure))
+    names = ("_hidden.pt", r"a $\frac$ b", "$x$")
+    comparison_picture([point_of(name, report_of()) for name in names])
+    (legend,) = shown[0].legends
+    assert [text.get_text().strip() for text in legend.get_texts()] == list(names)
+    assert [text.get_parse_math() for text in legend.get_texts()] == [True, False, False]

@@ -4,11 +4,12 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """The text of a page's cells, its pictures, and whether its tags close."""
+    """The text of a page's cells without the intervals behind numbers, its pictures, and whether its tags close."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.cells, self.images, self.open, self.outside = [], [], [], []
+        self.interval = False
         self.feed(text)
 
     def after(self, cell: str) -> str:
@@ -22,11 +23,13 @@ class Page(HTMLParser):
             self.images.append(values["alt"])
         if tag in ("td", "th"):
             self.cells.append("")
+        self.interval = values.get("class") == "ends"
         self.outside += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:")]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        self.interval = False
 
     def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
+        if {"td", "th"} & set(self.open) and not self.interval:
             self.cells[-1] += data

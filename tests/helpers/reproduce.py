@@ -84,7 +84,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Programs:
 
 
 def every_set(root: Path) -> Path:
-    """A folder in which every set is found by its name; there is nothing in them."""
+    """A folder in which every set is found by its name; there are no images in them."""
     for need in NEEDS.values():
         place = root / need.places[0]
         if "." in place.name:
@@ -92,8 +92,8 @@ def every_set(root: Path) -> Path:
             place.write_bytes(b"")
         else:
             place.mkdir(parents=True, exist_ok=True)
-            for name in need.holds:
-                (place / name).mkdir()
+            for name in need.holds or ("image.png",):
+                (place / name).touch()
     return root
 
 

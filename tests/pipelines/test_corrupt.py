@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused_before_the_graph_runs():
 def test_each_device_has_its_backends(monkeypatch):
     cpu, gpu = SimpleNamespace(device="cpu"), SimpleNamespace(device="gpu")
     monkeypatch.setattr(corruptions.dispatch, "availability", lambda _: Availability(False, "no NVIDIA driver"))
-    with pytest.raises(InputError, match="backend 'cupy' is for images on the GPU, got images on the CPU"):
+    with pytest.raises(InputError, match="backend 'cupy' is for images on a CUDA device"):
         operators.corrupt(cpu, "contrast", 1, backend="cupy")
     with pytest.raises(InputError, match="backend='native' runs on the CPU, got images on the GPU"):
         operators.corrupt(gpu, "contrast", 1, backend="native")

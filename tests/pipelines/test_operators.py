@@ -1,11 +1,16 @@
 """APR's operators in any DALI graph: they are those outside, on draws of the pipeline's seed."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from nvidia.dali import fn, pipeline_def, types
 
 import apr_dali
 from apr_dali.errors import InputError
+from apr_dali.kernels import dispatch
+from apr_dali.kernels.cpu import backend as native_backend
 from apr_dali.pipelines import operators, per_batch
 
 
@@ -97,4 +102,24 @@ def test_two_operators_of_a_graph_draw_different_numbers(crops):
 ])  # fmt: skip
 def test_options_that_are_none_are_refused_when_the_graph_is_made(operator, given, told):
     with pytest.raises(InputError, match=told):
-        (operators.apr_pair if operator == "pair" else operators.apr_single)(None, **given)
+        (operators.apr_pair if operator == "pair" else operators.apr_single)(SimpleNamespace(device="cpu"), **given)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        operators.apr_single,
+        operators.apr_pair,
+        partial(operators.normalized, mean=0, std=1, dtype="float32"),
+        partial(operators.corrupt, name="fog", severity=1),
+    ],
+)
+def test_a_backend_that_cannot_run_is_refused_when_the_graph_is_made(make, monkeypatch):
+    def missing(_):
+        raise ImportError("it was not built")
+
+    dispatch.availability.cache_clear()
+    monkeypatch.setattr(native_backend, "load", missing)
+    with pytest.raises(RuntimeError, match="backend 'native' cannot run here: it was not built"):
+        make(SimpleNamespace(device="cpu"), backend="native")
+    dispatch.availability.cache_clear()

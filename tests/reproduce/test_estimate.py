@@ -1,5 +1,7 @@
 """How long a plan takes: what goes through its networks, over rates."""
 
+import shutil
+
 import pytest
 from helpers.reproduce import asked, every_set, stand_in
 
@@ -85,3 +87,11 @@ def test_the_text_has_commands_what_is_missing_and_hours(tmp_path, monkeypatch):
     )
     assert missing.partition(" ")[0] == f"{total:.3g}"
     assert "AutoAttack is counted as if half of the images" in text
+
+
+def test_corruptions_on_the_fly_are_said_not_to_be_counted(tmp_path):
+    every_set(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/imagenet-c")
+    for on_the_fly in (True, False):
+        plan = plan_of("table4", asked(tmp_path, only=("standard",), on_the_fly=on_the_fly))
+        assert ("corruptions on the fly are not counted" in overview.text(plan, {"": 50.0}, 1)) == on_the_fly

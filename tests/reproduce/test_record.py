@@ -63,14 +63,25 @@ def test_another_checkpoint_than_the_finished_one_is_not_done(done):
         lambda text: text.replace("--clean digits", "--clean others"),
         lambda text: json.dumps({**json.loads(text), "settings": {"file_sha256": "0" * 64}}),
         lambda _: "[]",
+        lambda text: json.dumps({**json.loads(text), "settings": ["x"]}),
+        lambda text: json.dumps({**json.loads(text), "result": [1]}),
+        lambda text: json.dumps({name: value for name, value in json.loads(text).items() if name != "result"}),
     ],
-    ids=["cut off", "another command", "another network", "no record"],
+    ids=["cut off", "another command", "another network", "no record", "no settings", "a list", "no result"],
 )
 def test_a_result_of_something_else_is_made_anew(done, change):
     made, home = done
     path = home / "eval/corruption.json"
     path.write_text(change(path.read_text()))
     assert steps(made) == ["corruption"]
+
+
+@pytest.mark.parametrize("change", [{"command": 5}, {"version": None}, {"sha256": []}])
+def test_a_training_whose_record_is_damaged_is_not_done(done, change):
+    made, home = done
+    kept = json.loads((home / "run.json").read_text())
+    (home / "run.json").write_text(json.dumps({**kept, "trained": {**kept["trained"], **change}}))
+    assert steps(made) == ["train", "corruption"]
 
 
 def test_the_record_says_what_ran(done):

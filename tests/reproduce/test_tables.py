@@ -1,5 +1,7 @@
 """Tables as plans: their commands are ones that the trainers and `apr-dali` take, and their cells have the numbers."""
 
+import shutil
+
 import pytest
 from helpers.reproduce import asked, every_set
 
@@ -138,8 +140,8 @@ def test_deepaugment_trains_on_its_folders_too(all_there):
 
 
 def test_what_is_missing_is_named_and_left_out(all_there):
-    (all_there / "data/DeepAugment/CAE").rmdir()
-    (all_there / "data/imagenet-c").rmdir()
+    shutil.rmtree(all_there / "data/DeepAugment/CAE")
+    shutil.rmtree(all_there / "data/imagenet-c")
     plan = plan_of("table4", asked(all_there))
     assert set(plan.missing) == {"CAE", "ImageNet-C"}
     assert plan.missing["ImageNet-C"].startswith(f"put it in {all_there}/data/imagenet-c, which should hold: <corr")
@@ -158,11 +160,30 @@ def test_what_is_missing_is_named_and_left_out(all_there):
 
 
 def test_out_of_distribution_sets_that_are_missing_leave_the_others(all_there):
-    (all_there / "data/LSUN_fix").rmdir()
+    shutil.rmtree(all_there / "data/LSUN_fix")
     plan = plan_of("table2", asked(all_there))
     names = [text.partition("=")[0] for text in plan.runs[0].evaluations[1].options["ood"]]
     assert names == [name for name in paper.OOD_SETS if name != "LSUN_fix"]
     assert set(plan.missing) == {"LSUN_fix"}
+
+
+def test_a_folder_that_lacks_some_of_its_set_is_missing_before_anything_is_trained(all_there):
+    data = all_there / "data"
+    for name in ("labels.npy", "fog.npy"):
+        (data / "CIFAR-10-C" / name).unlink()
+    (data / "cifar-100-python/test").unlink()
+    (data / "LSUN_fix/image.png").unlink()
+    (data / "imagenet-c/snow").unlink()
+    plan = plan_of("table1", asked(all_there))
+    assert set(plan.missing) == {"CIFAR-10-C", "CIFAR-100"}
+    assert plan.missing["CIFAR-10-C"].startswith(f"{data}/CIFAR-10-C lacks fog.npy, labels.npy, which should hold: ")
+    assert plan.missing["CIFAR-100"].startswith(f"{data}/cifar-100-python lacks test, which should hold: ")
+    plan = plan_of("table2", asked(all_there))
+    assert plan.missing["LSUN_fix"].startswith(f"{data}/LSUN_fix lacks images, which should hold: 32×32 image files")
+    assert plan_of("table4", asked(all_there)).missing["ImageNet-C"].startswith(f"{data}/imagenet-c lacks snow, which")
+    # The archive beside a damaged folder is taken.
+    (data / "cifar-100-python.tar.gz").touch()
+    assert set(plan_of("table1", asked(all_there)).missing) == {"CIFAR-10-C"}
 
 
 def test_nothing_to_train_on_is_refused_with_the_folders(tmp_path):
@@ -180,7 +201,7 @@ def test_what_would_fail_after_days_is_refused_before(all_there, monkeypatch):
     with pytest.raises(InputError, match="table3 needs pyautoattack: pip install"):
         check_runs(plan_of("table3", asked(all_there)))
     check_runs(plan_of("table4", asked(all_there)))
-    (all_there / "data/imagenet-c").rmdir()
+    shutil.rmtree(all_there / "data/imagenet-c")
     with pytest.raises(InputError, match="table4 needs imagecorruptions"):
         check_runs(plan_of("table4", asked(all_there, on_the_fly=True)))
     with pytest.raises(InputError, match="none of the chosen methods is trained here"):
@@ -200,6 +221,8 @@ def test_the_trainers_lie_in_the_clone(all_there, monkeypatch):
         ("table2", {"datasets": ("imagenet",)}, "--dataset of table2 must be one of cifar10, digits"),
         ("table1", {"networks": ("wrn-40",)}, "unknown model 'wrn-40'"),
         ("table4", {"networks": ("wrn-40-x",)}, "unknown model"),
+        ("table1", {"datasets": ("digits",), "on_the_fly": True}, "--on-the-fly changes nothing for digits: "),
+        ("table4", {"datasets": ("sample",), "on_the_fly": True}, "--on-the-fly changes nothing for sample: "),
     ],
 )
 def test_what_a_table_does_not_take_is_refused(all_there, name, given, message):

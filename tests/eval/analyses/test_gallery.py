@@ -131,5 +131,10 @@ def test_the_command_writes_the_methods_that_are_asked_for(tmp_path, capsys):
     assert "AFA" in page
     assert "HybridAugment" in page
     assert Image.open(tmp_path / "methods.png").width > 300
+    # Several views of an image are columns of their own.
+    assert main(["analyze", "gallery", "--aug", "vipaug", "afa+prime", "--size", "32", "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "methods.html").read_text()
+    assert [title in page for title in ("by vipaug", "by prime", "by afa", "by afa+prime")] == [True, True, True, False]
+    assert "apr-p: each keeps its phase" in page
     assert main(["analyze", "gallery", "--aug", "nosuch", "--output", str(tmp_path)]) == 2
     assert "hybrid-ps" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Which level of the native backend runs, and the arguments that it refuses."""
 
 import importlib
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +11,13 @@ from helpers.native_levels import LEVELS
 from helpers.tolerances import relative
 
 import apr_dali
+from apr_dali.augmentations import sample_and_apply
 from apr_dali.draws import OPERATIONS
+from apr_dali.errors import InputError
 from apr_dali.kernels import dispatch
 from apr_dali.kernels.cpu import backend as native_backend
+from apr_dali.kernels.cpu import resample
+from apr_dali.pipelines import operators
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -55,6 +61,66 @@ def test_an_extension_that_was_not_built_says_so(monkeypatch):
     monkeypatch.undo()
     native_backend.load.cache_clear()
     assert importlib.import_module("apr_dali.kernels.cpu._native_baseline").supported() == LEVELS
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """An extension whose sources have changed since it was compiled."""
+    for cached in (native_backend.load, dispatch.availability):
+        cached.cache_clear()
+    monkeypatch.setattr(native_backend.sources, "digest", lambda: "0123456789abcdef")
+    yield
+    monkeypatch.undo()
+    native_backend.load.cache_clear()
+
+
+def test_the_extension_is_of_the_sources_beside_it():
+    assert native_backend.load("baseline").sources == native_backend.sources.digest()
+
+
+@pytest.mark.usefixtures("stale")
+def test_an_extension_of_other_sources_is_refused_by_all_who_would_call_it():
+    images, partner = np.zeros((2, 32, 32, 3), np.uint8), np.array([1, 0])
+    for call in (
+        native_backend.check,
+        native_backend.extension,
+        resample.available,
+        lambda: apr_dali.pair(images, partner),
+        lambda: apr_dali.pair(images, partner, backend="native"),
+        lambda: sample_and_apply("afa", images, 0),
+        lambda: apr_dali.corrupt(images, "fog", 1, apr_dali.CorruptionDraws.sample("fog", 1, 2, 32, 32, seed=0)),
+    ):
+        with pytest.raises(InputError, match=r"compiled from other sources .*: compile it again by `pip install .*`"):
+            call()
+
+
+@pytest.mark.usefixtures("stale")
+def test_an_extension_of_other_sources_is_in_the_way_of_torch_only_where_it_is_not_asked_for(crops):
+    images, partner = crops(2, 8, 8), np.array([1, 0])
+    assert apr_dali.pair(images, partner, backend="torch").shape == (2, 3, 8, 8)
+
+
+@pytest.mark.usefixtures("stale")
+@pytest.mark.parametrize(
+    "make", [operators.apr_single, operators.apr_pair, partial(operators.corrupt, name="fog", severity=1)]
+)
+def test_an_extension_of_other_sources_is_refused_when_a_graph_is_made(make):
+    with pytest.raises(InputError, match="compiled from other sources"):
+        make(SimpleNamespace(device="cpu"))
+
+
+def test_sources_are_known_by_names_and_contents(tmp_path):
+    digests = {native_backend.sources.digest(tmp_path)}
+    for name, content in (("a.cpp", "int a;"), ("b.hpp", "int a;"), ("b.hpp", "int b;"), ("c.py", "a = 1")):
+        (tmp_path / name).write_text(content)
+        digests.add(native_backend.sources.digest(tmp_path))
+    assert len(digests) == 4  # none, and three that differ: Python is not compiled
+    assert None in digests
+
+
+def test_an_installed_extension_without_sources_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(native_backend.sources, "digest", lambda: None)
+    assert native_backend._module("baseline").supported() == LEVELS
 
 
 def test_threads_are_for_the_native_backend(crops):
