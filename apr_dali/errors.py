@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection, Hashable
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def install_command(extra: str) -> str:
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
-    if value not in choices:
+    # An array would be compared number by number.
+    if not isinstance(value, Hashable) or value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
@@ -44,6 +46,16 @@ def check_whole(name: str, value: Any, low: int, high: int | None = None) -> Non
         raise InputError(f"{name} must be at least {low}, got {number}")
     if high is not None and number > high:
         raise InputError(f"{name} must be at most {high}, got {number}")
+
+
+def check_names(name: str, values: Any) -> None:
+    """Raise InputError unless `values` is a list of texts."""
+    expected = f"{name} must be a list of names"
+    # A text is a list of its letters to Python.
+    if isinstance(values, (str, bytes)):
+        raise InputError(f"{expected}, got the text {values!r}")
+    if not isinstance(values, Collection) or not all(isinstance(value, str) for value in values):
+        raise InputError(f"{expected}, got {values!r}")
 
 
 def check_share(name: str, value: float) -> None:

@@ -236,6 +236,8 @@ def single(
             f"single takes uint8 images (N, H, W, 3), got {dtype_name(images.dtype)} with the shape "
             f"{tuple(images.shape)}"
         )
+    if not hasattr(draws, "__len__"):
+        raise TypeError(f"draws must be SingleDraws for {len(images)} images, got {type(draws).__name__}")
     if len(draws) != len(images):
         raise ValueError(f"draws must be for {len(images)} images, got draws for {len(draws)}")
     chosen = dispatch.choose(backend, arrays.device_of(images), threads)

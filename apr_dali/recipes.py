@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
@@ -131,7 +132,7 @@ class Scaling:
     geometry: str = "center"
 
     def __post_init__(self) -> None:
-        if not 0 < self.over_crop < math.inf:
+        if not isinstance(self.over_crop, Real) or not 0 < self.over_crop < math.inf:
             raise InputError(f"over_crop must be a positive number, got {self.over_crop}")
         check_choice("filter", self.filter, FILTERS)
         check_choice("geometry", self.geometry, GEOMETRIES)

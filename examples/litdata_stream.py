@@ -6,6 +6,7 @@ python examples/litdata_stream.py --data /path/imagenet/train --chunks /path/chu
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,16 @@ def write(folder: str, chunks: str, workers: int = 2) -> None:
         raise RuntimeError(f"{len(StreamingDataset(chunks))} of {len(rows)} images were written to {chunks}")
 
 
+def batch_of(rows: list[dict[str, Any]], chain: v2.Transform, pair: AprPair) -> tuple[Tensor, Tensor]:
+    return pair(torch.stack([chain(row["image"]) for row in rows]), torch.tensor([row["label"] for row in rows]))
+
+
 def loader(chunks: str, size: int, workers: int = 2) -> StreamingDataLoader:
     """Batches: images (2·32, 3, size, size) in 0..1 and labels (2·32,), the views of an image side by side, or 32."""
     to_float = v2.ToDtype(torch.float32, scale=True)
     chain = v2.Compose([v2.RGB(), v2.RandomResizedCrop(size), AprSingle(), v2.RandomHorizontalFlip(), to_float])
-    pair = AprPair()
-
-    def collate(rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        return pair(torch.stack([chain(row["image"]) for row in rows]), torch.tensor([row["label"] for row in rows]))
-
+    # Not a function in here: workers are spawned where LitData has written chunks before.
+    collate = partial(batch_of, chain=chain, pair=AprPair())
     dataset = StreamingDataset(chunks, shuffle=True)
     return StreamingDataLoader(dataset, batch_size=32, collate_fn=collate, num_workers=workers)
 

@@ -20,15 +20,27 @@ def library_of(array: Any) -> str:
 
 
 def device_of(array: Any) -> str:
-    """The kind of device that `array` is on: cpu or cuda. Raises ValueError for another one."""
+    """The kind of device that `array` is on: cpu or cuda. Raises ValueError for another one, or for no memory there."""
     library = library_of(array)
     if library == "torch":
         if array.device.type not in ("cpu", "cuda"):
             raise ValueError(f"images must be on the CPU or a CUDA device, got {array.device}")
         if str(array.layout) != "torch.strided":
             raise InputError(f"images must be dense, got {array.layout}: give them tensor.to_dense()")
+        _check_memory(array)
         return str(array.device.type)
     return "cuda" if library == "cupy" else "cpu"
+
+
+def _check_memory(tensor: Any) -> None:
+    """Raise InputError for what torch.func hands to a function in place of a tensor."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError as error:
+        raise InputError(
+            "APR's operators take tensors with memory of their own, which torch.vmap and torch.func.grad do not give: "
+            f"call them outside, a batch at once ({error})"
+        ) from error
 
 
 def on_device(array: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from apr_dali.errors import InputError, check_whole
 from apr_dali.kernels.torch_copies import put
-from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions
+from apr_dali.pipelines.batch_options import MEMORY_FORMATS, BatchOptions, check_shared_out
 from apr_dali.pipelines.handover import Handover
 
 _STATE_KEYS = {"epoch", "batch", "stream", "pipeline", "skipped", "signature"}
@@ -251,8 +251,7 @@ class EpochLoader(ABC):
         return ceil(self.num_images / self.shard[1])
 
     def _check_length(self) -> None:
-        if self.num_images < self.shard[1]:
-            raise InputError(f"{self.num_images} images cannot be shared out among {self.shard[1]} processes")
+        check_shared_out(self.num_images, self.shard[1])
         if len(self) == 0:
             raise InputError(
                 f"batch_size {self.batch_size} gives no batch: a process has {self.num_images // self.shard[1]} images "

@@ -261,6 +261,12 @@ def check_size(name: str, value: object) -> None:
     check_whole(name, value, 1, _GREATEST)
 
 
+def check_shared_out(images: int, processes: int) -> None:
+    """Raise InputError where a process would have no image."""
+    if images < processes:
+        raise InputError(f"{images} images cannot be shared out among {processes} processes")
+
+
 def takes_batch_arguments(init: Init) -> Init:
     """Let `help` and `inspect` show the arguments of BatchOptions in the place of a loader's **batch."""
     own = inspect.signature(init)

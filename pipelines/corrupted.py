@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from apr_dali.corruptions.parameters import SEVERITIES
 from apr_dali.data.folders import ImageSet, TarSet
 from apr_dali.data.imagenet_c import check_cells, through_jpeg
 from apr_dali.data.tar_reader import ReaderFiles
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_names
 from apr_dali.kernels.corruptions import check_options
 from apr_dali.pipelines import imagenet, operators
 from apr_dali.pipelines.base import normalized
@@ -87,8 +87,9 @@ class CorruptedLoader:
         memory_format: str = "contiguous",
         threads: int | None = None,
     ) -> None:
-        if isinstance(corruptions, str):
-            raise InputError(f"corruptions must be a list of names, got the text {corruptions!r}")
+        check_names("corruptions", corruptions)
+        if isinstance(severities, str) or not isinstance(severities, Collection):
+            raise InputError(f"severities must be a list of whole numbers, got {severities!r}")
         self.cells: tuple[Cell, ...] = tuple((name, severity) for name in corruptions for severity in severities)
         given = {"seed": seed, "in_memory": in_memory, "backend": backend}
         self._decoded = _Decoded(

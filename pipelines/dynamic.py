@@ -45,7 +45,7 @@ def apr_single(images: Any, *, draws: SingleDraws | None = None, rng: Any = None
         InputError: for what is no batch of images of one size, and for draws together with rng.
     """
     height, width = _size(images)
-    _check_draws(draws, rng)
+    _check_draws(draws, rng, SingleDraws)
     if draws is None:
         draws = SingleDraws.sample(images.batch_size, height, width, _generator(rng))
     return _changed(images, "HWC", lambda batch: functional.single(batch, draws, **options))
@@ -81,10 +81,12 @@ def apr_pair(
     check_choice("dtype", dtype, DTYPES)
     check_views(views, repeat_unmixed)
     _size(images)
-    _check_draws(draws, rng)
+    _check_draws(draws, rng, PairDraws)
     chosen = draw_pair(images.batch_size, p, rng) if draws is None else draws
     both = views == "both"
     how = {"dtype": dtype, "memory_format": "contiguous", "with_clean": both, "repeat_unmixed": repeat_unmixed}
+    if taken := sorted({"memory_format", "with_clean"} & options.keys()):
+        raise InputError(f"{taken[0]} is not for dynamic mode: batches are CHW, and views chooses the clean one")
     options = options | how
     function = lambda batch: pair_in_views(batch, chosen.partner, chosen.mix, **options)  # noqa: E731
     return _changed(images, "FCHW" if both else "CHW", function)
@@ -102,9 +104,13 @@ def _generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng([source(), source()])
 
 
-def _check_draws(draws: SingleDraws | PairDraws | None, rng: Any) -> None:
+def _check_draws(draws: Any, rng: Any, kind: type) -> None:
     if draws is not None and rng is not None:
         raise InputError("rng has no effect with draws: give one of the two")
+    if draws is not None and not isinstance(draws, kind):
+        raise InputError(f"draws must be {kind.__name__}, got {type(draws).__name__}")
+    if rng is not None and not isinstance(rng, ndd.random.RNG):
+        raise InputError(f"rng must be an ndd.random.RNG, got {type(rng).__name__}")
 
 
 def _size(images: Any) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.draws import PairDraws, coin_of
 from apr_dali.errors import check_choice
-from apr_dali.pipelines.batch_options import BatchOptions, check_size
+from apr_dali.pipelines.batch_options import BatchOptions, check_shared_out, check_size
 from apr_dali.pipelines.dynamic import apr_pair, apr_single, draw_pair, ndd
 from apr_dali.pipelines.graph import STREAM_STRIDE, draws_seed, pair_scales
 from apr_dali.pipelines.newer import require
@@ -80,13 +80,13 @@ class DynamicLoader:
         options = BatchOptions(
             batch_size=batch_size, aug=aug, recipe=recipe, device=device, shard=shard, seed=seed, threads=threads
         )
-        self._images = path if isinstance(path, ImageSet) else open_files(path, "DynamicLoader")
-        self.classes, self.num_images = self._images.classes, len(self._images)
+        images = path if isinstance(path, ImageSet) else open_files(path, "DynamicLoader")
+        check_shared_out(len(images), options.shard[1])
+        self._images, self.classes, self.num_images = images, images.classes, len(images)
         self._options, self._image_size, self._views = options, int(image_size), views
         self.views = 2 if uses_pair(aug) and views == "both" else 1
         self.epoch = 0
-        self._reader: Any = None
-        self._rng: Any = None
+        self._next: tuple[Any, Any] | None = None
         number = options.torch_device.index
         self._context = ndd.EvalContext(num_threads=options.pipeline_threads, device_id=number)
 
@@ -100,11 +100,11 @@ class DynamicLoader:
         images = self.num_images * (rank + 1) // world - self.num_images * rank // world
         return min(self._options.batch_size, max(images - batch * self._options.batch_size, 1))
 
-    def _begin(self) -> None:
+    def _made(self) -> tuple[Any, Any]:
         """A reader whose first epoch is `epoch`, and the generator of its draws."""
         (rank, world), seed = self._options.shard, self._options.seed
-        self._rng = ndd.random.RNG(seed=draws_seed(seed, rank, self.epoch))
-        self._reader = ndd.readers.File(
+        rng = ndd.random.RNG(seed=draws_seed(seed, rank, self.epoch))
+        reader = ndd.readers.File(
             files=list(self._images.files),
             labels=self._images.labels.tolist(),
             shuffle_after_epoch=True,
@@ -113,22 +113,24 @@ class DynamicLoader:
             shard_id=rank,
             num_shards=world,
         )
+        return reader, rng
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch."""
-        if self._reader is None:
-            self._begin()
-        reader, self._reader = self._reader, None  # one that is left in mid-epoch cannot begin another
+        reader, rng = self._next or self._made()
+        self._next = None  # one that is left in mid-epoch cannot begin another
+        begun = False  # DALI refuses an epoch while another one runs, which goes on
         try:
-            for batch, (images, labels) in enumerate(self._captured(reader)):
-                yield self._finished(images, labels, batch)
-            self._reader = reader
+            for batch, (images, labels) in enumerate(self._captured(reader, rng)):
+                begun = True
+                yield self._finished(images, labels, batch, rng)
+            self._next = reader, rng
         finally:
-            self.epoch += 1
+            self.epoch += begun
 
-    def _captured(self, reader: Any) -> Iterator[tuple[Any, Any]]:
+    def _captured(self, reader: Any, rng: Any) -> Iterator[tuple[Any, Any]]:
         """The uint8 HWC crops of an epoch, and their labels. All of it is DALI's: it is captured."""
-        rng, device = self._rng, capture.invariant(self._options.dali_device)
+        device = capture.invariant(self._options.dali_device)
         size = capture.invariant([self._image_size] * 2)
         batch_size = self._options.batch_size
         for encoded, labels in reader.next_epoch(batch_size=batch_size, ctx=self._context, capture=True):
@@ -146,18 +148,18 @@ class DynamicLoader:
             mirror = ndd.random.coin_flip(batch_size=batch_size, rng=rng)
             yield ndd.flip(crops, horizontal=mirror), labels
 
-    def _finished(self, images: Any, labels: Any, batch: int) -> tuple[Tensor, Tensor]:
+    def _finished(self, images: Any, labels: Any, batch: int, rng: Any) -> tuple[Tensor, Tensor]:
         """Images and targets of a batch of crops, as the loader gives them."""
         rows, recipe, aug = self._rows(batch), self._options.recipe, self._options.aug
         if rows < images.batch_size:
             images = ndd.as_batch(images.tensors[:rows].tolist())
         targets = labels.torch()[:rows].flatten().to(self._options.torch_device, torch.int64)
         if uses_single(aug):
-            images = apr_single(images, overflow=recipe.overflow, axes=recipe.axes, rng=self._rng)
+            images = apr_single(images, overflow=recipe.overflow, axes=recipe.axes, rng=rng)
         draws, views = PairDraws(np.arange(rows), mix=False), "mixed"  # normalization alone
         if uses_pair(aug):
             coin = coin_of(self._options.seed, self.epoch, batch)
-            draws, views = draw_pair(rows, recipe.pair_probability, self._rng, coin), self._views
+            draws, views = draw_pair(rows, recipe.pair_probability, rng, coin), self._views
         images = apr_pair(images, draws=draws, views=views, axes=recipe.axes, **pair_scales(recipe)).torch()
         if views == "both":
             targets = targets.repeat_interleave(images.shape[1])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from apr_dali import single
 from apr_dali.draws import OPERATIONS, PairDraws, SingleDraws, check_partner, rotation
 from apr_dali.errors import InputError
 
@@ -128,6 +129,8 @@ def test_wrong_draws_are_refused():
         check_partner(np.zeros(3), 3)
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         check_partner(np.zeros(3, int), 4)
+    with pytest.raises(TypeError, match="draws must be SingleDraws for 1 images, got NoneType"):
+        single(np.zeros((1, 8, 8, 3), np.uint8), None)
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import tarfile
@@ -218,7 +219,9 @@ def test_litdata_stream(sample, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")  # for LitData's processes, which import it by its name
     module = example("litdata_stream")
     module.write(f"{sample}/train", str(tmp_path / "chunks"), workers=1)
-    batches = list(module.loader(str(tmp_path / "chunks"), SIZE, workers=0))
+    loader = module.loader(str(tmp_path / "chunks"), SIZE, workers=0)
+    pickle.dumps(loader.collate_fn)  # LitData lets all later processes be spawned once it has written
+    batches = list(loader)
     views = [len(images) // 32 for images, _ in batches]
     assert set(views) <= {1, 2}
     assert_an_epoch([(images[::n], labels[::n]) for n, (images, labels) in zip(views, batches, strict=True)], sample)

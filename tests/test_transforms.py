@@ -345,3 +345,15 @@ def test_how_an_image_lies_in_memory_changes_nothing(crops):
     floats, labels = batch / 255, torch.arange(4)
     lying = floats.transpose(2, 3).contiguous().transpose(2, 3)
     assert torch.equal(AprPair(1.0, seed=5)(lying, labels)[0], AprPair(1.0, seed=5)(floats.contiguous(), labels)[0])
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_transform_that_refuses_takes_no_draws(seed):
+    images = torch.zeros((2, 4, 3, 8, 8), dtype=torch.uint8)
+    pair, single = AprPair(seed=seed, views="mixed"), AprSingle(seed=seed)
+    before = torch.get_rng_state(), pair.draws_state()
+    for function, given in ((single, images), (lambda batch: pair(batch, None)[0], images.float())):
+        with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
+            torch.vmap(function, randomness="different")(given)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert pair.draws_state() == before[1]

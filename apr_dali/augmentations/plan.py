@@ -91,7 +91,7 @@ def is_named(aug: str) -> bool:
 def check_aug(aug: str, others: tuple[str, ...], name: str = "aug") -> None:
     """Raise InputError unless `aug` is one of `others` or an augmentation that `plan` knows."""
     try:
-        known = aug in others or (isinstance(aug, str) and is_named(aug))
+        known = isinstance(aug, str) and (aug in others or is_named(aug))
     except InputError:
         known = False
     if not known:

@@ -15,6 +15,10 @@ from apr_dali.recipes import CIFAR, IMAGENET, uses_pair
 
 _FORM = "gpus=8 step=90ms [batch=256] [cores=64]"
 _UNITS = {"ms": 1e-3, "s": 1.0}
+_MOST = 1_000_000
+"""GPUs, images of a step, cores."""
+_SHORTEST, _LONGEST = 1e-6, 3600.0
+"""Of steps, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,18 @@ def parse_plan(words: Sequence[str]) -> Plan:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(ms|s)", text)
-    if found is None or float(found[1]) == 0:
-        raise InputError(f"--simulate: step must be a time such as 90ms or 0.25s, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(ms|s)", text, re.ASCII)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise InputError(f"--simulate: step must be a time such as 90ms or 0.25s, 0.001ms to 3600s, got {text!r}")
+    return seconds
 
 
 def _count(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise InputError(f"--simulate: {key} must be a whole number from 1 on, got {text!r}")
-    return int(text)
+    digits = re.fullmatch("0*([0-9]{1,7})", text)
+    if digits is None or not 1 <= int(digits[1]) <= _MOST:
+        raise InputError(f"--simulate: {key} must be a whole number in 1..{_MOST:,}, got {text!r}")
+    return int(digits[1])
 
 
 def rows_per_image(name: str, repeat_unmixed: bool = False) -> float:
@@ -85,7 +91,7 @@ def rows_per_image(name: str, repeat_unmixed: bool = False) -> float:
 def answer(
     plan: Plan, records: Sequence[dict[str, Any]], only: Sequence[str] = (), repeat_unmixed: bool = False
 ) -> str:
-    """One paragraph: the cores or the share of the GPU that feed `plan`, for each measured way.
+    """The cores or the share of the GPU that feed `plan`: what it needs, a line for each measured way, and the verdict.
 
     records: of `apr_dali.bench.measure.records`. only: the rows to answer for; () for none and the heaviest APR that
     was measured at 224 px, by DALI or, if DALI was not measured, by all ways.
@@ -102,13 +108,14 @@ def answer(
     ]
     for record in chosen:
         slower = _with_views(plan, record, repeat_unmixed)
+        line = _on_gpu(slower, record) if "gpu_mib" in record else _on_cpu(slower, record)
         if slower != plan:
             rows = rows_per_image(record["name"], repeat_unmixed)
-            said.append(_of_views(record["name"], rows, slower))
-        said.append(_on_gpu(slower, record) if "gpu_mib" in record else _on_cpu(slower, record))
+            line = f"{_of_views(record['name'], rows, slower)} {line}"
+        said.append(line)
     said.append(verdict(plan, chosen, repeat_unmixed))
     said.append("This takes it that cores and GPUs do nothing else and add up evenly.")
-    return " ".join(said)
+    return "\n".join(said)
 
 
 def verdict(plan: Plan, records: Sequence[dict[str, Any]], repeat_unmixed: bool = False) -> str:
@@ -146,7 +153,7 @@ def _of_views(name: str, rows: float, plan: Plan) -> str:
 def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
     cores = cores_needed(plan, record)
     text = f"{record['name']} costs {record['cpu_ms']:.3g} ms of a core an image: {_cores(math.ceil(cores))}"
-    text += f", {cores / plan.gpus:.3g} per GPU"
+    text += f", {_short(cores / plan.gpus)} per GPU"
     if plan.cores is None:
         return f"{text}."
     rate = 1000 * plan.cores / record["cpu_ms"]
@@ -161,7 +168,7 @@ def _on_cpu(plan: Plan, record: dict[str, Any]) -> str:
 
 def _on_gpu(plan: Plan, record: dict[str, Any]) -> str:
     share = gpu_share(plan, record)
-    beside = f"and {cores_needed(plan, record) / plan.gpus:.3g} cores per GPU"
+    beside = f"and {_short(cores_needed(plan, record) / plan.gpus)} cores per GPU"
     if share > 1:
         return (
             f"{record['name']} makes {record['images_per_s']:,.0f} images/s with a whole GPU, {1 / share:.0%} of what "
@@ -171,7 +178,12 @@ def _on_gpu(plan: Plan, record: dict[str, Any]) -> str:
 
 
 def _cores(count: int) -> str:
-    return f"{count} core{'s' if count > 1 else ''}"
+    return f"{count:,} core{'s' if count > 1 else ''}"
+
+
+def _short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:.3g}" if number < 999 else f"{number:,.0f}"
 
 
 def cores_needed(plan: Plan, record: dict[str, Any]) -> float:

@@ -216,7 +216,9 @@ def _load(file: str) -> list[dict[str, Any]]:
     try:
         rows = json.loads(Path(file).read_text())["rows"]
         for row in rows:
-            row["name"].split("/"), float(row["cpu_ms"]), float(row["images_per_s"])
+            _way, _aug, _size = row["name"].split("/")
+            if not all(0 < float(row[key]) < math.inf for key in ("cpu_ms", "images_per_s")):
+                raise ValueError(f"{row['name']} has no time or no rate")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"--from {file} is not a bench.json that this command wrote: {error}") from error
     return list(rows)
@@ -229,7 +231,8 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 def _say(text: str) -> None:
     import textwrap
 
-    print("\n".join(textwrap.wrap(text, 80, break_on_hyphens=False)))
+    for line in text.splitlines():
+        print("\n".join(textwrap.wrap(line, 80, subsequent_indent="  ", break_on_hyphens=False)))
 
 
 def _progress(work: Sequence[Thing], title: str) -> Iterable[Thing]:

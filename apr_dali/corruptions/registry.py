@@ -67,7 +67,7 @@ _BY_NAME = {record.name: record for record in _RECORDS}
 
 def find(name: str, severity: int = 1, parameter_set: str = "imagenet") -> tuple[Corruption, Parameters]:
     """The corruption of that name and its parameters; InputError names what there is."""
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise InputError(f"no corruption is named {name!r}: there are {', '.join(_BY_NAME)}")
     if parameter_set not in SETS:
         raise InputError(f"no set of parameters is named {parameter_set!r}: there are {', '.join(SETS)}")

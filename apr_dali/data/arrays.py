@@ -18,7 +18,7 @@ from PIL import Image
 from apr_dali.data.folders import SPLITS, open_files
 from apr_dali.data.image_file import open_image
 from apr_dali.data.listing import images_below
-from apr_dali.errors import InputError, check_choice
+from apr_dali.errors import InputError, check_choice, first_line
 from apr_dali.recipes import DATASETS
 
 _SIZE = 32
@@ -211,9 +211,15 @@ def _read_member(packed: Path, name: str) -> bytes:
             return member.read()
     # What a cut or foreign file raises depends on where it is cut: EOFError, zlib.error, tarfile.ReadError, KeyError.
     except Exception as error:
-        raise InputError(
-            f"{packed} cannot be read ({error!r}): it is truncated or another file; fetch it again"
-        ) from error
+        raise unreadable(packed, error) from error
+
+
+def unreadable(archive: Path, error: Exception) -> InputError:
+    """What is said of an archive, or its folder, that raised `error` when it was read."""
+    end = f", which ends at byte {archive.stat().st_size}," if archive.is_file() else ""
+    return InputError(
+        f"{archive}{end} cannot be read ({first_line(error)}): it is truncated or another file; fetch it again"
+    )
 
 
 def _unpickle(name: str, md5: str, content: bytes) -> dict[str, Any]:

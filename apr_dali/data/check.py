@@ -291,8 +291,13 @@ def _why_not_decoded(image_file: AbstractContextManager[BinaryIO]) -> str | None
             warnings.filterwarnings("error", message=".*[Tt]runcated")
             with image_file as file, Image.open(file) as image:
                 to_rgb(image)  # decodes it, and refuses levels of no known range
-    except Image.UnidentifiedImageError:
-        return "not an image, though it starts like one"
     except Exception as error:  # noqa: BLE001 - what a decoder makes of a broken file can be any of them
-        return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        return undecoded(error)
     return None
+
+
+def undecoded(error: Exception) -> str:
+    """What Pillow says of an image that it cannot decode, in one line; the same for the same image."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image, though it starts like one"  # its own words hold an address in memory
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_names
 
 _NAMED = 5
 """How many of a long list of names an error message gives."""
 
 
-def check_names(classes: Sequence[str]) -> None:
+def check_each_once(classes: Sequence[str]) -> None:
     """Raise InputError unless `classes` are several names, each of them once."""
-    if isinstance(classes, str):
-        raise InputError(f"classes must be a list of names, got the text {classes!r}")
+    check_names("classes", classes)
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
         raise InputError(f"classes must name each class once, got several times {some(twice)}")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.data import tar_sources
-from apr_dali.data.class_names import check_classes, check_names, some
+from apr_dali.data.class_names import check_classes, check_each_once, some
 from apr_dali.data.file_list import read_file_list
 from apr_dali.data.folder_cache import images_in
 from apr_dali.data.listing import EXTENSIONS, NOT_UTF8, UNREAD, images_below, is_image, is_utf8, listing, warn_of_unread
 from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_choice
 
 SPLITS = ("train", "val")
 
@@ -97,7 +97,8 @@ def open_set(
         if not isinstance(one, (str, Path)):
             raise InputError(f"expected the path of a folder or file list of images, or several, got {one!r}")
     if classes is not None:
-        check_names(classes)
+        check_each_once(classes)
+    check_choice("allow_missing_classes", allow_missing_classes, (True, False))
     if allow_missing_classes and classes is None:
         raise InputError("allow_missing_classes has no effect without classes: give those of the training set")
     common = (allow_missing_classes, components, cached)
@@ -259,9 +260,10 @@ def _split_folder(path: str, split: str | None) -> str:
         )
     folder = path if split is None else os.path.join(path, split)
     if not os.path.isdir(folder):
-        held = listing(path)[1]
+        files, held = listing(path)
         raise InputError(
-            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {some(held) or 'nothing'}"
+            f"{path} has no folder {split!r}: expected {folder}/CLASS/IMAGE, got {some(held or files) or 'nothing'}"
+            + "; of archives, `apr-dali prepare` makes what is read here" * bool(files and not held)
         )
     return folder
 

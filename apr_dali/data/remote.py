@@ -18,6 +18,12 @@ from apr_dali.errors import InputError, first_line, install_command
 SCHEMES = ("s3", "gs")
 _ENVIRONMENT = ("AWS_ENDPOINT_URL", "DALI_GCS_ENDPOINT_URL", "DALI_GCS_ANONYMOUS")
 _RETRIES: Any = {"max_retries": 3}
+_ASKED = ("/latest/api/token", "/latest/meta-data", "/computeMetadata/")
+"""Where a machine of the cloud is asked for its credentials, which is done where the environment has none."""
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or DALI_GCS_ANONYMOUS=1 for a public bucket,",
+}
 _BUFFER = 4 << 20
 """Bytes that a request for the members of a tar asks for: a photograph's size takes about as long to arrive."""
 
@@ -37,7 +43,7 @@ def is_remote(path: object) -> bool:
 def check_address(address: str) -> None:
     """Raise InputError for the address of a server that neither this module nor DALI reads from."""
     scheme, _, rest = address.partition("://")
-    if scheme not in SCHEMES or not rest.strip("/"):
+    if scheme not in SCHEMES or not rest.partition("/")[0]:
         raise InputError(f"{address}: expected s3://BUCKET/FOLDER or gs://BUCKET/FOLDER")
 
 
@@ -133,7 +139,10 @@ def _named(address: str) -> Iterator[tuple[Any, str]]:
     try:
         yield _store(f"{scheme}://{bucket}", tuple(os.environ.get(name, "") for name in _ENVIRONMENT)), path
     except (BaseError, OSError) as error:
-        raise InputError(f"{address} cannot be read: {first_line(error)}") from error
+        why = first_line(error)
+        if any(place in why for place in _ASKED):
+            why = f"there are no credentials for it; set {_CREDENTIALS[scheme]} in the environment ({why})"
+        raise InputError(f"{address} cannot be read: {why}") from error
 
 
 @lru_cache

@@ -237,7 +237,24 @@ def scan(tar: str) -> list[Member]:
         if rest.strip(b"\0"):
             why = "neither a member nor the end" if len(rest) == _BLOCK else f"a header that is cut off at byte {size}"
             raise InputError(f"{tar} is damaged: what stands at byte {stop} is {why}")
+        more = _member_behind(file)
+        if more is not None:
+            raise InputError(
+                f"{tar} has members behind its end ({more} is the first): tars that were joined by cat are read as the "
+                "first one alone; join them with `tar --concatenate`, or keep them apart"
+            )
     return members
+
+
+def _member_behind(file: BinaryIO) -> str | None:
+    """The name of the first member in the blocks from here on, passing over zeros; None where other things come."""
+    while block := file.read(_BLOCK):
+        if block.strip(b"\0"):
+            try:
+                return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").name
+            except tarfile.HeaderError:
+                return None
+    return None
 
 
 def _damaged(tar: str, size: int, error: Exception) -> str:

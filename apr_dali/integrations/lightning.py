@@ -79,6 +79,12 @@ class AprDataModule(LightningDataModule):
         self._trained, self._place = None, {}
 
     def train_dataloader(self) -> RankLoader:
+        if getattr(self.trainer, "overfit_batches", 0):
+            # Lightning makes a DataLoader's order fixed for it, and cannot ours.
+            raise InputError(
+                "overfit_batches shows the same batches in every epoch, and AprDataModule draws others: leave it out, "
+                "with limit_train_batches for short epochs, or keep a few batches in a list of your own"
+            )
         self._trained = RankLoader(
             self._loader("train", aug=self._aug, views=self._views, drop_last=True), self._epoch_is_over
         )

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from apr_dali.errors import InputError, first_line, install_command
+from apr_dali.errors import InputError, check_choice, check_whole, first_line, install_command
 from apr_dali.models.cifar import CIFAR_MODELS
 from apr_dali.models.gray import make_gray
+from apr_dali.recipes import CHANNELS
 
 TIMM, CIFAR = "timm/", "cifar/"
 PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -36,6 +37,8 @@ def create_model(name: str, num_classes: int, in_chans: int = 3) -> nn.Module:
     global generator. Raises InputError with the nearest names when there is no such model.
     """
     name = canonical_name(name)
+    check_whole("num_classes", num_classes, 1)
+    check_choice("in_chans", in_chans, CHANNELS)
     if name.startswith(TIMM):
         return timm_model(name, num_classes=num_classes, in_chans=in_chans).train()
     if name.startswith(CIFAR):
@@ -52,6 +55,8 @@ def create_model(name: str, num_classes: int, in_chans: int = 3) -> nn.Module:
 
 def canonical_name(name: str) -> str:
     """`name` as checkpoints keep it: torchvision's plain, others with `timm/` or `cifar/`. InputError if unknown."""
+    if not isinstance(name, str):
+        raise InputError(f"the name of a network must be text, got {name!r}")
     torchvision_names = _torchvision_names()
     if name in torchvision_names:
         return name

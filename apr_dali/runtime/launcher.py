@@ -37,6 +37,9 @@ _MVAPICH = {
 }
 _MPI = (_OPEN_MPI, _MVAPICH, _HYDRA)
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+_FLUX_SIZE = "FLUX_JOB_SIZE"
+_RANKS = ("FLUX_TASK_RANK", "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE")
+"""Of launchers that say no more, or nothing that we could test."""
 _PORTS = range(20000, 30000)
 """Where ports for a meeting are taken from: below those that systems give out by themselves."""
 
@@ -51,7 +54,7 @@ def adopt(environ: MutableMapping[str, str] = os.environ) -> None:
         by_mpi = [found for names in _MPI if (found := _of_mpi(environ, names))]
         environ.update(by_mpi[0] if by_mpi else _of_slurm(environ))
         if "RANK" not in environ:
-            _check_whole_mpi(environ)
+            _check_alone(environ)
 
 
 def check(environ: Mapping[str, str] = os.environ) -> None:
@@ -64,6 +67,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
             f"WORLD_SIZE is {world}, but {', '.join(missing)} is not set: start with\n"
             f"  {_torchrun(str(world))}\nor remove WORLD_SIZE"
         )
+    _number(environ, "LOCAL_RANK", "0")
     if rank >= world:
         raise InputError(f"RANK must be below WORLD_SIZE, got {rank} of {world}: start with\n  {_torchrun('N')}")
 
@@ -93,18 +97,27 @@ def _of_mpi(environ: Mapping[str, str], names: Mapping[str, str]) -> dict[str, s
     return place | _meeting(environ, first, run)
 
 
-def _check_whole_mpi(environ: Mapping[str, str]) -> None:
-    """Raise InputError where an MPI says that there are several processes, but not which one this is."""
+def _check_alone(environ: Mapping[str, str]) -> None:
+    """Raise InputError where a launcher says that there are several processes, but not all that is needed to meet."""
     for names in _MPI:
         if environ.get(names["WORLD_SIZE"], "1") == "1":
             continue
         missing = [name for name in names.values() if name not in environ]
         if missing:
-            raise InputError(
-                f"{names['WORLD_SIZE']} is {environ[names['WORLD_SIZE']]}, but {', '.join(missing)} not set: this "
-                f"process would train alone; start with\n  {_torchrun('GPUS')}\nor set RANK=0 and WORLD_SIZE=1 to "
-                "run alone"
-            )
+            raise _would_train_alone(environ, names["WORLD_SIZE"], f", but {', '.join(missing)} not set")
+    if environ.get(_FLUX_SIZE, "1") != "1":
+        raise _would_train_alone(environ, _FLUX_SIZE)
+    for name in _RANKS:
+        # The first process cannot know; where one is refused, the launchers end them all.
+        if environ.get(name, "0") != "0":
+            raise _would_train_alone(environ, name)
+
+
+def _would_train_alone(environ: Mapping[str, str], name: str, but: str = "") -> InputError:
+    return InputError(
+        f"{name} is {environ[name]}{but}: this process would train alone; start with\n  {_torchrun('GPUS')}\n"
+        "or set RANK=0 and WORLD_SIZE=1 to run alone"
+    )
 
 
 def _of_slurm(environ: Mapping[str, str]) -> dict[str, str]:

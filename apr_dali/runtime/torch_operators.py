@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from apr_dali.errors import InputError
+
 
 class OfImages(Protocol):
     """A transform of a batch of images."""
@@ -26,9 +28,6 @@ class OfPairs(Protocol):
 
     def views_of(self, images: Tensor) -> Tensor:
         """Images (N, V, C, H, W), in their dtype; V 1 or 2."""
-
-    def views_known(self) -> int | None:
-        """V where it is known beforehand; None where the draws choose it."""
 
 
 _numbers = itertools.count()
@@ -51,29 +50,39 @@ def change(images: Tensor, owner: int) -> Tensor:
 
 @change.register_fake
 def _(images: Tensor, owner: int) -> Tensor:  # noqa: ARG001
+    _check_stays()
     return torch.empty(images.shape, dtype=images.dtype, device=images.device)
 
 
 @torch.library.custom_op("apr_dali::pair", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def pair(images: Tensor, owner: int) -> tuple[Tensor, Tensor]:
+def pair(images: Tensor, owner: int, views: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001 - of the shape
     """`views_of` of the transform with the number `owner`: its rows (V·N, C, H, W), contiguous, and int64 (V·N,), the
-    number of the image that each shows."""
-    views = _owners[owner].views_of(images)
-    index = torch.arange(len(images), device=images.device).repeat_interleave(views.shape[1])
-    return _owned(views.flatten(0, 1), images), index
+    number of the image that each shows. views: V where it is known beforehand, 0 where the draws choose it."""
+    made = _owners[owner].views_of(images)
+    index = torch.arange(len(images), device=images.device).repeat_interleave(made.shape[1])
+    return _owned(made.flatten(0, 1), images), index
 
 
 @pair.register_fake
-def _(images: Tensor, owner: int) -> tuple[Tensor, Tensor]:
-    views, batch = _owners[owner].views_known(), images.shape[0]
-    if views is None:
+def _(images: Tensor, owner: int, views: int) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    _check_stays()
+    batch = images.shape[0]
+    rows: int | torch.SymInt = views * batch
+    if views == 0:
         # Networks ask whether it is one, which nothing could answer otherwise.
         least = batch if isinstance(batch, int) else 2
         rows = torch.library.get_ctx().new_dynamic_size(min=least)
-    else:
-        rows = views * batch
     made = torch.empty((rows, *images.shape[1:]), dtype=images.dtype, device=images.device)
     return made, torch.empty(rows, dtype=torch.int64, device=images.device)
+
+
+def _check_stays() -> None:
+    """Raise InputError in torch.export: where its programs run, the number is of another transform, or of none."""
+    if torch.compiler.is_exporting():
+        raise InputError(
+            "a transform with draws is no part of an exported program, which goes where its draws are not: export the "
+            "network alone, and put the transform before it"
+        )
 
 
 def _owned(result: Tensor, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from apr_dali.data.image_file import to_rgb
 from apr_dali.errors import InputError
+from apr_dali.kernels import arrays
 from apr_dali.runtime import torch_operators
 
 
@@ -70,6 +71,8 @@ class OfLevels(v2.Transform):
                 f"{type(self).__name__} takes {self.takes}, got {found}; a NumPy image is "
                 "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
             )
+        for tensor in filter(torch.is_tensor, images or plain[:1]):
+            arrays.device_of(tensor.as_subclass(Tensor))  # raises for what cannot be, before it takes draws
 
     def passed_images(self, passed: list[Any]) -> bool:
         """Whether an image is among the parts of a sample that would pass through."""

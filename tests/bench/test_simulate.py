@@ -29,8 +29,14 @@ class TestSimulate:
             (["gpus=8"], "needs step"),
             (["gpus=8", "step=90"], "a time such as 90ms"),
             (["gpus=8", "step=0ms"], "a time such as 90ms"),
-            (["gpus=0", "step=1s"], "whole number from 1"),
-            (["gpus=²", "step=1s"], "whole number from 1"),
+            (["gpus=8", f"step=0.{'0' * 9}1s"], "0.001ms to 3600s"),
+            (["gpus=8", f"step={'9' * 400}s"], "0.001ms to 3600s"),
+            (["gpus=8", "step=٣ms"], "a time such as 90ms"),
+            (["gpus=0", "step=1s"], "whole number in 1"),
+            (["gpus=1.5", "step=1s"], "whole number in 1"),
+            (["gpus=²", "step=1s"], "whole number in 1"),
+            ([f"gpus={'9' * 400}", "step=1s"], "whole number in 1"),
+            (["gpus=1", "step=1s", f"cores={'9' * 5000}"], "whole number in 1..1,000,000"),
             (["gpus=1", "gpus=2", "step=1s"], "given twice"),
             (["gpu=1", "step=1s"], "takes gpus=8"),
             (["gpus", "step=1s"], "takes gpus=8"),
@@ -133,3 +139,11 @@ class TestSimulate:
         assert "dali-cpu/none/32" in simulate.answer(simulate.Plan(1, 1.0), measured, ["32"])
         with pytest.raises(InputError, match="nothing was measured of augmix"):
             simulate.answer(simulate.Plan(1, 1.0), measured, ["augmix"])
+
+    def test_each_way_has_a_line_of_its_own(self):
+        names = ["dali-cpu/none/224", "dali-cpu/apr-sp/224"]
+        lines = simulate.answer(simulate.Plan(1, 0.001), [record(name, 250, 4.0) for name in names]).splitlines()
+        assert len(lines) == 5
+        assert [name in line for name, line in zip(names, lines[1:], strict=False)] == [True, True]
+        # 256,000 images/s of 4 ms.
+        assert "1,024 cores, 1,024 per GPU" in lines[1]

@@ -88,6 +88,20 @@ def test_wrong_commands_are_one_line(arguments, says, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"name": "dali-cpu/none", "cpu_ms": 1.0, "images_per_s": 1.0},
+        {"name": "dali-gpu/none/224", "cpu_ms": 1.0, "images_per_s": 0.0},
+        {"name": "dali-cpu/none/224", "cpu_ms": float("nan"), "images_per_s": 1.0},
+    ],
+)
+def test_rows_that_were_not_measured_are_no_answer(row, tmp_path, capsys):
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": [row]}))
+    assert main(["bench", "--simulate", "gpus=1", "step=1s", "--from", str(tmp_path / "bench.json")]) == 2
+    assert "is not a bench.json" in capsys.readouterr().err
+
+
 def without_dynamic_mode(function, *_given):
     return {measure.gpu_name: None, measure.lacks_dynamic_mode: "needs DALI 2.3 or newer"}.get(function, {})
 

@@ -68,6 +68,10 @@ class TestFolders:
         make_tree(tmp_path, "training/cat/1.jpg")
         assert_fails("no folder 'train'.*got training", tmp_path, "train")
 
+    def test_missing_split_beside_archives(self, tmp_path):
+        (tmp_path / "train.parquet").touch()
+        assert_fails("got train.parquet; of archives, `apr-dali prepare` makes what is read", tmp_path, "train")
+
     def test_empty_folder(self, tmp_path):
         assert_fails("has nothing in it.*CLASS/IMAGE", tmp_path)
 

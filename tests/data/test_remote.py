@@ -166,7 +166,7 @@ class TestPlaces:
         address = put(tars, "train").replace("s3:", "gs:")
         assert contents(open_set(address)) == [b"a.jpg", b"b.jpg", b"c.jpg"]
 
-    @pytest.mark.parametrize("address", ["http://a/b", "s3://", "az://x/y"])
+    @pytest.mark.parametrize("address", ["http://a/b", "s3://", "s3:///a", "az://x/y"])
     def test_other_servers(self, address):
         with pytest.raises(InputError, match="expected s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"):
             open_set(address)
@@ -182,6 +182,17 @@ class TestPlaces:
         monkeypatch.setitem(sys.modules, "obstore.exceptions", None)
         with pytest.raises(InputError, match=r"s3://images/train needs obstore: pip install .*\[remote\]"):
             open_set("s3://images/train")
+
+    def test_no_credentials(self, monkeypatch):
+        """The machine is asked for them, which says nothing to a person."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 0})
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(
+            InputError, match="s3://theirs/train cannot be read: there are no credentials for it; set AWS_"
+        ):
+            open_set("s3://theirs/train")
 
     def test_a_server_that_is_not_there(self, monkeypatch):
         monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 0})

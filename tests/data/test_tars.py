@@ -365,3 +365,22 @@ def test_components_pass_over_the_part_without_tars(tmp_path):
         open_parts(given, Group(0, 1, 0, torch.device("cpu")))
     with pytest.raises(InputError, match=f"have no effect on {tmp_path}: no tars of samples there"):
         check_tree(tmp_path, 1, Components("png"))
+
+
+class TestBehindTheEnd:
+    def joined(self, tmp_path, more: bytes):
+        tar = tmp_path / "0.tar"
+        folder_of(tmp_path, samples("0", "1"))
+        tar.write_bytes(tar.read_bytes() + more)
+        return only(tmp_path)
+
+    def test_tars_joined_by_cat_are_refused(self, tmp_path):
+        """Readers stop at the end of the first: half of the images would be missing."""
+        (tmp_path / "more").mkdir()
+        folder_of(tmp_path / "more", samples("2", "3"))
+        with pytest.raises(InputError, match=r"0\.tar has members behind its end \(2\.jpg is the first\): .*concat"):
+            self.joined(tmp_path, (tmp_path / "more" / "0.tar").read_bytes())
+
+    @pytest.mark.parametrize("more", [bytes(30000), bytes(1000) + b"what lay on the tape before" * 50])
+    def test_what_is_no_member_is_passed_over(self, tmp_path, more):
+        assert len(self.joined(tmp_path, more)) == 2

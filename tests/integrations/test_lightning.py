@@ -34,6 +34,17 @@ def test_lightning(sample, quiet, callback):
         assert 0 <= float(model.trainer.callback_metrics["top-1"]) <= 1
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_overfit_batches_is_refused(sample, quiet):
+    """Each epoch would show other batches, without a word."""
+    from apr_dali.integrations.lightning import AprDataModule
+
+    module = example("lightning_module")
+    trainer = module.Trainer(max_epochs=2, overfit_batches=1, logger=False, **quiet)
+    with pytest.raises(InputError, match=r"overfit_batches shows the same batches in every epoch.*limit_train_batches"):
+        trainer.fit(module.Classifier(16, 1), AprDataModule(sample, 32, image_size=SIZE, threads=1))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_continues_in_mid_epoch_with_the_same_batches(sample, quiet, tmp_path):

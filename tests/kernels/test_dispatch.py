@@ -129,6 +129,15 @@ def test_devices_other_than_cpu_and_cuda_are_refused():
         apr_dali.pair(torch.zeros((1, 3, 4, 4), device="meta"), [0])
 
 
+def test_what_stands_for_tensors_in_torch_func_is_refused():
+    images, draws = torch.zeros((2, 4, 8, 8, 3), dtype=torch.uint8), apr_dali.SingleDraws.sample(4, 8, 8, seed=0)
+    with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
+        torch.vmap(lambda batch: apr_dali.single(batch, draws))(images)
+    floats = images.permute(0, 1, 4, 2, 3).float()
+    with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
+        torch.vmap(lambda batch: apr_dali.pair(batch, [1, 0, 3, 2]))(floats)
+
+
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 

@@ -82,3 +82,18 @@ def test_check_input_refuses_what_is_no_classifier():
         check_input(nn.Identity(), 8, 5)
     with pytest.raises(InputError, match=r"expected logits of the shape \(1, 5\), got \(1, 192\)"):
         check_input(nn.Flatten(), 8, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((18, 5), "the name of a network must be text, got 18"),
+        (("resnet18", None), "num_classes must be a whole number, got None"),
+        (("cifar/wrn-40-2", "10"), "num_classes must be a whole number, got '10'"),
+        (("resnet18", 0), "num_classes must be at least 1, got 0"),
+        (("resnet18", 5, 2), "in_chans must be one of"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_words(given, told):
+    with pytest.raises(InputError, match=told):
+        create_model(*given)

@@ -150,6 +150,9 @@ def test_a_pass_that_was_left_begins_anew(val):
     [
         ({"corruptions": ["mist"]}, "no corruption is named 'mist': there are gaussian_noise"),
         ({"corruptions": "fog"}, "corruptions must be a list of names, got the text 'fog'"),
+        ({"corruptions": 15}, "corruptions must be a list of names, got 15"),
+        ({"severities": 5}, "severities must be a list of whole numbers, got 5"),
+        ({"severities": "5"}, "severities must be a list of whole numbers, got '5'"),
         ({"corruptions": []}, "at least one corruption and one severity, got none"),
         ({"severities": [1, 6]}, "severity must be a whole number from 1 to 5, got 6"),
         ({"seed": -1}, "seed must be at least 0, got -1"),

@@ -115,6 +115,16 @@ def test_what_is_no_batch_of_images_is_refused(images, operator, made, words):
         (apr_pair, {"views": "clean"}, "views must be one of"),
         (apr_pair, {"views": "mixed", "repeat_unmixed": True}, "repeat_unmixed has no effect"),
         (apr_pair, {"draws": MIXED, "rng": ndd.random.RNG(seed=1)}, "rng has no effect with draws"),
+        (
+            apr_pair,
+            {"draws": apr_dali.SingleDraws.sample(1, SIZE, SIZE, 0)},
+            "draws must be PairDraws, got SingleDraws",
+        ),
+        (apr_pair, {"rng": np.random.default_rng(1)}, r"rng must be an ndd\.random\.RNG, got Generator"),
+        (apr_pair, {"memory_format": "channels_last"}, "memory_format is not for dynamic mode"),
+        (apr_pair, {"with_clean": True}, "with_clean is not for dynamic mode"),
+        (apr_single, {"draws": MIXED}, "draws must be SingleDraws, got PairDraws"),
+        (apr_single, {"rng": 3}, r"rng must be an ndd\.random\.RNG, got int"),
         (apr_single, {"overflow": "cut"}, "overflow must be one of"),
     ],
 )

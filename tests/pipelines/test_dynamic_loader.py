@@ -11,6 +11,7 @@ from helpers.loaders import STEP, flat_epoch, orders_of, which, write_flat
 import apr_dali
 from apr_dali.bench.checks import check_pair
 from apr_dali.draws import coin_of
+from apr_dali.errors import InputError
 from apr_dali.pipelines.dynamic import apr_single
 from apr_dali.recipes import IMAGENET
 
@@ -83,8 +84,19 @@ def test_the_loader_has_the_defaults_of_the_pipelines_loader():
 
 
 def test_a_new_epoch_during_another_one_is_refused_by_dali_not_mixed_up(sample):
-    loader = DynamicLoader(f"{sample}/train", 32, "none", **options_of())
+    loader, alone = (DynamicLoader(f"{sample}/train", 32, "apr-sp", **options_of()) for _ in range(2))
+    expected = [images for _ in range(2) for images, _ in alone]
     first = iter(loader)
-    next(first)
+    found = [next(first)[0]]
     with pytest.raises(RuntimeError, match="Only one capture-mode loop can be active"):
         next(iter(loader))
+    found += [images for images, _ in first]
+    assert loader.epoch == 1
+    found += [images for images, _ in loader]
+    assert all(map(torch.equal, found, expected))
+    assert len(found) == len(expected)
+
+
+def test_more_processes_than_images_are_refused(tmp_path):
+    with pytest.raises(InputError, match="3 images cannot be shared out among 4 processes"):
+        DynamicLoader(write_flat(tmp_path, 3), 4, "none", **options_of(shard=(0, 4)))

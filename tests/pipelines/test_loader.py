@@ -7,6 +7,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.loaders import STEP, flat_epoch, flat_jpeg, orders_of, which, write_flat
@@ -189,6 +190,11 @@ def test_augmentation_leaves_labels_and_order_alone(folder):
     ({"shard": (0, 20)}, "19 images cannot be shared out among 20"),
     ({"image_size": 0}, "image_size must be at least 1"),
     ({"classes": ["class0", "other"]}, "other"),
+    ({"classes": 1000}, "classes must be a list of names, got 1000"),
+    ({"classes": (0, 1)}, r"classes must be a list of names, got \(0, 1\)"),
+    ({"allow_missing_classes": None}, "allow_missing_classes must be one of True, False, got None"),
+    ({"aug": np.arange(2)}, r"aug must be one of none, .*, got array\(\[0, 1\]\)"),
+    ({"on_error": ["skip"]}, r"on_error must be one of raise, skip, got \['skip'\]"),
     ({"classes": "class0"}, "classes must be a list of names, got the text 'class0'"),
     ({"classes": ["class0", "class1", "class0"]}, "name each class once, got several times class0"),
 ])  # fmt: skip

@@ -189,3 +189,30 @@ def test_two_processes_meet(kind, tmp_path):
         told = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 0, told
         assert "[(0, 2, 0), (1, 2, 1)]" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"FLUX_JOB_SIZE": "4", "FLUX_TASK_RANK": "0", "FLUX_TASK_LOCAL_ID": "0"}, "FLUX_JOB_SIZE is 4"),
+        ({"FLUX_TASK_RANK": "2"}, "FLUX_TASK_RANK is 2"),
+        ({"PMIX_RANK": "1", "PMIX_NAMESPACE": "prterun-1"}, "PMIX_RANK is 1"),
+        ({"PALS_RANKID": "1", "PALS_LOCAL_SIZE": "4"}, "PALS_RANKID is 1"),
+        ({"ALPS_APP_PE": "3"}, "ALPS_APP_PE is 3"),
+    ],
+)
+def test_launchers_that_say_too_little_are_refused(given, named):
+    """Each process would train alone, in the same folder."""
+    with pytest.raises(InputError, match=rf"{named}: this process would train alone; (.|\n)*torchrun "):
+        adopted(given)
+    alone = given | {"RANK": "0", "WORLD_SIZE": "1"}
+    assert adopted(alone) == alone
+    first = {name: "1" if name.endswith("SIZE") else "0" for name in given}
+    assert adopted(first) == first
+    # srun and mpirun set some of them beside their own.
+    assert adopted(SRUN | given)["WORLD_SIZE"] == "6"
+
+
+def test_a_local_rank_that_is_no_number_is_named():
+    with pytest.raises(InputError, match="LOCAL_RANK must be a whole number, got 'first'"):
+        launcher.check({"LOCAL_RANK": "first"})

@@ -87,7 +87,7 @@ def test_torch_finds_what_the_operators_say_of_themselves_true(batch):
     pair, single = AprPair(1.0, seed=1), AprSingle(seed=1)
     # Not that they give the same again: they draw.
     checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch_operators.pair, (batch[0], pair._number), test_utils=checks)
+    torch.library.opcheck(torch_operators.pair, (batch[0], pair._number, 2), test_utils=checks)
     levels = (255 * batch[0]).to(torch.uint8)
     torch.library.opcheck(torch_operators.change, (levels, single._number), test_utils=checks)
 
@@ -96,3 +96,30 @@ def test_torch_finds_what_the_operators_say_of_themselves_true(batch):
 def test_a_gradient_is_refused(batch, call):
     with pytest.raises((InputError, torch._dynamo.exc.TorchDynamoException), match="not differentiable"):
         call(AprPair(seed=1))(batch[0].requires_grad_(), batch[1])
+
+
+def test_options_may_change_between_steps(batch):
+    """Such as the share of batches by a schedule: the compiled step then counts on other rows."""
+    plain, whole = (AprPair(1.0, seed=1) for _ in range(2))
+
+    def step(pair):
+        images, labels = pair(*batch)
+        return images, labels, torch.full((), len(images))
+
+    fast = torch.compile(step, backend="aot_eager")
+    for p, rows in ((1.0, 12), (0.0, 6), (1.0, 12)):
+        plain.p = whole.p = p
+        images, labels, counted = fast(whole)
+        assert counted == rows
+        for ours, theirs in zip((images, labels), plain(*batch), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("made", [AprPair, AprSingle])
+def test_an_exported_program_holds_no_draws(batch, made, strict):
+    """Its number would be of another transform where the program runs."""
+    images, labels = batch
+    given = (images, labels) if made is AprPair else ((255 * images).to(torch.uint8),)
+    with pytest.raises((InputError, torch._dynamo.exc.TorchDynamoException), match="no part of an exported program"):
+        torch.export.export(made(), given, strict=strict)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.data.listing import is_image
+from apr_dali.data.prepare import compressed
 from apr_dali.data.prepare.catalogue import Item, Source
 from apr_dali.data.prepare.truth import Truth
 from apr_dali.data.tar_index import Member
@@ -123,6 +124,8 @@ def members(path: str, start: int = 0, end: int | None = None) -> list[Member]:
 
 
 def _truncated(path: str, size: int, within: str) -> InputError:
+    if compressed.is_compressed(path):
+        return InputError(f"{path} is compressed, whatever its name says: uncompress it first")
     return InputError(
         f"{path} is truncated, or no tar: it ends at byte {size}, in the middle of {within}; fetch the rest of it"
     )

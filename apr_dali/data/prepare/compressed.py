@@ -12,19 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from tqdm import tqdm
+
 from apr_dali.data.prepare.catalogue import Item
 from apr_dali.data.tar_index import Member
 from apr_dali.errors import InputError
 
-OPENERS: dict[str, Callable[[str], Any]] = {
+OPENERS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open,
     ".tgz": gzip.open,
     ".tar.bz2": bz2.open,
     ".tar.xz": lzma.open,
 }
 """By the ends of names."""
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError)
 _CHUNK = 1 << 20
+
+
+def is_compressed(path: str) -> bool:
+    """Whether a file of any name begins as those do."""
+    with open(path, "rb") as file:
+        return file.read(6).startswith(_MAGIC)
 
 
 def members(path: str) -> list[Member]:
@@ -34,7 +43,7 @@ def members(path: str) -> list[Member]:
     """
     found: list[Member] = []
     try:
-        with _open(path) as stream:
+        with open(path, "rb") as file, _opener(path)(file) as stream, _bar(path) as bar:
             with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as archive:
                 for member in archive:
                     if member.issparse():
@@ -43,12 +52,19 @@ def members(path: str) -> list[Member]:
                         raise InputError(f"{path}: {member.name} is a link: unpack it, and give the folder")
                     if member.isreg():
                         found.append(Member(member.name, member.offset_data, member.size))
+                    bar.update(file.tell() - bar.n)
                     archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
                 stopped = archive.offset
             _read_end(stream, stopped)
     except _BROKEN as error:
         raise _broken(path, found[-1].name if found else "its first file", error) from error
     return found
+
+
+def _bar(path: str) -> Any:
+    """Of the bytes of a file: unpacking all of it may take an hour."""
+    size = os.path.getsize(path)
+    return tqdm(total=size, desc="looking through", unit="B", unit_scale=True, delay=2, disable=None)
 
 
 def _read_end(stream: Any, stopped: int) -> None:
@@ -78,13 +94,13 @@ def read_in_order(items: Sequence[Item]) -> Iterator[bytes]:
         yield content
 
 
-def _open(path: str) -> Any:
-    return next(opener for end, opener in OPENERS.items() if path.lower().endswith(end))(path)
+def _opener(path: str) -> Callable[..., Any]:
+    return next(opener for end, opener in OPENERS.items() if path.lower().endswith(end))
 
 
 @lru_cache(maxsize=1)
 def _kept(path: str, *state: int) -> Any:  # noqa: ARG001 - another file of the same path is opened anew
-    return _open(path)
+    return _opener(path)(path)
 
 
 def _broken(path: str, last: str, error: Exception) -> InputError:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apr_dali.data.check import why_no_image
+from apr_dali.data.check import undecoded, why_no_image
 from apr_dali.data.image_file import any_size, no_ink_known, to_rgb
 from apr_dali.errors import InputError, install_command
 from apr_dali.kernels.cpu import resample
@@ -29,6 +29,8 @@ _SAME = {"jpeg": "jpg", "tiff": "tif"}
 _WRITTEN = {"jpg": "JPEG", "png": "PNG"}
 """Formats in which images are made smaller, by their names' extension."""
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+BROKEN = "cannot be decoded"
+"""How what is said of a broken image begins."""
 _CMYK = 4
 _EXIF = b"Exif\0\0"
 
@@ -51,7 +53,7 @@ def oddities(content: bytes, extension: str) -> list[str]:
     """What a person may want to know of an image file with this extension, the known odd ones of ImageNet among it."""
     broken = why_no_image(io.BytesIO(content))
     if broken is not None:
-        return [f"cannot be decoded: {broken}"]
+        return [f"{BROKEN}: {broken}"]
     found = []
     named, meant = _plain(extension), extension_of(content)
     if named != meant and not (meant == "jpg" and not content.startswith(b"\xff\xd8\xff")):
@@ -87,7 +89,7 @@ def smaller(content: bytes, extension: str, max_side: int, quality: int) -> tupl
             return _scaled(content, extension, max_side, quality)
     # A broken image may raise anything.
     except Exception as error:  # noqa: BLE001
-        return content, f"left as it is, though it may be larger than {max_side} pixels: {error}"
+        return content, f"left as it is, though it may be larger than {max_side} pixels: {undecoded(error)}"
 
 
 def _scaled(content: bytes, extension: str, max_side: int, quality: int) -> tuple[bytes, str | None]:

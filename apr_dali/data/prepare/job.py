@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from apr_dali.data.prepare import count, journal, spool
-from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, read_ranges
+from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, listed_names, read_ranges
 from apr_dali.data.prepare.images import check_scaling
 from apr_dali.data.prepare.processes import mapper
 from apr_dali.data.prepare.sources import open_source
@@ -26,7 +26,7 @@ from apr_dali.runtime.interrupts import Interrupts
 
 FORMATS = ("folder", "webdataset")
 ODD = "odd_files.txt"
-_VERSION = 2
+_VERSION = 3
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
@@ -153,7 +153,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     if options.max_side is None:
         _check_room(target, state, waiting)
     if tars:
-        write_whole(target / "classes.txt", ("\n".join(source.classes) + "\n").encode(), alone=True)
+        write_whole(target / "classes.txt", ("\n".join(listed_names(source.classes)) + "\n").encode(), alone=True)
     if spooled:
         _spool(source, units, state, tars, watch)
     spread = map if _is_quick(plan, waiting) else mapped
@@ -278,7 +278,8 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
         shutil.rmtree(state)
     told = (target / ODD).read_text("utf-8", "surrogateescape").splitlines() if (target / ODD).is_file() else []
     pairs = tuple((name, what) for name, _, what in (line.partition(": ") for line in told))
-    return Prepared(source.told, images, len(source.classes), tuple(differing), pairs)
+    # That of the classes comes with every split.
+    return Prepared(source.told, images, len(source.classes), tuple(dict.fromkeys(differing)), pairs)
 
 
 def _in_order(state: Path) -> list[Done]:

@@ -34,7 +34,7 @@ def refuse_foreign(out: Path) -> None:
 def begin(out: Path, settings: dict[str, Any]) -> bool:
     """Whether the target is finished; where nothing is there it is made, and put down what is to be made.
 
-    Raises InputError for a target that holds something else, or was begun with other settings.
+    Raises InputError for a target that holds something else, or was begun with other settings and holds some of it.
     """
     marker = out / MARKER
     if not marker.is_file():
@@ -44,6 +44,9 @@ def begin(out: Path, settings: dict[str, Any]) -> bool:
         return False
     found = json.loads(marker.read_text(encoding="utf-8"))
     differing = [name for name in settings if found["settings"].get(name) != settings[name]]
+    if differing and set(os.listdir(out)) <= {MARKER, STATE} and not any((out / STATE).glob("*")):
+        mark(out, settings, finished=False)  # it was refused, as for a full disk, before anything was written
+        return False
     if differing:
         told = "; ".join(f"{name} was {found['settings'].get(name)}, is {settings[name]}" for name in differing)
         raise InputError(f"{out} was begun with other settings or another source ({told}): give a new folder")

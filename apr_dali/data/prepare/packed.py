@@ -42,7 +42,7 @@ def open_packed(path: Path, truth: Callable[[], Truth | None], given: bool = Fal
     zipped = path.name.lower().endswith(".zip")
     found = (zips if zipped else compressed).members(str(path))
     placed, left_out = _placed(found)
-    root = _root(path, {place.root for place, _ in placed})
+    root = _root(path, {place.root for place, _ in placed}, found)
     images: defaultdict[str, list[tuple[_Place, Member]]] = defaultdict(list)
     for place, member in placed:
         if place.root == root:
@@ -93,12 +93,16 @@ def _placed(found: Sequence[Member]) -> tuple[list[tuple[_Place, Member]], list[
     return placed, left_out
 
 
-def _root(path: Path, roots: set[str]) -> str:
+def _root(path: Path, roots: set[str], found: Sequence[Member]) -> str:
     """The folder of the splits that is meant."""
     kaggles = [root for root in roots if _KAGGLES in root.split("/")]
     chosen = kaggles or sorted(roots)
     if not chosen:
-        raise InputError(f"{path} has no images in folders train/CLASS or val/CLASS: unpack it, and give the folder")
+        raise InputError(
+            f"{path} has no images in folders train/CLASS or val/CLASS, but "
+            f"{some([member.name for member in found]) or 'nothing'}: unpack it, and give the folder, or uncompress it "
+            "if the plain .tar is one of ILSVRC2012's"
+        )
     if len(chosen) > 1:
         raise InputError(
             f"{path} has several folders of splits ({some(sorted(chosen))}): unpack it, and give one of them"

@@ -53,8 +53,12 @@ def read_rows(items: Sequence[Item]) -> Iterator[bytes]:
                 loaded, column = group, _bytes(path, file, group, image)
             content = column[item.at - (ends[group] - file.metadata.row_group(group).num_rows)].as_py()
             if content is None:
-                raise InputError(f"{path}: row {item.at} has a path, but no bytes of an image: save the set with them")
+                raise _without_bytes(path, item.at)
             yield content
+
+
+def _without_bytes(path: str, row: int) -> InputError:
+    return InputError(f"{path}: row {row} has no bytes of an image: save the set with them, or without such rows")
 
 
 def _bytes(path: str, file: Any, group: int, image: str) -> Any:
@@ -79,6 +83,7 @@ def _rows(path: Path) -> list[Item]:
     missing = [row for row, number in enumerate(labels) if number is None]
     if missing:
         raise InputError(f"{path}: row {missing[0]} has no label")
+    _refuse_missing(str(path), file, image)
     names = [os.path.basename(found["path"]) if found and found["path"] else "" for found in paths]
     if not all(map(is_image, names)):
         extension = extension_of(next(read_rows([Item(0, "", str(path), 0, 0)])))
@@ -90,15 +95,30 @@ def _rows(path: Path) -> list[Item]:
     return [Item(number, name, str(path), row, size) for row, (number, name, size) in enumerate(rows)]
 
 
+def _refuse_missing(path: str, file: Any, image: str) -> None:
+    """Raise InputError for a row without bytes, by the counts that most files have; without, reading finds it."""
+    start = 0
+    for number, (group, column) in enumerate(_chunks(file, image)):
+        if column.statistics is not None and column.statistics.null_count:
+            content = _bytes(path, file, number, image)
+            raise _without_bytes(path, start + content.is_null().to_pylist().index(True))
+        start += group.num_rows
+
+
 def _sizes(file: Any, image: str) -> list[int]:
     """About how many bytes each row's image has: an average of its row group."""
     sizes: list[int] = []
+    for group, column in _chunks(file, image):
+        sizes += [column.total_uncompressed_size // max(group.num_rows, 1)] * group.num_rows
+    return sizes
+
+
+def _chunks(file: Any, image: str) -> Iterator[tuple[Any, Any]]:
+    """Each row group, and what the file says of the images' bytes in it."""
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        columns = [group.column(n) for n in range(group.num_columns)]
-        total = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == f"{image}.bytes")
-        sizes += [total // max(group.num_rows, 1)] * group.num_rows
-    return sizes
+        columns = map(group.column, range(group.num_columns))
+        yield group, next(one for one in columns if one.path_in_schema == f"{image}.bytes")
 
 
 def _columns(path: str, file: Any) -> tuple[str, str]:

@@ -32,7 +32,10 @@ def open_samples(splits: dict[str, list[Path]], components: Components, mapped: 
             left_out += faults
         if not found[split]:
             reason = f": {left_out[0][0]} {left_out[0][1]}" if left_out else ""
-            raise InputError(f"{tars[0].parent}: no sample of its tars has an image and a label{reason}")
+            raise InputError(
+                f"{tars[0].parent}: no sample of its tars has an image and a label{reason}; name the components "
+                "(--tar-image, --tar-label), or unpack tars of a class each into folders of their names"
+            )
     every = [item for items in found.values() for item in items]
     count = len(classes or ()) or count_labels(found)
     wrong = beyond(found, count)

@@ -20,7 +20,7 @@ from apr_dali.data.tar_sources import CALLED, split_of
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
 
-_OFFICIAL = re.compile(r"\.tar$|(?:^|/)ILSVRC2012_val_\d+")
+_OFFICIAL = re.compile(r"\.tar$|(?:^|/)ILSVRC2012_val_\d+\.JPEG$")
 _WITHOUT_LABELS = ("ILSVRC2012's archives", "Kaggle's folders", "class folders", "a packed set")
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC", ".")
 _EXPECTED = (
@@ -102,11 +102,12 @@ def _open(kind: str, path: Path, val_labels: str | Path | None, components: Comp
             raise InputError(f"{path} holds {' and '.join(sets)}: give one of them")
         return small.open_cifar(sets[0], path)
     if kind == "WebDataset's tars":
-        return samples.open_samples(_by_split(path, _files(path, ".tar")), components, mapped)
+        return _samples(path, components, mapped)
     if kind == "a packed set":
         return _open_packed(path, val_labels)
     inner = _kaggle_folder(path) or path if kind == "Kaggle's folders" else path
     splits = _split_folders(inner)
+    _refuse_twice(inner)
     flat = "val" in splits and class_folders.is_flat(splits["val"])
     if val_labels is not None and not flat:
         raise InputError(NO_FLAT)
@@ -131,6 +132,16 @@ def _archives(path: Path, val_labels: str | Path | None, mapped: Any) -> Source:
     return archives.open_archives(train, val, truth, mapped)
 
 
+def _samples(path: Path, components: Components, mapped: Any) -> Source:
+    tars = _files(path, ".tar")
+    if _is_official(tars[0]):
+        raise InputError(
+            f"{tars[0]} is one of ILSVRC2012's archives by what is in it: give it by itself, or call them "
+            f"{archives.TRAIN} and {archives.VAL}"
+        )
+    return samples.open_samples(_by_split(path, tars), components, mapped)
+
+
 def _packed(path: Path) -> list[Path]:
     """The archives of whole sets that a path is or holds."""
     files = [path] if path.is_file() else [path / name for name in listing(str(path))[0]]
@@ -139,6 +150,11 @@ def _packed(path: Path) -> list[Path]:
 
 def _open_packed(path: Path, val_labels: str | Path | None) -> Source:
     found = _packed(path)
+    official = [file for file in found if file.name.startswith("ILSVRC2012_img_")]
+    if official:
+        raise InputError(
+            f"{official[0]} is compressed: ILSVRC2012's archives are read as plain .tar; uncompress it first"
+        )
     if len(found) > 1:
         raise InputError(f"{path} holds {' and '.join(file.name for file in found)}: give one of them")
     return packed.open_packed(found[0], lambda: _truth(found[0].parent, val_labels), val_labels is not None)
@@ -184,13 +200,21 @@ def _kaggle_folder(path: Path) -> Path | None:
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
-    """The folders of the splits in a folder."""
-    return {
-        split: path / name
-        for split in SPLITS
-        for name in CALLED[split][::-1]
-        if (path / name).is_dir() and any(not entry.name.startswith(".") for entry in (path / name).iterdir())
-    }
+    """The folders of the splits in a folder; the first of several names of one."""
+    return {split: found[0] for split in SPLITS if (found := _called(path, split))}
+
+
+def _called(path: Path, split: str) -> list[Path]:
+    """The folders of all names of a split that hold something."""
+    folders = [path / name for name in CALLED[split] if (path / name).is_dir()]
+    return [folder for folder in folders if any(not entry.name.startswith(".") for entry in folder.iterdir())]
+
+
+def _refuse_twice(path: Path) -> None:
+    for split in SPLITS:
+        found = {folder.resolve(): str(folder) for folder in _called(path, split)}
+        if len(found) > 1:
+            raise InputError(f"{' and '.join(found.values())} are both for {split}: move one of them elsewhere")
 
 
 def _files(path: Path, extension: str) -> list[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apr_dali.data.arrays import unreadable
 from apr_dali.errors import InputError
 
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -164,7 +165,7 @@ def _devkit_files(path: Path) -> tuple[bytes, str]:
                         files[Path(member.name).name] = content.read()
     # What a cut archive raises depends on where it is cut: EOFError, zlib.error, tarfile.ReadError.
     except Exception as error:
-        raise InputError(f"{path} cannot be read ({error!r}): it is truncated or another file") from error
+        raise unreadable(path, error) from error
     if len(files) < 2:
         told = ", ".join(Path(name).name for name in names if "ground_truth" in name or name.endswith(".mat"))
         raise InputError(

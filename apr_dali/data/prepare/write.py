@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apr_dali.data.prepare import spool
 from apr_dali.data.prepare.catalogue import Item, read_ranges
-from apr_dali.data.prepare.images import extension_of, oddities, smaller
+from apr_dali.data.prepare.images import BROKEN, extension_of, oddities, smaller
 from apr_dali.data.tar_index import format_index
 from apr_dali.data.tar_writer import Sample, write_samples
 
@@ -92,7 +92,7 @@ def _contents(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> Iterator[tu
     for item, content in zip(items, contents, strict=True):
         extension = item.name.rpartition(".")[2]
         found, made = oddities(content, extension), content
-        if plan.max_side is not None:
+        if plan.max_side is not None and not any(what.startswith(BROKEN) for what in found):
             made, why_not = smaller(content, extension, plan.max_side, plan.quality)
             found += [why_not] if why_not else []
         odd += [(f"{unit.split}/{item.name}", what) for what in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from apr_dali.errors import InputError
@@ -138,8 +139,9 @@ class ImageNetOptions(TrainingOptions):
                 f"--train-weights must have a number for each of several sources, --data and every --train: got "
                 f"{len(self.train_weights)} for {sources}"
             )
-        if not any(self.train_weights):
-            raise InputError("--train-weights must not all be 0")
+        if not any(self.train_weights) or not all(map(math.isfinite, self.train_weights)):
+            given = " ".join(f"{weight:g}" for weight in self.train_weights)
+            raise InputError(f"--train-weights must be finite and not all 0, got {given}")
 
     def _check_corrupted(self) -> None:
         if not self.validate_corrupted:

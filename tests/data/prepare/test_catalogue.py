@@ -2,8 +2,17 @@
 
 import pytest
 
+from apr_dali.data.class_names import parse_classes
 from apr_dali.data.kinds import wnid_of
-from apr_dali.data.prepare.catalogue import Item, as_files, as_keys, folder_names, names_by_wnid, read_ranges
+from apr_dali.data.prepare.catalogue import (
+    Item,
+    as_files,
+    as_keys,
+    folder_names,
+    listed_names,
+    names_by_wnid,
+    read_ranges,
+)
 from apr_dali.errors import InputError
 
 
@@ -36,11 +45,27 @@ def test_names_that_will_do_take_no_memory():
         (tuple(map(str, range(11))), tuple(f"{n:02d}" for n in range(11))),
         (("a/b", "a_b"), ("0_a_b", "1_a_b")),
         ((".a", "b"), ("0_.a", "1_b")),
+        ((" a\nb", "c"), ("a b", "c")),
+        (("c", "\udcff", "\udcfe"), ("0_c", "1_\ufffd", "2_\ufffd")),
     ],
 )
 def test_the_sorted_order_of_folders_is_that_of_the_labels(classes, folders):
     assert folder_names(classes) == folders
     assert sorted(folders) == list(folders)
+
+
+@pytest.mark.parametrize(
+    ("classes", "lines"),
+    [
+        (("dog", "cat, tabby", "a/b"), ("dog", "cat, tabby", "a/b")),
+        ((" a\nb", "c\u2028d ", "\udcff"), ("a b", "c d", "\ufffd")),
+        (("crane", "crane"), ("0_crane", "1_crane")),
+        (("d", " "), ("0_d", "1_class")),
+    ],
+)
+def test_a_classes_txt_holds_every_class(classes, lines):
+    assert listed_names(classes) == lines
+    assert parse_classes("\n".join(lines).encode(), "classes.txt") == lines
 
 
 @pytest.mark.parametrize(

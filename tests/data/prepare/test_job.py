@@ -156,6 +156,8 @@ def test_a_disk_that_is_too_small_is_said_before_work(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"0.016 MB are to be written, and the disk has 0.005 MB free: make room"):
         prepare(source, tmp_path / "out", Options())
     assert not (tmp_path / "out/train").exists()
+    # What it advises to do: nothing is there yet that is made otherwise.
+    assert prepare(source, tmp_path / "out", Options(max_side=20)).images == {"train": 12, "val": 6}
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
@@ -203,6 +205,31 @@ def test_odd_files_are_kept_and_named(tmp_path):
         assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 6
 
 
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_class_folders_of_any_name(tmp_path, image_format):
+    names = ("a\nb", " c", os.fsdecode(b"\xff"))
+    archives.class_folders(tmp_path / "source/train", {name: {"1.jpg": encoded(n)} for n, name in enumerate(names)})
+    prepare(tmp_path / "source", tmp_path / "out", Options(image_format))
+    found = open_set(tmp_path / "out", "train")
+    label = {
+        content: found.classes[number].strip("012_") for content, number in contents(tmp_path / "out", "train").items()
+    }
+    assert label == {encoded(0): "a b", encoded(1): "c", encoded(2): "\ufffd"}
+
+
+def test_a_broken_image_is_named_once_and_in_the_same_words(tmp_path):
+    """Some of Pillow's hold an address in memory, which is another one every time."""
+    files = {"a.jpg": b"text", "b.jpg": encoded(1, 90, 60)[:2000], "c.jpg": encoded(2, form="GIF"), "d.jpg": encoded(3)}
+    files["e.png"] = b"\x89PNG\r\n\x1a\n" + b"IEND"
+    archives.class_folders(tmp_path / "source/train", {"x": files})
+    found = prepare(tmp_path / "source", tmp_path / "out", Options(max_side=20))
+    told = dict(found.odd)
+    assert len(told) == len(found.odd) == 4
+    assert [told[f"train/{name}.jpg"].partition(":")[0] for name in "abc"] == ["cannot be decoded"] * 3
+    assert told["train/e.png"].endswith("larger than 20 pixels: not an image, though it starts like one")
+    assert {files[name] for name in ("a.jpg", "b.jpg", "c.jpg", "e.png")} < contents(tmp_path / "out", "train").keys()
+
+
 # ---- counts ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +239,9 @@ def test_what_differs_from_the_published_set_is_named(tmp_path, monkeypatch):
     )
     source = tmp_path / "source"
     archives.official(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(count, "IMAGENET", Published("ILSVRC2012", 4, {"train": 12, "val": 6}, count.IMAGENET.per_class))
+        assert prepare(source, tmp_path / "c", Options()).differences == ("ILSVRC2012 has 4 classes, got 3",)
     assert prepare(source, tmp_path / "a", Options()).differences == (
         "train: ILSVRC2012 has 13 images, got 12, 1 fewer",
     )

@@ -1,5 +1,6 @@
 """What a source is taken for, where its classes come from, and what is said of those that are damaged."""
 
+import gzip
 import re
 import sys
 import tarfile
@@ -169,7 +170,7 @@ def test_a_devkit_that_is_cut_off(tmp_path):
     archives.official_val(tmp_path / "ILSVRC2012_img_val.tar")
     path = archives.devkit(tmp_path)
     path.write_bytes(path.read_bytes()[:-60])
-    refused(tmp_path, f"{path} cannot be read (")
+    refused(tmp_path, f"{path}, which ends at byte {path.stat().st_size}, cannot be read (Compressed file ended")
 
 
 def test_a_devkit_for_more_images(tmp_path):
@@ -233,6 +234,55 @@ def test_archives_of_something_else(tmp_path):
     refused(tmp_path, "expected images in it, got none")
 
 
+def test_archives_under_other_names(tmp_path):
+    archives.official_train(tmp_path / "a.tar")
+    archives.official_val(tmp_path / "b.tar")
+    told = (
+        "a.tar is one of ILSVRC2012's archives by what is in it: give it by itself, or call them ILSVRC2012_img_train"
+    )
+    refused(tmp_path, told)
+    assert len(open_source(tmp_path / "a.tar").splits["train"]) == 12
+
+
+def test_compressed_archives(tmp_path):
+    name = "ILSVRC2012_img_train.tar"
+    plain = archives.official_train(tmp_path / "plain.tar").read_bytes()
+    for folder, file in (("a", name), ("b", f"{name}.gz"), ("c", "mine.tar.gz")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_bytes(gzip.compress(plain))
+    refused(tmp_path / "a", f"{name} is compressed, whatever its name says: uncompress it first")
+    (tmp_path / "b/ILSVRC2012_img_val.tar.gz").touch()
+    refused(tmp_path / "b", f"{name}.gz is compressed: ILSVRC2012's archives are read as plain .tar")
+    refused(
+        tmp_path / "c", "but n02124075.tar, n01443537.tar, n01440764.tar: unpack it, and give the folder, or uncompr"
+    )
+
+
+def test_tars_of_a_class_each(tmp_path):
+    for wnid, files in archives.train_images().items():
+        pack(tmp_path / "train" / f"{wnid}.tar", files.items())
+    refused(
+        tmp_path, "has no label (cls), only jpeg; name the components (--tar-image, --tar-label), or unpack tars of a"
+    )
+
+
+def test_a_tar_of_validation_samples_alone(tmp_path):
+    """Their keys are the names in ILSVRC2012's archive."""
+    archives.timm_shards(tmp_path)
+    found = open_source(tmp_path / "imagenet1k-validation-00.tar")
+    assert (found.told, len(found.splits["val"])) == ("WebDataset's tars", 6)
+
+
+def test_two_folders_of_a_split(tmp_path):
+    archives.class_folders(tmp_path / "train", archives.train_images())
+    archives.class_folders(tmp_path / "valid", archives.train_images())
+    (tmp_path / "val").symlink_to("valid")
+    assert open_source(tmp_path).splits.keys() == {"train", "val"}
+    (tmp_path / "val").unlink()
+    archives.class_folders(tmp_path / "val", archives.train_images())
+    refused(tmp_path, "are both for val: move one of them elsewhere")
+
+
 # ---- parquet files ---------------------------------------------------------------------------------------------------
 
 
@@ -263,11 +313,28 @@ def test_parquet_without_the_columns(tmp_path):
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": None, "path": "a.jpg"}], kind)
     pq.write_table(pa.table({"image": images, "label": [0]}), path)
+    refused(path, "row 0 has no bytes of an image: save the set with them")
+    # Without the counts that say so it is found when it is read.
+    pq.write_table(pa.table({"image": images, "label": [0]}), path, write_statistics=False)
     found = open_source(path)
-    with pytest.raises(InputError, match="row 0 has a path, but no bytes of an image"):
+    with pytest.raises(InputError, match="row 0 has no bytes of an image"):
         list(found.read(found.splits["train"]))
     pq.write_table(pa.table({"image": images, "label": pa.array([None], pa.int64())}), path)
     refused(path, "row 0 has no label")
+
+
+@pytest.mark.parametrize("whole", [{"bytes": None, "path": "a.jpg"}, None])
+def test_a_row_of_many_without_an_image(tmp_path, whole):
+    """Not after hours of writing those before it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": encoded(n), "path": f"{n}.jpg"} for n in range(9)]
+    images[7] = whole
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(images, kind), "label": [0] * 9})
+    pq.write_table(table, tmp_path / "train.parquet", row_group_size=4)
+    refused(tmp_path, "train.parquet: row 7 has no bytes of an image")
 
 
 def test_a_list_of_two_minds(tmp_path):
