@@ -5,25 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from pathlib import Path
 
 import pytest
 from helpers import bench_children
-from helpers.processes import PATIENCE
+from helpers.waiting import ended, until
 
 from apr_dali.bench import processes
 from apr_dali.errors import InputError
-
-
-def gone(pid: int) -> bool:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        status = Path(f"/proc/{pid}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
 
 
 class TestProcesses:
@@ -48,14 +36,14 @@ class TestProcesses:
         assert not processes.in_own_process(bench_children.locks_of_bars)
 
     def test_its_children_end_with_it(self, tmp_path):
-        assert gone(processes.in_own_process(bench_children.leave_a_child, str(tmp_path / "pids"), 0.0))
+        child = processes.in_own_process(bench_children.leave_a_child, str(tmp_path / "pids"), 0.0)
+        until(lambda: ended(child))
 
     def test_ctrl_c_leaves_nothing_behind(self, tmp_path):
         pids = tmp_path / "pids"
 
         def interrupt() -> None:
-            while not pids.exists() or not pids.read_text().count(" "):
-                time.sleep(0.02)
+            until(lambda: pids.exists() and pids.read_text().endswith("\n"))
             os.kill(os.getpid(), signal.SIGINT)
 
         # A test run in the background of a shell has Ctrl-C switched off.
@@ -68,4 +56,5 @@ class TestProcesses:
         finally:
             signal.signal(signal.SIGINT, former)
         thread.join()
-        assert all(gone(int(pid)) for pid in pids.read_text().split())
+        for pid in pids.read_text().split():
+            until(lambda pid=int(pid): ended(pid))

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 
 import numpy as np
 import pytest
-from helpers.processes import PATIENCE
 from helpers.project import ROOT
+from helpers.waiting import until
 from PIL import Image
 
 from apr_dali import cli
@@ -140,11 +139,8 @@ def test_a_killed_command_goes_on(val, tmp_path, image_format):
     command = [sys.executable, "-m", "apr_dali", "make-c", *map(str, given), "--processes", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment)
-    end = time.monotonic() + PATIENCE
-    while not (tmp_path / "c" / "fog" / "2").is_dir():
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    until(lambda: (tmp_path / "c" / "fog" / "2").is_dir() or process.poll() is not None)
+    assert (tmp_path / "c" / "fog" / "2").is_dir()
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert subprocess.run(command, env=environment, check=False).returncode == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.tar_files import folder_of, pack, samples
 
+from apr_dali.data import tar_sources
 from apr_dali.data.check import check_tree
 from apr_dali.data.folders import open_set
 from apr_dali.data.tar_sources import expand, split_of
@@ -93,10 +94,11 @@ class TestPatterns:
             ("a-{x}.tar", r"expected \{FIRST\.\.LAST\} or \{A,B\} in the braces, got \{x\}"),
             ("c-*.tar", "must stand for .tar files, got nothing that is there"),
             ("a-{8..9}.idx", r"must stand for .tar files, got .*/a-8\.idx"),
-            ("{1..2000}{1..2000}.tar", "stands for more than 1000000 names"),
+            ("{1..40}{1..40}.tar", "stands for more than 1000 names"),
         ],
     )
-    def test_what_is_refused(self, tars, pattern, told):
+    def test_what_is_refused(self, tars, pattern, told, monkeypatch):
+        monkeypatch.setattr(tar_sources, "_MOST", 1000)
         with pytest.raises(InputError, match=told):
             open_set(f"{tars}/{pattern}")
 

@@ -6,7 +6,6 @@ import pytorch_ood.metrics.functional as reference_ood
 import torch
 from pytorch_ood.metrics import calibration_error
 from sklearn.metrics import average_precision_score, roc_auc_score
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from apr_dali.errors import InputError
 from apr_dali.eval import calibration, corruption, ood
@@ -224,6 +223,9 @@ def predictions(rng):
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_ece_against_torchmetrics(predictions, bins):
+    # Here: it takes more than a second, in each process that collects the tests.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     probabilities, labels = predictions
     reference = multiclass_calibration_error(probabilities, labels, num_classes=10, n_bins=bins, norm="l1")
     assert calibration.ece(probabilities, labels, bins) == pytest.approx(float(reference), abs=1e-6)

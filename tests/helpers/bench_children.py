@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.processes import PATIENCE
+from helpers.waiting import until
 
 from apr_dali.bench import processes
 from apr_dali.errors import InputError
@@ -16,12 +16,16 @@ from apr_dali.errors import InputError
 
 def cost(seconds: float) -> tuple[float, float, float]:
     """CPU seconds while a child works for some: of this process, of both while the child lives, and after its end."""
-    own, before, end = time.process_time(), processes.cpu_seconds(), time.monotonic() + PATIENCE
+    own, before = time.process_time(), processes.cpu_seconds()
     burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     living, mine = 0.0, 0.0
-    while living - mine < seconds and time.monotonic() < end:
-        time.sleep(0.01)
+
+    def enough() -> bool:
+        nonlocal living, mine
         living, mine = processes.cpu_seconds() - before, time.process_time() - own
+        return living - mine >= seconds
+
+    until(enough)
     burner.kill()
     burner.wait()
     return mine, living, processes.cpu_seconds() - before
@@ -46,6 +50,6 @@ def locks_of_bars() -> bool:
 def leave_a_child(path: str, wait: float) -> int:
     """Start a child that stays, write both numbers to `path`, and give the child's after a while."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Path(path).write_text(f"{os.getpid()} {child.pid}")
+    Path(path).write_text(f"{os.getpid()} {child.pid}\n")
     time.sleep(wait)
     return child.pid

@@ -1,4 +1,5 @@
-"""A temporary folder of a session's own, with its workers and what they start: DALI's files of a killed process remain.
+"""Temporary and cache folders of a session's own, with its workers and what they start: DALI's files of a killed
+process remain, and what an earlier session has kept must not be found.
 
 pytest's own folders stay where they were, for a look at what a test has left.
 """
@@ -8,15 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from multiprocessing.util import Finalize
 
-_LEADS = "PYTEST_XDIST_WORKER" not in os.environ
-
-if _LEADS:
+if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="apr_dali-tests-")
-
-
-def pytest_unconfigure() -> None:
-    """Hook of pytest."""
-    if _LEADS:
-        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = os.path.join(tempfile.tempdir, "cache")
+    # After multiprocessing has removed its folder in there, at -100.
+    Finalize(None, shutil.rmtree, (tempfile.tempdir,), {"ignore_errors": True}, exitpriority=-200)

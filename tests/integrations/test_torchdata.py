@@ -72,9 +72,14 @@ def test_its_epochs_are_the_loaders(behind):
     assert not same(*epochs)
 
 
+@pytest.fixture(scope="module")
+def expected() -> list[Any]:
+    """Three epochs of the loader itself."""
+    return take(stream(loader_of()), 3 * BATCHES)
+
+
 @pytest.mark.parametrize("count", range(1, 2 * BATCHES))
-def test_a_state_goes_on_after_any_batch(behind, count):
-    expected = take(stream(loader_of()), 3 * BATCHES)
+def test_a_state_goes_on_after_any_batch(behind, count, expected):
     first = made(behind)
     assert same(take(stream(first), count), expected[:count])
     state = json.loads(json.dumps(first.state_dict()))
@@ -83,12 +88,11 @@ def test_a_state_goes_on_after_any_batch(behind, count):
     assert same(take(stream(second), 3 * BATCHES - count), expected[count:])
 
 
-def test_a_state_of_an_epochs_end_begins_the_next_one(behind):
-    expected = take(stream(loader_of()), 2 * BATCHES)
+def test_a_state_of_an_epochs_end_begins_the_next_one(behind, expected):
     first, second = made(behind), made(behind)
     list(first)
     second.load_state_dict(first.state_dict())
-    assert same(list(second), expected[BATCHES:])
+    assert same(list(second), expected[BATCHES : 2 * BATCHES])
 
 
 def test_the_state_of_a_fresh_one_is_the_beginning():

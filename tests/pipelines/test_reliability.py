@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from helpers.image_sets import write_classes
 from helpers.loaders import make, sums, sums_in_child
 from helpers.processes import PATIENCE
 from helpers.project import ROOT
+from helpers.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def held() -> tuple[int, int]:
 
 def assert_given_back(before: tuple[int, int]) -> None:
     # Threads end a moment after the request.
-    end = time.monotonic() + PATIENCE
-    while any(now > then for now, then in zip(held(), before, strict=True)):
-        assert time.monotonic() < end, f"threads, files: {before} before, {held()} now"
-        time.sleep(0.05)
+    until(
+        lambda: all(now <= then for now, then in zip(held(), before, strict=True)),
+        lambda: f"threads, files: {before} before, {held()} now",
+    )
 
 
 @pytest.fixture
@@ -43,9 +43,10 @@ def before(folder) -> tuple[int, int]:
 
 def test_close_gives_threads_and_files_back(folder, before):
     for _ in range(3):
+        threads = set(os.listdir("/proc/self/task"))
         loader = make(folder)
         list(loader)
-        assert held()[0] > before[0]
+        assert set(os.listdir("/proc/self/task")) - threads
         loader.close()
         loader.close()
     assert_given_back(before)

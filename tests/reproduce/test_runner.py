@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from helpers.processes import PATIENCE
 from helpers.project import ROOT
 from helpers.reproduce import asked, stand_in
+from helpers.waiting import until
 
 from apr_dali.errors import InputError
 from apr_dali.reproduce import slots as slots_module
@@ -104,14 +104,13 @@ def test_a_command_that_ends_well_without_its_result_has_failed(tmp_path, progra
     assert failure.lines[-1] == "nothing to do"
 
 
-def stop_when(path, *signals):
+def stop_when(path, signum, *, again=None):
+    """Send a signal to this process once there is such a file, and once more when there is the file `again`."""
+
     def send():
-        end = time.monotonic() + PATIENCE
-        while not path.exists() and time.monotonic() < end:
-            time.sleep(0.01)
-        for signum in signals:
+        for there in filter(None, (path, again)):
+            until(there.exists)
             os.kill(os.getpid(), signum)
-            time.sleep(0.3)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -139,7 +138,8 @@ def test_a_second_signal_ends_a_command_that_does_not_stop(tmp_path, programs):
     program = programs.folder / "program.py"
     program.write_text(program.read_text().replace("    sys.exit(143)", "    return"))
     programs.set("WAITS", "cutout/seed0/train")
-    thread = stop_when(programs.folder / "waits", signal.SIGINT, signal.SIGINT)
+    # Of two signals at once the system may make one.
+    thread = stop_when(programs.folder / "waits", signal.SIGINT, again=programs.folder / "stopped")
     with pytest.raises(Stopped):
         Runner(plan(tmp_path, "cutout"), HERE).run()
     thread.join()
@@ -175,10 +175,7 @@ def test_a_kill_lets_the_running_command_save(tmp_path):
     command = [sys.executable, "-c", KILLED, "saves.py"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, timeout=PATIENCE, check=False)
     assert ran.returncode == -signal.SIGKILL
-    end = time.monotonic() + PATIENCE
-    while not (tmp_path / "saved").exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert (tmp_path / "saved").exists()
+    until((tmp_path / "saved").exists)
 
 
 def test_what_comes_before_all_runs_must_end_well(tmp_path, programs):

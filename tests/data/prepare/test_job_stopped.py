@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from helpers import archives
 from helpers.archives import SOURCES, contents, encoded, expected
 from helpers.folder_trees import files_in
 from helpers.processes import ENVIRONMENT, PATIENCE
+from helpers.waiting import group_ended, until
 
 from apr_dali.data.folders import open_set
 from apr_dali.data.prepare import job, journal, write
@@ -135,7 +135,7 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, sig
     command += ["--max-side", "5000"]
     environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
+    until(lambda: (out / journal.STATE / "units.jsonl").exists() or run.poll() is not None)
     run.send_signal(signum)
     _, told = run.communicate(timeout=PATIENCE)
     assert run.returncode in (0, -signum, 128 + signum)
@@ -144,26 +144,11 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, sig
         assert f"stopped; the same command goes on with {out}" in told
         assert "Traceback" not in told
     # No process of the group is left, which the run is the leader of.
-    wait(lambda: not any_of_group(run.pid))
+    until(lambda: group_ended(run.pid))
     subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
     assert len(open_set(out, "train")) == 1200
     assert contents(out, "train").keys() == {content for files in many.values() for content in files.values()}
     assert not (out / journal.STATE).exists()
-
-
-def wait(ended) -> None:
-    end = time.monotonic() + PATIENCE
-    while not ended():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def any_of_group(number: int) -> bool:
-    try:
-        os.killpg(number, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("image_format", ["folder", "webdataset"])

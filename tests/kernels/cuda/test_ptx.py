@@ -49,7 +49,7 @@ def test_pair_is_the_reference_at_all_sizes(size, axes, crops):
 
 
 @pytest.mark.parametrize("axes", spectral.AXES)
-@pytest.mark.parametrize("size", [160, 192, 224, 256])
+@pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.slow) for size in (160, 192, 256)] + [224])
 def test_threads_meet_in_no_bank_and_columns_read_whole_sectors(size, axes, device, crops):
     images = crops(2, size, size)
     cupy_backend.pair(PairTask(images, np.array([1, 0]), True, *SCALES, "float16", axes))
