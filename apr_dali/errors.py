@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Collection, Hashable
 from numbers import Real
@@ -56,6 +57,15 @@ def check_names(name: str, values: Any) -> None:
         raise InputError(f"{expected}, got the text {values!r}")
     if not isinstance(values, Collection) or not all(isinstance(value, str) for value in values):
         raise InputError(f"{expected}, got {values!r}")
+
+
+def check_number(name: str, value: Any, *, positive: bool = False) -> None:
+    """Raise InputError unless `value` is a finite number of at least 0, above it if `positive`."""
+    real = isinstance(value, Real)
+    # "not (0 <= value)": it also refuses nan.
+    if not real or not 0 <= value < math.inf or (positive and value == 0):
+        expected = "a positive number" if positive else "a number of at least 0"
+        raise InputError(f"{name} must be {expected}, got {value!r}")
 
 
 def check_share(name: str, value: float) -> None:

@@ -291,7 +291,8 @@ def augment(
     record.recipe(dataset)
     augmenting.check_options(None, backend, threads)
     check_choice("layout", layout, ("HWC",) if record.takes == "levels" else ("HWC", "CHW"))
-    record.sample(0, 8, 8, 0, dataset=dataset, **changes)  # refuses settings that it has not before the graph runs
+    record.check_settings(changes)  # here and not in the graph
+    record.sample(0, 8, 8, 0, dataset=dataset, **changes)
     augmenting.choose(record, _home_of(images), "float32", backend)
     if numbers is None:
         numbers = fn.random.uniform(range=(0.0, 2.0**31 - 1), dtype=types.INT64)

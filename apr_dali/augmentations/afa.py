@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
-from apr_dali.errors import InputError, check_whole
+from apr_dali.errors import check_number, check_whole
 from apr_dali.kernels.protocol import KernelBatch
 from apr_dali.kernels.torch_copies import put
 
@@ -55,8 +55,8 @@ class AfaDraws(Draws):
     ) -> AfaDraws:
         """f of {1, ..., H} / H, ω of `angles` values from -π to 0, s exponential with this `mean`, from `least` on."""
         check_whole("angles", angles, 1)
-        if not (0 < mean < math.inf and 0 <= least < math.inf):
-            raise InputError(f"mean must be positive and least not negative, got {mean} and {least}")
+        check_number("mean", mean, positive=True)
+        check_number("least", least)
         batch, channels, height, width = shape
         planes, side = (batch, channels), max(height, width)
         frequency = generator.integers(1, side + 1, planes) / side

@@ -52,6 +52,7 @@ class AmplitudeMixDraws(Draws):
     ) -> AmplitudeMixDraws:
         """A permutation for the partners, and λ uniform in 0..alpha for each image."""
         check_share("alpha", alpha)
+        check_share("ratio", ratio)
         batch, channels, height, width = shape
         return cls(
             height, width, channels, generator.permutation(batch), generator.uniform(0, alpha, batch), float(ratio)

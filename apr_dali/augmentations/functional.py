@@ -57,7 +57,7 @@ def apply(
         InputError: for draws that are not for these images, options that would have no effect, and a native or
             cupy backend that cannot run.
     """
-    record = find(augmentation) if isinstance(augmentation, str) else augmentation
+    record = find(augmentation)
     check_options(overflow, backend, threads)
     check_images(images)
     check_no_gradient(images)
@@ -91,7 +91,7 @@ def sample_and_apply(
     A pure function of images and seed: what a step of a pipeline calls whose graph draws the seed. images: uint8
     (N, H, W, C) or floating (N, C, H, W), as for `apply`.
     """
-    record = find(augmentation) if isinstance(augmentation, str) else augmentation
+    record = find(augmentation)
     check_images(images)
     height, width, channels = _sizes(images)
     draws = record.sample(len(images), height, width, seed, channels=channels, dataset=dataset, **changes)

@@ -71,6 +71,7 @@ class HybridPairDraws(Draws):
         mix = bool((drawn if coin is None else coin[0]) < p)
         low = None
         if low_p is not None:
+            check_share("low_p", low_p)
             low = PairDraws.sample(batch, height, width, generator, low_p)
             if coin is not None:
                 low = replace(low, mix=bool(coin[1] < low_p))

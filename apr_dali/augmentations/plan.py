@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from apr_dali.augmentations.record import Recipe
-from apr_dali.augmentations.registry import COMBINATIONS, NAMES, PARALLEL, find, stages
+from apr_dali.augmentations.registry import COMBINATIONS, NAMES, PARALLEL, find, registered, stages
 from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import CIFAR_AUGMENTATIONS, uses_pair
 
 TRAINABLE = (*NAMES, *COMBINATIONS, *PARALLEL)
-"""Names beside those of `apr_dali.recipes` that loaders and trainers take."""
+"""Names beside those of `apr_dali.recipes` that loaders and trainers take, and those that are registered."""
 FORMS = ("published", "jsd", "replaced", "both")
 """What a network sees of an image: what the paper trains with; the same with the divergence of the views in the loss,
 where the paper has that too; the changed image alone; or the image and, beside it, the changed one, with the sum of
@@ -78,6 +78,11 @@ class Plan:
         return tuple(dict.fromkeys(filter(None, (*self.levels, *self.changes))))
 
 
+def trainable() -> tuple[str, ...]:
+    """TRAINABLE, and what is registered so far."""
+    return (*TRAINABLE, *registered())
+
+
 def is_named(aug: str) -> bool:
     """Whether an augmentation is one that `plan` knows: of this package's registry, or registered from elsewhere."""
     if aug in TRAINABLE:
@@ -95,7 +100,7 @@ def check_aug(aug: str, others: tuple[str, ...], name: str = "aug") -> None:
     except InputError:
         known = False
     if not known:
-        check_choice(name, aug, (*others, *TRAINABLE))
+        check_choice(name, aug, (*others, *trainable()))
 
 
 def check_form(aug: str, form: str, name: str = "aug_form") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.augmentations.record import Draws, Shape, check_range
-from apr_dali.errors import InputError, check_whole
+from apr_dali.errors import InputError, check_number, check_whole
 
 PRIMITIVES = ("diffeomorphism", "color", "filter")
 
@@ -87,8 +87,8 @@ class PrimeDraws(Draws):
             check_whole(name, value, 1)
         if bandwidth is not None:
             check_whole("bandwidth", bandwidth, 1)
-        check_range("color_variance", (0, color_variance), 0)
-        check_range("sigma", (0, sigma), 0)
+        check_number("color_variance", color_variance)
+        check_number("sigma", sigma)
         batch, channels, height, width = shape
         of_chains = (batch, chains)
         colors = [_colors(random, (*of_chains, channels), color_cut, color_variance, bandwidth) for _ in range(steps)]
@@ -109,6 +109,8 @@ class PrimeDraws(Draws):
 
 def _check_cuts(cuts: tuple[int, int]) -> None:
     check_range("cuts", cuts, 2)
+    for cut in cuts:
+        check_whole("each of cuts", cut, 2)
     if cuts[0] == cuts[1]:
         raise InputError(f"cuts must be two different numbers, got {cuts}")
 

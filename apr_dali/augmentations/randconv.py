@@ -4,8 +4,9 @@ Xu, Liu, Yang, Raffel and Niethammer, "Robust and Generalizable Visual Represent
 ICLR 2021. wildphoton/RandConv was read: lib/networks/rand_conv.py, randconv_trainer.py,
 train_digits.py and exp_mnist10k.sh.
 
-One kernel for the batch. The released code convolves normalized images; `mean` and `std` let images in 0..1 be
-normalized for it and back, so that the border is the mean color.
+One kernel for the batch. Each of the three views that are compared is made of the image itself, as the paper has it;
+the released trainer makes the second and the third of the first, which is convolved already. It convolves normalized
+images; `mean` and `std` let images in 0..1 be normalized for it and back, so that the border is the mean color.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,11 +71,9 @@ class RandConvDraws(Draws):
         the generator's, see `Augmentation.coin`."""
         check_share("p", p)
         check_choice("mixing", mixing, (False, True))
-        for size in sizes:
-            check_whole("a size", size, 1)
-            if size % 2 == 0:
-                raise InputError(f"sizes must be odd, got {size}")
+        _check_sizes(sizes)
         batch, channels, height, width = shape
+        normalization = _each("mean", mean, channels), _each("std", std, channels)
         kernel = None
         convolved, size = generator.random() < p, int(generator.choice(np.asarray(sizes)))
         share = float(generator.random()) if mixing else 1.0
@@ -81,13 +81,27 @@ class RandConvDraws(Draws):
             convolved = coin[0] < p
         if convolved:
             kernel = generator.normal(0, 1 / math.sqrt(size * size * channels), (channels, channels, size, size))
-        return cls(height, width, channels, batch, kernel, share, _each(mean, channels), _each(std, channels))
+        return cls(height, width, channels, batch, kernel, share, *normalization)
 
 
-def _each(value: float | Sequence[float], channels: int) -> NDArray[np.float64]:
+def _check_sizes(sizes: Any) -> None:
+    if not isinstance(sizes, Sequence) or not sizes:
+        raise InputError(f"sizes must be a list of odd numbers, such as (1, 3, 5, 7), got {sizes!r}")
+    for size in sizes:
+        check_whole("a size", size, 1)
+        if size % 2 == 0:
+            raise InputError(f"sizes must be odd, got {size}")
+
+
+def _each(name: str, value: float | Sequence[float], channels: int) -> NDArray[np.float64]:
     """One number for each channel; the mean of three for another number of channels, as for gray images."""
-    values = np.asarray(value, np.float64)
-    if values.ndim == 1 and len(values) != channels:
+    try:
+        values = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    if values.shape not in ((), (channels,), (3,)) or not np.isfinite(values).all():
+        raise InputError(f"{name} must be a number, or one for each of {channels} channels, got {value!r}")
+    if values.shape not in ((), (channels,)):
         values = values.mean()
     return np.full(channels, values)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -97,10 +99,10 @@ class Draws:
 
 def check_range(name: str, values: tuple[float, float], low: float, high: float = np.inf) -> None:
     """Raise InputError unless `values` are two numbers in low..high, the smaller first."""
-    first, last = values
     # "not (low <= ...)": it also refuses nan.
-    if not low <= first <= last <= high:
-        raise InputError(f"{name} must be two numbers in {low}..{high}, the smaller first, got {values}")
+    two = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(value, Real) for value in values)
+    if not two or not np.isfinite(values).all() or not low <= values[0] <= values[1] <= high:
+        raise InputError(f"{name} must be two numbers in {low}..{high}, the smaller first, got {values!r}")
 
 
 @dataclass(frozen=True)
@@ -194,10 +196,17 @@ class Augmentation:
         **changes: Any,
     ) -> Draws:
         """Draws for `batch` images by the recipe for `dataset`, with `changes` of its settings."""
+        self.check_settings(changes)
         settings = {**self.recipe(dataset).settings, **changes}
-        try:
-            return self.draws.sample(batch, height, width, seed, channels=channels, **settings)
-        except TypeError as error:
-            if "unexpected keyword" not in str(error):
-                raise
-            raise InputError(f"{self.name} has no such setting: {error}") from error
+        return self.draws.sample(batch, height, width, seed, channels=channels, **settings)
+
+    def check_settings(self, names: Iterable[str]) -> None:
+        """Raise InputError for names that are no settings of the draws."""
+        # The first two are the generator and the shape.
+        arguments = list(inspect.signature(self.draws.draw).parameters.values())[2:]
+        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+            return
+        known = [argument.name for argument in arguments]
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.name} has no such setting: {name}; it has {', '.join(known) or 'none'}")

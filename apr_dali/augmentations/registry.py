@@ -44,8 +44,17 @@ _TAKEN = {*NAMES, *COMBINATIONS, *PARALLEL, *CIFAR_AUGMENTATIONS}
 _added: dict[str, Augmentation] = {}
 
 
-def find(name: str) -> Augmentation:
-    """The augmentation of that name; InputError names what there is."""
+def registered() -> tuple[str, ...]:
+    """Names of those from elsewhere."""
+    return tuple(_added)
+
+
+def find(name: str | Augmentation) -> Augmentation:
+    """The augmentation of that name, or the one that is given; InputError names what there is."""
+    if isinstance(name, Augmentation):
+        return name
+    if not isinstance(name, str):
+        raise InputError(f"an augmentation is a name or an Augmentation, got {name!r}")
     if name in _added:
         return _added[name]
     if name in COMBINATIONS:

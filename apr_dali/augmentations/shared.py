@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali import spectral
-from apr_dali.errors import InputError, check_whole
+from apr_dali.errors import InputError, check_number, check_whole
 from apr_dali.kernels.torch_copies import put
 from apr_dali.kernels.torch_spectrum import give_amplitude, half_spectrum, inverse
 
@@ -67,8 +67,7 @@ def check_blur(kernel: int, sigma: float) -> None:
     check_whole("kernel", kernel, 1)
     if kernel % 2 == 0:
         raise InputError(f"kernel must be odd, got {kernel}")
-    if not 0 < sigma < np.inf:
-        raise InputError(f"sigma must be a positive number, got {sigma}")
+    check_number("sigma", sigma, positive=True)
 
 
 def blur(images: Any, kernel: int, sigma: float) -> Any:

@@ -8,6 +8,9 @@ gaussian_mixture_masks_transform.py and fda_transform.py (the probabilities) of 
 All is drawn for the half spectrum (H, W // 2 + 1), zero frequency first, and is the same for all channels. Where a
 bin's mirror image lies in the half too, at kx = 0 and W / 2, the mean of what both ask for is taken: the real part.
 
+lightly makes 8-bit images of the results without clipping, which wraps what leaves 0..255, most of all by gains of the
+zero frequency. Here uint8 images are clipped; `overflow="wrap"` is lightly's way.
+
 The Gaussians' sigmas are bins, published for images of 224 × 224, of which 0.8 of the root mean square remain. Of
 32 × 32 pixels 1e-4 remain: give fewer or smaller ones.
 """
@@ -25,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape, check_range
-from apr_dali.errors import check_choice, check_share, check_whole
+from apr_dali.errors import InputError, check_choice, check_share, check_whole
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
 from apr_dali.kernels.torch_copies import put
@@ -76,6 +79,8 @@ class SpectralGainsDraws(Draws):
         `amplitude` for each bin; one shift uniform in `phase`; a share uniform in `dropped` of the bins dropped, never
         the zero frequency; `gaussians` of them at uniform bins, with sigmas uniform in `sigma`.
         """
+        if not isinstance(p, Mapping):
+            raise InputError(f"p must have a share for each of {', '.join(_PARTS)}, as {{'mask': 0.5}}, got {p!r}")
         for name in p:
             check_choice("a part in p", name, _PARTS)
         shares = {name: p.get(name, 0.0) for name in _PARTS}

@@ -2,7 +2,8 @@
 
 Lee, Lee and Myung, "Domain Generalization with Vital Phase Augmentation", AAAI 2024. excitedkid/vipaug was read:
 datasets/VIP.py, main.py and core/train.py. The released code puts the phase of fractals in before, on 15 % of the
-images (VIPAug-F); that needs their fractals and is left out. In training APR-P follows, as in APR-SP.
+images of CIFAR and 10 % of those of ImageNet (VIPAug-F); that needs their fractals and is left out. In training APR-P
+follows, as in APR-SP.
 
 The noise is not odd, as a phase of a real image is, and the released code keeps the real part: at each bin that is the
 mean of what k and -k give, A/2·(e^{i(φ + n(k))} + e^{i(φ - n(-k))}).
@@ -21,7 +22,7 @@ from torch import Tensor
 from apr_dali import pillow_ops, spectral
 from apr_dali.augmentations.record import Augmentation, Draws, Recipe, Shape
 from apr_dali.draws import SingleDraws
-from apr_dali.errors import InputError, check_share
+from apr_dali.errors import InputError, check_number, check_share
 from apr_dali.kernels import torch_backend
 from apr_dali.kernels.cpu.augmentations import NativeBatch
 from apr_dali.kernels.protocol import KernelBatch
@@ -50,8 +51,8 @@ class VipAugDraws(Draws):
 
     def __post_init__(self) -> None:
         self.check_shapes(noise=(len(self.noisy), self.channels, self.height, self.width))
-        if not (0 <= self.vital < np.inf and 0 <= self.nonvital < np.inf):
-            raise InputError(f"vital and nonvital are variances, at least 0, got {self.vital} and {self.nonvital}")
+        check_number("vital", self.vital)
+        check_number("nonvital", self.nonvital)
         self.check_bounds("noisy", 0, len(self) - 1)
         if (np.diff(self.noisy) <= 0).any() or not self.views.mix[self.noisy].all():
             raise InputError(

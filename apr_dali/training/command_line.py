@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 from apr_dali.errors import InputError
 from apr_dali.runtime import checkpoint
 from apr_dali.training.options import GROUPS, Recipe, flag
+from apr_dali.training.options.declare import choices_of
 from apr_dali.training.options.recipes import described
 
 Options = TypeVar("Options")
@@ -157,7 +158,7 @@ def _argument(item: Field[Any], hint: Any) -> dict[str, Any]:
         "type": inner[0] if inner else hint,
         "nargs": "+" if several else "?" if item.metadata["bare"] else None,
         "const": item.metadata["bare"],
-        "choices": (*item.metadata["choices"], *[_TELL] * (item.name == "recipe")) or None,
+        "choices": (*choices_of(item), *[_TELL] * (item.name == "recipe")) or None,
         "metavar": item.metadata["metavar"],
         "help": f"{text} (default {shown})" if shown else text,
     }

@@ -49,9 +49,10 @@ class Augment(OfLevels):
         **settings: Any,
     ) -> None:
         super().__init__(seed)
-        self.augmentation = find(augmentation) if isinstance(augmentation, str) else augmentation
+        self.augmentation = find(augmentation)
         check_options(overflow, backend)
-        self.augmentation.sample(1, 8, 8, 0, dataset=dataset, **settings)  # refuses settings that are none
+        self.augmentation.check_settings(settings)
+        self.augmentation.sample(1, 8, 8, 0, dataset=dataset, **settings)  # refuses values that are none
         self.dataset, self.overflow, self.backend, self.settings = dataset, overflow, backend, settings
 
     takes = "PIL images or one tensor (..., C, H, W), uint8 or floating"
@@ -91,8 +92,10 @@ class Augment(OfLevels):
 
     def extra_repr(self) -> str:
         """What is shown of it."""
-        settings = "".join(f", {name}={value}" for name, value in self.settings.items())
-        return f"{self.augmentation.name}, dataset={self.dataset}, seed={self.seed}{settings}"
+        options = {"overflow": self.overflow, "backend": None if self.backend == "auto" else self.backend}
+        given = {**{name: value for name, value in options.items() if value is not None}, **self.settings}
+        told = "".join(f", {name}={value}" for name, value in given.items())
+        return f"{self.augmentation.name}, dataset={self.dataset}, seed={self.seed}{told}"
 
 
 _MIXES = "mixes the images of a batch: give it a tensor (B, C, H, W), in the collate function or in the loop"

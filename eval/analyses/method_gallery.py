@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from apr_dali.augmentations import find, sample_and_apply
-from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.plan import trainable
 from apr_dali.augmentations.registry import COMBINATIONS, PARALLEL
 from apr_dali.errors import check_choice
 from apr_dali.eval.analyses.gallery import Pixels
@@ -18,21 +18,24 @@ from apr_dali.functional import pair
 from apr_dali.runtime.figures import new_figure
 from apr_dali.spectral import to_levels
 
-SHOWN = tuple(name for name in TRAINABLE if name not in PARALLEL)
-"""Those that a gallery can show: one image of each."""
 _MOST = 40
 """Seeds that are tried for one whose coins change something."""
 _DPI = 100
 _INCHES = 1.6
 
 
+def shown() -> tuple[str, ...]:
+    """Names of what a gallery can show: one image of each."""
+    return tuple(name for name in trainable() if name not in PARALLEL)
+
+
 def changed(images: Pixels, name: str, seed: int, dataset: str = "imagenet") -> Pixels:
-    """What one of SHOWN makes of photographs, uint8 (N, H, W, 3) to the same.
+    """What one of `shown()` makes of photographs, uint8 (N, H, W, 3) to the same.
 
     By the first seed from `seed` on whose draws change all images, if there is one: many methods have a coin. Values
     outside 0..255, which a network sees, are cut.
     """
-    check_choice("--aug", name, SHOWN)
+    check_choice("--aug", name, shown())
     found = images
     for stage in COMBINATIONS.get(name, (name,)):
         found = _by_stage(found, stage, seed, dataset)

@@ -138,7 +138,7 @@ def test_operations_need_levels_of_three_channels():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("afa", {"mean": 0}, "mean must be positive"),
+        ("afa", {"mean": 0}, "mean must be a positive number"),
         ("afa", {"strength": 3}, "afa has no such setting.*strength"),
         ("amplitude-mix", {"alpha": 2}, "alpha must be in 0..1"),
         ("amplitude-mix", {"ratio": -1}, "ratio must be in 0..1"),
@@ -148,7 +148,7 @@ def test_operations_need_levels_of_three_channels():
         ("hybrid-p", {"sigma": 0}, "sigma must be a positive number"),
         ("hybrid-p", {"p": 2}, "p must be in 0..1"),
         ("hybrid++-s", {"plus": 1.5}, "plus must be one of"),
-        ("vipaug-g", {"vital": -1}, "vital and nonvital are variances"),
+        ("vipaug-g", {"vital": -1}, "vital must be a number of at least 0"),
         ("spectral-gains", {"p": {"amplitud": 1}}, "a part in p must be one of amplitude, phase, mask, gaussian"),
         ("spectral-gains", {"dropped": (0.5, 2)}, "dropped must be two numbers"),
         ("prime", {"cuts": (1, 5)}, "cuts must be two numbers in 2"),

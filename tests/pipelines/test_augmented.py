@@ -117,6 +117,7 @@ def test_the_operator_refuses_before_a_graph_runs():
     for options, says in (
         ({"layout": "CHW"}, "HWC"),
         ({"nosuch": 1}, "no such setting"),
+        ({"channels": 1}, "no such setting: channels"),
         ({"dataset": "mnist"}, "cifar10"),
         ({"backend": "cupy"}, "torch"),
     ):

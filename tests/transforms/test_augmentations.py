@@ -102,6 +102,12 @@ def test_each_has_a_class(made, name):
     assert type(made).__name__ in transforms.__all__
 
 
+def test_what_was_chosen_is_shown():
+    assert repr(Afa(seed=1, mean=5)) == "Afa(afa, dataset=cifar10, seed=1, mean=5)"
+    told = repr(AmplitudeMix(overflow="clamp", backend="torch"))
+    assert told == "AmplitudeMix(amplitude-mix, dataset=cifar10, seed=None, overflow=clamp, backend=torch)"
+
+
 def test_calls_differ_and_seeds_repeat(crops):
     image = Image.fromarray(crops(1, 12, 12)[0])
     runs = [[np.asarray(t(image)).tobytes() for _ in range(4)] for t in (Afa(seed=1), Afa(seed=1), Afa(seed=2))]
@@ -137,7 +143,32 @@ def test_workers_differ():
         (lambda: HybridAugment("ps"), "variant must be one of p, s"),
         (lambda: HybridAugment("p", plus=2), "plus must be one of"),
         (lambda: Afa(strength=2), "no such setting"),
+        (lambda: Afa(channels=1), "no such setting: channels; it has mean, least, angles"),
+        (lambda: AmplitudeMix(batch=2), "no such setting: batch"),
+        (lambda: AmplitudeMix(generator=2), "no such setting: generator"),
+        (lambda: SpectralGains(random=2), "no such setting: random"),
+        (lambda: Afa(mean="5"), "mean must be a positive number, got '5'"),
+        (lambda: Afa(least=float("nan")), "least must be a number of at least 0, got nan"),
+        (lambda: AmplitudeMix(ratio="a"), "ratio must be in 0..1"),
+        (lambda: FDA(beta=0.1), "beta must be two numbers in 0..0.5, the smaller first, got 0.1"),
+        (lambda: FDA(beta=(0, 0.1, 0.2)), "beta must be two numbers"),
+        (lambda: FDA(beta=None), "beta must be two numbers"),
+        (lambda: HybridAugment("p", sigma="1"), "sigma must be a positive number"),
+        (lambda: HybridAugment("p", plus=True, low_p=3), "low_p must be in 0..1"),
+        (lambda: VipAug(vital="a"), "vital must be a number of at least 0"),
+        (lambda: VipAug(nonvital=-1), "nonvital must be"),
+        (lambda: SpectralGains(p=0.5), "p must have a share for each of amplitude, .* got 0.5"),
+        (lambda: SpectralGains(phase=(0, float("inf"))), "phase must be two numbers"),
         (lambda: Prime(cuts=(1, 2)), "cuts must be"),
+        (lambda: Prime(cuts=(2.5, 10)), "each of cuts must be a whole number, got 2.5"),
+        (lambda: Prime(color_variance="a"), "color_variance must be a number of at least 0"),
+        (lambda: Prime(sigma=-1), "sigma must be a number of at least 0, got -1"),
+        (lambda: RandConv(sizes=()), r"sizes must be a list of odd numbers, .* got \(\)"),
+        (lambda: RandConv(sizes=3), "sizes must be a list of odd numbers"),
+        (lambda: RandConv(mean=(1, 2)), "mean must be a number, or one for each of 3 channels"),
+        (lambda: RandConv(mean=float("nan")), "mean must be a number"),
+        (lambda: RandConv(std="a"), "std must be a number"),
+        (lambda: Augment(None), "an augmentation is a name or an Augmentation, got None"),
         (lambda: Afa(overflow="round"), "overflow must be one of"),
         (lambda: Afa(backend="numpy"), "backend must be one of"),
         (lambda: Afa(seed=-1), "seed must be"),

@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _write_methods(images: Pixels, names: tuple[str, ...], args: argparse.Namespace) -> None:
     from apr_dali.augmentations.registry import PARALLEL
-    from apr_dali.eval.analyses.method_gallery import SHOWN, changed, methods_page, methods_picture
+    from apr_dali.eval.analyses.method_gallery import changed, methods_page, methods_picture, shown
     from apr_dali.runtime.files import make_output, write_whole
 
-    asked = SHOWN if args.aug == ["all"] else args.aug
+    asked = shown() if args.aug == ["all"] else args.aug
     chosen = dict.fromkeys(view for name in asked for view in PARALLEL.get(name, (name,)))
     columns = {name: changed(images, name, args.seed) for name in chosen}
     output = make_output(args.output)

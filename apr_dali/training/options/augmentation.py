@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apr_dali.augmentations.plan import FORMS, TRAINABLE, Plan, check_form, is_named, may_be_unmixed, plan
+from apr_dali.augmentations.plan import FORMS, Plan, check_form, is_named, may_be_unmixed, plan, trainable
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, POLICIES, SAMPLERS, policy_magnitude, uses_pair, uses_single
 from apr_dali.spectral import AXES, OVERFLOWS
@@ -23,7 +23,7 @@ class AugmentationOptions(Options):
         "augmentation",
         "none",
         "which part of APR to train with, or another method: docs/augmentations.md tells of each",
-        choices=(*AUGMENTATIONS, *TRAINABLE),
+        choices=lambda: (*AUGMENTATIONS, *trainable()),
         metavar="NAME",
     )
     aug_form: str = option(

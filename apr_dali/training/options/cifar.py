@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from apr_dali.augmentations.plan import TRAINABLE
+from apr_dali.augmentations.plan import trainable
 from apr_dali.bands import RADII, BandFilter
 from apr_dali.errors import InputError
 from apr_dali.recipes import AUGMENTATIONS, CIFAR_AUGMENTATIONS, DATASETS, POLICIES, uses_pair, uses_single
@@ -51,7 +51,7 @@ class CifarOptions(TrainingOptions):
         "augmentation",
         "none",
         "how to augment beside crops and flips: APR, or another method: docs/augmentations.md tells of each",
-        choices=(*CIFAR_AUGMENTATIONS, *TRAINABLE),
+        choices=lambda: (*CIFAR_AUGMENTATIONS, *trainable()),
         metavar="NAME",
     )
     pair_probability: float = redeclared("pair_probability", 0.6)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from apr_dali.errors import InputError, check_choice
@@ -18,7 +19,7 @@ def option(
     default: Any,
     text: str,
     *,
-    choices: tuple[object, ...] = (),
+    choices: tuple[object, ...] | Callable[[], tuple[object, ...]] = (),
     low: float | None = None,
     high: float | None = None,
     metavar: str | None = None,
@@ -26,7 +27,8 @@ def option(
 ) -> Any:
     """A dataclass field that is also an option of the command line.
 
-    group: the heading it stands under in --help. text: its help. choices: the allowed values, () for any.
+    group: the heading it stands under in --help. text: its help. choices: the allowed values, () for any,
+    or what gives them when they are asked for.
     low, high: the allowed range, both ends included. metavar: what --help calls the value. bare: the value where the
     option stands without one, None where it must have one.
     """
@@ -40,11 +42,17 @@ def redeclare(kind: type[Any], name: str, default: Any) -> Any:
     return field(default=default, metadata=item.metadata)
 
 
+def choices_of(item: Field[Any]) -> tuple[object, ...]:
+    """The allowed values of a field that `option` declared, () for any."""
+    choices = item.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices)
+
+
 def check_options(options: Any) -> None:
     """Raise InputError unless each field of the dataclass `options` is among its choices and in its range."""
     for item in fields(options):
         value, name = getattr(options, item.name), flag(item.name)
-        choices, low, high = (item.metadata[key] for key in ("choices", "low", "high"))
+        choices, low, high = choices_of(item), item.metadata["low"], item.metadata["high"]
         if choices:
             check_choice(name, value, choices)
         if value is None:

@@ -12,7 +12,7 @@ from apr_dali import pillow_ops, spectral
 from apr_dali.cli import main
 from apr_dali.draws import OPERATIONS, SingleDraws
 from apr_dali.eval.analyses.gallery import gallery_page, gallery_picture, rows
-from apr_dali.eval.analyses.method_gallery import SHOWN, changed
+from apr_dali.eval.analyses.method_gallery import changed, shown
 
 NAMES = ("one", "two", "three")
 
@@ -115,7 +115,7 @@ def test_bad_input(broken, message, tmp_path, images, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", shown())
 def test_each_method_shows_what_it_makes_of_all_photographs(images, name):
     found = changed(images, name, seed=0)
     assert found.shape == images.shape
