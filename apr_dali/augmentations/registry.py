@@ -77,10 +77,18 @@ def stages(name: str) -> tuple[str, ...]:
 def register(augmentation: Augmentation) -> Augmentation:
     """Make an augmentation from elsewhere known by its name in this process; gives it back.
 
-    Raises InputError for a name that another one has.
+    One whose class of draws was defined anew, by a notebook's cell or a module that ran again, takes the place of the
+    former. Raises InputError for a name that another one has.
     """
     name = augmentation.name
-    if _added.get(name, augmentation) is not augmentation or name in _TAKEN:
+    known = _added.get(name, augmentation)
+    if name in _TAKEN or (known is not augmentation and not _ran_again(known.draws, augmentation.draws)):
         raise InputError(f"there is an augmentation named {name!r} already: give yours another name")
     _added[name] = augmentation
     return augmentation
+
+
+def _ran_again(former: type, draws: type) -> bool:
+    """Whether two classes are of one definition."""
+    place, again = ((kind.__module__, kind.__qualname__) for kind in (former, draws))
+    return draws is not former and place == again

@@ -54,6 +54,13 @@ def test_it_does_what_it_says(own):
     np.testing.assert_allclose((ratio[0, 0], ratio[0, 1], ratio[2, 0], ratio[3, 4], ratio[7, 7]), (1, 1, 4, 25, 2))
 
 
+def test_its_file_may_run_again(own, crops):
+    again = example("own_augmentation")
+    assert again.TiltDraws is not own.TiltDraws
+    assert find("tilt") is again.TILT
+    assert again.largest_difference(crops(2, 12, 16)) <= 1
+
+
 @pytest.mark.usefixtures("own")
 def test_trainers_and_gallery_know_it(crops):
     for options in OPTIONS:
