@@ -2,7 +2,8 @@
 
 Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020, section 3.1.
 YanchaoYang/FDA was read: utils/__init__.py. Its NumPy form is the one followed, a box of 2b + 1 bins a side around the
-zero frequency. Its torch form has 2b; on the half spectrum of later versions that form swaps another box.
+zero frequency. Its torch form has 2b; on the half spectrum of later versions that form swaps another box. β is the 0.01
+of its README; its training script has 0.1 unless it is given.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ AUGMENTATIONS = (
         name="fda",
         paper='Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020',
         equation="x' = iF(M_β·A(x_j) + (1 - M_β)·A(x_i), P(x_i)), M_β = 1 where |k| ≤ ⌊β·min(H, W)⌋ on both axes",
-        source="YanchaoYang/FDA: utils/__init__.py, README.md",
+        source="YanchaoYang/FDA: utils/__init__.py, README.md, options/train_options.py",
         draws=FdaDraws,
         define=define,
         torch_form=torch_form,

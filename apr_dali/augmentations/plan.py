@@ -11,7 +11,7 @@ from apr_dali.errors import InputError, check_choice
 from apr_dali.recipes import CIFAR_AUGMENTATIONS, uses_pair
 
 TRAINABLE = (*NAMES, *COMBINATIONS, *PARALLEL)
-"""Names beside those of `apr_dali.recipes` that loaders and trainers take, and those that are registered."""
+"""Names beside those of `apr_dali.recipes` that loaders and trainers take."""
 FORMS = ("published", "jsd", "replaced", "both")
 """What a network sees of an image: what the paper trains with; the same with the divergence of the views in the loss,
 where the paper has that too; the changed image alone; or the image and, beside it, the changed one, with the sum of

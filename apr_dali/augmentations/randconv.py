@@ -85,7 +85,7 @@ class RandConvDraws(Draws):
 
 
 def _check_sizes(sizes: Any) -> None:
-    if not isinstance(sizes, Sequence) or not sizes:
+    if not isinstance(sizes, (Sequence, np.ndarray)) or len(sizes) == 0:
         raise InputError(f"sizes must be a list of odd numbers, such as (1, 3, 5, 7), got {sizes!r}")
     for size in sizes:
         check_whole("a size", size, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar
@@ -99,9 +99,12 @@ class Draws:
 
 def check_range(name: str, values: tuple[float, float], low: float, high: float = np.inf) -> None:
     """Raise InputError unless `values` are two numbers in low..high, the smaller first."""
-    # "not (low <= ...)": it also refuses nan.
-    two = isinstance(values, Sequence) and len(values) == 2 and all(isinstance(value, Real) for value in values)
-    if not two or not np.isfinite(values).all() or not low <= values[0] <= values[1] <= high:
+    try:
+        first, last = values
+    except (TypeError, ValueError):
+        first = last = np.nan
+    real = all(isinstance(value, Real) and np.isfinite(value) for value in (first, last))
+    if not real or not low <= first <= last <= high:
         raise InputError(f"{name} must be two numbers in {low}..{high}, the smaller first, got {values!r}")
 
 
