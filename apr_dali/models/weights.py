@@ -127,8 +127,10 @@ def _refuse(
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     said += [f"of another shape: {', '.join(shown[:_SHOWN])}{more}"] * bool(shown)
     said += [f"{some(foreign)} not in the network"] * bool(foreign)
-    if any(_gray_and_color(*pair) for pair in shapes.values()):
-        said += [f"one is for gray images, the other for color ones: {advice}"]
+    of_gray = {pair[0][1] == 1 for pair in shapes.values() if _gray_and_color(*pair)}
+    if of_gray:
+        theirs, own = ("gray", "color") if True in of_gray else ("color", "gray")
+        said += [f"they are for {theirs} images, the network for {own} ones: {advice}"]
     if said:
         raise InputError(f"the weights {source} are not of {name}: {'; '.join(said)}")
 

@@ -79,9 +79,9 @@ def draw_samples(
         for row, axes in enumerate(grid[:, column]):
             axes.imshow(pictures[row])
             axes.set(xticks=[], yticks=[])
-            # Names of classes are the user's: they may hold dollars, which are no formula, or bytes that are no text.
+            # Names of classes are the user's: they may hold bytes that are no text.
             caption = _drawable(names[row]) if column == 0 else captions[row]
-            axes.set_xlabel(caption, fontsize=7, parse_math=False)
+            axes.set_xlabel(caption, fontsize=7)
         grid[0, column].set_title(title, fontsize=9)
     settings = f"overflow {recipe.overflow}, axes {recipe.axes}, {recipe.pair_probability:.0%} of batches mixed"
     figure.suptitle(f"--aug {options.aug}" + ("" if options.aug == "none" else f" ({settings})"), fontsize=10)

@@ -61,7 +61,7 @@ def methods_picture(images: Pixels, names: Sequence[str], columns: dict[str, Pix
             axes.imshow(pictures[row])
             axes.set(xticks=[], yticks=[])
             if column == 0:
-                axes.set_xlabel(names[row], fontsize=7, parse_math=False)
+                axes.set_xlabel(names[row], fontsize=7)
         grid[0, column].set_title(title, fontsize=8)
     picture = io.BytesIO(png_of(figure, _DPI))
     small = io.BytesIO()

@@ -248,13 +248,13 @@ def test_what_is_not_of_the_network_is_refused_and_leaves_it(change):
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [(1, 3), (3, 1)])
-def test_weights_for_gray_images_in_a_network_of_color_ones(theirs, ours):
+@pytest.mark.parametrize(("theirs", "ours", "kinds"), [(1, 3, ("gray", "color")), (3, 1, ("color", "gray"))])
+def test_weights_for_gray_images_and_a_network_for_color_ones(theirs, ours, kinds):
     state, model = create_model("resnet18", 7, theirs).state_dict(), create_model("resnet18", 7, ours)
-    told = f"conv1.weight .*; one is for gray images, the other for color ones: give --in-chans {theirs}$"
-    with pytest.raises(InputError, match=told):
+    why = "they are for {} images, the network for {} ones: give".format(*kinds)
+    with pytest.raises(InputError, match=rf"conv1\.weight .*; {why} --in-chans {theirs}$"):
         begin_with(model, "resnet18", 7, state, "w.pt", ours)
-    with pytest.raises(InputError, match=r"color ones: give NET\.py:FUNCTION that returns a network which makes its"):
+    with pytest.raises(InputError, match=rf"{why} NET\.py:FUNCTION that returns a network which makes its"):
         put_in(model, state, "w.pt", "resnet18")
 
 
