@@ -60,7 +60,7 @@ def extension(level: str) -> Extension:
     return Extension(
         f"apr_dali.kernels.cpu._native_{level}",
         # The largest first: the others fill the time beside it.
-        sources=sorted(map(str, SOURCES.glob("*.cpp")), key=os.path.getsize, reverse=True),
+        sources=sorted(map(str, SOURCES.glob("[!.]*.cpp")), key=os.path.getsize, reverse=True),
         include_dirs=[pybind11.get_include()],
         extra_compile_args=FLAGS,
         extra_link_args=["-pthread"],

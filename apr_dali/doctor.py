@@ -207,7 +207,7 @@ def _too_old(facts: Facts) -> list[Problem]:
 def _not_running(facts: Facts) -> list[Problem]:
     found = []
     if facts.stale:
-        what = "the native operators were compiled from other sources than those beside them: nothing runs by them"
+        what = "the native operators were compiled from other sources than those beside them, and are refused"
         found.append(Problem(what, (native_backend.REBUILD,)))
     if "DALI" in facts.versions and not facts.pipeline.available:
         found.append(Problem(f"DALI cannot run a pipeline on the CPU: {facts.pipeline.reason}", _install(facts)))

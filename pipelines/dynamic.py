@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,12 @@ def apr_pair(
     check_views(views, repeat_unmixed)
     _size(images)
     _check_draws(draws, rng, PairDraws)
-    chosen = draw_pair(images.batch_size, p, rng) if draws is None else draws
-    both = views == "both"
-    how = {"dtype": dtype, "memory_format": "contiguous", "with_clean": both, "repeat_unmixed": repeat_unmixed}
     if taken := sorted({"memory_format", "with_clean"} & options.keys()):
         raise InputError(f"{taken[0]} is not for dynamic mode: batches are CHW, and views chooses the clean one")
-    options = options | how
-    function = lambda batch: pair_in_views(batch, chosen.partner, chosen.mix, **options)  # noqa: E731
+    chosen = draw_pair(images.batch_size, p, rng) if draws is None else draws
+    both = views == "both"
+    options |= {"dtype": dtype, "memory_format": "contiguous", "with_clean": both, "repeat_unmixed": repeat_unmixed}
+    function = partial(pair_in_views, partner=chosen.partner, mix=chosen.mix, **options)
     return _changed(images, "FCHW" if both else "CHW", function)
 
 

@@ -44,7 +44,7 @@ def _module(level: str) -> Any:
     if sources.digest() not in (None, getattr(module, "sources", None)):
         raise InputError(
             f"{module.__file__} was compiled from other sources than those beside it: compile it again by `{REBUILD}`, "
-            "or remove it, and torch serves in its place"
+            "or remove it, and another level or torch serves in its place"
         )
     return module
 

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 
 def digest(folder: Path = FOLDER) -> str | None:
     """Of names and contents of all C++ files of `folder`; None where there are none, as in an installed package."""
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".cpp", ".hpp"))
+    found = sorted(folder.glob("[!.]*.[ch]pp"))  # editors keep locks and copies as hidden files
     if not found:
         return None
     digest = hashlib.sha256()

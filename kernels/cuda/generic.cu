@@ -66,9 +66,9 @@ INLINE void read_four(const float* image, int quad, int quads, float v[3][4]) {
     }
 }
 
-// Calls four(quad, quads) for the thread's four neighboring pixels of an image of three channels, which all of its rows
-// of memory begin a word with; else one(c, pixel) for each value of four pixels, a block's width apart: threads beside
-// each other take what lies side by side. Grid: images × parts.
+// For the four pixels of a thread. Of three channels, whose planes all begin with a word: four(quad, quads), neighbors.
+// Else one(c, pixel) for each value, the pixels a block's width apart: threads beside each other take what lies side by
+// side. Grid: images × parts.
 template <typename Four, typename One>
 INLINE void for_pixels(int channels, int pixels, int parts, Four four, One one) {
     constexpr int kOfABlock = 4 * ELEMENT_THREADS;
