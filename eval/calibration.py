@@ -217,7 +217,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    given, targets = (torch.from_numpy(values) for values in _labeled("logits", logits, labels))
+    # torch warns of arrays that cannot be written to, and takes none with negative strides.
+    arrays = (np.require(values, requirements=("C", "W")) for values in _labeled("logits", logits, labels))
+    given, targets = map(torch.from_numpy, arrays)
     check_finite(given)
     # In parts: in float64, all of them take much memory.
     parts = list(zip(given.split(_PART), targets.split(_PART), strict=True))

@@ -9,9 +9,9 @@ import numpy as np
 
 from apr_dali.eval.bootstrap import Interval, error_interval
 from apr_dali.eval.corruption import averaged_text
-from apr_dali.eval.pictures import legend_name, png_of
+from apr_dali.eval.pictures import legend_name
 from apr_dali.eval.report import Report
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 
 
 @dataclass(frozen=True)

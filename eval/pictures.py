@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.eval.calibration import Reliability
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 
-_DPI = 120
 ERRORS = "plasma_r"
 _SURE = 1 - 2**-53
 _EM = 0.62  # the mean width of a letter, of its size: somewhat more than that of prose
@@ -92,15 +90,3 @@ def fitted(text: str, inches: float, points: float) -> str:
 def legend_name(name: str) -> str:
     """`name` as a label that legends show: matplotlib leaves out those that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
-
-
-def png_of(figure: Any) -> bytes:
-    """The figure as PNG. Dollars in its texts are of names, of sets and runs, and no formula."""
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        if "$" in text.get_text():
-            text.set_parse_math(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apr_dali.bench.measure import Part
 from apr_dali.bench.rows import APR, BESIDE, LEFT_OUT, PUBLISHED, READING, SIZES, WAYS
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 
 _WIDTH = 80
-_DPI = 120
 _BUSY = 0.1
 _COLORS = {"none": "0.35", "apr": "C0", "published": "C3", "other": "C7"}
 
@@ -138,9 +136,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     figure.suptitle(
         f"Images per second, and time over none\n{machine['cpu']}, {machine['cores']} cores{gpu}", fontsize=10
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _panel(axes: Any, group: Sequence[Record], title: str) -> None:

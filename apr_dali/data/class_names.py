@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,10 +34,30 @@ def parse_classes(content: bytes, path: str | Path) -> tuple[str, ...]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
-    classes = tuple(line.strip() for line in text.splitlines() if line.strip())
+    # As files of text are read: a line ends with a line feed, a carriage return or both, and with nothing else.
+    classes = tuple(line.strip() for line in io.StringIO(text, newline=None) if line.strip())
     if not classes or len(set(classes)) != len(classes):
         raise InputError(f"{path} must name each class once, one per line, got {len(classes)} lines")
     return classes
+
+
+def format_classes(classes: Sequence[str]) -> bytes:
+    """The content of a classes.txt. Raises InputError for a name that would be read as another."""
+    unlike = [repr(name) for name in classes if not name or on_a_line(name) != name]
+    if unlike:
+        raise InputError(
+            f"a line of classes.txt cannot hold {some(unlike)}: expected names in UTF-8, without line breaks and outer "
+            "blanks; rename the folders"
+        )
+    return ("\n".join(classes) + "\n").encode()
+
+
+def on_a_line(name: str) -> str:
+    """The name as a line of a classes.txt holds it: without line breaks and outer blanks, in UTF-8.
+
+    The name of a folder need not be that.
+    """
+    return re.sub("[\r\n]+", " ", name).strip().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def check_classes(

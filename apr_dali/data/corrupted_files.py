@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apr_dali.corruptions import CorruptionDraws
+from apr_dali.data.class_names import format_classes
 from apr_dali.data.corruption_sets import SEVERITIES
 from apr_dali.data.imagenet_c import as_jpeg, cropped
 from apr_dali.data.tar_index import Member, format_index
@@ -140,8 +141,8 @@ def _write_tar(made: Iterator[NDArray[np.uint8]], batch: Batch, path: str) -> No
 
 
 def write_classes(job: Job, classes: Sequence[str]) -> None:
-    """The names of the classes beside each corruption's tars."""
+    """The names of the classes beside each corruption's tars. Raises InputError for one that no line can hold."""
     for corruption in job.corruptions:
         folder = Path(job.target, corruption)
         folder.mkdir(exist_ok=True)
-        write_whole(folder / "classes.txt", ("\n".join(classes) + "\n").encode(), alone=True)
+        write_whole(folder / "classes.txt", format_classes(classes), alone=True)

@@ -72,7 +72,7 @@ def read_image_ids(path: str | Path) -> ImageIds:
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected a text file of lines <class>/<file>") from error
-    entries = tuple(line.strip() for line in text.splitlines() if line.strip())
+    entries = tuple(line.strip() for line in text.split("\n") if line.strip())
     for number, entry in enumerate(entries, 1):
         parts = entry.split("/")
         if len(parts) < 2 or not all(parts) or ".." in parts or " " in parts[-1]:

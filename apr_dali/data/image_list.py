@@ -51,7 +51,7 @@ def read_image_list(
     Raises:
         InputError: for a line that is none of a list, a label that is none of `classes`, or an image that is not there.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    lines = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise InputError(f"{path} lists no image: expected lines of a path and a label, such as `a/1.jpg 0`")

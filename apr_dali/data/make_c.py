@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from apr_dali.corruptions import CORRUPTIONS, CorruptionDraws, names_in
 from apr_dali.data.arrays import open_small
+from apr_dali.data.class_names import format_classes
 from apr_dali.data.corrupted_files import FORMATS, Batch, Job, write_batch, write_classes
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_files
@@ -83,6 +84,7 @@ def make_c(
     if image_format != "folder":
         settings["format"] = image_format
         names = _keys(root, found)
+        format_classes(found.classes)  # refuses names before there is anything
     job = Job(str(target), chosen, image_size, seed, image_format)
     with writing_to(target):
         _begin(target, settings)

@@ -63,7 +63,7 @@ def begin_with(
     missing = _missing(ours, state)
     head = _head(name, ours, num_classes, in_chans)
     unfit = differing - head | {key for key in differing & head if state[key].shape[1:] != ours[key].shape[1:]}
-    _refuse(ours, state, missing - head, unfit, source, "this network")
+    _refuse(ours, state, missing - head, unfit, source, "this network", f"give --in-chans {4 - in_chans}")
     new = differing | missing & head
     model.load_state_dict({key: state[key] for key in ours if key in state and key not in new}, strict=False)
     if not new:
@@ -80,7 +80,8 @@ def put_in(model: nn.Module, state: Mapping[str, Tensor], source: str, name: str
     """
     ours = model.state_dict()
     differing = {key for key in ours if key in state and state[key].shape != ours[key].shape}
-    _refuse(ours, state, _missing(ours, state), differing, source, name)
+    gray = "give NET.py:FUNCTION that returns a network which makes its images gray"
+    _refuse(ours, state, _missing(ours, state), differing, source, name, gray)
     model.load_state_dict({key: state[key] for key in ours if key in state}, strict=False)
 
 
@@ -113,13 +114,27 @@ def _refuse(
     differing: set[str],
     source: str,
     name: str,
+    advice: str,
 ) -> None:
-    """Raise InputError if anything is missing, of another shape, or not in the network, and say what."""
+    """Raise InputError if anything is missing, of another shape, or not in the network, and say what.
+
+    advice: what to do where the one is for gray images and the other for color ones.
+    """
     foreign = {key for key in state if key not in ours and not key.startswith(_AUXILIARY)}
     said = [f"{some(missing)} missing"] * bool(missing)
-    shapes = [f"{key} {tuple(state[key].shape)} for {tuple(ours[key].shape)}" for key in sorted(differing)]
-    more = f" and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
-    said += [f"of another shape: {', '.join(shapes[:_SHOWN])}{more}"] * bool(shapes)
+    shapes = {key: (tuple(state[key].shape), tuple(ours[key].shape)) for key in sorted(differing)}
+    shown = [f"{key} {theirs} for {own}" for key, (theirs, own) in shapes.items()]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    said += [f"of another shape: {', '.join(shown[:_SHOWN])}{more}"] * bool(shown)
     said += [f"{some(foreign)} not in the network"] * bool(foreign)
+    of_gray = {pair[0][1] == 1 for pair in shapes.values() if _gray_and_color(*pair)}
+    if of_gray:
+        theirs, own = ("gray", "color") if True in of_gray else ("color", "gray")
+        said += [f"they are for {theirs} images, the network for {own} ones: {advice}"]
     if said:
         raise InputError(f"the weights {source} are not of {name}: {'; '.join(said)}")
+
+
+def _gray_and_color(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether these are shapes of the same convolution of gray images and of color ones."""
+    return len(a) == len(b) == 4 and {a[1], b[1]} == {1, 3} and (a[0], a[2:]) == (b[0], b[2:])

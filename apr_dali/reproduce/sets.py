@@ -35,12 +35,14 @@ class Need:
         """What a folder of the set must hold and does not; nothing of an archive, which whoever reads it checks."""
         if not path.is_dir():
             return ()
-        # Empty where no entry is named.
-        return tuple(n for n in self.holds if not (path / n).exists()) or ("images",) * (not any(path.iterdir()))
+        if not self.holds:
+            return () if any(path.iterdir()) else ("images",)
+        return tuple(name for name in self.holds if not (path / name).exists())
 
     def missing(self, root: Path) -> str:
         """What to do about it."""
-        place = root / self.places[0]
+        places = [root / place for place in self.places]
+        place = next((path for path in places if path.exists()), places[0])
         lacks = self._lacks(place)
         there = f"{place} lacks {', '.join(lacks)}" if lacks else f"put it in {place}"
         return f"{there}, which should hold: {self.looks}; published: {self.source}"

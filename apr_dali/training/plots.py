@@ -18,7 +18,7 @@ from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.pillow_ops import gray_levels
 from apr_dali.recipes import AprRecipe, uses_pair, uses_single
 from apr_dali.runtime.checkpoint import write_of_run
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 from apr_dali.training.options import CifarOptions, TrainingOptions
 
 CURVES, SAMPLES = "curves.png", "samples.png"
@@ -59,7 +59,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
     rate.set_ylim(bottom=0)
     loss.legend()
     accuracy.legend()
-    write_of_run(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    write_of_run(path, png_of(figure, _DPI))
 
 
 def draw_samples(
@@ -79,13 +79,13 @@ def draw_samples(
         for row, axes in enumerate(grid[:, column]):
             axes.imshow(pictures[row])
             axes.set(xticks=[], yticks=[])
-            # Names of classes are the user's: they may hold dollars, which are no formula, or bytes that are no text.
+            # Names of classes are the user's: they may hold bytes that are no text.
             caption = _drawable(names[row]) if column == 0 else captions[row]
-            axes.set_xlabel(caption, fontsize=7, parse_math=False)
+            axes.set_xlabel(caption, fontsize=7)
         grid[0, column].set_title(title, fontsize=9)
     settings = f"overflow {recipe.overflow}, axes {recipe.axes}, {recipe.pair_probability:.0%} of batches mixed"
     figure.suptitle(f"--aug {options.aug}" + ("" if options.aug == "none" else f" ({settings})"), fontsize=10)
-    write_of_run(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    write_of_run(path, png_of(figure, _DPI))
 
 
 def sample_columns(

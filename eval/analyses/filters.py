@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apr_dali.errors import InputError
-from apr_dali.eval.pictures import png_of
 from apr_dali.models.filter_bands import CUT, SIZE, first_convolution, radial_frequency
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 
 NOTE = (
     "Our reading of arXiv 1911.12044, whose full text was not available to us and whose authors call its main "

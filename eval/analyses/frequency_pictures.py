@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from apr_dali.bands import BandFilter, banded
 from apr_dali.eval.analyses.fourier import HeatMap
 from apr_dali.eval.analyses.templates import NAMES, Contrasts
-from apr_dali.eval.pictures import fitted, png_of
-from apr_dali.runtime.figures import new_figure
+from apr_dali.eval.pictures import fitted
+from apr_dali.runtime.figures import new_figure, png_of
 
 # Everyone can distinguish both: one rises in lightness, the other has orange and purple about white.
 _RISING, _ABOUT_ZERO = "viridis", "PuOr"

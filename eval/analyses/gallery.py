@@ -15,7 +15,7 @@ import apr_dali
 from apr_dali import spectral
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.eval.page import Section, html
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 
 Pixels = NDArray[np.uint8]
 
@@ -106,11 +106,10 @@ def gallery_picture(found: Sequence[Row], width: int = 1200) -> bytes:
         _draw_row(row, line)
     for axes, title in zip(grid[0], _TITLES, strict=True):
         axes.set_title(title, fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    picture = io.BytesIO(png_of(figure, _DPI))
     small = io.BytesIO()
     # Noise, as phases are, takes a byte a pixel instead of three; dithering would make noise of the rest too.
-    reduced = Image.open(buffer).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
+    reduced = Image.open(picture).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
     reduced.save(small, "PNG", optimize=True)
     return small.getvalue()
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from apr_dali.errors import InputError, install_command
 from apr_dali.eval.checks import check_finite
-from apr_dali.eval.pictures import fitted, png_of
-from apr_dali.runtime.figures import new_figure
+from apr_dali.eval.pictures import fitted
+from apr_dali.runtime.figures import new_figure, png_of
 
 _NAMED = 12  # layers in an error
 _INCHES = 1.75  # of a panel

@@ -15,7 +15,7 @@ from apr_dali.errors import check_choice
 from apr_dali.eval.analyses.gallery import Pixels
 from apr_dali.eval.page import Section, html
 from apr_dali.functional import pair
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 from apr_dali.spectral import to_levels
 
 _MOST = 40
@@ -64,12 +64,11 @@ def methods_picture(images: Pixels, names: Sequence[str], columns: dict[str, Pix
             axes.imshow(pictures[row])
             axes.set(xticks=[], yticks=[])
             if column == 0:
-                axes.set_xlabel(names[row], fontsize=7, parse_math=False)
+                axes.set_xlabel(names[row], fontsize=7)
         grid[0, column].set_title(title, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    picture = io.BytesIO(png_of(figure, _DPI))
     small = io.BytesIO()
-    Image.open(buffer).convert("RGB").save(small, "PNG", optimize=True)
+    Image.open(picture).convert("RGB").save(small, "PNG", optimize=True)
     return small.getvalue()
 
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apr_dali.errors import InputError
-from apr_dali.eval.pictures import png_of
-from apr_dali.runtime.figures import new_figure
+from apr_dali.runtime.figures import new_figure, png_of
 from apr_dali.spectral import amplitude
 
 FOLDS = 5

@@ -123,6 +123,13 @@ def test_a_stopped_set_goes_on(val, tmp_path, monkeypatch, image_format):
     assert all((tmp_path / "c" / name).stat().st_mtime_ns == before for name, before in times.items())
 
 
+def test_a_class_that_no_line_can_hold_is_refused_before_anything_is_written(val, tmp_path):
+    (val / "b").rename(val / "b\nc")
+    with pytest.raises(InputError, match=r"a line of classes\.txt cannot hold 'b\\nc'"):
+        make_c(val, tmp_path / "c", FEW[:1], SIDE, image_format="webdataset")
+    assert not (tmp_path / "c").exists()
+
+
 def test_the_other_form_is_another_set(val, tmp_path):
     make_c(val, tmp_path / "c", FEW[:1], SIDE)
     with pytest.raises(InputError, match="was made with other settings"):

@@ -43,3 +43,8 @@ def test_a_list_that_cannot_be_opened(tmp_path):
     for path, told in ((tmp_path, "Is a directory"), (tmp_path / "no.txt", "No such file")):
         with pytest.raises(InputError, match=f"{told}.*expected a text file of lines <class>/<file>"):
             read_image_ids(path)
+
+
+def test_a_line_ends_where_those_of_files_do(tmp_path):
+    (tmp_path / "ids.txt").write_text("n01440764/a\u2028b.JPEG\r\nn01440764/c.JPEG\r\n", encoding="utf-8")
+    assert read_image_ids(tmp_path / "ids.txt").entries == ("n01440764/a\u2028b.JPEG", "n01440764/c.JPEG")

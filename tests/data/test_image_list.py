@@ -70,3 +70,10 @@ def test_what_is_a_list(layout, tmp_path):
     assert not is_image_list(own)
     assert not is_image_list(tmp_path)
     assert not is_image_list(tmp_path / "not-there.txt")
+
+
+def test_a_line_ends_where_those_of_files_do(tmp_path):
+    name = "a\x0bb\x85c\u2028d.jpg"
+    (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text(f"{name} 0\r\n{name} 0\r\n", encoding="utf-8")
+    assert read_image_list(tmp_path / "list.txt").files == (str(tmp_path / name),) * 2

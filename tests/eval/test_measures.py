@@ -334,6 +334,19 @@ def test_bad_logits_are_named(logits, labels, message):
         calibration.fit_temperature(logits, labels)
 
 
+def test_logits_that_torch_would_not_take_as_they_are(recwarn):
+    logits, labels = np.array([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [2.0, 0.0, 1.0]]), np.array([0, 1, 2])
+    expected = calibration.fit_temperature(logits, labels)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # not only the first time in this process
+    try:
+        assert calibration.fit_temperature(np.broadcast_to(logits, logits.shape), labels) == expected
+        assert calibration.fit_temperature(logits[::-1], labels[::-1]) == pytest.approx(expected)
+    finally:
+        torch.set_warn_always(always)
+    assert not list(recwarn)
+
+
 def test_bad_bins_are_named():
     rows, labels = [[0.5, 0.5]] * 3, [0, 1, 0]
     for measure in (calibration.ece, calibration.classwise_ece):

@@ -17,7 +17,8 @@ from apr_dali.eval.analyses.frequency_pictures import (
     swap_picture,
     through_filters,
 )
-from apr_dali.eval.pictures import corruption_picture, fitted, png_of, score_picture
+from apr_dali.eval.pictures import corruption_picture, fitted, score_picture
+from apr_dali.runtime.figures import png_of
 
 PATH = "/data/sets/imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG"
 

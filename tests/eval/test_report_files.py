@@ -17,9 +17,9 @@ from apr_dali.eval.corruption import CorruptionTable
 from apr_dali.eval.evaluations.clean import Clean
 from apr_dali.eval.evaluations.corruption import Corruption, bounds, summary
 from apr_dali.eval.page import Table
-from apr_dali.eval.pictures import png_of
 from apr_dali.eval.report import summary_table
 from apr_dali.eval.report_files import COLUMNS, csv_of, latex_of
+from apr_dali.runtime.figures import png_of
 
 
 def report_of(top1=0.75, errors=(0.1, 0.2, 0.3, 0.4, 0.5)):

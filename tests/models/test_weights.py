@@ -17,7 +17,7 @@ from torch import nn
 from apr_dali.errors import InputError
 from apr_dali.models.auxiliary import add_auxiliary
 from apr_dali.models.registry import create_model
-from apr_dali.models.weights import begin_with, pretrained, torchvision_weights
+from apr_dali.models.weights import begin_with, pretrained, put_in, torchvision_weights
 from apr_dali.models.weights_file import read_weights
 
 
@@ -246,6 +246,16 @@ def test_what_is_not_of_the_network_is_refused_and_leaves_it(change):
         begin_with(ours, "wrn-16-1", 16, state, "w.pt")
     assert change == "another network" or f"{name} {shape}".strip() in str(error.value)
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(("theirs", "ours", "kinds"), [(1, 3, ("gray", "color")), (3, 1, ("color", "gray"))])
+def test_weights_for_gray_images_and_a_network_for_color_ones(theirs, ours, kinds):
+    state, model = create_model("resnet18", 7, theirs).state_dict(), create_model("resnet18", 7, ours)
+    why = "they are for {} images, the network for {} ones: give".format(*kinds)
+    with pytest.raises(InputError, match=rf"conv1\.weight .*; {why} --in-chans {theirs}$"):
+        begin_with(model, "resnet18", 7, state, "w.pt", ours)
+    with pytest.raises(InputError, match=rf"{why} NET\.py:FUNCTION that returns a network which makes its"):
+        put_in(model, state, "w.pt", "resnet18")
 
 
 def test_weights_that_nobody_has_published(monkeypatch):

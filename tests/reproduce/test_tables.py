@@ -181,6 +181,8 @@ def test_a_folder_that_lacks_some_of_its_set_is_missing_before_anything_is_train
     plan = plan_of("table2", asked(all_there))
     assert plan.missing["LSUN_fix"].startswith(f"{data}/LSUN_fix lacks images, which should hold: 32×32 image files")
     assert plan_of("table4", asked(all_there)).missing["ImageNet-C"].startswith(f"{data}/imagenet-c lacks snow, which")
+    (data / "imagenet-c").rename(data / "ImageNet-C")
+    assert plan_of("table4", asked(all_there)).missing["ImageNet-C"].startswith(f"{data}/ImageNet-C lacks snow, which")
     # The archive beside a damaged folder is taken.
     (data / "cifar-100-python.tar.gz").touch()
     assert set(plan_of("table1", asked(all_there)).missing) == {"CIFAR-10-C"}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from apr_dali.data.class_names import on_a_line
 from apr_dali.data.kinds import wnid_of
 from apr_dali.data.listing import is_hidden, is_utf8
 from apr_dali.errors import InputError
@@ -146,7 +147,7 @@ def _named(item: Item, name: str) -> Item:
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
     """Names of folders for classes, whose sorted order is that of the labels: numbered where theirs is another."""
-    plain = tuple(name.replace("/", "_") or "class" for name in map(_on_a_line, classes))
+    plain = tuple(name.replace("/", "_") or "class" for name in map(on_a_line, classes))
     if list(plain) == sorted(set(plain)) and not any(map(is_hidden, plain)):
         return plain
     digits = len(str(len(plain) - 1))
@@ -156,10 +157,5 @@ def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 def listed_names(classes: Sequence[str]) -> tuple[str, ...]:
     """Names of classes that a line of a classes.txt can hold, each once."""
-    plain = tuple(map(_on_a_line, classes))
+    plain = tuple(map(on_a_line, classes))
     return plain if all(plain) and len(set(plain)) == len(plain) else folder_names(classes)
-
-
-def _on_a_line(name: str) -> str:
-    """The name without line breaks and outer blanks, as UTF-8, which a folder's need not be."""
-    return " ".join(name.splitlines()).strip().encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -138,8 +138,8 @@ def _by_torch(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
     from torch.nn.functional import interpolate
 
     mode = "RGBX" if image.mode == "RGB" else "L"  # four bytes a pixel, as Pillow has them: nothing to pack
-    # Nothing is written to these bytes, which torch warns of.
-    levels = torch.frombuffer(image.tobytes("raw", mode), dtype=torch.uint8)
+    # torch warns of bytes that cannot be written to; copying them takes little beside decoding.
+    levels = torch.frombuffer(bytearray(image.tobytes("raw", mode)), dtype=torch.uint8)
     planes = levels.view(1, image.height, image.width, len(mode)).permute(0, 3, 1, 2)
     made = interpolate(planes, (height, width), mode="bicubic", antialias=True)
     pixels: NDArray[np.uint8] = made[0].permute(1, 2, 0).contiguous().numpy()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from apr_dali.data.class_names import format_classes
 from apr_dali.data.prepare import count, journal, spool
 from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, listed_names, read_ranges
 from apr_dali.data.prepare.images import check_scaling
@@ -26,7 +27,7 @@ from apr_dali.runtime.interrupts import Interrupts
 
 FORMATS = ("folder", "webdataset")
 ODD = "odd_files.txt"
-_VERSION = 3
+_VERSION = 4
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
@@ -153,7 +154,7 @@ def _write(target: Path, source: Source, options: Options, mapped: Any, watch: A
     if options.max_side is None:
         _check_room(target, state, waiting)
     if tars:
-        write_whole(target / "classes.txt", ("\n".join(listed_names(source.classes)) + "\n").encode(), alone=True)
+        write_whole(target / "classes.txt", format_classes(listed_names(source.classes)), alone=True)
     if spooled:
         _spool(source, units, state, tars, watch)
     spread = map if _is_quick(plan, waiting) else mapped
@@ -276,8 +277,9 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
         if lines:
             write_whole(target / ODD, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"), alone=True)
         shutil.rmtree(state)
-    told = (target / ODD).read_text("utf-8", "surrogateescape").splitlines() if (target / ODD).is_file() else []
-    pairs = tuple((name, what) for name, _, what in (line.partition(": ") for line in told))
+    told = (target / ODD).read_bytes() if (target / ODD).is_file() else b""
+    lines = told.decode("utf-8", "surrogateescape").split("\n")[:-1]
+    pairs = tuple((name, what) for name, _, what in (line.partition(": ") for line in lines))
     # That of the classes comes with every split.
     return Prepared(source.told, images, len(source.classes), tuple(dict.fromkeys(differing)), pairs)
 

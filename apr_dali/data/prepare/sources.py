@@ -234,8 +234,11 @@ def _files(path: Path, extension: str) -> list[Path]:
 def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """The files of each split, told by the words in their names or else in their folders'.
 
-    Files of a test split are left out. Raises InputError for one that says nothing, but where it is the only kind.
+    Files of a test split are left out. Raises InputError for one that says nothing, but where it is the only kind, and
+    for a split with two folders.
     """
+    for folder in (path, path / "data"):
+        _refuse_twice(folder)
     found: dict[str, list[Path]] = {split: [] for split in (*SPLITS, "test", "")}
     for file in files:
         found[split_of(file.name) or (split_of(file.parent.name) if file.parent != path else "")].append(file)

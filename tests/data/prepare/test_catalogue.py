@@ -2,7 +2,7 @@
 
 import pytest
 
-from apr_dali.data.class_names import parse_classes
+from apr_dali.data.class_names import format_classes, parse_classes
 from apr_dali.data.kinds import wnid_of
 from apr_dali.data.prepare.catalogue import (
     Item,
@@ -58,14 +58,14 @@ def test_the_sorted_order_of_folders_is_that_of_the_labels(classes, folders):
     ("classes", "lines"),
     [
         (("dog", "cat, tabby", "a/b"), ("dog", "cat, tabby", "a/b")),
-        ((" a\nb", "c\u2028d ", "\udcff"), ("a b", "c d", "\ufffd")),
+        ((" a\r\nb", "c\u2028d\x0b\x1c\x85e ", "\udcff"), ("a b", "c\u2028d\x0b\x1c\x85e", "\ufffd")),
         (("crane", "crane"), ("0_crane", "1_crane")),
         (("d", " "), ("0_d", "1_class")),
     ],
 )
 def test_a_classes_txt_holds_every_class(classes, lines):
     assert listed_names(classes) == lines
-    assert parse_classes("\n".join(lines).encode(), "classes.txt") == lines
+    assert parse_classes(format_classes(lines), "classes.txt") == lines
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from helpers.archives import encoded
 from PIL import Image
 
@@ -79,6 +80,17 @@ def test_the_filter_is_pillows_bicubic_one(crops, mode, by, request):
     expected = whole.resize((50, 33), Image.Resampling.BICUBIC)
     assert made.shape == ((33, 50) if mode == "L" else (33, 50, 4))
     assert np.abs(made.reshape(33, 50, -1)[:, :, :3].squeeze().astype(np.int64) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_torch_has_nothing_to_warn_of(crops, mode, recwarn):
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # not only the first time in this process
+    try:
+        images._by_torch(Image.fromarray(crops(1, 60, 90)[0]).convert(mode), 50, 33)
+    finally:
+        torch.set_warn_always(always)
+    assert not list(recwarn)
 
 
 @pytest.mark.usefixtures("native")

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 import sys
 import tarfile
 from io import BytesIO
@@ -281,6 +282,14 @@ def test_two_folders_of_a_split(tmp_path):
     (tmp_path / "val").unlink()
     archives.class_folders(tmp_path / "val", archives.train_images())
     refused(tmp_path, "are both for val: move one of them elsewhere")
+
+
+def test_tars_in_two_folders_of_a_split(tmp_path):
+    tars = archives.timm_shards(tmp_path / "tars")
+    (tars / "imagenet1k-train-0001.tar").unlink()
+    for folder in ("train", "val", "valid"):
+        shutil.copytree(tars, tmp_path / "set" / folder)
+    refused(tmp_path / "set", "are both for val: move one of them elsewhere")
 
 
 # ---- parquet files ---------------------------------------------------------------------------------------------------
