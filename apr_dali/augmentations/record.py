@@ -199,7 +199,8 @@ class Augmentation:
         **changes: Any,
     ) -> Draws:
         """Draws for `batch` images by the recipe for `dataset`, with `changes` of its settings."""
-        self.check_settings(changes)
+        if changes:
+            self.check_settings(changes)
         settings = {**self.recipe(dataset).settings, **changes}
         return self.draws.sample(batch, height, width, seed, channels=channels, **settings)
 
