@@ -29,7 +29,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	pipelines.loader pipelines.cifar_loader pipelines.batch_options pipelines.corrupted pipelines.operators pipelines.erasing \
 	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
 	data.arrays data.folders data.image_file data.image_list data.image_ids data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
-	training.engine training.losses training.options runtime.spin_count runtime.torch_threads \
+	training.engine training.losses training.options runtime.exit_status runtime.spin_count runtime.torch_threads cli \
 	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
