@@ -35,18 +35,6 @@ INLINE void write_four(const Out& out, int b, int first, int count, int quad, in
     }
 }
 
-// The same of an image of levels.
-INLINE void write_four_levels(const Out& out, int b, int quad, int quads, const float v[3][4]) {
-    uchar4* const words = static_cast<uchar4*>(out.data) + (static_cast<size_t>(b) * quads + quad) * 3;
-#pragma unroll
-    for (int w = 0; w < 3; ++w) {
-        unsigned char levels[4];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) levels[k] = level_of(v[(4 * w + k) % 3][(4 * w + k) / 3], out.kind);
-        words[w] = make_uchar4(levels[0], levels[1], levels[2], levels[3]);
-    }
-}
-
 // The other way round: v[c][k] of the `quad`-th four pixels of an image of `quads`.
 INLINE void read_four(const unsigned char* image, int quad, int, float v[3][4]) {
     const uchar4* const words = reinterpret_cast<const uchar4*>(image) + 3 * quad;
@@ -172,7 +160,7 @@ after(const float* planes, ROUTE_PARAMETERS, OUT_PARAMETERS, int channels, int p
 #pragma unroll
         for (int k = 0; k < 12; ++k) v[k / 4][k % 4] = out.affine(v[k / 4][k % 4], k / 4);
         if (out.is_levels()) {
-            write_four_levels(out, b, quad, quads, v);
+            write_four_levels(out, (static_cast<size_t>(b) * quads + quad) * 3, v);
         } else {
             write_four(out, b, out.views - 1, 1, quad, quads, v);
         }

@@ -113,9 +113,9 @@ INLINE void write_four(const Out& out, int b, int first, int count, int y, int x
     }
 }
 
-// The same of an image of levels.
-template <int Size> INLINE void write_four_levels(const Out& out, int b, int y, int x, const float v[3][4]) {
-    uchar4* const words = static_cast<uchar4*>(out.data) + ((static_cast<size_t>(b) * Size + y) * Size + x) * 3 / 4;
+// The same of an image of levels, whose three words begin with `word`.
+INLINE void write_four_levels(const Out& out, size_t word, const float v[3][4]) {
+    uchar4* const words = static_cast<uchar4*>(out.data) + word;
 #pragma unroll
     for (int w = 0; w < 3; ++w) {
         unsigned char levels[4];

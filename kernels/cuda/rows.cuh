@@ -231,7 +231,7 @@ INLINE void write_mixed(const Out& out, int b, int y0, int count, const float2* 
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
             if (out.is_levels()) {
-                write_four_levels<SIZE>(out, b, y0 + y + row, x, v[row]);
+                write_four_levels(out, ((static_cast<size_t>(b) * SIZE + y0 + y + row) * SIZE + x) * 3 / 4, v[row]);
             } else {
                 write_four<SIZE>(out, b, out.views - 1, 1, y0 + y + row, x, v[row]);
             }
