@@ -1,37 +1,18 @@
-"""What a source is taken for, where its classes come from, and what is said of those that are damaged."""
+"""What a source is taken for, where ImageNet's classes come from, and what is said of damaged archives."""
 
 import gzip
-import re
 import shutil
-import sys
 import tarfile
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import archives
 from helpers.archives import WNIDS, encoded, val_classes
+from helpers.sources import labels, refused
 from helpers.tar_files import pack
-from PIL import Image
 
-from apr_dali.data.arrays import ArraySet
-from apr_dali.data.prepare import small
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.tars import Components
-from apr_dali.errors import InputError
-
-
-def refused(source: Path, told: str, **options: object) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
-        open_source(source, **options)
-
-
-def labels(source: Path, split: str = "val", **options: object) -> dict[str, str]:
-    """The class of each image by its name."""
-    found = open_source(source, **options)
-    return {item.name: found.classes[item.label] for item in found.splits[split]}
-
 
 RIGHT = {f"ILSVRC2012_val_{n + 1:08d}.JPEG": wnid for n, wnid in enumerate(val_classes())}
 
@@ -97,6 +78,12 @@ def test_options_without_effect(tmp_path):
     refused(tmp_path / "f", "--val-labels has no effect: the validation images lie in class folders", val_labels="x")
 
 
+def test_a_link_that_leads_nowhere(tmp_path):
+    archives.class_folders(tmp_path / "train", archives.train_images())
+    (tmp_path / "train" / WNIDS[0] / "dead.JPEG").symlink_to("nowhere")
+    refused(tmp_path, "dead.JPEG cannot be read (No such file or directory): repair or remove it")
+
+
 # ---- the validation images' classes ----------------------------------------------------------------------------------
 
 
@@ -146,6 +133,18 @@ def test_lists_that_are_none(tmp_path, content, told):
     archives.official_val(tmp_path / "ILSVRC2012_img_val.tar")
     (tmp_path / "list.txt").write_text(content)
     refused(tmp_path, told, val_labels=tmp_path / "list.txt")
+
+
+def test_a_list_of_two_minds(tmp_path):
+    archives.official_val(tmp_path / "ILSVRC2012_img_val.tar")
+    lines = [f"{name} {wnid}" for name, wnid in RIGHT.items()]
+    (tmp_path / "list.txt").write_text("\r\n".join([*lines, lines[0], ""]))
+    assert labels(tmp_path, val_labels=tmp_path / "list.txt") == RIGHT
+    (tmp_path / "list.txt").write_text("\n".join([*lines, f"ILSVRC2012_val_00000001.JPEG {WNIDS[2]}"]))
+    refused(tmp_path, "two classes, n01440764 and n02124075", val_labels=tmp_path / "list.txt")
+    table = [f"{Path(name).stem},{wnid} 1 2 3 4" for name, wnid in [*RIGHT.items(), ("ILSVRC2012_val_00000001", "n1")]]
+    (tmp_path / "LOC_val_solution.csv").write_text("\r\n".join(["ImageId,PredictionString", *table]))
+    refused(tmp_path, "LOC_val_solution.csv gives ILSVRC2012_val_00000001 two classes, n01440764 and n1")
 
 
 def test_no_truth(tmp_path):
@@ -290,155 +289,3 @@ def test_tars_in_two_folders_of_a_split(tmp_path):
     for folder in ("train", "val", "valid"):
         shutil.copytree(tars, tmp_path / "set" / folder)
     refused(tmp_path / "set", "are both for val: move one of them elsewhere")
-
-
-# ---- parquet files ---------------------------------------------------------------------------------------------------
-
-
-def test_names_of_classes(tmp_path):
-    rows = [(None, encoded(n, form="PNG"), n % 3) for n in range(6)]
-    path = archives.parquet(tmp_path / "train-0.parquet", rows, names=("tench", "goldfish", "cat"))
-    found = open_source(path)
-    assert found.classes == ("tench", "goldfish", "cat")
-    assert [item.name for item in found.splits["train"]][:2] == ["train-0_000000.png", "train-0_000001.png"]
-    assert list(found.read(found.splits["train"])) == [content for _, content, _ in rows]
-    # In any order, too.
-    assert list(found.read(found.splits["train"][::-2])) == [content for _, content, _ in rows[::-2]]
-    assert open_source(archives.parquet(tmp_path / "b/train.parquet", rows)).classes == ("0", "1", "2")
-
-
-def test_parquet_without_the_columns(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for n, table in enumerate(({"text": ["a"], "label": [1]}, {"image": [b"a"], "label": [1]})):
-        path = tmp_path / f"{n}/train.parquet"
-        path.parent.mkdir()
-        pq.write_table(pa.table(table), path)
-        refused(
-            path, "lacks the columns of a set of images: expected image, of bytes and path, and label, whole numbers"
-        )
-    refused(tmp_path / "0/train.parquet", "got text: string, label: int64")
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    images = pa.array([{"bytes": None, "path": "a.jpg"}], kind)
-    pq.write_table(pa.table({"image": images, "label": [0]}), path)
-    refused(path, "row 0 has no bytes of an image: save the set with them")
-    # Without the counts that say so it is found when it is read.
-    pq.write_table(pa.table({"image": images, "label": [0]}), path, write_statistics=False)
-    found = open_source(path)
-    with pytest.raises(InputError, match="row 0 has no bytes of an image"):
-        list(found.read(found.splits["train"]))
-    pq.write_table(pa.table({"image": images, "label": pa.array([None], pa.int64())}), path)
-    refused(path, "row 0 has no label")
-
-
-@pytest.mark.parametrize("whole", [{"bytes": None, "path": "a.jpg"}, None])
-def test_a_row_of_many_without_an_image(tmp_path, whole):
-    """Not after hours of writing those before it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    images = [{"bytes": encoded(n), "path": f"{n}.jpg"} for n in range(9)]
-    images[7] = whole
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"image": pa.array(images, kind), "label": [0] * 9})
-    pq.write_table(table, tmp_path / "train.parquet", row_group_size=4)
-    refused(tmp_path, "train.parquet: row 7 has no bytes of an image")
-
-
-def test_a_list_of_two_minds(tmp_path):
-    archives.official_val(tmp_path / "ILSVRC2012_img_val.tar")
-    lines = [f"{name} {wnid}" for name, wnid in RIGHT.items()]
-    (tmp_path / "list.txt").write_text("\r\n".join([*lines, lines[0], ""]))
-    assert labels(tmp_path, val_labels=tmp_path / "list.txt") == RIGHT
-    (tmp_path / "list.txt").write_text("\n".join([*lines, f"ILSVRC2012_val_00000001.JPEG {WNIDS[2]}"]))
-    refused(tmp_path, "two classes, n01440764 and n02124075", val_labels=tmp_path / "list.txt")
-    table = [f"{Path(name).stem},{wnid} 1 2 3 4" for name, wnid in [*RIGHT.items(), ("ILSVRC2012_val_00000001", "n1")]]
-    (tmp_path / "LOC_val_solution.csv").write_text("\r\n".join(["ImageId,PredictionString", *table]))
-    refused(tmp_path, "LOC_val_solution.csv gives ILSVRC2012_val_00000001 two classes, n01440764 and n1")
-
-
-def test_a_link_that_leads_nowhere(tmp_path):
-    archives.class_folders(tmp_path / "train", archives.train_images())
-    (tmp_path / "train" / WNIDS[0] / "dead.JPEG").symlink_to("nowhere")
-    refused(tmp_path, "dead.JPEG cannot be read (No such file or directory): repair or remove it")
-
-
-def test_labels_that_are_no_class(tmp_path):
-    path = archives.parquet(tmp_path / "train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), -1)])
-    refused(path, "row 1 has the label -1: expected 0..0")
-    # So many names would take up all of the memory.
-    path = archives.parquet(tmp_path / "train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), 10**12)])
-    refused(path, "row 1 has the label 1000000000000: expected 0..999999")
-    archives.parquet(tmp_path / "b/train.parquet", [("a.jpg", encoded(1), 0), ("b.jpg", encoded(2), 1)])
-    archives.parquet(tmp_path / "b/validation.parquet", [("a.jpg", encoded(1), 7)])
-    refused(tmp_path / "b", "row 0 has the label 7: expected 0..1")
-    refused(archives.parquet(tmp_path / "a/test.parquet", [("a.jpg", encoded(1), -1)]), "test files alone")
-
-
-def test_truncated_parquet(tmp_path):
-    path = archives.hub(tmp_path) / "data/train-00001-of-00002.parquet"
-    size = path.stat().st_size // 2
-    path.write_bytes(path.read_bytes()[:size])
-    refused(tmp_path, f"{path} is truncated or no parquet file: it ends at byte {size}")
-
-
-def test_parquet_without_pyarrow(tmp_path, monkeypatch):
-    source = archives.hub(tmp_path)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(source, "parquet files need pyarrow: pip install")
-
-
-# ---- WebDataset's tars -----------------------------------------------------------------------------------------------
-
-
-def test_samples_without_an_image_or_a_label_are_left_out(tmp_path):
-    image = encoded(1)
-    members = [("a.jpg", image), ("a.cls", b"1"), ("b.jpg", image), ("c.cls", b"0"), ("d.jpg", image), ("d.cls", b"x")]
-    pack(tmp_path / "train-0.tar", [*members, ("e.jpeg", image), ("e.cls", b"0")])
-    found = open_source(tmp_path)
-    assert [(item.label, item.name) for item in found.splits["train"]] == [(1, "a.jpg"), (0, "e.jpeg")]
-    assert found.classes == ("0", "1")
-    assert [name.rpartition("/")[2] for name, _ in found.left_out] == ["b", "c", "d"]
-    (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    assert open_source(tmp_path).classes == ("cat", "dog")
-
-
-def test_labels_of_tars_that_training_images_lack(tmp_path):
-    pack(tmp_path / "train-0.tar", [("a.jpg", encoded(1)), ("a.cls", b"1")])
-    pack(tmp_path / "val-0.tar", [("b.jpg", encoded(1)), ("b.cls", b"7")])
-    refused(tmp_path, "b.jpg has the label 7, and the training images 0..1: put a classes.txt beside the tars")
-    (tmp_path / "classes.txt").write_text("\n".join("abcdefgh"))
-    assert open_source(tmp_path).classes == tuple("abcdefgh")
-
-
-def test_components(tmp_path):
-    members = [("a.0.png", encoded(1)), ("a.1.png", encoded(2)), ("a.id", b"0")]
-    pack(tmp_path / "train-0.tar", members)
-    refused(tmp_path, "has several images: 0.png, 1.png; say which one to take (--tar-image")
-    refused(tmp_path, "no sample of its tars has an image and a label", components=Components("1.png"))
-    found = open_source(tmp_path, components=Components("1.png", "id"))
-    assert list(found.read(found.splits["train"])) == [encoded(2)]
-
-
-def test_a_truncated_tar(tmp_path):
-    path = archives.timm_shards(tmp_path) / "imagenet1k-train-0001.tar"
-    path.write_bytes(path.read_bytes()[:3000])
-    refused(tmp_path, f"{path} is truncated, or no tar: it ends at byte 3000")
-
-
-# ---- CIFAR -----------------------------------------------------------------------------------------------------------
-
-
-def test_cifar(tmp_path, monkeypatch):
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    names = tuple("abcdefghij")
-    monkeypatch.setattr(small, "load_set", lambda *_: ArraySet(pixels, np.array([3, 1, 1, 9]), names))
-    small._load.cache_clear()
-    found = open_source(tmp_path)
-    assert found.classes == names
-    assert [item.label for item in found.splits["val"]] == [3, 1, 1, 9]
-    made = [np.asarray(Image.open(BytesIO(content))) for content in found.read(found.splits["train"][::-1])]
-    assert (np.stack(made) == pixels[::-1]).all()
-    small._load.cache_clear()
