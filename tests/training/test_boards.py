@@ -43,13 +43,15 @@ def leveldb_records(data: bytes) -> Iterator[bytes]:
 
 @pytest.mark.slow
 def test_wandb_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     record(tmp_path, "wandb", range(1))
     record(tmp_path, "wandb", range(1, 2))
+    # A run that has finished may still be in the memory of wandb's process, which writes the files; it ends here.
+    wandb.teardown()
     rows, ids = [], set()
     for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
         for found in map(Record.FromString, leveldb_records(path.read_bytes())):
