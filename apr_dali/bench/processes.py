@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -88,9 +90,12 @@ def _end(process: Any) -> None:
 
 def cpu_seconds() -> float:
     """User and system time of this process and of its workers, living or ended."""
+    living = 0.0
+    for pid in _children():
+        with suppress(OSError):  # it has been waited for in the meantime, and counts as ended
+            living += time.clock_gettime(_cpu_clock(pid))
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    workers = sum(time.clock_gettime(_cpu_clock(pid)) for pid in _children())
-    return time.process_time() + workers + ended.ru_utime + ended.ru_stime
+    return time.process_time() + living + ended.ru_utime + ended.ru_stime
 
 
 def _cpu_clock(pid: int) -> int:
@@ -100,13 +105,19 @@ def _cpu_clock(pid: int) -> int:
 
 def peak_mib() -> float:
     """Sum of the peak resident sizes; pages that workers share with their parent count for each of them."""
-    kib = 0
-    for pid in (os.getpid(), *_children()):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        kib += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return kib / 1024
+    status = "".join(_told(Path(f"/proc/{pid}/status")) for pid in (os.getpid(), *_children()))
+    # One that has ended, and that nobody has waited for, has none.
+    return sum(map(int, re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE))) / 1024
 
 
 def _children() -> list[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    tasks = Path("/proc/self/task").iterdir()
+    return [int(child) for task in tasks for child in _told(task / "children").split()]
+
+
+def _told(path: Path) -> str:
+    """What a file of /proc says; nothing once its process or thread has ended."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from helpers import bench_children
@@ -19,6 +22,24 @@ class TestProcesses:
         own, living, after = processes.in_own_process(bench_children.cost, 0.3)
         assert living - own >= 0.3
         assert after >= living
+
+    def test_a_worker_that_has_ended_and_was_not_waited_for_has_no_memory(self):
+        """Whoever left it: of any test in this process."""
+        before, cost = processes.peak_mib(), processes.cpu_seconds()
+        with subprocess.Popen([sys.executable, "-c", "pass"]) as worker:
+            until(lambda: ended(worker.pid))
+            assert processes.peak_mib() >= before
+            assert processes.cpu_seconds() > cost
+
+    def test_what_ends_while_it_is_looked_at_is_passed_over(self, monkeypatch):
+        worker = subprocess.Popen([sys.executable, "-c", "pass"])
+        worker.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "_children", lambda: [worker.pid])
+            assert processes.peak_mib() > 0
+            assert processes.cpu_seconds() > 0
+        monkeypatch.setattr(Path, "iterdir", lambda folder: [folder / "0"])  # a thread
+        assert processes._children() == []
 
     @pytest.mark.parametrize(
         ("kind", "error", "says"),

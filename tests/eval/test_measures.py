@@ -344,7 +344,8 @@ def test_logits_that_torch_would_not_take_as_they_are(recwarn):
         assert calibration.fit_temperature(logits[::-1], labels[::-1]) == pytest.approx(expected)
     finally:
         torch.set_warn_always(always)
-    assert not list(recwarn)
+    # Not what Python says of other tests' garbage, which it may collect just now.
+    assert not [warning for warning in recwarn if issubclass(warning.category, UserWarning)]
 
 
 def test_bad_bins_are_named():

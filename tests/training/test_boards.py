@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
+from helpers.waiting import until
 
 from apr_dali.errors import InputError
 from apr_dali.runtime.checkpoint import Position
@@ -49,6 +51,9 @@ def test_wandb_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     record(tmp_path, "wandb", range(1))
+    # The folder of a start is named by its second.
+    ended = int(time.time())
+    until(lambda: int(time.time()) > ended)
     record(tmp_path, "wandb", range(1, 2))
     # A run that has finished may still be in the memory of wandb's process, which writes the files; it ends here.
     wandb.teardown()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.forked import in_two
 from helpers.imagenet_runs import CLASSES, SCRIPT, SMALL, STEPS, VALIDATION
-from helpers.processes import torchrun, train_in_two
+from helpers.processes import PATIENCE, torchrun, train_in_two
 from helpers.run_files import assert_same, rows_of, state_of
 
 from apr_dali.runtime.exit_status import run
@@ -83,8 +83,20 @@ def test_another_number_of_processes_restarts_the_epoch(pair_run, tree, train, t
     assert [row["step"] for row in rows_of(tmp_path, "step")] == list(range(1, STEPS + 1))
 
 
+# Where one process holds its error back until torchrun has ended it, however long that takes.
+PATIENT = f"""
+import runpy, sys
+from apr_dali.runtime import exit_status
+exit_status._WAIT = {PATIENCE}
+script, sys.argv[1:2] = sys.argv[1], []
+runpy.run_path(script, run_name="__main__")
+"""
+
+
 def test_an_error_is_told_once_under_torchrun(tree, tmp_path):
-    done = torchrun(SCRIPT, *SMALL, "--data", tree, "--batch-size", 9, "--output", "run", cwd=tmp_path)
+    (tmp_path / "patient.py").write_text(PATIENT)
+    given = [SCRIPT, *SMALL, "--data", tree, "--batch-size", 9, "--output", "run"]
+    done = torchrun("patient.py", *given, cwd=tmp_path)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1, done.stderr
     assert "error: --batch-size must be divisible by the 2 processes, got 9" in done.stderr

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +96,15 @@ def test_networks_that_differ_in_a_setting_alone_differ():
 
 
 def test_kept_results_say_so_and_from_when(evaluate, corrupted, ran, capsys):
-    data = ["--data", corrupted[0]]
+    data, began = ["--data", corrupted[0]], datetime.now().astimezone().replace(microsecond=0)
     _, first = evaluate("corruption", *data)
     assert first["kept"] == {}
     assert "of an earlier run" not in capsys.readouterr().out
     _, second = evaluate("corruption", *data)
     assert second["result"] == first["result"]
     assert len(ran) == len(second["kept"]) == 10
-    assert {date[:10] for date in second["kept"].values()} == {first["date"][:10]}
+    ended = datetime.fromisoformat(first["date"])
+    assert all(began <= datetime.fromisoformat(date) <= ended for date in second["kept"].values())
     oldest = min(second["kept"].values())
     assert f"10 parts are of an earlier run, kept since {oldest}" in capsys.readouterr().out
 

@@ -90,7 +90,8 @@ def test_torch_has_nothing_to_warn_of(crops, mode, recwarn):
         images._by_torch(Image.fromarray(crops(1, 60, 90)[0]).convert(mode), 50, 33)
     finally:
         torch.set_warn_always(always)
-    assert not list(recwarn)
+    # Not what Python says of other tests' garbage, which it may collect just now.
+    assert not [warning for warning in recwarn if issubclass(warning.category, UserWarning)]
 
 
 @pytest.mark.usefixtures("native")

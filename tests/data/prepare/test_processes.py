@@ -18,6 +18,8 @@ def all_but_the_first_forever(number: int) -> int:
 
 @pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
 def test_an_error_ends_calls_that_run(error):
+    others = multiprocessing.active_children()  # of other tests
+
     def stopped():
         with mapper(2) as mapped:
             next(mapped(all_but_the_first_forever, range(8)))
@@ -25,7 +27,7 @@ def test_an_error_ends_calls_that_run(error):
 
     with pytest.raises(error, match="enough"):
         stopped()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= set(others)
 
 
 def test_a_dead_process_is_named():
