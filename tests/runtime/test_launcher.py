@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from helpers.processes import ENVIRONMENT, PATIENCE
@@ -164,26 +167,40 @@ sys.exit(run(main))
 """
 
 
+def run_of(kind: str, name: str) -> dict[str, str]:
+    """What its two processes on this machine have in common."""
+    if kind == "srun":
+        return {"SLURM_JOB_ID": name, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}
+    return {"PMIX_NAMESPACE": name, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one, suppress(OSError):
+        one.bind(("", port))
+        return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["srun", "mpirun"])
 def test_two_processes_meet(kind, tmp_path):
     (tmp_path / "together.py").write_text(_TOGETHER)
-    run = f"{kind}-{os.getpid()}"
-    common = {"srun": {"SLURM_JOB_ID": run, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"}}
-    common["mpirun"] = {"PMIX_NAMESPACE": run, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
     ranks = {"srun": ("SLURM_PROCID", "SLURM_LOCALID")}
     ranks["mpirun"] = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
-    env = {"PYTHONPATH": str(ROOT)} | ENVIRONMENT | common[kind]
+    places = [dict.fromkeys(ranks[kind], str(rank)) for rank in (0, 1)]
+    # Each run has a port of its own, which another program may have.
+    runs = (run_of(kind, f"{os.getpid()}-{number}") for number in itertools.count())
+    common = next(run for run in runs if is_free(int(adopted(run | places[0])["MASTER_PORT"])))
     started = [
         subprocess.Popen(
             [sys.executable, "together.py"],
             cwd=tmp_path,
-            env=env | dict.fromkeys(ranks[kind], str(rank)),
+            env={"PYTHONPATH": str(ROOT)} | ENVIRONMENT | common | place,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in (0, 1)
+        for place in places
     ]
     for process in started:
         told = process.communicate(timeout=PATIENCE)[0]
