@@ -139,7 +139,8 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on(tmp_path, sig
     run.send_signal(signum)
     _, told = run.communicate(timeout=PATIENCE)
     assert run.returncode in (0, -signum, 128 + signum)
-    if run.returncode and signum != signal.SIGKILL:
+    # It may have come when all was written, even while the interpreter was ending.
+    if (out / journal.STATE).exists() and signum != signal.SIGKILL:
         assert run.returncode == 128 + signum
         assert f"stopped; the same command goes on with {out}" in told
         assert "Traceback" not in told
