@@ -156,6 +156,13 @@ def no_driver(monkeypatch) -> None:
 
 
 @pytest.fixture
+def forks() -> None:
+    """For processes that are forked from this one: where one of them came to collect a pipeline of DALI's that an
+    earlier test has left in a cycle, it would wait forever for the threads of it, which no fork has."""
+    gc.collect()
+
+
+@pytest.fixture
 def native() -> None:
     """Skips where the native extension was not built."""
     if MISSING:

@@ -233,6 +233,7 @@ class Repeated(Dataset):
         return np.asarray(self.transform(self.image)).copy()
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize("own", [1, None])
 def test_workers_and_epochs_differ_and_a_seeded_loader_repeats_itself(image, own):
     def epochs(seed: int) -> list[list[bytes]]:

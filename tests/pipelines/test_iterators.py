@@ -97,6 +97,7 @@ def fed():
 
 
 @pytest.mark.slow  # DALI's server looks every five seconds whether it should stop
+@pytest.mark.usefixtures("forks")
 def test_the_proxy_gives_the_operators_images_to_the_right_rows(folder, calls):
     proxy = pytest.importorskip("nvidia.dali.plugin.pytorch.experimental.proxy")
     paths = sorted(folder.rglob("*.jpg"), key=lambda path: path.stem)

@@ -130,8 +130,9 @@ class Fifty(torch.utils.data.Dataset):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_workers_differ():
-    images = torch.cat(list(DataLoader(Fifty(), batch_size=4, num_workers=2)))
+    images = torch.cat(list(DataLoader(Fifty(), batch_size=4, num_workers=2, multiprocessing_context="fork")))
     assert len({image.numpy().tobytes() for image in images}) > 4
 
 
