@@ -26,10 +26,14 @@ from apr_dali.kernels.cpu import backend as native_backend
 __all__ = ["pytest_runtest_setup", "pytest_sessionfinish", "pytest_warning_recorded", "temporary"]  # hooks, and folders
 
 
+gc.disable()  # until all is collected: a look among all that the imports have made takes a third of a second each time
+
+
 def pytest_collection_finish() -> None:
-    """Hook of pytest: a look for garbage among all that the imports have made takes a third of a second each time."""
+    """Hook of pytest: what the imports have made stays, and needs no look while the tests run."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
