@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 # Two threads of torch beside another busy process are slower than one.
@@ -15,7 +16,7 @@ import pytest
 from helpers import dali_deprecations, temporary
 from helpers.dali_deprecations import pytest_sessionfinish, pytest_warning_recorded
 from helpers.examples import CLASSES
-from helpers.native_levels import LEVELS, MISSING
+from helpers.native_levels import LEVELS, MISSING, EachLevel
 from helpers.object_storage import server
 from helpers.seeds import pytest_runtest_setup
 from skimage import data
@@ -25,10 +26,14 @@ from apr_dali.kernels.cpu import backend as native_backend
 __all__ = ["pytest_runtest_setup", "pytest_sessionfinish", "pytest_warning_recorded", "temporary"]  # hooks, and folders
 
 
+gc.disable()  # until all is collected: a look among all that the imports have made takes a third of a second each time
+
+
 def pytest_collection_finish() -> None:
-    """Hook of pytest: a look for garbage among all that the imports have made takes a third of a second each time."""
+    """Hook of pytest: what the imports have made stays, and needs no look while the tests run."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +179,19 @@ def level(request, monkeypatch) -> str:
     """Each level of the native backend in turn."""
     monkeypatch.setenv(native_backend.LEVEL_VARIABLE, request.param)
     return request.param
+
+
+@pytest.fixture
+def each_level(monkeypatch) -> EachLevel:
+    """A function that sets each level in turn, for a test whose reference takes longer than all of them."""
+
+    def levels() -> Iterator[str]:
+        for name in LEVELS:
+            print(f"level {name}")  # which pytest shows of a test that fails
+            monkeypatch.setenv(native_backend.LEVEL_VARIABLE, name)
+            yield name
+
+    return levels
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -246,20 +247,22 @@ class TestMain:
         assert done.stderr.startswith(f"error: {tmp_path}/none is not there")
 
 
-def modules_after(*arguments: str) -> set[str]:
-    """What `apr-dali` with these arguments imports beyond Python's own modules."""
+def modules_after(*lines: Sequence[str]) -> list[set[str]]:
+    """What `apr-dali` has imported beyond Python's own modules after each of these command lines, in one process."""
     code = (
         "import sys; from apr_dali.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
-        "print('imported', *sys.modules)"
+        f"for line in {lines!r}:\n"
+        "    try: main(line)\n"
+        "    except SystemExit: pass\n"
+        "    print('\\nimported', *sys.modules)"
     )
     # Without site: an editable install imports a finder of its own there.
-    run = [sys.executable, "-S", "-c", code, *arguments]
+    run = [sys.executable, "-S", "-c", code]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
-    found = done.stdout.splitlines()[-1].split()[1:]
-    return {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names} - {"__main__"}
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("imported ")]
+    known = sys.stdlib_module_names | {"__main__"}
+    return [{name for name in names if name.partition(".")[0] not in known} for names in found]
 
 
 # Each as its arguments and its row of the table.
@@ -276,7 +279,7 @@ class TestTable:
     def test_no_command_is_imported_before_it_is_chosen(self, arguments):
         """What takes the time is what it imports, on any machine."""
         own = {"apr_dali", "apr_dali.cli", "apr_dali.errors", "apr_dali.runtime", "apr_dali.runtime.spin_count"}
-        assert modules_after(*arguments) == own
+        assert modules_after(arguments) == [own]
 
     @pytest.mark.parametrize(("words", "command"), EACH, ids=lambda value: "-".join(value) if len(value) < 3 else "")
     def test_a_command_is_a_module_with_add_and_run(self, words, command, capsys):
@@ -300,8 +303,9 @@ class TestTable:
         assert found == {command.module for _, command in EACH}
 
     def test_a_chosen_command_needs_torch_only_when_it_runs(self):
-        for words, _ in EACH:
-            assert "torch" not in modules_after(*words, "--help"), words
+        lines = [(*words, "--help") for words, _ in EACH]
+        for words, found in zip(lines, modules_after(*lines), strict=True):
+            assert "torch" not in found, words
 
 
 class TestCompletion:

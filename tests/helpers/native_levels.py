@@ -1,6 +1,11 @@
 """The instruction sets of the native extension that this machine can run; none where it was not built."""
 
+from collections.abc import Callable, Iterator
+
 from apr_dali.kernels.cpu import backend as native_backend
+
+EachLevel = Callable[[], Iterator[str]]
+"""Of the fixture `each_level`."""
 
 try:
     LEVELS: list[str] = list(native_backend.load("baseline").supported())

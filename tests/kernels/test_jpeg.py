@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from helpers.blocky import pictures
+from helpers.native_levels import EachLevel
 from PIL import Image
 
 import apr_dali
@@ -18,9 +19,10 @@ QUALITIES = range(1, 101)
 SIDES = [*range(1, 19), 31, 32, 33, 47, 63, 64, 65, 79, 97, 128, 130, 161]
 
 
-def is_pillows(images: np.ndarray, quality: int) -> None:
+def is_pillows(images: np.ndarray, quality: int, each_level: EachLevel) -> None:
     expected = np.stack([through_jpeg(image, quality) for image in images])
-    np.testing.assert_array_equal(round_trip(images, quality), expected, err_msg=f"{images.shape}, {quality}")
+    for _ in each_level():
+        np.testing.assert_array_equal(round_trip(images, quality), expected, err_msg=f"{images.shape}, {quality}")
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -32,22 +34,22 @@ def test_the_steps_are_those_of_pillows_files(quality):
         assert steps.reshape(-1).tolist() == list(written[table])
 
 
-@pytest.mark.usefixtures("native", "level")
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("height", SIDES)
-def test_every_size_is_pillows(height):
+def test_every_size_is_pillows(height, each_level):
     for place, width in enumerate(SIDES):
-        is_pillows(pictures(height, width, seed=place), quality=1 + (37 * height + 11 * width) % 100)
+        is_pillows(pictures(height, width, seed=place), 1 + (37 * height + 11 * width) % 100, each_level)
 
 
-@pytest.mark.usefixtures("native", "level")
-def test_every_quality_is_pillows(crops):
+@pytest.mark.usefixtures("native")
+def test_every_quality_is_pillows(crops, each_level):
     for quality in QUALITIES:
-        is_pillows(pictures(35, 50, seed=quality), quality)
-        is_pillows(crops(4, 61, 47, seed=quality), quality)
+        is_pillows(pictures(35, 50, seed=quality), quality, each_level)
+        is_pillows(crops(4, 61, 47, seed=quality), quality, each_level)
 
 
-@pytest.mark.usefixtures("native", "level")
-def test_levels_beyond_black_and_white_are_pillows():
+@pytest.mark.usefixtures("native")
+def test_levels_beyond_black_and_white_are_pillows(each_level):
     """Coarse steps throw the largest blocks far out of 0..255; steps of 1 leave the largest points of the DCT."""
     x = np.arange(8)
     waves = np.cos(np.pi * np.outer(np.arange(8), 2 * x + 1) / 16)
@@ -57,7 +59,7 @@ def test_levels_beyond_black_and_white_are_pillows():
     colors = np.stack([image, 255 - image, np.roll(image, 5, axis=1)], axis=2).astype(np.uint8)
     for quality in (1, 2, 10, 50, 99, 100):
         for some in (colors, np.repeat(colors[..., :1], 3, axis=2)):
-            is_pillows(some[None], quality)
+            is_pillows(some[None], quality, each_level)
 
 
 @pytest.mark.usefixtures("native")

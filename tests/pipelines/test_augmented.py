@@ -14,7 +14,6 @@ from apr_dali import CifarLoader, ImageNetLoader  # noqa: E402
 from apr_dali.augmentations import functional, sample_and_apply  # noqa: E402
 from apr_dali.augmentations.plan import TRAINABLE, form_here  # noqa: E402
 from apr_dali.data.arrays import load_set  # noqa: E402
-from apr_dali.data.sample import write_sample  # noqa: E402
 from apr_dali.errors import InputError  # noqa: E402
 from apr_dali.pipelines import operators  # noqa: E402
 from apr_dali.recipes import CIFAR  # noqa: E402
@@ -83,10 +82,9 @@ def test_views_are_those_of_the_plan(digits):
 
 
 @pytest.mark.parametrize("name", ["hybrid-ps", "vipaug", "prime", "afa"])
-def test_photographs_get_them_too(tmp_path, name):
-    folder = write_sample(tmp_path)
+def test_photographs_get_them_too(sample, name):
     options = {"image_size": 32, "aug_form": form_here(name, "imagenet"), **_SINGLE}
-    runs = [first(ImageNetLoader(folder / "train", 4, name, **options)) for _ in range(2)]
+    runs = [first(ImageNetLoader(f"{sample}/train", 4, name, **options)) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one, other)
         assert one.shape[1:] == (3, 32, 32)

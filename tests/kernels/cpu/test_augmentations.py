@@ -8,6 +8,7 @@ import torch
 from helpers import tolerances
 from helpers.augmentations import SIZES, drawn, planes
 from helpers.forms import assert_close, assert_levels_close
+from helpers.native_levels import EachLevel
 from helpers.singles import levels_apart, various
 
 import apr_dali
@@ -20,85 +21,85 @@ NATIVE = [name for name in NAMES if find(name).native_form and find(name).takes 
 OTHERS = [name for name in NAMES if not find(name).native_form]
 
 
-def assert_is_the_definition(name: str, images: np.ndarray, seeds: int = 2) -> None:
+def assert_is_the_definition(name: str, images: np.ndarray, each_level: EachLevel, seeds: int = 2) -> None:
     """Of floating images (N, C, H, W), with draws of several seeds; threads change no bit."""
     for seed in range(seeds):
         dataset = ("cifar10", "imagenet")[seed % 2]
         draws = drawn(find(name), len(images), images.shape[2:], seed, images.shape[1], dataset=dataset)
         given = images.astype(np.float32)
-        got, again = (apply(name, given, draws, backend="native", threads=threads) for threads in (1, 2))
-        np.testing.assert_array_equal(got, again)
-        assert_close(name, torch.from_numpy(got), apply(name, given.astype(float), draws, backend="reference"))
+        expected = apply(name, given.astype(float), draws, backend="reference")
+        for _ in each_level():
+            got, again = (apply(name, given, draws, backend="native", threads=threads) for threads in (1, 2))
+            np.testing.assert_array_equal(got, again)
+            assert_close(name, torch.from_numpy(got), expected)
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("size", [*SIZES, (64, 48), (32, 176)], ids=str)
 @pytest.mark.parametrize("name", NATIVE)
-def test_native_is_the_definition(name, size):
-    assert_is_the_definition(name, np.random.default_rng(0).random((5, 3, *size)))
+def test_native_is_the_definition(name, size, each_level):
+    assert_is_the_definition(name, np.random.default_rng(0).random((5, 3, *size)), each_level)
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("name", NATIVE)
-def test_other_numbers_of_channels(name, channels):
-    assert_is_the_definition(name, np.random.default_rng(1).random((4, channels, 32, 32)))
+def test_other_numbers_of_channels(name, channels, each_level):
+    assert_is_the_definition(name, np.random.default_rng(1).random((4, channels, 32, 32)), each_level)
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("name", NATIVE)
-def test_gray_black_and_flat_images(name, crops):
+def test_gray_black_and_flat_images(name, crops, each_level):
     images = planes(crops(6, 8, 16))
     images[0] = images[0, :1]
     images[1:4] = np.array([0, 0.5, 1])[:, None, None, None]
-    assert_is_the_definition(name, images, seeds=4)
+    assert_is_the_definition(name, images, each_level, seeds=4)
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("overflow", ["clamp", "wrap", "truncate"])
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("name", NATIVE)
-def test_levels(name, channels, overflow, crops):
+def test_levels(name, channels, overflow, crops, each_level):
     images = np.ascontiguousarray(crops(6, 20, 35)[..., :channels])
     draws = drawn(find(name), 6, (20, 35), 1, channels)
-    got, expected = (apply(name, images, draws, overflow=overflow, backend=b) for b in ("native", "reference"))
-    apart = levels_apart(got, expected, overflow)
-    assert_levels_close(name, apart)
-    # Truncation turns around at whole levels, where an image stays nearly as it is.
-    assert overflow != "clamp" or (apart > 0).mean() < 0.02
+    expected = apply(name, images, draws, overflow=overflow, backend="reference")
+    for _ in each_level():
+        apart = levels_apart(apply(name, images, draws, overflow=overflow, backend="native"), expected, overflow)
+        assert_levels_close(name, apart)
+        # Truncation turns around at whole levels, where an image stays nearly as it is.
+        assert overflow != "clamp" or (apart > 0).mean() < 0.02
 
 
-def noisy_levels_apart(images: np.ndarray, overflow: str, **settings: float) -> np.ndarray:
-    """Levels off VIPAug-G's definition, of uint8 images (N, H, W, 3), with noise on some; threads change no bit."""
+def noisy_levels_apart(images: np.ndarray, overflow: str, each_level: EachLevel, **settings: float) -> np.ndarray:
+    """Gray levels off VIPAug-G's definition, (levels of the backend, N, H, W, 3), of uint8 images with noise on some;
+    threads change no bit."""
     draws = find("vipaug-g").sample(len(images), *images.shape[1:3], 3, **settings)
     assert len(draws.noisy) > 1
     how = {"overflow": overflow}
-    got, again = (apply("vipaug-g", images, draws, backend="native", threads=threads, **how) for threads in (1, 2))
-    np.testing.assert_array_equal(got, again)
-    expected = apply("vipaug-g", images, draws, backend="reference", **how)
-    np.testing.assert_array_equal(got[~draws.views.mix], expected[~draws.views.mix])
-    return levels_apart(got, expected, overflow)
+    expected, apart = apply("vipaug-g", images, draws, backend="reference", **how), []
+    for _ in each_level():
+        got, again = (apply("vipaug-g", images, draws, backend="native", threads=threads, **how) for threads in (1, 2))
+        np.testing.assert_array_equal(got, again)
+        np.testing.assert_array_equal(got[~draws.views.mix], expected[~draws.views.mix])
+        apart.append(levels_apart(got, expected, overflow))
+    return np.stack(apart)
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("size", [*SIZES, (2, 2), (5, 5), (64, 48)], ids=str)
 # Noise of some degrees as published, and of half a turn.
 @pytest.mark.parametrize("settings", [{}, {"vital": 0.5, "nonvital": 3.0, "p": 1.0}], ids=["published", "strong"])
-def test_noise_on_phases_is_the_definition(settings, size):
+def test_noise_on_phases_is_the_definition(settings, size, each_level):
     images = np.random.default_rng(2).integers(0, 256, (24, *size, 3), dtype=np.uint8)
-    apart = noisy_levels_apart(images, "clamp", **settings)
+    apart = noisy_levels_apart(images, "clamp", each_level, **settings)
     assert apart.max() <= tolerances.LEVELS
-    assert (apart > 0).mean() < tolerances.LEVELS_SHARE_CLAMP
+    assert (apart > 0).mean(axis=(1, 2, 3, 4)).max() < tolerances.LEVELS_SHARE_CLAMP
 
 
-@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("overflow", ["clamp", "wrap", "truncate"])
-def test_noise_on_phases_of_natural_gray_and_flat_images(overflow, crops):
+def test_noise_on_phases_of_natural_gray_and_flat_images(overflow, crops, each_level):
     images = crops(24, 16, 20)
     images[:4] = images[:4, ..., :1]
     images[4:8] = np.array([0, 1, 128, 255], np.uint8)[:, None, None, None]
     # A flat image that is moved has bins of 0 but for rounding: any share of its values may be a level off.
-    assert noisy_levels_apart(images, overflow).max() <= tolerances.LEVELS
+    assert noisy_levels_apart(images, overflow, each_level).max() <= tolerances.LEVELS
 
 
 @pytest.mark.usefixtures("level")

@@ -46,9 +46,21 @@ OTHERS = [
         nvrtc.with_step(nvrtc.fused(size, False), "STEP_BLEND"),  # the step that takes most registers
     )
 ]
-# A quick look has each program for one architecture.
+# A quick look has each program for one architecture; of the transforms, which take seconds, these with all definitions.
+TRANSFORMS = {"whole.cu", "fused.cu"}
+QUICK = (
+    nvrtc.whole(32),
+    nvrtc.with_step(nvrtc.fused(224, False), "STEP_BLEND"),
+    nvrtc.writing_channels_last(nvrtc.fused(224, half=True)),
+)
+
+
+def is_quick(program: nvrtc.Program, n: int, at: int) -> bool:
+    return at == n % len(ARCHITECTURES) and (program.file not in TRANSFORMS or program in QUICK)
+
+
 CASES = [
-    pytest.param(program, architecture, marks=() if at == n % len(ARCHITECTURES) else pytest.mark.slow)
+    pytest.param(program, architecture, marks=() if is_quick(program, n, at) else pytest.mark.slow)
     for n, program in enumerate(KERNELS)
     for at, architecture in enumerate(ARCHITECTURES)
 ] + [
