@@ -25,6 +25,7 @@ from typing import NamedTuple, NoReturn
 
 from apr_dali import __version__
 from apr_dali.errors import InputError
+from apr_dali.runtime.output import quiet_where_unread
 
 
 class Command(NamedTuple):
@@ -125,8 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complete()
     given = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser(given).parse_args(given)
-        return int(args.run(args) or 0)
+        with quiet_where_unread():
+            args = build_parser(given).parse_args(given)
+            return int(args.run(args) or 0)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
