@@ -24,7 +24,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from apr_dali import __version__
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, what_is_missing
 from apr_dali.runtime.output import quiet_where_unread
 
 
@@ -131,6 +131,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(args.run(args) or 0)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not (missing := what_is_missing(error)):
+            raise
+        print(f"error: this needs {missing}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--in-memory",
         action="store_true",
         default=None,
-        help="leave out the JPEG file that ImageNet-C's images went through",
+        help="leave out the JPEG compression of ImageNet-C's files",
     )
 
 
