@@ -32,10 +32,10 @@ anything:
 
   apr-dali bench --only 'dali-cpu/apr-*' dali-cpu/none
 
---simulate says which cores keep the GPUs fed, with batch images per GPU and
-step, which takes 90 ms here where the network sees each image once: from
-files as they are, from tars, from files re-encoded to 500 and 256 pixels,
-and in dynamic mode:
+--simulate says how many cores keep these GPUs fed, with batch images per GPU
+and step, which takes 90 ms where the network sees each image once: from files
+as they are, from tars, from files re-encoded to 500 and 256 pixels, and in
+dynamic mode:
 
   apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
 """
