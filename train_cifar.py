@@ -1,17 +1,24 @@
-"""Train a CIFAR classifier with Amplitude-Phase Recombination, or with what the paper compares it with.
+"""Train a CIFAR classifier with Amplitude-Phase Recombination, or its rivals.
 
     python train_cifar.py --aug apr-sp --model wrn-16-1 --epochs 20
-    python train_cifar.py --dataset cifar10 --data /path/cifar --aug apr-sp --amp bf16 --output runs/first
-    python train_cifar.py --dataset cifar10 --data /path/cifar --recipe fgsm-apr-sp --on-overfitting stop
-    python train_cifar.py --model wrn-16-1 --epochs 20 --spectrum amplitude=low,phase=full
-    torchrun --standalone --nproc-per-node=2 train_cifar.py --dataset cifar100 --data /path/cifar --aug apr-p
+    python train_cifar.py --dataset cifar10 --data /path/cifar --aug apr-sp \\
+        --amp bf16 --output runs/first
+    python train_cifar.py --dataset cifar10 --data /path/cifar \\
+        --recipe fgsm-apr-sp --on-overfitting stop
+    python train_cifar.py --model wrn-16-1 --epochs 20 \\
+        --spectrum amplitude=low,phase=full
+    torchrun --standalone --nproc-per-node=2 train_cifar.py \\
+        --dataset cifar100 --data /path/cifar --aug apr-p
 
-The defaults are the published recipe: WRN-40-2, 200 epochs, batch 128, SGD with Nesterov momentum 0.9, learning rate
-0.1, times 0.2 after 60, 120, 160 and 190 epochs, weight decay 5e-4; APR-P on 60 % of the batches. --recipe takes the
-published settings of adversarial training. Without --dataset it trains on scikit-learn's digits, which need no file.
+The defaults are the published recipe: WRN-40-2, 200 epochs, batch 128, SGD
+with Nesterov momentum 0.9, learning rate 0.1, times 0.2 after 60, 120, 160
+and 190 epochs, weight decay 5e-4; APR-P on 60 % of the batches. --recipe
+takes the published settings of adversarial training. Without --dataset it
+trains on scikit-learn's digits, which need no file.
 
-The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
-samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
+The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl,
+TensorBoard files, config.json, curves.png and samples.png. Ctrl-C and SIGTERM
+save first; --resume auto continues, in mid-epoch with the very same batches.
 """
 
 from __future__ import annotations

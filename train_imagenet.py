@@ -1,16 +1,20 @@
-"""Train an ImageNet classifier with Amplitude-Phase Recombination in the data pipeline.
+"""Train an ImageNet classifier with Amplitude-Phase Recombination.
 
-    python train_imagenet.py --data sample --aug apr-sp --model resnet18 --epochs 20 --batch-size 32
-    torchrun --standalone --nproc-per-node=8 train_imagenet.py --data /path/imagenet --aug apr-sp --amp bf16
-    torchrun --standalone --nproc-per-node=8 train_imagenet.py --data /path/imagenet --aug apr-sp --amp bf16 \\
+    python train_imagenet.py --data sample --aug apr-sp --model resnet18 \\
+        --epochs 20 --batch-size 32
+    torchrun --standalone --nproc-per-node=8 train_imagenet.py \\
+        --data /path/imagenet --aug apr-sp --amp bf16 \\
         --output runs/first --resume auto
 
-The defaults are the published recipe: ResNet-50, 100 epochs, batch 256 over all processes, SGD with learning rate 0.1,
-divided by 10 every 30 epochs, momentum 0.9, weight decay 1e-4. Training parts may be folders of class folders, folders
-of WebDataset tars, or file lists written by `apr-dali check-data`. --recipe help prints other recipes.
+The defaults are the published recipe: ResNet-50, 100 epochs, batch 256 over
+all processes, SGD with learning rate 0.1, divided by 10 every 30 epochs,
+momentum 0.9, weight decay 1e-4. Training parts may be folders of class
+folders, folders of WebDataset tars, or file lists written by `apr-dali
+check-data`. --recipe help prints other recipes.
 
-The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl, TensorBoard files, config.json, curves.png and
-samples.png. Ctrl-C and SIGTERM save first; --resume auto continues, in mid-epoch with the very same batches.
+The run folder gets latest.pt, previous.pt and best.pt, metrics.jsonl,
+TensorBoard files, config.json, curves.png and samples.png. Ctrl-C and SIGTERM
+save first; --resume auto continues, in mid-epoch with the very same batches.
 """
 
 from __future__ import annotations

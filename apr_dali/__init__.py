@@ -73,7 +73,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'apr_dali' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from apr_dali.errors import what_is_missing
+
+        if missing := what_is_missing(error):
+            raise ModuleNotFoundError(f"apr_dali.{name} needs {missing}", name=error.name) from error
+        raise
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,8 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from apr_dali import __version__
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, what_is_missing
+from apr_dali.runtime.output import quiet_where_unread
 
 
 class Command(NamedTuple):
@@ -125,10 +126,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complete()
     given = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser(given).parse_args(given)
-        return int(args.run(args) or 0)
+        with quiet_where_unread():
+            args = build_parser(given).parse_args(given)
+            return int(args.run(args) or 0)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not (missing := what_is_missing(error)):
+            raise
+        print(f"error: this needs {missing}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

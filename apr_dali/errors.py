@@ -27,6 +27,16 @@ def install_command(extra: str) -> str:
     return f'pip install "apr_dali[{extra}]"'
 
 
+_STACK = {"torch": "torch", "torchvision": "torchvision", "nvidia": "DALI"}
+"""What this package is made of, by the names that Python imports."""
+
+
+def what_is_missing(error: ModuleNotFoundError) -> str:
+    """In words, where a part of the stack is not installed; "" where it is another module that was not found."""
+    title = _STACK.get((error.name or "").partition(".")[0])
+    return f"{title}, which is not installed: {install_command('cuda12')}, and see `apr-dali doctor`" if title else ""
+
+
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise InputError unless `value` is one of `choices`."""
     # An array would be compared number by number.

@@ -278,18 +278,22 @@ class TestTable:
     )
     def test_no_command_is_imported_before_it_is_chosen(self, arguments):
         """What takes the time is what it imports, on any machine."""
-        own = {"apr_dali", "apr_dali.cli", "apr_dali.errors", "apr_dali.runtime", "apr_dali.runtime.spin_count"}
+        own = {"apr_dali", "apr_dali.cli", "apr_dali.errors", "apr_dali.runtime"}
+        own |= {"apr_dali.runtime.output", "apr_dali.runtime.spin_count"}
         assert modules_after(arguments) == [own]
 
     @pytest.mark.parametrize(("words", "command"), EACH, ids=lambda value: "-".join(value) if len(value) < 3 else "")
-    def test_a_command_is_a_module_with_add_and_run(self, words, command, capsys):
+    def test_a_command_is_a_module_with_add_and_run(self, words, command, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
         module = importlib.import_module(f"apr_dali.commands.{command.module}")
         assert callable(module.add)
         assert callable(module.run)
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])
         assert stop.value.code == 0
-        shown = " ".join(capsys.readouterr().out.split())
+        told = capsys.readouterr().out
+        assert max(map(len, told.splitlines())) <= 80
+        shown = " ".join(told.split())
         assert f"usage: apr-dali {' '.join(words)}" in shown
         assert command.text in shown
 

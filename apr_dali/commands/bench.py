@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from apr_dali.bench.measure import Settings
 
 _MORE = """\
-rows are WAY/AUG/SIZE, such as dali-cpu/apr-sp/224; --only takes rows, beginnings of rows, a way, an
-augmentation or a size by itself, and * for anything:
+rows are WAY/AUG/SIZE, such as dali-cpu/apr-sp/224; --only takes rows,
+beginnings of rows, a way, an augmentation or a size by itself, and * for
+anything:
 
-  apr-dali bench --quick                     the main rows in two minutes
   apr-dali bench --only 'dali-cpu/apr-*' dali-cpu/none
-  apr-dali bench --profile                   where the time of the DALI pipeline with APR-SP goes
+
+--simulate says how many cores keep these GPUs fed, with batch images per GPU
+and step, which takes 90 ms where the network sees each image once: from files
+as they are, from tars, from files re-encoded to 500 and 256 pixels, and in
+dynamic mode:
+
   apr-dali bench --simulate gpus=8 step=90ms [batch=256] [cores=64]
-                                             the cores that keep 8 GPUs fed, batch images per GPU and step, which
-                                             takes 90 ms where the network sees each image once: from files as they
-                                             are, from tars, from files re-encoded to 500 and 256 pixels, and in
-                                             dynamic mode
 """
 _ROUNDS, _SECONDS, _QUICK_ROUNDS, _QUICK_SECONDS = 5, 2.0, 3, 0.5
 # What --simulate measures where no rows are named: every way to keep and read photographs.

@@ -20,6 +20,8 @@ from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
 from apr_dali.errors import InputError, check_choice
 
 SPLITS = ("train", "val")
+_OTHER_SPLITS = ("test", "valid", "validation")
+"""Names that others have for parts of a set."""
 
 _ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
 
@@ -277,10 +279,9 @@ def _check_class_folders(folder: str, names: Sequence[str], directories: Sequenc
             + (reason if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
             + f"; expected {folder}/CLASS/IMAGE"
         )
-    if set(directories) <= {*SPLITS, "test"}:
-        raise InputError(
-            f"{folder} holds the splits {', '.join(directories)}, not class folders: give {folder}/{directories[-1]}"
-        )
+    if set(directories) <= {*SPLITS, *_OTHER_SPLITS}:
+        instead = " or ".join(f"{folder}/{name}" for name in directories)
+        raise InputError(f"{folder} holds the splits {', '.join(directories)}, not class folders: give {instead}")
 
 
 def _check_unpacked(folder: str, tars: Sequence[str], directories: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from apr_dali.kernels.cpu import backend as native_backend
 
 _OLDEST_DRIVER = {12: 525, 13: 580}
 _WIDTH = 80
+_LINUX = "Linux, or WSL 2 on Windows"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ def _not_loading(facts: Facts) -> list[Problem]:
         for title, reason in facts.broken.items()
     ]
     missing = [title for title in ("torch", "torchvision", "DALI") if not _installed(facts, title)]
-    if missing:
+    if "DALI" in missing and facts.system != "Linux":
+        what = f"DALI has packages for Linux alone, and this is {facts.system}: use {_LINUX}. Here the functions and "
+        found.append(Problem(what + "the torchvision transforms run, with", ("pip install torch torchvision",)))
+    elif missing:
         found.append(Problem(f"{', '.join(missing)} not installed", _install(facts)))
     if facts.driver.gpus and not _installed(facts, "CuPy"):
         found.append(Problem("CuPy is not installed: the GPU kernels need it", _install(facts)))

@@ -68,6 +68,7 @@ class Facts:
     torch_gpu: whether torch can use a GPU, else its words on why not.
     pipeline: whether a DALI pipeline runs on the CPU.
     stale: whether the native operators are there, and refused because they were compiled from other sources.
+    system: "Linux", "Windows" or "Darwin", as Python's platform module names it.
     """
 
     python: str
@@ -82,6 +83,7 @@ class Facts:
     pipeline: Availability = _UNKNOWN
     driver: Driver = Driver()
     stale: bool = False
+    system: str = "Linux"
 
 
 def gather() -> Facts:
@@ -109,6 +111,7 @@ def gather() -> Facts:
         pipeline=_pipeline() if "DALI" in versions else Availability(False, "DALI does not load"),
         driver=_driver(),
         stale=_stale(),
+        system=platform.system(),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from apr_dali.errors import first_line
+from apr_dali.runtime.output import give_up_unread
 
 
 @contextmanager
@@ -23,4 +24,8 @@ def best_effort(what: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line of the run's progress, as long as somebody listens."""
     with best_effort("printing"):
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            give_up_unread()
+            raise

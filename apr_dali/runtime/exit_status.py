@@ -12,6 +12,7 @@ from apr_dali.errors import InputError
 from apr_dali.runtime import launcher
 from apr_dali.runtime.distributed import rank_of_environment
 from apr_dali.runtime.interrupts import Interrupted
+from apr_dali.runtime.output import quiet_where_unread
 
 BAD_INPUT = 2
 # torchrun kills the other processes as soon as one ends. A process that is not the main one waits this long in
@@ -29,7 +30,8 @@ def run(
     """
     try:
         launcher.adopt()
-        return main() or 0
+        with quiet_where_unread():
+            return main() or 0
     except InputError as error:
         return _fail(str(error))
     except Interrupted as stop:

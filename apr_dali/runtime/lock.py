@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apr_dali.errors import InputError
+from apr_dali.runtime.best_effort import say
 
 LOCK = "run.lock"
 _BEAT = 5.0
@@ -96,14 +97,14 @@ def _outlive(descriptor: int, path: Path) -> None:
     owner = _owner(descriptor)
     if owner.get("host", socket.gethostname()) == socket.gethostname():
         return
-    print(f"{_words(owner)} left {path}: looking for {_WATCH:.0f} s whether it still runs", flush=True)
+    say(f"{_words(owner)} left {path}: looking for {_WATCH:.0f} s whether it still runs")
     touched = _touched(path)
     end = time.monotonic() + _WATCH
     while time.monotonic() < end:
         time.sleep(min(1.0, _WATCH / 10))
         if _touched(path) != touched:
             raise _held(path.parent, owner)
-    print("it does not: going on in its folder", flush=True)
+    say("it does not: going on in its folder")
 
 
 def _sign(descriptor: int, path: Path) -> None:

@@ -18,7 +18,7 @@ from apr_dali.data.tars import Components, Part, opened
 from apr_dali.errors import InputError
 from apr_dali.pipelines.loader import ImageNetLoader
 from apr_dali.runtime import cpus
-from apr_dali.runtime.best_effort import best_effort
+from apr_dali.runtime.best_effort import best_effort, say
 from apr_dali.runtime.distributed import Group, gather, on_main
 from apr_dali.training.options import ImageNetOptions
 
@@ -150,7 +150,7 @@ def print_left_out(group: Group, *loaders: ImageNetLoader) -> None:
     """Say how many images the loaders have left out because they cannot be decoded, if any."""
     count = left_out(group, [path for loader in loaders for path in loader.skipped])
     if count and group.main:
-        print(f"{count} images were left out because they cannot be decoded")
+        say(f"{count} images were left out because they cannot be decoded")
 
 
 def some_images(source: Images, count: int) -> list[tuple[Image.Image, str]]:

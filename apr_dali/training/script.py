@@ -15,7 +15,7 @@ from apr_dali.eval.clean import CleanResult, evaluate
 from apr_dali.models.build import model_name, options_of
 from apr_dali.recipes import recipe_of
 from apr_dali.runtime import checkpoint, torch_threads
-from apr_dali.runtime.best_effort import best_effort
+from apr_dali.runtime.best_effort import best_effort, say
 from apr_dali.runtime.distributed import Group, on_main, start
 from apr_dali.runtime.precision import LOADER_TYPES
 from apr_dali.training import plots, run_dir
@@ -132,9 +132,9 @@ def begin(trainer: Trainer, loader: Sized, val_loader: Sized, output: Path, draw
         with best_effort(f"drawing {plots.SAMPLES}"):
             draw_samples()
         counts = f"{loader.num_images} training images, {val_loader.num_images} for validation"
-        print(f"{models.describe(vars(options))}: {counts}, in {output}")
+        say(f"{models.describe(vars(options))}: {counts}, in {output}")
         if options.aug_plan is not None and options.aug_plan.told:
-            print(options.aug_plan.told)
+            say(options.aug_plan.told)
     return Logger(output, group.main, options.epochs, trainer.position, options.logger, vars(options))
 
 
@@ -142,8 +142,8 @@ def end(trainer: Trainer, output: Path, result: CleanResult) -> None:
     """Print what a run came to."""
     if trainer.group.main:
         averaged = " of the averaged weights" if trainer.position.averaged else ""
-        print(f"run folder: {output}\ntop-1 {result.top1:.2%}{averaged} on {result.images} validation images")
-        print(f"{trainer.images_per_second:.0f} training images/s")
+        say(f"run folder: {output}\ntop-1 {result.top1:.2%}{averaged} on {result.images} validation images")
+        say(f"{trainer.images_per_second:.0f} training images/s")
 
 
 def validate_checkpoint(trainer: Trainer, state: dict[str, Any], loader: Iterable[Any]) -> None:

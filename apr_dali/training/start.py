@@ -14,6 +14,7 @@ from apr_dali.models.weights import begin_with, pretrained
 from apr_dali.models.weights_file import read_weights
 from apr_dali.recipes import recipe_of, uses_pair
 from apr_dali.runtime import checkpoint
+from apr_dali.runtime.best_effort import say
 from apr_dali.runtime.distributed import Group, on_main
 from apr_dali.training.command_line import changes
 from apr_dali.training.engine import ClosableLoader, Trainer
@@ -39,7 +40,7 @@ def start_from_weights(model: nn.Module, name: str, num_classes: int, options: T
             state, source = found.state, options.weights + found.said
     told = begin_with(model, name, num_classes, state, source, options.in_chans)
     if group.main:
-        print(told)
+        say(told)
 
 
 def check_batch(trainer: Trainer, views: int, image_size: int) -> None:
@@ -98,15 +99,15 @@ def _restored(trainer: Trainer, state: dict[str, Any] | None, make: Callable[[in
     loader = make(trainer.loader_seed())
     reason = trainer.load_stream(state, loader)
     if group.main:
-        print(f"continuing at {checkpoint.where(state)}")
+        say(f"continuing at {checkpoint.where(state)}")
         if changed := changes(state["options"], trainer.options):
-            print(f"changed since then: {', '.join(changed)}")
+            say(f"changed since then: {', '.join(changed)}")
     if reason is None:
         return loader
     loader.close()
     trainer.restart_epoch()
     if group.main:
-        print(f"the checkpoint's place within its epoch cannot be used: {reason}.")
+        say(f"the checkpoint's place within its epoch cannot be used: {reason}.")
         first = trainer.position.epoch + 1 + trainer.position.trained
-        print(f"epoch {first} starts from its beginning, in a new order of images")
+        say(f"epoch {first} starts from its beginning, in a new order of images")
     return make(trainer.loader_seed())

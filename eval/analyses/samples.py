@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Images = NDArray[np.uint8]
-_OWN = "the network's own answers on the clean images"
+_OWN = "MODEL's own answers on the clean images"
 
 
 @contextmanager

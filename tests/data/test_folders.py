@@ -85,7 +85,11 @@ class TestFolders:
 
     def test_the_splits_are_no_classes(self, tmp_path):
         make_tree(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
-        assert_fails("holds the splits train, val", tmp_path)
+        assert_fails(f"holds the splits train, val, .* give {tmp_path}/train or {tmp_path}/val", tmp_path)
+
+    def test_nor_are_those_of_other_names(self, tmp_path):
+        make_tree(tmp_path, "train/cat/1.jpg", "validation/cat/1.jpg")
+        assert_fails("holds the splits train, validation", tmp_path)
 
     def test_a_class_may_be_called_train(self, tmp_path):
         make_tree(tmp_path, "bus/1.jpg", "train/1.jpg")

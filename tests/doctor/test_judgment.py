@@ -156,6 +156,15 @@ def test_nothing_is_installed():
     assert "  torch        not installed" in found.text
 
 
+@pytest.mark.parametrize("system", ["Windows", "Darwin"])
+def test_no_package_is_named_that_this_system_lacks(system):
+    found = report(replace(without(CPU12, "DALI"), system=system, pipeline=NO, builds=()))
+    (problem,) = found.problems
+    assert f"for Linux alone, and this is {system}: use Linux, or WSL 2" in problem.what
+    assert problem.commands == ("pip install torch torchvision",)
+    assert not found.ok
+
+
 def test_a_package_that_does_not_load():
     facts = without(CPU12, "torchvision")
     facts = replace(facts, broken={"torchvision": "operator torchvision::nms does not exist"})

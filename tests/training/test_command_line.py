@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
+from helpers.project import ROOT
 
 from apr_dali.errors import InputError
 from apr_dali.recipes import IMAGENET
@@ -44,6 +46,14 @@ def test_help_names_every_option_and_its_default():
         assert f"--{item.name.replace('_', '-')}" in text
     assert "(default 30 60 90)" in text
     assert "What it does: 100 %" in text
+
+
+@pytest.mark.parametrize(("script", "kind"), [("train_imagenet.py", ImageNetOptions), ("train_cifar.py", CifarOptions)])
+def test_help_fits_a_terminal(script, kind, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    description = ast.get_docstring(ast.parse((ROOT / script).read_text()))
+    told = build_parser(kind, description).format_help()
+    assert [line for line in told.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(

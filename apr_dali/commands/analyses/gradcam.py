@@ -22,7 +22,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="MODEL", help="a second network (default, without MODEL: one trained with APR-SP)"
     )
     parser.add_argument("--layer", metavar="NAME", help="of both (default: the last that gives a map)")
-    parser.add_argument("--corruption", choices=_CORRUPTIONS, default=_CORRUPTIONS[0], help="(default: %(default)s)")
+    parser.add_argument(
+        "--corruption",
+        choices=_CORRUPTIONS,
+        default=_CORRUPTIONS[0],
+        metavar="NAME",
+        help=f"{', '.join(_CORRUPTIONS)} (default: %(default)s)",
+    )
     parser.add_argument("--strength", type=int, choices=(1, 2, 3), default=2, help="(default: %(default)s)")
 
 

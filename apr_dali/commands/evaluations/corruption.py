@@ -38,7 +38,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     computed.add_argument("--limit", type=positive, metavar="N", help="N images, the same for everyone (default: all)")
     computed.add_argument("--seed", type=seed, help="of the draws (default: 0)")
     computed.add_argument(
-        "--in-memory", action="store_true", default=None, help="without the JPEG file that ImageNet-C's images were"
+        "--in-memory",
+        action="store_true",
+        default=None,
+        help="leave out the JPEG compression of ImageNet-C's files",
     )
 
 

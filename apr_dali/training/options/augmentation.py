@@ -48,7 +48,11 @@ class AugmentationOptions(Options):
     )
 
     policy: str = option(
-        "augmentation", "none", "an augmentation policy before APR, of DALI's operations", choices=POLICIES
+        "augmentation",
+        "none",
+        f"an augmentation policy before APR, of DALI's operations: {', '.join(POLICIES[1:])}",
+        choices=POLICIES,
+        metavar="NAME",
     )
     policy_magnitude: int | None = option(
         "augmentation", None, "randaugment: of 0..30, default 9; augmix: severity of 1..10, default 3", metavar="N"

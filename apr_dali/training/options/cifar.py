@@ -22,7 +22,11 @@ class CifarOptions(TrainingOptions):
     """The options of train_cifar.py; the defaults are the published CIFAR recipe."""
 
     recipe: str = option(
-        "run", "standard", "defaults of the other options; help prints what each sets", choices=tuple(CIFAR_RECIPES)
+        "run",
+        "standard",
+        f"defaults of the other options: {', '.join(CIFAR_RECIPES)}; help prints what each sets",
+        choices=tuple(CIFAR_RECIPES),
+        metavar="NAME|help",
     )
     dataset: str = option("data", "digits", "digits are scikit-learn's, and need no file", choices=DATASETS)
     data: str = option("data", "data", "folder with the CIFAR archive, or with train/ and val/", metavar="DIR")

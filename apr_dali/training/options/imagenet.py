@@ -23,7 +23,11 @@ class ImageNetOptions(TrainingOptions):
     """The options of train_imagenet.py."""
 
     recipe: str = option(
-        "run", "published", "defaults of the other options; help prints what each sets", choices=tuple(IMAGENET_RECIPES)
+        "run",
+        "published",
+        f"defaults of the other options: {', '.join(IMAGENET_RECIPES)}; help prints what each sets",
+        choices=tuple(IMAGENET_RECIPES),
+        metavar="NAME|help",
     )
     data: str = option("data", "", "folder with train/ and val/, or sample for the built-in photographs", metavar="DIR")
     train: tuple[str, ...] = option(

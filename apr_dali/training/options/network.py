@@ -30,8 +30,9 @@ class NetworkOptions(Options):
     compile: str = option(
         "network",
         "none",
-        "compile the network, with a mode of torch.compile or without",
+        f"compile the network, with a mode of torch.compile or without: {', '.join(COMPILE[1:])}",
         choices=COMPILE,
+        metavar="MODE",
         bare="default",
     )
     sync_bn: bool = option("network", False, "batch norm over the batches of all processes, on GPUs")

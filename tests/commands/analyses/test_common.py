@@ -134,7 +134,7 @@ def test_images_of_tars_are_those_of_the_folder(brightness, tmp_path):
 def test_foreign_classes_get_the_networks_own_answers(brightness, tmp_path):
     write_levels(tmp_path / "set", {"black": [LEVELS[0]], "white": [LEVELS[2], LEVELS[1]]})
     samples = load_samples(brightness, str(tmp_path / "set"), 10)
-    assert samples.labels_of == "the network's own answers on the clean images"
+    assert samples.labels_of == "MODEL's own answers on the clean images"
     assert samples.names == ("black", "white", "white")
     assert samples.labels.tolist() == [0, 2, 1]
 
@@ -160,7 +160,7 @@ def test_small_images_of_a_folder(brightness, tmp_path):
     assert (samples.names, samples.labels_of) == (("gray", "light"), "the set")
     assert samples.labels.tolist() == [1, 2], "not the places of the folders"
     samples = load_samples(session, str(tmp_path / "other"), 10)
-    assert (samples.names, samples.labels_of) == (("a", "b"), "the network's own answers on the clean images")
+    assert (samples.names, samples.labels_of) == (("a", "b"), "MODEL's own answers on the clean images")
     assert samples.labels.tolist() == [2, 0]
     told = replace(session, feeding=replace(session.feeding, components=Components("jpg")))
     with pytest.raises(InputError, match=r"--tar-image and --tar-label have no effect on .*/own"):
@@ -176,7 +176,7 @@ def test_svhn_is_not_captioned_with_other_classes(brightness, tmp_path):
     savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.array([[10], [1], [2]])})
     samples = load_samples(session, str(tmp_path / "test_32x32.mat"), 10)
     assert samples.names == ("0", "1", "2")
-    assert samples.labels_of == "the network's own answers on the clean images"
+    assert samples.labels_of == "MODEL's own answers on the clean images"
     assert samples.labels.tolist() == [0, 0, 0]
 
 

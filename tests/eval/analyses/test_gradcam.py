@@ -248,7 +248,7 @@ def test_only_true_labels_make_right_and_wrong(networks, tmp_path, true, monkeyp
     assert main(list(map(str, given))) == 0
     (row,) = json.loads((tmp_path / "gradcam.json").read_text())["result"]["networks"].values()
     shown = capsys.readouterr().out
-    note = "no true labels: maps of the network's own answers on the clean images"
+    note = "no true labels: maps of MODEL's own answers on the clean images"
     assert ("right" in row, "same_answer" in row) == (true, not true)
     assert any("✓" in text or "✗" in text for text in message) == true
     assert (note in message, note in shown) == (not true, not true)
