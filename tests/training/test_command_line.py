@@ -130,7 +130,7 @@ def test_options_of_training_are_refused_in_validation(trained, given, told):
 
 
 def test_what_validation_follows_is_taken(trained):
-    given = "--image-size 64 --val-size 32 --val-crop 0.5 --batch-size 8 --amp none --threads 1 --device cpu --check off"
+    given = "--image-size 64 --val-size 32 --val-crop 0.5 --batch-size 8 --amp none --threads 1 --device cpu"
     # A run's own command with --eval-only behind it, too.
     options = parse(ImageNetOptions, "", f"--data x {TRAINED} --eval-only {trained} {given}".split())
     assert (options.image_size, options.val_size, options.val_crop, options.amp) == (64, 32, 0.5, "none")
