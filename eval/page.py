@@ -73,7 +73,7 @@ def html(title: str, parts: Sequence[Section]) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_html_title(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -81,7 +81,7 @@ def _html_section(part: Section) -> str:
     lines = [f"<section>\n<h2>{escape(part.title)}</h2>", *(f"<p>{escape(note)}</p>" for note in part.notes)]
     for table in part.tables:
         words = ' class="words"' if table.words else ""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.titles)
+        head = "".join(f'<th scope="col">{_html_title(cell)}</th>' for cell in table.titles)
         rows = "\n".join(
             "<tr>" + "".join(f"<td>{_html_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
         )
@@ -93,6 +93,11 @@ def _html_section(part: Section) -> str:
         image = f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
         lines.append(f'<figure><div class="scroll" tabindex="0">{image}</div>{caption}</figure>')
     return "\n".join([*lines, "</section>"])
+
+
+def _html_title(text: str) -> str:
+    """The text, which may go on in another line behind a slash: a network's path may be long, its numbers are short."""
+    return escape(text).replace("/", "/<wbr>")
 
 
 def _html_cell(text: str) -> str:

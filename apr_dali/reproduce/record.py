@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -81,7 +82,10 @@ def training_of(run: Run, output: Path) -> Record | None:
 
 
 def result_of(run: Run, evaluation: Evaluation, output: Path, sha256: str) -> Record | None:
-    """The record that an evaluation has written, if it is of the checkpoint `sha256` and by the command of now."""
+    """The record that an evaluation has written, if it is of the checkpoint `sha256` and by the command of now.
+
+    The folder `output` may have been moved since, or be called by another path.
+    """
     home = run.home(output)
     record = read_json(home / EVALUATED / f"{evaluation.name}.json") or {}
     settings = record.get("settings")
@@ -89,7 +93,32 @@ def result_of(run: Run, evaluation: Evaluation, output: Path, sha256: str) -> Re
         return None
     if settings.get("file_sha256") != sha256:
         return None
-    return record if record.get("command") == shlex.join(evaluation.words(home)) else None
+    was, now = _words_of(record.get("command")), evaluation.words(home)
+    return record if _without_output(was, run) == _without_output(now, run) else None
+
+
+def _words_of(command: object) -> tuple[str, ...]:
+    """The words of a command; none of what is no command."""
+    try:
+        return tuple(shlex.split(command)) if isinstance(command, str) else ()
+    except ValueError:
+        return ()
+
+
+def _without_output(words: Sequence[str], run: Run) -> list[tuple[bool, str]]:
+    """The words of an evaluation, those that are paths below the output, and True, as they are below it.
+
+    The output is that whose folder of the run the last word is, --output's.
+    """
+    below, last = Path(run.key, EVALUATED).parts, Path(*words[-1:])
+    output = last.parents[len(below) - 1] if last.parts[-len(below) :] == below else None
+
+    def placed(word: str) -> tuple[bool, str]:
+        if output is None or not Path(word).is_relative_to(output):
+            return False, word
+        return True, str(Path(word).relative_to(output))
+
+    return list(map(placed, words))
 
 
 def _sha256_of(path: Path) -> str:

@@ -108,8 +108,9 @@ def commands(outcome: Outcome, plan: Plan, failures: Sequence[Failure]) -> list[
     rows.append((TRAIN, state, outcome.training["command"] if outcome.training is not None else training))
     for evaluation in run.evaluations:
         command = shlex.join(evaluation.words(home))
-        state = _state(evaluation.name in outcome.records, command in failed, (*run.lacks, *evaluation.lacks))
-        rows.append((evaluation.name, state, command))
+        record = outcome.records.get(evaluation.name)
+        state = _state(record is not None, command in failed, (*run.lacks, *evaluation.lacks))
+        rows.append((evaluation.name, state, command if record is None else record["command"]))
     return rows
 
 

@@ -353,13 +353,11 @@ def _cell(prefix: str, place: str, column: Column, method: Method, runs: tuple[t
 
 def check_runs(plan: Plan) -> None:
     """Raise InputError where nothing of a plan can be run, or some of it would fail for want of a package."""
+    if not plan.runs:
+        raise InputError("none of the chosen methods is trained here: give --only others")
     if all(run.lacks for run in plan.runs):
         told = "\n".join(f"  {name}: {what}" for name, what in plan.missing.items())
-        what = f"no run has its images below --data {plan.asked.data}; missing are\n{told}" if told else _ALL_UNTRAINED
-        raise InputError(what)
+        raise InputError(f"no run has its images below --data {plan.asked.data}; missing are\n{told}")
     for name in {evaluation.package for run in plan.runs for evaluation in run.evaluations} - {""}:
         if find_spec(name) is None:
             raise InputError(f"{plan.table} needs {name}: {install_command('eval')}")
-
-
-_ALL_UNTRAINED = "none of the chosen methods is trained here: give --only others"

@@ -24,6 +24,9 @@ _OF_A_START = ("data", "train", "val", "download", "check", "compile")
 """Beside those of the machine and of the run folder: what each start of a run is given anew."""
 _OF_THE_BEGINNING = ("recipe", "weights")
 """What cannot be changed later in a run: it has been followed already."""
+_OF_TRAINING = ("train", "train_weights", "progressive", "sampler", "sync_bn", "low_filters", "modulation_noise")
+"""Beside those of its groups: what --eval-only would pass over."""
+_GROUPS_OF_TRAINING = ("augmentation", "optimization", "adversarial training", "run")
 _TELL = "help"
 """The value of --recipe that names none."""
 
@@ -45,7 +48,8 @@ def parse(
 
     With --resume or --eval-only, options that are not given are those of the checkpoint; see `kept`.
 
-    Raises InputError for an unknown option, a value of the wrong type or out of range; prints --help and exits.
+    Raises InputError for an unknown option, a value of the wrong type or out of range, one of training with
+    --eval-only; prints --help and exits.
     """
     parser = build_parser(kind, description)
     given, unknown = parser.parse_known_args(argv)
@@ -70,7 +74,27 @@ def parse(
                 f"{path} is of a run that began with {flag(name)} {_shown(began)}: "
                 f"{flag(name)} {_shown(chosen[name])} needs a new run"
             )
+    if chosen.get("eval_only"):
+        _refuse_training(kind, chosen, known)
     return _made(kind, known, chosen, f"the checkpoint {path}")
+
+
+def _refuse_training(kind: type[Any], chosen: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise InputError for options of training in `chosen`, unless they say what the checkpoint's run had."""
+    passed = [
+        flag(item.name)
+        for item in fields(kind)
+        if _is_of_training(item) and item.name in chosen and chosen[item.name] != known.get(item.name)
+    ]
+    if passed:
+        verb, them = ("changes", "it") if len(passed) == 1 else ("change", "them")
+        raise InputError(f"{', '.join(passed)} {verb} nothing with --eval-only, which trains nothing: leave {them} out")
+
+
+def _is_of_training(item: Field[Any]) -> bool:
+    if item.name in ("batch_size", "eval_only", *_OF_THE_BEGINNING):
+        return False
+    return item.metadata["group"] in _GROUPS_OF_TRAINING or item.name in _OF_TRAINING
 
 
 def _made(kind: type[Options], known: Mapping[str, Any], chosen: Mapping[str, Any], source: str) -> Options:

@@ -136,6 +136,15 @@ def test_options_of_commands_stay_in_one_piece():
     assert 'a <span class="whole">--output</span> x--y <span class="whole">--b</span></td>' in page
 
 
+def test_paths_in_headings_break_behind_a_slash():
+    """Else the column of a network with a long path leaves none of a small screen to the others."""
+    page = html("of a/b&.pt", [Section("s", tables=(Table(("measure", "n of a/b&.pt"), (("x/y", "1/2"),)),))])
+    assert "<title>of a/b&amp;.pt</title>" in page
+    assert "<h1>of a/<wbr>b&amp;.pt</h1>" in page
+    assert '<th scope="col">n of a/<wbr>b&amp;.pt</th>' in page
+    assert "<td>x/y</td><td>1/2</td>" in page
+
+
 def test_intervals_stand_with_their_numbers():
     one = report_of(clean={"top1": 0.75, "images": 100, "intervals": {"top1": [0.66, 0.83]}})
     two = report_of(clean={"top1": 0.5, "images": 100})

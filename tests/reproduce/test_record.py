@@ -1,12 +1,15 @@
 """What is done of a run: told by its results and its settings, not by a folder."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers.reproduce import asked, stand_in
 
 from apr_dali.errors import InputError
 from apr_dali.reproduce import record
+from apr_dali.reproduce.results import commands, outcomes
 from apr_dali.reproduce.runner import Runner, pending
 from apr_dali.reproduce.slots import Slot
 from apr_dali.reproduce.tables import plan_of
@@ -74,6 +77,41 @@ def test_a_result_of_something_else_is_made_anew(done, change):
     path = home / "eval/corruption.json"
     path.write_text(change(path.read_text()))
     assert steps(made) == ["corruption"]
+
+
+def test_an_output_that_was_moved_is_done(done, tmp_path, monkeypatch):
+    made, _ = done
+    moved = tmp_path / "elsewhere/it lies"
+    moved.parent.mkdir()
+    (tmp_path / "out").rename(moved)
+    again = plan_of("table1", replace(made.asked, output=moved))
+    assert steps(again) == []
+    # What was done says which command did it.
+    told = outcomes(again)[made.runs[0].key]
+    assert all(str(made.asked.output) in command for _, _, command in commands(told, again, ()))
+    monkeypatch.chdir(moved.parent)
+    assert steps(plan_of("table1", replace(made.asked, output=Path("it lies")))) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "same"),
+    [
+        ("sets", "sets", True),
+        ("{old}/sets", "{new}/sets", True),
+        ("{old}/sets", "{old}/sets", False),
+        ("sets", "{new}/sets", False),
+    ],
+)
+def test_images_of_a_moved_output_are_the_same_below_it_alone(done, tmp_path, was, now, same):
+    made, home = done
+    old, new = made.asked.output, tmp_path / "new"
+    path = home / "eval/corruption.json"
+    path.write_text(path.read_text().replace("--clean digits", f"--clean {was.format(old=old)}"))
+    old.rename(new)
+    (run,) = made.runs
+    (one,) = run.evaluations
+    other = replace(one, options={**one.options, "clean": (now.format(old=old, new=new),)})
+    assert (pending(replace(run, evaluations=(other,)), new) == []) is same
 
 
 @pytest.mark.parametrize("change", [{"command": 5}, {"version": None}, {"sha256": []}])

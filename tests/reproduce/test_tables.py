@@ -206,8 +206,9 @@ def test_what_would_fail_after_days_is_refused_before(all_there, monkeypatch):
     shutil.rmtree(all_there / "data/imagenet-c")
     with pytest.raises(InputError, match="table4 needs imagecorruptions"):
         check_runs(plan_of("table4", asked(all_there, on_the_fly=True)))
-    with pytest.raises(InputError, match="none of the chosen methods is trained here"):
-        check_runs(plan_of("table2", asked(all_there, only=("csi",))))
+    for data in (all_there / "data", all_there / "nothing"):
+        with pytest.raises(InputError, match="none of the chosen methods is trained here"):
+            check_runs(plan_of("table2", asked(all_there, only=("csi",), data=data)))
 
 
 def test_the_trainers_lie_in_the_clone(all_there, monkeypatch):

@@ -78,7 +78,6 @@ def test_help_fits_a_terminal(script, kind, monkeypatch):
         ("--axes hw", "--axes changes nothing with --aug none"),
         ("--resume auto", "--resume auto needs --output"),
         ("--resume a.pt --eval-only b.pt", "exclude each other"),
-        ("--eval-only b.pt --train more", "--train changes nothing"),
     ],
 )
 def test_bad_options_are_refused(given, told):
@@ -110,11 +109,58 @@ def trained(tmp_path) -> Path:
 
 @pytest.mark.parametrize("way", ["--eval-only {}", "--resume {}", "--resume auto --output {parent}"])
 def test_a_checkpoints_options_are_the_defaults(trained, way):
-    given = f"{way} --lr 0.25 --data here".format(trained, parent=trained.parent)
+    given = f"{way} --batch-size 8 --data here".format(trained, parent=trained.parent)
     options = parse(ImageNetOptions, "", given.split())
     expected = parse(ImageNetOptions, "", f"--data here {TRAINED}".split())
     same = {"eval_only": options.eval_only, "resume": options.resume, "output": options.output}
-    assert options == replace(expected, lr=0.25, **same)
+    assert options == replace(expected, batch_size=8, **same)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--lr 3", "--lr changes nothing with --eval-only, which trains nothing: leave it out"),
+        ("--seed 1 --aug none", "--aug, --seed change nothing with --eval-only, which trains nothing: leave them out"),
+        ("--output run", "--output changes nothing"),
+        ("--checkpoint-minutes 2", "--checkpoint-minutes changes nothing"),
+        ("--logger tensorboard", "--logger changes nothing"),
+        ("--train more", "--train changes nothing"),
+        ("--train-weights 1 2", "--train-weights changes nothing"),
+        ("--progressive 32:0 48:9", "--progressive changes nothing"),
+        ("--sampler balanced", "--sampler changes nothing"),
+        ("--validate-corrupted 9 --best-by corrupted", "--validate-corrupted, --best-by change nothing"),
+        ("--sync-bn", "--sync-bn changes nothing"),
+        ("--no-scale-lr --ema 0.9", "--ema changes nothing"),
+    ],
+)
+def test_options_of_training_are_refused_in_validation(trained, given, told):
+    with pytest.raises(InputError) as error:
+        parse(ImageNetOptions, "", f"--data x --eval-only {trained} {given}".split())
+    assert told in str(error.value)
+
+
+def test_what_validation_follows_is_taken(trained):
+    given = "--image-size 64 --val-size 32 --val-crop 0.5 --batch-size 8 --amp none --threads 1 --device cpu"
+    # A run's own command with --eval-only behind it, too.
+    options = parse(ImageNetOptions, "", f"--data x {TRAINED} --eval-only {trained} {given}".split())
+    assert (options.image_size, options.val_size, options.val_crop, options.amp) == (64, 32, 0.5, "none")
+
+
+@pytest.mark.parametrize("run", ["--train more --train-weights 1 2", "--progressive 32:0 224:50"])
+def test_a_run_of_any_options_of_training_is_validated(tmp_path, run):
+    options = parse(ImageNetOptions, "", [*DATA, *run.split()])
+    checkpoint.save(tmp_path, {"options": asdict(options)}, best=False)
+    given = f"--data here --image-size 160 --eval-only {tmp_path / checkpoint.LATEST}"
+    assert parse(ImageNetOptions, "", given.split()).image_size == 160
+
+
+def test_options_of_small_networks_training_are_refused_in_validation(tmp_path):
+    checkpoint.save(tmp_path, {"options": asdict(CifarOptions(low_filters=0.25))}, best=False)
+    path = str(tmp_path / checkpoint.LATEST)
+    given = "--low-filters 0.5 --epsilon 4 --single-probability 0.5 --on-overfitting stop"
+    with pytest.raises(InputError, match="--low-filters, --single-probability, --epsilon, --on-overfitting change"):
+        parse(CifarOptions, "", ["--eval-only", path, *given.split()])
+    assert parse(CifarOptions, "", ["--eval-only", path, "--low-filters", "0.25"]).low_filters == 0.25
 
 
 def test_a_switch_can_be_put_back(tmp_path):

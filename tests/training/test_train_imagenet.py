@@ -206,7 +206,6 @@ def test_the_best_checkpoint_may_be_the_best_under_corruptions(train, tree, tmp_
         (["--image-size", "24"], "images must have at least 32 pixels per side, got 24 × 24"),
         (["--on-error", "skip"], "--validate-corrupted does not go with --on-error skip"),
         (["--validate-corrupted", "0", "--best-by", "corrupted"], "--best-by corrupted needs --validate-corrupted N"),
-        (["--eval-only", "x.pt"], "--validate-corrupted changes nothing with --eval-only"),
     ],
 )
 def test_what_cannot_be_corrupted_is_named_before_training(train, tree, tmp_path, given, told):

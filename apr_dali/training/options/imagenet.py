@@ -103,13 +103,11 @@ class ImageNetOptions(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.progressive:
+        if self.progressive and not self.eval_only:
             self._check_sizes(self.sizes)
         if 0 < self.val_size < _SMALLEST:
             raise InputError(f"--val-size must be 0 or at least {_SMALLEST}, got {self.val_size}")
         check_crop(self.scale, self.ratio, self.hflip, "--")
-        if self.eval_only and self.train:
-            raise InputError("--train changes nothing with --eval-only: leave it out")
         self._check_corrupted()
         self._check_weights()
         if self.on_error == "skip" and self.check == "full":
@@ -132,12 +130,11 @@ class ImageNetOptions(TrainingOptions):
             )
 
     def _check_weights(self) -> None:
-        if not self.train_weights:
+        if not self.train_weights or self.eval_only:
             return
         sources = bool(self.data) + len(self.train)
-        if self.eval_only or self.sampler != "shuffle":
-            other = "--eval-only" if self.eval_only else f"--sampler {self.sampler}"
-            raise InputError(f"--train-weights does not go with {other}: leave one of them out")
+        if self.sampler != "shuffle":
+            raise InputError(f"--train-weights does not go with --sampler {self.sampler}: leave one of them out")
         if len(self.train_weights) != sources or sources < 2:
             raise InputError(
                 f"--train-weights must have a number for each of several sources, --data and every --train: got "
@@ -152,10 +149,6 @@ class ImageNetOptions(TrainingOptions):
             if self.best_by == "corrupted":
                 raise InputError("--best-by corrupted needs --validate-corrupted N")
             return
-        if self.eval_only:
-            raise InputError(
-                "--validate-corrupted changes nothing with --eval-only: see `apr-dali eval corruption --val`"
-            )
         if self.in_chans == 1:
             raise InputError("--validate-corrupted does not go with --in-chans 1: the corruptions are of color images")
         if self.on_error == "skip":

@@ -34,7 +34,5 @@ class RunOptions(Options):
         super().__post_init__()
         if self.eval_only and self.resume:
             raise InputError("--eval-only and --resume exclude each other: validate a checkpoint or train on from it")
-        if self.eval_only:
-            self.refuse("logger", False, "a run that trains, without --eval-only")
         if self.resume == "auto" and not self.output:
             raise InputError("--resume auto needs --output DIR, the run folder to continue")
