@@ -25,11 +25,11 @@ from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.imagenet_c import QUALITY, check_needs
 from apr_dali.data.prepare.catalogue import Item, as_keys
-from apr_dali.data.prepare.processes import mapper
 from apr_dali.errors import InputError, check_choice
 from apr_dali.kernels.corruptions import corrupt
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import npy_bytes, write_whole, writing_to
+from apr_dali.runtime.pool import process_map
 
 _SMALLEST = 32
 _NAMED = 5  # pairs that an error lists
@@ -103,7 +103,7 @@ def _write(job: Job, found: ImageSet, names: Sequence[str], processes: int) -> N
         for part in parts
     ]
     bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
-    with bar, mapper(processes) as mapped:
+    with bar, process_map(processes, "writing", goes_on=True) as mapped:
         for batch, problem in zip(batches, mapped(partial(write_batch, job), batches), strict=True):
             if problem is not None:
                 raise InputError(problem)

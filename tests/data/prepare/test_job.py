@@ -109,6 +109,24 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+def test_a_new_disk_is_empty(tmp_path):
+    source = archives.hub(tmp_path / "source")
+    (tmp_path / "out/lost+found").mkdir(parents=True)
+    (tmp_path / "out/.DS_Store").touch()
+    assert prepare(source, tmp_path / "out", Options()).images == {"train": 12, "val": 6}
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_classes_without_an_image_are_told_where_folders_lose_them(tmp_path, image_format):
+    rows = [(None, archives.encoded(label), label) for label in (0, 1, 4)]
+    archives.parquet(tmp_path / "source/train-0.parquet", rows)
+    archives.parquet(tmp_path / "source/val-0.parquet", rows[:2])
+    told = prepare(tmp_path / "source", tmp_path / "out", Options(image_format)).differences
+    lost = "train: 2 of 5 classes have no image (2, 3): class folders number the others anew, --format webdataset keeps"
+    assert told == ((f"{lost} the labels",) if image_format == "folder" else ())
+    assert set(contents(tmp_path / "out", "train").values()) == ({0, 1, 2} if told else {0, 1, 4})
+
+
 @pytest.mark.parametrize("place", ["file/out", "link", "link/out"])
 def test_a_target_where_nothing_can_be_written(tmp_path, place):
     source = archives.official(tmp_path / "source")
