@@ -18,6 +18,7 @@ from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, fol
 from apr_dali.data.prepare.images import check_scaling
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
+from apr_dali.data.remote import local_path
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.runtime import lock
@@ -91,7 +92,7 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
         Interrupted: after SIGTERM or Ctrl-C.
     """
     options.check()
-    target = Path(out).absolute()
+    target = local_path(out)
     # Before a source of a million images is looked through.
     journal.refuse_foreign(target)
     workers = process_map(processes, "writing", goes_on=True)

@@ -109,6 +109,15 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("given", [("s3://bucket/set", "out"), ("source", "gs://bucket/out")])
+def test_addresses_are_no_paths(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    archives.hub(tmp_path / "source")
+    with pytest.raises(InputError, match=r"//bucket/.* is an address: expected a path on this machine"):
+        prepare(*given, Options())
+    assert os.listdir(tmp_path) == ["source"]
+
+
 def test_a_new_disk_is_empty(tmp_path):
     source = archives.hub(tmp_path / "source")
     (tmp_path / "out/lost+found").mkdir(parents=True)
