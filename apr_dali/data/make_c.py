@@ -25,11 +25,12 @@ from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.imagenet_c import QUALITY, check_needs
 from apr_dali.data.prepare.catalogue import Item, as_keys
-from apr_dali.data.prepare.processes import mapper
+from apr_dali.data.remote import local_path
 from apr_dali.errors import InputError, check_choice
 from apr_dali.kernels.corruptions import corrupt
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import npy_bytes, write_whole, writing_to
+from apr_dali.runtime.pool import process_map
 
 _SMALLEST = 32
 _NAMED = 5  # pairs that an error lists
@@ -73,7 +74,7 @@ def make_c(
     root = os.path.abspath(source)
     names = _names(root, found.files)
     check_needs(chosen, image_size, "imagenet")
-    target = Path(target).absolute()
+    target = local_path(target)
     settings = {
         "corruptions": list(chosen),
         "image_size": image_size,
@@ -103,7 +104,7 @@ def _write(job: Job, found: ImageSet, names: Sequence[str], processes: int) -> N
         for part in parts
     ]
     bar = tqdm(total=len(found), desc="make-c", unit=" images", disable=None)
-    with bar, mapper(processes) as mapped:
+    with bar, process_map(processes, "writing", goes_on=True) as mapped:
         for batch, problem in zip(batches, mapped(partial(write_batch, job), batches), strict=True):
             if problem is not None:
                 raise InputError(problem)
@@ -136,7 +137,7 @@ def make_cifar_c(
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
     check_needs(chosen, _SMALLEST, "cifar")
-    target = Path(target).absolute()
+    target = local_path(target)
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
     with writing_to(target):

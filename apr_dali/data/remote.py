@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from apr_dali.errors import InputError, first_line, install_command
@@ -45,6 +46,16 @@ def check_address(address: str) -> None:
     scheme, _, rest = address.partition("://")
     if scheme not in SCHEMES or not rest.partition("/")[0]:
         raise InputError(f"{address}: expected s3://BUCKET/FOLDER or gs://BUCKET/FOLDER")
+
+
+def local_path(path: str | Path) -> Path:
+    """An absolute path. Raises InputError for an address, of which a folder of its letters would be made."""
+    if is_remote(path):
+        raise InputError(
+            f"{path} is an address: expected a path on this machine; copy the files from or to there. Trainers, "
+            "loaders and check-data read tars at an address as they are"
+        )
+    return Path(path).absolute()
 
 
 def join(folder: str, name: str) -> str:

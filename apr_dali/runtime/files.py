@@ -38,7 +38,7 @@ def write_whole(
     """
     # Names are put together as text: for small files those of pathlib take a part of the time.
     target = os.fspath(path)
-    temporary = temporary_of(target) if alone else str(_new_beside(Path(target)))
+    temporary = _temporary_of(target) if alone else str(_new_beside(Path(target)))
     try:
         with open(temporary, "wb") as file:
             if isinstance(content, bytes):
@@ -60,7 +60,7 @@ def write_whole(
         sync(Path(target).parent)
 
 
-def temporary_of(target: str | Path) -> str:
+def _temporary_of(target: str | Path) -> str:
     """Where the bytes of a file go first that no other process writes."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.tmp")
@@ -84,6 +84,8 @@ def writing_to(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             remedy = "make room and run the same command, which goes on"
+        elif error.errno == errno.EFBIG:
+            remedy = "the file system, or a limit (ulimit -f), allows none of that size; give another folder"
         elif error.errno in _CLOSED and _is_below(error.filename, target):
             remedy = "nothing can be written there; give another folder"
         else:

@@ -41,7 +41,7 @@ def test_many_odd_files(tmp_path, capsys):
     archives.class_folders(tmp_path / "s/train", {"a": files, "b": {"x.jpg": encoded(99)}})
     assert main(["prepare", str(tmp_path / "s"), str(tmp_path / "o"), "--processes", "1"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "train/00.JPEG: PNG under a name with .JPEG"
+    assert out[0] == "train/a/00.JPEG: PNG under a name with .JPEG"
     assert out[20] == "and 3 more, see odd_files.txt"
     assert len((tmp_path / "o/odd_files.txt").read_text().splitlines()) == 23
 

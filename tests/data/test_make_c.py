@@ -119,6 +119,8 @@ def test_what_make_c_refuses(val, tmp_path):
         make_c(val, tmp_path / "c", FEW, 31)
     with pytest.raises(InputError, match="is not empty and no set of make-c"):
         make_c(val, val, FEW)
+    with pytest.raises(InputError, match="s3://bucket/c is an address: expected a path on this machine"):
+        make_c(val, "s3://bucket/c", FEW)
     make_c(val, tmp_path / "c", FEW[:1], 48)
     with pytest.raises(InputError, match="was made with other settings"):
         make_c(val, tmp_path / "c", FEW[:1], 49)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apr_dali.runtime.files import sha256_of, write_whole
+from apr_dali.errors import InputError
+from apr_dali.runtime.files import sha256_of, write_whole, writing_to
 
 
 def test_new_bytes_are_on_the_disk_before_they_take_the_name(tmp_path, monkeypatch):
@@ -50,6 +51,12 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
         write_whole(tmp_path / "f", fail)
     with pytest.raises(OSError, match=r"No such file or directory: '.*/none/"):
         write_whole(tmp_path / "none" / "f", b"")
+
+
+def test_a_file_that_may_not_be_as_large(tmp_path):
+    told = "f: File too large: the file system, or a limit .ulimit -f., allows none of that size; give another folder"
+    with pytest.raises(InputError, match=told), writing_to(tmp_path / "f"):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def test_what_a_crash_left_is_overwritten_by_the_only_writer(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from apr_dali.data.class_names import some
 from apr_dali.data.kinds import kind_of
 from apr_dali.data.listing import images_below, listing
 from apr_dali.data.tar_index import read_index
@@ -77,6 +78,17 @@ def differences(
         more = f" and {len(odd) - _NAMED} classes more" if len(odd) > _NAMED else ""
         found.append(f"{split}: {', '.join(odd[:_NAMED])}{more}")
     return found
+
+
+def without_images(split: str, counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Which classes have no image, in words: without their folders, those behind them get other labels."""
+    empty = [name for name, number in zip(classes, counts.tolist(), strict=True) if not number]
+    if not empty:
+        return []
+    return [
+        f"{split}: {len(empty)} of {len(classes)} classes have no image ({some(empty)}): class folders number the "
+        "others anew, --format webdataset keeps the labels"
+    ]
 
 
 def written(folder: Path, tars: bool) -> int:

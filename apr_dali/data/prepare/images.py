@@ -77,8 +77,9 @@ def check_scaling() -> None:
 def smaller(content: bytes, extension: str, max_side: int, quality: int) -> tuple[bytes, str | None]:
     """An image whose longer side is above `max_side` scaled to that; the same bytes for all others.
 
-    JPEG under any name of JPEG files; PNG stays PNG where the name says so. Its EXIF data and color profile are kept,
-    and so is what cannot be decoded: the reason comes along.
+    JPEG under any name of JPEG files; PNG stays PNG where the name says so. Gray stays gray, everything else becomes
+    RGB. Its EXIF data and color profile are kept, but for a profile of CMYK. What cannot be decoded is kept, too: the
+    reason comes along.
     """
     header = _jpeg(content)
     if header is not None and max(header.width, header.height) <= max_side:
@@ -104,13 +105,21 @@ def _scaled(content: bytes, extension: str, max_side: int, quality: int) -> tupl
         if image.format == "JPEG":
             # The decoder itself halves what stays large enough, which costs less than the filter does.
             image.draft(None, (width, height))
-        made = _resized(image if image.mode in ("L", "RGB") else to_rgb(image), width, height)
+        if image.mode == "CMYK":
+            kept.pop("icc_profile", None)  # of colors that it no longer has
+        made = _resized(_gray_or_rgb(image), width, height)
         encoded = io.BytesIO()
         if written == "PNG":
             kept.pop("exif", None)
             made = made.convert("RGB") if made.mode == "RGBX" else made
         made.save(encoded, written, quality=quality, **kept)
         return encoded.getvalue(), None
+
+
+def _gray_or_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as "L" or "RGB", without transparency."""
+    mode = "L" if Image.getmodebase(image.mode) == "L" else "RGB"
+    return image if image.mode == mode else to_rgb(image).convert(mode)
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -16,18 +16,19 @@ from apr_dali.data.class_names import format_classes
 from apr_dali.data.prepare import count, journal, spool
 from apr_dali.data.prepare.catalogue import Item, Source, as_files, as_keys, folder_names, listed_names, read_ranges
 from apr_dali.data.prepare.images import check_scaling
-from apr_dali.data.prepare.processes import mapper
 from apr_dali.data.prepare.sources import open_source
 from apr_dali.data.prepare.write import Done, Plan, Unit, size_of, write_unit
+from apr_dali.data.remote import local_path
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError, check_choice, check_whole
 from apr_dali.runtime import lock
 from apr_dali.runtime.files import write_whole, writing_to
 from apr_dali.runtime.interrupts import Interrupts
+from apr_dali.runtime.pool import process_map
 
 FORMATS = ("folder", "webdataset")
 ODD = "odd_files.txt"
-_VERSION = 4
+_VERSION = 5
 """Of what is written: to be raised with every change of it, so that no target is of two kinds."""
 _FILES = 256
 """Images of class folders that are written at once."""
@@ -91,10 +92,11 @@ def prepare(source: str | Path, out: str | Path, options: Options, processes: in
         Interrupted: after SIGTERM or Ctrl-C.
     """
     options.check()
-    target = Path(out).absolute()
+    target = local_path(out)
     # Before a source of a million images is looked through.
     journal.refuse_foreign(target)
-    with Interrupts(announce=True) as interrupts, mapper(processes) as mapped, writing_to(target):
+    workers = process_map(processes, "writing", goes_on=True)
+    with Interrupts(announce=True) as interrupts, workers as mapped, writing_to(target):
 
         def watch(things: Iterable[Any]) -> Iterator[Any]:
             return interrupts.watch(things, f"stopped; the same command goes on with {target}")
@@ -267,8 +269,10 @@ def _finish(target: Path, source: Source, options: Options) -> Prepared:
         images[split] = count.written(target / split, tars)
         if images[split] != len(items):
             differing.append(f"{split}: {len(items)} images were read, and {target / split} holds {images[split]}")
+        counts = np.bincount([item.label for item in items], minlength=len(source.classes))
+        if not tars and len(images) == 1:
+            differing += count.without_images(split, counts, source.classes)
         if published is not None:
-            counts = np.bincount([item.label for item in items], minlength=len(source.classes))
             per_class = source.per_class if split == "train" else ()
             differing += count.differences(split, counts, source.classes, published, per_class)
     if state.is_dir():

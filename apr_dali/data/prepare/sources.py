@@ -16,6 +16,7 @@ from apr_dali.data.prepare import archives, class_folders, packed, parquet, samp
 from apr_dali.data.prepare.catalogue import Source
 from apr_dali.data.prepare.class_folders import NO_FLAT
 from apr_dali.data.prepare.truth import DEVKIT, KAGGLE, Truth, check_even, read_truth
+from apr_dali.data.remote import local_path
 from apr_dali.data.tar_sources import CALLED, split_of
 from apr_dali.data.tars import DEFAULT, Components
 from apr_dali.errors import InputError
@@ -43,7 +44,7 @@ def open_source(
     Raises:
         InputError: for what is none of the known kinds or several of them, and for what is damaged or incomplete.
     """
-    path = Path(source).absolute()
+    path = local_path(source)
     if not path.exists():
         raise InputError(f"{path} is not there: give an archive, or the folder that one lies in")
     found = [kind for kind, there in _kinds(path) if there]

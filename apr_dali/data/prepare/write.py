@@ -77,8 +77,18 @@ def tar_path(plan: Plan, unit: Unit) -> str:
 
 
 def _file_path(plan: Plan, unit: Unit, item: Item) -> str:
-    assert plan.folders is not None
-    return os.path.join(plan.out, unit.split, plan.folders[item.label], item.name)
+    return os.path.join(plan.out, _place(plan, unit, item))
+
+
+def _place(plan: Plan, unit: Unit, item: Item) -> str:
+    """Where in the target an image is written; of a tar, its path and the key, as a check names it."""
+    if plan.folders is None:
+        return f"{unit.split}/{unit.number:05d}.tar/{_key(item)}"
+    return f"{unit.split}/{plan.folders[item.label]}/{item.name}"
+
+
+def _key(item: Item) -> str:
+    return os.path.splitext(item.name)[0]
 
 
 def _contents(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> Iterator[tuple[Item, bytes]]:
@@ -95,7 +105,7 @@ def _contents(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> Iterator[tu
         if plan.max_side is not None and not any(what.startswith(BROKEN) for what in found):
             made, why_not = smaller(content, extension, plan.max_side, plan.quality)
             found += [why_not] if why_not else []
-        odd += [(f"{unit.split}/{item.name}", what) for what in found]
+        odd += [(_place(plan, unit, item), what) for what in found]
         yield item, made
 
 
@@ -125,7 +135,7 @@ def _write_tar(plan: Plan, unit: Unit, odd: list[tuple[str, str]]) -> int:
     try:
         with open(f"{temporary}.tar", "wb", buffering=1 << 20) as file:
             samples = (
-                Sample(os.path.splitext(item.name)[0], extension_of(content), content, item.label)
+                Sample(_key(item), extension_of(content), content, item.label)
                 for item, content in _contents(plan, unit, odd)
             )
             members = write_samples(file, samples)

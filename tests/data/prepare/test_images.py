@@ -8,6 +8,7 @@ import torch
 from helpers.archives import encoded
 from PIL import Image
 
+from apr_dali.data.image_file import to_rgb
 from apr_dali.data.prepare import images
 from apr_dali.data.prepare.images import extension_of, oddities, smaller
 from apr_dali.errors import InputError
@@ -138,9 +139,24 @@ def test_other_formats():
     assert "only JPEG and PNG files are made smaller, and its name ends with .webp" in why_not
 
 
-def test_cmyk_becomes_rgb():
-    content, why_not = smaller(encoded(1, 90, 60, mode="CMYK"), "jpg", 50, 90)
-    assert (Image.open(io.BytesIO(content)).mode, why_not) == ("RGB", None)
+def test_cmyk_becomes_rgb_without_its_profile():
+    content, why_not = smaller(encoded(1, 90, 60, mode="CMYK", icc_profile=b"of CMYK"), "jpg", 50, 90)
+    image = Image.open(io.BytesIO(content))
+    assert (image.mode, image.info.get("icc_profile"), why_not) == ("RGB", None, None)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGBA"])
+def test_a_png_stays_gray_or_colored_without_transparency(mode):
+    levels = np.random.default_rng(1).integers(0, 2, (60, 90), np.uint16) * 65535
+    whole = Image.fromarray(levels) if mode == "I;16" else Image.fromarray(levels.astype(np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG", icc_profile=b"profile")
+    made, why_not = smaller(buffer.getvalue(), "png", 50, 90)
+    image = Image.open(io.BytesIO(made))
+    kept = (image.mode, image.size, image.info["icc_profile"], why_not)
+    assert kept == ("RGB" if mode in ("P", "RGBA") else "L", (50, 33), b"profile", None)
+    shown = to_rgb(Image.open(buffer)).resize((50, 33), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(image.convert("RGB"), np.int64) - np.asarray(shown)).max() <= 1
 
 
 @pytest.mark.parametrize(

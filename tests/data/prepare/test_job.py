@@ -109,6 +109,33 @@ def test_a_target_that_holds_something_else(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("given", [("s3://bucket/set", "out"), ("source", "gs://bucket/out")])
+def test_addresses_are_no_paths(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    archives.hub(tmp_path / "source")
+    with pytest.raises(InputError, match=r"//bucket/.* is an address: expected a path on this machine"):
+        prepare(*given, Options())
+    assert os.listdir(tmp_path) == ["source"]
+
+
+def test_a_new_disk_is_empty(tmp_path):
+    source = archives.hub(tmp_path / "source")
+    (tmp_path / "out/lost+found").mkdir(parents=True)
+    (tmp_path / "out/.DS_Store").touch()
+    assert prepare(source, tmp_path / "out", Options()).images == {"train": 12, "val": 6}
+
+
+@pytest.mark.parametrize("image_format", ["folder", "webdataset"])
+def test_classes_without_an_image_are_told_where_folders_lose_them(tmp_path, image_format):
+    rows = [(None, archives.encoded(label), label) for label in (0, 1, 4)]
+    archives.parquet(tmp_path / "source/train-0.parquet", rows)
+    archives.parquet(tmp_path / "source/val-0.parquet", rows[:2])
+    told = prepare(tmp_path / "source", tmp_path / "out", Options(image_format)).differences
+    lost = "train: 2 of 5 classes have no image (2, 3): class folders number the others anew, --format webdataset keeps"
+    assert told == ((f"{lost} the labels",) if image_format == "folder" else ())
+    assert set(contents(tmp_path / "out", "train").values()) == ({0, 1, 2} if told else {0, 1, 4})
+
+
 @pytest.mark.parametrize("place", ["file/out", "link", "link/out"])
 def test_a_target_where_nothing_can_be_written(tmp_path, place):
     source = archives.official(tmp_path / "source")
@@ -193,14 +220,17 @@ def test_odd_files_are_kept_and_named(tmp_path):
     archives.class_folders(tmp_path / "source/train", {"x": odd, "y": {"g.jpg": encoded(9)}})
     for n, options in enumerate((Options(), Options("webdataset"))):
         found = prepare(tmp_path / "source", tmp_path / f"out{n}", options)
-        assert dict(found.odd) == {
-            "train/a.JPEG": "PNG under a name with .JPEG",
-            "train/b.JPEG": "CMYK",
-            "train/c.JPEG": "cannot be decoded: truncated: no end marker",
-            "train/d.JPEG": "cannot be decoded: empty file",
-            "train/e.JPEG": "broken EXIF data",
-            "train/g.JPEG" if n else r"train/g\n.JPEG": "cannot be decoded: empty file",
+        told = {
+            "a": "PNG under a name with .JPEG",
+            "b": "CMYK",
+            "c": "cannot be decoded: truncated: no end marker",
+            "d": "cannot be decoded: empty file",
+            "e": "broken EXIF data",
+            "g" if n else r"g\n": "cannot be decoded: empty file",
         }
+        # Where it lies now: in another class there may be a file of the same name.
+        place = "train/00000.tar/{}" if n else "train/x/{}.JPEG"
+        assert dict(found.odd) == {place.format(name): what for name, what in told.items()}
         assert contents(tmp_path / f"out{n}", "train").keys() == {*odd.values(), encoded(9)}
         assert (tmp_path / f"out{n}/odd_files.txt").read_text().count("\n") == 6
 
@@ -225,8 +255,8 @@ def test_a_broken_image_is_named_once_and_in_the_same_words(tmp_path):
     found = prepare(tmp_path / "source", tmp_path / "out", Options(max_side=20))
     told = dict(found.odd)
     assert len(told) == len(found.odd) == 4
-    assert [told[f"train/{name}.jpg"].partition(":")[0] for name in "abc"] == ["cannot be decoded"] * 3
-    assert told["train/e.png"].endswith("larger than 20 pixels: not an image, though it starts like one")
+    assert [told[f"train/x/{name}.jpg"].partition(":")[0] for name in "abc"] == ["cannot be decoded"] * 3
+    assert told["train/x/e.png"].endswith("larger than 20 pixels: not an image, though it starts like one")
     assert {files[name] for name in ("a.jpg", "b.jpg", "c.jpg", "e.png")} < contents(tmp_path / "out", "train").keys()
 
 
