@@ -131,7 +131,7 @@ def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> list[tuple[str
     and of their result those of single views. Coins of batches are set to change them."""
 
     def by(name: str, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        coin = {"coin": (0.0,) * COINS} if find(name).coin else {}
+        coin: dict[str, Any] = {"coin": (0.0,) * COINS} if find(name).coin else {}
         changed: NDArray[np.uint8] = sample_and_apply(name, given, seed, dataset=plan.dataset, **coin)
         return changed
 
