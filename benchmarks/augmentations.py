@@ -22,6 +22,7 @@ from apr_dali.augmentations import apply, find
 
 SIZES = {"32×3×224²": (32, 224, "imagenet"), "128×3×32²": (128, 32, "cifar10")}
 NATIVE = ("amplitude-mix", "fda", "hybrid-p", "hybrid++-p", "afa", "amplitude-rescale", "prime")
+OF_LEVELS = ("vipaug-g", "hybrid-s", "hybrid++-s")
 REFERENCE = "apr-p"
 
 
@@ -57,7 +58,7 @@ def rows(batch: int, size: int, dataset: str, threads: int) -> dict[str, Row]:
     result |= {f"{name}, native": row(name, images, **native) for name in NATIVE}
     result |= {f"{name}, torch": row(name, tensor, backend="torch") for name in (*NATIVE, "randconv")}
     result["vipaug-g of uint8, native"] = row("vipaug-g", levels.numpy(), **native)
-    return result | {"vipaug-g of uint8, torch": row("vipaug-g", levels, backend="torch")}
+    return result | {f"{name} of uint8, torch": row(name, levels, backend="torch") for name in OF_LEVELS}
 
 
 def changing_draws(name: str, batch: int, size: int, dataset: str) -> Any:

@@ -79,13 +79,7 @@ class SpectralGainsDraws(Draws):
         `amplitude` for each bin; one shift uniform in `phase`; a share uniform in `dropped` of the bins dropped, never
         the zero frequency; `gaussians` of them at uniform bins, with sigmas uniform in `sigma`.
         """
-        if not isinstance(p, Mapping):
-            raise InputError(f"p must have a share for each of {', '.join(_PARTS)}, as {{'mask': 0.5}}, got {p!r}")
-        for name in p:
-            check_choice("a part in p", name, _PARTS)
-        shares = {name: p.get(name, 0.0) for name in _PARTS}
-        for name, share in shares.items():
-            check_share(f"p[{name!r}]", share)
+        shares = _shares(p)
         check_range("amplitude", amplitude, 0)
         check_range("phase", phase, -np.inf)
         check_range("dropped", dropped, 0, 1)
@@ -111,6 +105,16 @@ class SpectralGainsDraws(Draws):
 
 
 _PARTS = ("amplitude", "phase", "mask", "gaussian")
+
+
+def _shares(p: Mapping[str, float]) -> dict[str, float]:
+    """The share of heads of each part; InputError for what is none."""
+    if not isinstance(p, Mapping):
+        raise InputError(f"p must have a share for each of {', '.join(_PARTS)}, as {{'mask': 0.5}}, got {p!r}")
+    for name, share in p.items():
+        check_choice("a part in p", name, _PARTS)
+        check_share(f"p[{name!r}]", share)
+    return {name: p.get(name, 0.0) for name in _PARTS}
 
 
 def define(images: NDArray[np.float64], draws: SpectralGainsDraws) -> NDArray[np.float64]:

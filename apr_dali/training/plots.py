@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import apr_dali
-from apr_dali.augmentations import sample_and_apply
+from apr_dali.augmentations import find, sample_and_apply
 from apr_dali.augmentations.plan import Plan
+from apr_dali.augmentations.record import COINS
 from apr_dali.bands import BandFilter, banded
 from apr_dali.draws import PairDraws, SingleDraws
 from apr_dali.pillow_ops import gray_levels
@@ -65,10 +66,10 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]], views: int) -> None:
 def draw_samples(
     path: Path, images: NDArray[np.uint8], names: Sequence[str], options: TrainingOptions, recipe: AprRecipe
 ) -> None:
-    """What the recipe makes of some photographs, a row each: the crop, APR-S, the partner and APR-P, if they are in it.
+    """What the recipe makes of some photographs, a row each: the crop, then a column a step.
 
     images: uint8 (N, S, S, 3), 0..255, plain crops; names: their classes. As in training, APR-P mixes what APR-S
-    gave. The draws are seeded and APR-P's coin is set to mix.
+    gave. The draws are seeded, and coins of whole batches are set to mix.
     """
     if options.in_chans == 1:
         images = gray_levels(images)
@@ -83,9 +84,18 @@ def draw_samples(
             caption = _drawable(names[row]) if column == 0 else captions[row]
             axes.set_xlabel(caption, fontsize=7)
         grid[0, column].set_title(title, fontsize=9)
-    settings = f"overflow {recipe.overflow}, axes {recipe.axes}, {recipe.pair_probability:.0%} of batches mixed"
-    figure.suptitle(f"--aug {options.aug}" + ("" if options.aug == "none" else f" ({settings})"), fontsize=10)
+    settings = ", ".join(_settings(options, recipe))
+    figure.suptitle(f"--aug {options.aug}" + (f"\n{settings}" if settings else ""), fontsize=10)
     write_of_run(path, png_of(figure, _DPI))
+
+
+def _settings(options: TrainingOptions, recipe: AprRecipe) -> list[str]:
+    """Those that the augmentation has, in words."""
+    single, pair, plan = uses_single(options.aug), uses_pair(options.aug), options.aug_plan
+    told = [f"overflow {recipe.overflow}"] if single else []
+    told += [f"axes {recipe.axes}"] if single or pair else []
+    share = recipe.pair_probability if pair else plan.coin if plan is not None else None
+    return told + ([] if share is None else [f"{share:.0%} of batches mixed"])
 
 
 def sample_columns(
@@ -101,8 +111,9 @@ def sample_columns(
         images = apr_dali.single(images, single, overflow=recipe.overflow, axes=recipe.axes)
         columns.append((f"APR-S{clean}", images, [_describe(single, n) for n in range(count)]))
     if options.aug_plan is not None:
-        images = _changed(images, options.aug_plan, options.seed)
-        columns.append((options.aug, images, blank))
+        for name, changed in _changed(images, options.aug_plan, options.seed):
+            columns.append((name, changed, blank))
+        images = columns[-1][1]
     if uses_pair(options.aug):
         # The next image in the row of photographs is the partner: every picture then shows a mix of two.
         draws = PairDraws(np.roll(np.arange(count), -1), mix=True)
@@ -115,12 +126,20 @@ def sample_columns(
     return columns
 
 
-def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> NDArray[np.uint8]:
-    """What the steps of a method but APR-P make of its last view, in gray levels; a coin may leave a batch as it is."""
-    for name in (*plan.levels, plan.changes[-1]):
-        if name:
-            images = sample_and_apply(name, images, seed, dataset=plan.dataset)
-    return images
+def _changed(images: NDArray[np.uint8], plan: Plan, seed: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    """What each step of a method but APR-P makes of the images, in gray levels: those of all views one after another,
+    and of their result those of single views. Coins of batches are set to change them."""
+
+    def by(name: str, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        coin: dict[str, Any] = {"coin": (0.0,) * COINS} if find(name).coin else {}
+        changed: NDArray[np.uint8] = sample_and_apply(name, given, seed, dataset=plan.dataset, **coin)
+        return changed
+
+    columns = []
+    for name in plan.levels:
+        images = by(name, images)
+        columns.append((name, images))
+    return columns + [(name, by(name, images)) for name in dict.fromkeys(filter(None, plan.changes))]
 
 
 def _pair(images: NDArray[np.uint8], draws: PairDraws, recipe: AprRecipe) -> NDArray[np.uint8]:

@@ -98,3 +98,13 @@ CALIBRATION_FLOAT32 = 1e-5
 
 FLOAT32_SUMS = 1e-5
 """Relative: sums of some hundred numbers in float32, of which a part cancels."""
+
+RELEASED_FLOAT32 = 5e-6
+"""Against what released codes made, which is kept in float32, and was made in it by HybridAugment++."""
+
+RELEASED_LEVELS = 1e-4
+"""Real gray levels of VIPAug-G, of the same kind."""
+
+RELEASED_LEVELS_SHARES = {"amplitude-mix": 2e-3, "vipaug-g": 2e-3, "hybrid-s": 1e-2, "hybrid++-s": 5e-2}
+"""Share of values off: those next to a whole number. HybridAugment-S truncates in float32, where a flat area comes out
+a level less, and ++-S goes on from there."""

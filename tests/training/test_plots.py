@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,31 @@ def test_samples_show_what_the_recipe_does(crops, aug, recipe):
         normal = [(spectral.to_planes(x) / 255 - mean) / std for x in (expected, partner)]
         levels = 255 * (spectral.recombine(*normal) * std + mean)
         assert np.abs(np.moveaxis(levels, 1, -1).clip(0, 255) - mixed).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("aug", "titles", "settings"),
+    [
+        ("hybrid++-ps", ["hybrid++-s", "hybrid++-p"], "60% of batches mixed"),
+        ("vipaug", ["vipaug-g", "partner: gives the amplitude", "APR-P: own phase (mixed view)"], "axes chw, 50% of"),
+        ("afa+prime", ["prime", "afa"], ""),
+        ("fda", ["fda"], ""),
+        ("randconv", ["randconv"], "50% of batches mixed"),
+        ("apr-sp", None, "overflow wrap, axes chw, 50% of batches mixed"),
+        ("apr-s", None, "overflow wrap, axes chw"),
+    ],
+)
+def test_samples_show_each_step_and_the_settings_that_it_has(crops, aug, titles, settings):
+    options, images = ImageNetOptions(data="d", aug=aug), crops(5, 48, 48)
+    columns = plots.sample_columns(images, options, IMAGENET)
+    if titles is not None:
+        assert [title for title, _, _ in columns[1:]] == titles
+    for seed in range(6):  # no coin leaves all of them as they are
+        *_, before, last = plots.sample_columns(images, replace(options, seed=seed), IMAGENET)
+        assert (last[1] != before[1]).any()
+    said = ", ".join(plots._settings(options, IMAGENET))
+    assert said.startswith(settings)
+    assert bool(said) == bool(settings)
 
 
 def test_pictures_are_written_as_they_are_named(tmp_path, crops):
