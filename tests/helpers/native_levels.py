@@ -3,7 +3,7 @@
 from apr_dali.kernels.cpu import backend as native_backend
 
 try:
-    LEVELS: list[str] = list(native_backend.load("baseline").supported())
+    LEVELS: list[str] = list(native_backend.load("").supported())
     MISSING = ""
 except ImportError as error:
     LEVELS, MISSING = [], f"the extension is not there: {error}"
