@@ -42,7 +42,7 @@ class OtherSourcesError(InputError):
     """The extension was compiled from other sources than those beside it."""
 
 
-def contiguous(values: Any, dtype: DTypeLike = None) -> Array:
+def contiguous(values: Any, dtype: DTypeLike | None = None) -> Array:
     """C-contiguous and aligned, as C++ takes it for granted, and of `dtype` if given; without a copy where it is so."""
     array = np.ascontiguousarray(values, dtype)
     return array if array.flags.aligned else array.copy()
