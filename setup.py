@@ -46,11 +46,17 @@ FLAGS = [
     # No errno and no traps: a root or a comparison then is one instruction.
     "-fno-math-errno",
     "-fno-trapping-math",
+    # Whatever CFLAGS ask for: NaN is looked for, and sums have their order.
+    "-fno-fast-math",
     # GCC 12 warns of a vector that a function returns, even where it is inlined.
     "-Wno-psabi",
 ]
-LEVELS = {"baseline": []}
+# Linked by the flags of fast mathematics, a module would take the subnormal numbers of the whole process to be 0.
+LINK_FLAGS = ["-pthread", "-O3", "-fno-fast-math"]
+LEVELS: dict[str, list[str]] = {"baseline": []}
 if platform.machine() in ("x86_64", "AMD64"):
+    # By name: CFLAGS may ask for the processor that compiles, and others load this one.
+    LEVELS["baseline"] = ["-march=x86-64"]
     LEVELS["v3"] = ["-march=x86-64-v3"]
     LEVELS["v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 
@@ -63,10 +69,15 @@ def extension(level: str) -> Extension:
         sources=sorted(map(str, SOURCES.glob("[!.]*.cpp")), key=os.path.getsize, reverse=True),
         include_dirs=[pybind11.get_include()],
         extra_compile_args=FLAGS,
-        extra_link_args=["-pthread"],
+        extra_link_args=LINK_FLAGS,
         language="c++",
         optional=True,
     )
+
+
+def level_of(ext: Extension) -> str:
+    """One of LEVELS."""
+    return ext.name.rpartition("_native_")[2]
 
 
 def cpus() -> int:
@@ -75,17 +86,27 @@ def cpus() -> int:
 
 
 class ParallelBuild(build_ext):
-    """Compiles the files of all modules side by side, a compiler on each CPU, and links each module when it can."""
+    """Compiles the files of all modules side by side, a compiler on each CPU, and links each module when it can.
+
+    A module that cannot be made is left out, and what an earlier build made of older sources is removed.
+    """
 
     def build_extensions(self):
         self.objects = {}
         # Not by the dates of files: one that is older than a module may be another one than it was made of.
         self.force = True
-        with ThreadPoolExecutor(cpus()) as pool:
+        with ThreadPoolExecutor(self.parallel or cpus()) as pool:
             for source in self.extensions[0].sources:
                 for level in ["common"] if source in COMMON else LEVELS:
                     self.objects[source, level] = pool.submit(self.compile, source, level)
             super().build_extensions()
+        self.missing = [ext for ext in self.extensions if not Path(self.get_ext_fullpath(ext.name)).exists()]
+        if self.missing:
+            names = ", ".join(map(level_of, self.missing))
+            others = "another level or " if len(self.missing) < len(LEVELS) else ""
+            self.warn(
+                f"native operators not built, for the reasons above: {names}; {others}torch serves in their place"
+            )
 
     def compile(self, source: str, level: str) -> list[str]:
         """The object file of one source."""
@@ -96,16 +117,26 @@ class ParallelBuild(build_ext):
             macros=[("APR_SOURCES", f'"{DIGEST}"')],
             include_dirs=ext.include_dirs,
             debug=self.debug,
-            extra_postargs=[*ext.extra_compile_args, *LEVELS.get(level, [])],
+            extra_postargs=[*ext.extra_compile_args, *LEVELS.get(level, LEVELS["baseline"])],
         )
 
     def build_extension(self, ext):
         """Link the objects. An error of the compiler comes up here, where that of an optional module is a warning."""
-        level = ext.name.rpartition("_native_")[2]
+        level = level_of(ext)
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         for source in ext.sources:
             ext.extra_objects += self.objects[source, "common" if source in COMMON else level].result()
         ext.sources = []
         super().build_extension(ext)
+
+    def copy_extensions_to_source(self):
+        """Put the modules beside their sources, in a clone; one of older sources there would be refused when loaded."""
+        super().copy_extensions_to_source()
+        for ext in self.missing:
+            path = Path(self.get_ext_fullpath(ext.name))
+            if path.exists() and DIGEST.encode() not in path.read_bytes():
+                path.unlink()
+                self.warn(f"removed {path}, which was compiled from older sources")
 
 
 setup(

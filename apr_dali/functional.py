@@ -63,12 +63,14 @@ def recombine(
 
     Args:
         phase_of, amplitude_of: floating (N, C, H, W), one shape, dtype and device.
-        axes: what is transformed together: "chw" as the published code does it, "hw" each channel by itself.
+        axes: what is transformed together: "chw" as the published code does it, up to 4096 channels on the native
+            backend; "hw" each channel by itself.
         backend: "auto" or one of BACKENDS.
         threads: of the native backend; None takes every processor that this process may run on.
 
     Returns:
-        The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0.
+        The shape and dtype of the input, not clipped. Where |F(phase_of)| is 0 the phase is 0. The native backend
+        squares the bins: of float32 images they must lie within 1e-19 and 1e19, or be 0.
     """
     check_choice("axes", axes, AXES)
     for images in (phase_of, amplitude_of):

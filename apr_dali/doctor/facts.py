@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from apr_dali.errors import InputError, first_line
+from apr_dali.errors import first_line
 from apr_dali.kernels.cpu import backend as native_backend
 from apr_dali.kernels.dispatch import BACKENDS, Availability, availability
 from apr_dali.runtime import cpus
@@ -164,7 +164,7 @@ def _stale() -> bool:
     try:
         native_backend.check()
     except Exception as error:  # noqa: BLE001 - see gather
-        return isinstance(error, InputError)
+        return isinstance(error, native_backend.OtherSourcesError)
     return False
 
 

@@ -94,6 +94,7 @@ void hybrid(const py::array& images, py::array out, const std::string& overflow,
         require(py::isinstance<Whole>(low_partner), "low_partner must be contiguous and int64");
         const auto given = py::reinterpret_borrow<Whole>(low_partner);
         require_partner(given, task.images.batch);
+        require_channels(task.images.shape, Axes::kChannelsToo);
         task.low_partner = given.data();
     }
     unlocked([&] { mix_frequencies(task); });
@@ -169,17 +170,12 @@ py::object prime(const py::array& images, py::array out, const std::string& over
 }  // namespace
 
 void define_augmentations(py::module_& module) {
-    const auto define = [&]<class Result, class... Argument>(const char* name, Result (*function)(Argument...)) {
-        // No argument is converted: an array of another type or order would be a copy.
-        const auto given = [](auto) { return py::arg().noconvert(); };
-        module.def(name, function, given(static_cast<std::decay_t<Argument>*>(nullptr))...);
-    };
-    define("amplitudes", &amplitudes);
-    define("gains", &gains);
-    define("hybrid", &hybrid);
-    define("waves", &waves);
-    define("noisy_views", &noisy_views);
-    define("prime", &prime);
+    define(module, "amplitudes", &amplitudes);
+    define(module, "gains", &gains);
+    define(module, "hybrid", &hybrid);
+    define(module, "waves", &waves);
+    define(module, "noisy_views", &noisy_views);
+    define(module, "prime", &prime);
 }
 
 }  // namespace apr

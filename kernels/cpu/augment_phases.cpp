@@ -1,5 +1,6 @@
 // APR-S with noise on the phases: a change in its passes.
-#include <memory>
+#include <algorithm>
+#include <vector>
 
 #include "augment_images.hpp"
 #include "choices.hpp"
@@ -52,7 +53,9 @@ void mix_noisy_views(const NoisyTask& task) {
     Team team(views.threads, views.batch);
     auto passes = one_each(team.workers(), layout);
     const auto scratch = rooms_for_views(shape, team.workers());
-    std::vector<std::unique_ptr<PhaseNoise>> noise(team.workers());
+    std::vector<PhaseNoise> noise;
+    const bool is_noisy = std::any_of(task.which, task.which + views.batch, [](auto which) { return which >= 0; });
+    for (int i = 0; is_noisy && i < team.workers(); ++i) noise.emplace_back(layout);
     team.run([&](int worker, int n) {
         const Views both = views_of(views, n, scratch[worker].get());
         if (!both.mixed) return;
@@ -62,8 +65,7 @@ void mix_noisy_views(const NoisyTask& task) {
         if (which < 0) {
             mix_two(own, channels, phase_of, amplitude_of);
         } else {
-            if (noise[worker] == nullptr) noise[worker] = std::make_unique<PhaseNoise>(layout);
-            mix_noisily(own, phase_of, amplitude_of, *noise[worker], task, which);
+            mix_noisily(own, phase_of, amplitude_of, noise[worker], task, which);
         }
         write(own, scale, task.rounding, views.out + n * shape.size(), shape);
     });

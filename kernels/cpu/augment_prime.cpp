@@ -17,6 +17,9 @@ float clipped(float value) {
     return low > 1.0f ? 1.0f : low;
 }
 
+// A place in 0..last, which NaN becomes too.
+double within(double place, int last) { return place > 0 ? std::min<double>(place, last) : 0; }
+
 // Where the pixels of one step's diffeomorphism come from: the same for all images.
 class Displacement {
    public:
@@ -25,8 +28,8 @@ class Displacement {
         for (int y = 0; y < shape.height; ++y) {
             for (int x = 0; x < shape.width; ++x) {
                 const std::size_t i = static_cast<std::size_t>(y) * shape.width + x;
-                const double column = std::clamp(x - left[i], 0.0, shape.width - 1.0);
-                const double row = std::clamp(y - up[i], 0.0, shape.height - 1.0);
+                const double column = within(x - left[i], shape.width - 1);
+                const double row = within(y - up[i], shape.height - 1);
                 const int x0 = static_cast<int>(column);
                 const int y0 = static_cast<int>(row);
                 at_[i] = y0 * shape.width + x0;

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apr_dali.kernels.cpu.backend import POOL, extension, threads_of
+from apr_dali.kernels.cpu.backend import POOL, contiguous, extension, threads_of
 
 Array = NDArray[Any]
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 class NativeBatch:
     """Images that the native backend augments.
 
-    images: contiguous, uint8 (N, H, W, C) or float32 (N, C, H, W). overflow: how values become uint8, None for float32.
+    images: uint8 (N, H, W, C) or float32 (N, C, H, W). overflow: how values become uint8, None for float32.
     threads: None takes every CPU that this process may run on. check_bounds: gets the least and the greatest value of
     float32 images, both nan if one is, from those functions that take values in 0..1; what it raises comes through.
     """
@@ -37,8 +37,9 @@ class NativeBatch:
         """The same with values of the very types that the function takes; arrays are made contiguous."""
         out = POOL.empty(self.images.shape, self.images.dtype)
         how = self.overflow or "clamp", threads_of(self.threads)
-        given = (np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value for value in values)
-        bounds = getattr(extension(), function)(self.images, out, *how, *given)
+        images = contiguous(self.images)
+        given = (contiguous(value) if isinstance(value, np.ndarray) else value for value in values)
+        bounds = getattr(extension(), function)(images, out, *how, *given)
         if self.check_bounds is not None and bounds is not None:
             self.check_bounds(*bounds)
         return out
@@ -46,5 +47,5 @@ class NativeBatch:
 
 def _as_taken(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value, np.int64 if value.dtype.kind in "iu" else np.float64)
+        return contiguous(value, np.int64 if value.dtype.kind in "iu" else np.float64)
     return [_as_taken(each) for each in value] if isinstance(value, list | tuple) else value

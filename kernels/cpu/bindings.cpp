@@ -107,6 +107,7 @@ void pair_images(const py::array& images, const Array<std::int64_t>& partner, bo
     task.out_scale = out_scale.data();
     task.out_bias = out_bias.data();
     task.axes = axes_of(axes);
+    require_channels(task.shape, task.axes);
     task.channels_last = channels_last;
     task.out = out.mutable_data();
     task.threads = threads;
@@ -134,6 +135,7 @@ void recombine_images(const Array<T>& phase_of, const Array<T>& amplitude_of, co
     require_same_shape(phase_of, out);
     require_threads(threads);
     const Axes over = axes_of(axes);
+    require_channels(shape, over);
     const int batch = static_cast<int>(phase_of.shape(0));
     T* to = out.mutable_data();
     const py::gil_scoped_release release;
@@ -199,19 +201,13 @@ py::list supported() {
     return names;
 }
 
-void define(py::module_& module) {
-    module.def("pair", &pair_images, py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg().noconvert(),
-               py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(),
-               py::arg(), py::arg().noconvert(), py::arg());
-    module.def("single", &single_images, py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(),
-               py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg(), py::arg().noconvert(), py::arg());
-    module.def("recombine", &recombine_images<float>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
-               py::arg().noconvert(), py::arg());
-    module.def("recombine", &recombine_images<double>, py::arg().noconvert(), py::arg().noconvert(), py::arg(),
-               py::arg().noconvert(), py::arg());
-    module.def("round_trip", &round_trip_images, py::arg().noconvert(), py::arg().noconvert(), py::arg());
-    module.def("corrupt", &corrupt_images, py::arg(), py::arg().noconvert(), py::arg(), py::arg(), py::arg(), py::arg(),
-               py::arg(), py::arg().noconvert(), py::arg());
+void define_all(py::module_& module) {
+    define(module, "pair", &pair_images);
+    define(module, "single", &single_images);
+    define(module, "recombine", &recombine_images<float>);
+    define(module, "recombine", &recombine_images<double>);
+    define(module, "round_trip", &round_trip_images);
+    define(module, "corrupt", &corrupt_images);
     define_augmentations(module);
     define_resampling(module);
     module.def("read_capsules", &read_capsules);
@@ -224,6 +220,6 @@ void define(py::module_& module) {
 }  // namespace
 
 // Python looks for the one that bears the module's name.
-PYBIND11_MODULE(_native_baseline, module) { define(module); }
-PYBIND11_MODULE(_native_v3, module) { define(module); }
-PYBIND11_MODULE(_native_v4, module) { define(module); }
+PYBIND11_MODULE(_native_baseline, module) { define_all(module); }
+PYBIND11_MODULE(_native_v3, module) { define_all(module); }
+PYBIND11_MODULE(_native_v4, module) { define_all(module); }

@@ -1,5 +1,7 @@
 #include "plan.hpp"
 
+#include <pthread.h>
+
 #include <cmath>
 #include <complex>
 #include <map>
@@ -171,18 +173,26 @@ std::shared_ptr<const Plan> build(int size) {
     return plan;
 }
 
+struct Plans {
+    std::mutex guard;
+    std::map<int, std::shared_ptr<const Plan>> by_size;
+};
+Plans* plans = new Plans;
+
+// A process may be forked while another thread holds the lock: it begins anew.
+const int watch_forks = pthread_atfork(nullptr, nullptr, [] { plans = new Plans; });
+
 }  // namespace
 
 std::shared_ptr<const Plan> plan_for(int size) {
-    static std::mutex guard;
-    static std::map<int, std::shared_ptr<const Plan>> plans;
+    Plans& all = *plans;
     {
-        const std::lock_guard lock(guard);
-        if (const auto found = plans.find(size); found != plans.end()) return found->second;
+        const std::lock_guard lock(all.guard);
+        if (const auto found = all.by_size.find(size); found != all.by_size.end()) return found->second;
     }
     auto built = build(size);  // outside the lock: a chirp needs another plan
-    const std::lock_guard lock(guard);
-    return plans.emplace(size, std::move(built)).first->second;
+    const std::lock_guard lock(all.guard);
+    return all.by_size.emplace(size, std::move(built)).first->second;
 }
 
 }  // namespace apr

@@ -54,8 +54,8 @@ void resample_image(const Array<std::uint8_t>& image, Array<std::uint8_t> out) {
 }  // namespace
 
 void define_resampling(py::module_& module) {
-    module.def("arrow_levels", &arrow_levels);
-    module.def("resample", &resample_image, py::arg().noconvert(), py::arg().noconvert());
+    define(module, "arrow_levels", &arrow_levels);
+    define(module, "resample", &resample_image);
 }
 
 }  // namespace apr

@@ -131,7 +131,6 @@ APR_INLINE void butterfly(Complex<T>* z) {
     }
 }
 
-
 // An inverse transform is a forward one with the real and imaginary parts exchanged before and after it.
 enum class Direction { kForward, kInverse };
 

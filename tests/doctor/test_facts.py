@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apr_dali import errors
 from apr_dali.doctor import facts, report
 from apr_dali.doctor.facts import Age, Driver
 from apr_dali.kernels.cpu import backend as native_backend
@@ -121,7 +120,7 @@ class TestDriver:
 
 def test_it_sees_operators_of_other_sources(monkeypatch):
     def refuse():
-        raise errors.InputError("compiled from other sources")
+        raise native_backend.OtherSourcesError("compiled from other sources")
 
     assert not facts._stale()
     monkeypatch.setattr(native_backend, "check", refuse)

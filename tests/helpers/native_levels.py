@@ -8,7 +8,7 @@ EachLevel = Callable[[], Iterator[str]]
 """Of the fixture `each_level`."""
 
 try:
-    LEVELS: list[str] = list(native_backend.load("baseline").supported())
+    LEVELS: list[str] = list(native_backend.load("").supported())
     MISSING = ""
 except ImportError as error:
     LEVELS, MISSING = [], f"the extension is not there: {error}"

@@ -1,6 +1,7 @@
 """The augmentations beside APR in C++ against their definitions, at every level that this machine can run."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,21 @@ def assert_is_the_definition(name: str, images: np.ndarray, each_level: EachLeve
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_is_the_definition(name, size, each_level):
     assert_is_the_definition(name, np.random.default_rng(0).random((5, 3, *size)), each_level)
+
+
+@pytest.mark.usefixtures("level")
+def test_displacements_that_are_no_numbers_lead_into_the_image():
+    """To its first pixel: what lies before the image in memory is not ours."""
+    images = np.random.default_rng(0).random((2, 3, 16, 16)).astype(np.float32)
+    draws = find("prime").sample(2, 16, 16, 0, channels=3)
+    alike = replace(
+        draws,
+        mixture=np.ones_like(draws.mixture),
+        operation=np.zeros_like(draws.operation),
+        modes=tuple(np.full_like(modes, np.nan) for modes in draws.modes),
+    )
+    got = apply("prime", images, alike, backend="native")
+    np.testing.assert_allclose(got, np.broadcast_to(images[..., :1, :1], images.shape), rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])

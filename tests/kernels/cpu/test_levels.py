@@ -1,6 +1,7 @@
 """Which level of the native backend runs, and the arguments that it refuses."""
 
 import importlib
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -44,10 +45,38 @@ def test_a_level_is_forced_by_the_environment(level):
     assert native_backend.check() == (True, f"C++, {level}")
 
 
-def test_an_unknown_level_is_refused(monkeypatch):
-    monkeypatch.setenv(native_backend.LEVEL_VARIABLE, "v9")
-    with pytest.raises(ImportError, match="must be one of v4, v3, baseline, got 'v9'"):
-        native_backend.check()
+@pytest.fixture
+def forgetful(monkeypatch):
+    """A choice of the level that is made anew each time."""
+    for module, name in ((native_backend, "load"), (dispatch, "availability")):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
+    return monkeypatch
+
+
+# Torch in its place would be an option without effect.
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_a_level_that_cannot_run_is_refused(backend, monkeypatch):
+    best, *others = LEVELS
+
+    def refused(level: str, match: str):
+        monkeypatch.setenv(native_backend.LEVEL_VARIABLE, level)
+        with pytest.raises(InputError, match=f"^APR_DALI_NATIVE_LEVEL{match}"):
+            apr_dali.pair(np.zeros((2, 8, 8, 3), np.uint8), np.array([1, 0]), backend=backend)
+
+    refused("v9", " must be one of v4, v3, baseline, got 'v9'")
+    monkeypatch.setattr(native_backend, "_is_built", lambda level: level != best)
+    refused(best, f"={best} was not built: there are {', '.join(others)}$")
+    monkeypatch.setattr(native_backend, "_module", lambda _: SimpleNamespace(supported=lambda: ["baseline"]))
+    refused("v3", "=v3: this machine has baseline only")
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.skipif(len(LEVELS) < 2, reason="there is no level beside the best")
+def test_where_the_best_level_was_not_built_the_next_one_runs_and_says_so(monkeypatch):
+    is_built = native_backend._is_built
+    monkeypatch.setattr(native_backend, "_is_built", lambda level: level != LEVELS[0] and is_built(level))
+    assert native_backend.check() == (True, f"C++, {LEVELS[1]} ({LEVELS[0]} was not built)")
 
 
 def test_an_extension_that_was_not_built_says_so(monkeypatch):
@@ -64,11 +93,9 @@ def test_an_extension_that_was_not_built_says_so(monkeypatch):
 
 
 @pytest.fixture
-def stale(monkeypatch):
+def stale(forgetful):
     """An extension whose sources have changed since it was compiled."""
-    for module, name in ((native_backend, "load"), (dispatch, "availability")):
-        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)  # without what it remembers
-    monkeypatch.setattr(native_backend.sources, "digest", lambda: "0123456789abcdef")
+    forgetful.setattr(native_backend.sources, "digest", lambda: "0123456789abcdef")
 
 
 def test_the_extension_is_of_the_sources_beside_it():
@@ -130,6 +157,50 @@ def test_threads_are_for_the_native_backend(crops):
         apr_dali.pair(images, np.array([1, 0]), backend="torch", threads=2)
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         apr_dali.pair(images, np.array([1, 0]), backend="native", threads=0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_more_channels_than_a_matrix_can_transform_are_refused(dtype):
+    """A matrix of 65536² entries, counted in 32 bits, has none."""
+    images = np.zeros((2, 1, 1, 1 << 16) if dtype == "uint8" else (2, 1 << 16, 1, 1), dtype)
+    with pytest.raises(ValueError, match=r"at most 4096 channels can be transformed together .*, got 65536"):
+        apr_dali.pair(images, np.array([1, 0]), backend="native")
+    assert apr_dali.pair(images, np.array([1, 0]), axes="hw", backend="native").shape == (2, 1 << 16, 1, 1)
+    if dtype == "float32":
+        with pytest.raises(ValueError, match="at most 4096 channels"):
+            apr_dali.recombine(images, images, backend="native")
+
+
+def test_an_image_of_more_values_than_32_bits_count_is_refused():
+    images = np.broadcast_to(np.float32(0), (0, 1, 1 << 16, 1 << 15))
+    with pytest.raises(ValueError, match=r"fewer than 2\^31 values, got the shape \(0, 1, 65536, 32768\)"):
+        apr_dali.recombine(images, images, backend="native")
+
+
+def shifted(array: np.ndarray) -> np.ndarray:
+    """The same numbers where no number of this type may lie."""
+    moved = np.frombuffer(b"." + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    assert not moved.flags.aligned
+    return moved
+
+
+def test_numbers_that_are_not_aligned_are_copied(crops):
+    images, partner = crops(2, 8, 8).transpose(0, 3, 1, 2).astype(np.float32), np.array([1, 0])
+    given = native_backend.contiguous(shifted(images))
+    assert given.flags.aligned
+    np.testing.assert_array_equal(given, images)
+    expected = apr_dali.pair(images, partner, backend="native")
+    np.testing.assert_array_equal(apr_dali.pair(shifted(images), shifted(partner), backend="native"), expected)
+
+
+def test_draws_of_other_number_types_are_those_of_the_usual(crops):
+    images, draws = crops(4, 8, 8), apr_dali.SingleDraws.sample(4, 8, 8, seed=0)
+    others = apr_dali.SingleDraws(
+        draws.operation.astype(int), draws.parameters.astype(">f8"), draws.mix.astype(int), draws.mix.astype(np.uint8)
+    )
+    usual = replace(draws, amplitude_of_second=draws.mix)
+    expected = apr_dali.single(images, usual, backend="native")
+    np.testing.assert_array_equal(apr_dali.single(images, others, backend="native"), expected)
 
 
 PAIR = {
