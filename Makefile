@@ -30,7 +30,7 @@ API = $(addprefix apr_dali.,functional draws corruptions corruptions.draws kerne
 	pipelines.dynamic pipelines.dynamic_loader pipelines.torchvision \
 	data.arrays data.folders data.image_file data.image_list data.image_ids data.sample data.sampling data.small_corruptions data.tars data.tar_sources \
 	training.engine training.losses training.options runtime.exit_status runtime.spin_count runtime.torch_threads cli \
-	models models.auxiliary models.registry models.build integrations.timm integrations.lightning integrations.torchdata \
+	models models.auxiliary models.registry integrations.timm integrations.lightning integrations.torchdata \
 	eval eval.suite eval.comparison eval.session eval.result eval.evaluations.clean eval.evaluations.corruption \
 	eval.evaluations.corruption_on_the_fly eval.evaluations.ood eval.evaluations.openood \
 	eval.evaluations.perturbation \
@@ -100,7 +100,7 @@ soak: $(INSTALLED)
 
 docs: $(TESTING)
 	$(BIN)/python docs/floors.py
-	$(BIN)/pdoc --docformat google --output-directory docs/api $(API)
+	$(BIN)/python docs/api.py docs/api $(API)
 
 gpu-check: $(TESTING)
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("gpu-check needs a CUDA device: see apr-dali doctor")'

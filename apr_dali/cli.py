@@ -9,7 +9,7 @@ The module is imported when its command is chosen: `apr-dali --help` reads the t
 where torch does not.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: pdoc cannot look up what a NamedTuple only names.
 
 import apr_dali.runtime.spin_count  # isort: skip  # noqa: F401  before torch
 

@@ -3,7 +3,7 @@
 An operator takes NumPy arrays, torch tensors or CuPy arrays and returns its result as the same kind of array, on
 the same device. ``backend="auto"`` takes the fastest backend that can run there; an explicit choice that cannot be
 met raises with the reason. The operators have no gradient: a torch tensor that requires one is refused, unless
-gradients are switched off.
+gradients are switched off, and so is one with a tangent of forward mode.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INTERMEDIATES = ("float32", "float16")
 
 def check_images(images: Any) -> None:
     """Raise TypeError or ValueError unless `images` is uint8 (N, H, W, C) or floating (N, C, H, W), of pixels."""
-    arrays.library_of(images)  # raises for anything that is no array
+    arrays.device_of(images)  # raises for anything that is no array, or none that operators can read
     kind = dtype_name(images.dtype)
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
         raise TypeError(f"images must be uint8 (N, H, W, C) or floating (N, C, H, W), got dtype {kind}")
@@ -42,18 +42,25 @@ def check_images(images: Any) -> None:
 
 
 def check_no_gradient(*values: Any) -> None:
-    """Raise InputError for a tensor that wants the gradient which the operators would silently leave out."""
-    wanting = [value for value in values if getattr(value, "requires_grad", False)]
-    if not wanting:
+    """Raise InputError for a tensor whose gradient, or tangent, the operators would silently leave out."""
+    tensors = [value for value in values if hasattr(value, "requires_grad")]
+    if not tensors:
         return
     import torch
+    from torch.autograd import forward_ad
 
-    if torch.is_grad_enabled():
-        shape = tuple(wanting[0].shape)
-        raise InputError(
-            f"APR's operators are not differentiable, and a tensor of the shape {shape} requires its gradient: "
-            "give them tensor.detach(), or call them under torch.no_grad()"
-        )
+    for tensor in tensors:
+        shape = tuple(tensor.shape)
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise InputError(
+                f"APR's operators are not differentiable, and a tensor of the shape {shape} requires its gradient: "
+                "give them tensor.detach(), or call them under torch.no_grad()"
+            )
+        if forward_ad.unpack_dual(tensor).tangent is not None:
+            raise InputError(
+                f"APR's operators are not differentiable, and a tensor of the shape {shape} has a tangent of forward "
+                "mode: give them tensor.detach()"
+            )
 
 
 def recombine(

@@ -34,13 +34,21 @@ def device_of(array: Any) -> str:
 
 def _check_memory(tensor: Any) -> None:
     """Raise InputError for what torch.func hands to a function in place of a tensor."""
+    import torch
+
+    why = "it is one of theirs"
     try:
         tensor.data_ptr()
     except RuntimeError as error:
-        raise InputError(
-            "APR's operators take tensors with memory of their own, which torch.vmap and torch.func.grad do not give: "
-            f"call them outside, a batch at once ({error})"
-        ) from error
+        why = str(error)
+    else:
+        # functionalize's has a pointer, but not to its values.
+        if not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return
+    raise InputError(
+        "APR's operators are not differentiable, and take tensors with memory of their own, which torch.func's "
+        f"transforms, such as grad, jvp and vmap, do not give: call them outside, a batch at once ({why})"
+    )
 
 
 def on_device(array: Any) -> bool:

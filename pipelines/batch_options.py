@@ -271,6 +271,8 @@ def takes_batch_arguments(init: Init) -> Init:
     """Let `help` and `inspect` show the arguments of BatchOptions in the place of a loader's **batch."""
     own = inspect.signature(init)
     named = [given for given in own.parameters.values() if given.kind is not inspect.Parameter.VAR_KEYWORD]
-    shared = [given for name, given in inspect.signature(BatchOptions).parameters.items() if name not in own.parameters]
+    # Evaluated, since a loader's module does not have the names of these annotations.
+    options = inspect.signature(BatchOptions, eval_str=True).parameters
+    shared = [given for name, given in options.items() if name not in own.parameters]
     init.__signature__ = own.replace(parameters=[*named, *shared])  # type: ignore[attr-defined]
     return init

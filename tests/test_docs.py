@@ -3,6 +3,8 @@
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -182,3 +184,15 @@ def test_the_api_reference_has_the_words_of_its_modules():
     assert len(in_the_reference()) > 10
     loader = doc.Module(importlib.import_module("apr_dali.pipelines.loader"))
     assert "on_error" in loader.get("ImageNetLoader").docstring
+
+
+@pytest.mark.slow
+def test_the_api_reference_is_written_without_a_warning(tmp_path):
+    for name in in_the_reference():
+        imported(name)
+    script = [sys.executable, ROOT / "docs/api.py", tmp_path, *in_the_reference()]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (tmp_path / "apr_dali/eval.html").read_text()
+    for name in apr_dali.eval.__all__:  # names of a first use
+        assert f'<span class="name">{name}</span><span class="signature' in page

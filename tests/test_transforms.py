@@ -353,8 +353,11 @@ def test_a_transform_that_refuses_takes_no_draws(seed):
     images = torch.zeros((2, 4, 3, 8, 8), dtype=torch.uint8)
     pair, single = AprPair(seed=seed, views="mixed"), AprSingle(seed=seed)
     before = torch.get_rng_state(), pair.draws_state()
+    for given in (images[0].float().requires_grad_(), images[0, 0].float()):
+        with pytest.raises(InputError, match=r"not differentiable|a batch of floating images"):
+            pair(given, None)
     for function, given in ((single, images), (lambda batch: pair(batch, None)[0], images.float())):
-        with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
+        with pytest.raises(InputError, match=r"with memory of their own, which torch\.func"):
             torch.vmap(function, randomness="different")(given)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert pair.draws_state() == before[1]

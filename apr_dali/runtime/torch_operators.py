@@ -76,6 +76,20 @@ def _(images: Tensor, owner: int, views: int) -> tuple[Tensor, Tensor]:  # noqa:
     return made, torch.empty(rows, dtype=torch.int64, device=images.device)
 
 
+def _refuse_torch_func(*given: Any) -> None:  # noqa: ARG001
+    """Raise InputError: torch.func would take the operators' tangents for zeros."""
+    raise InputError(
+        "APR's operators are not differentiable, and take a batch at once: call them outside of torch.func's "
+        "transforms, such as grad, jvp and vmap"
+    )
+
+
+_library = torch.library.Library("apr_dali", "IMPL")
+for _name in ("change", "pair"):
+    # Where every call within a transform of torch.func goes first.
+    _library.impl(_name, _refuse_torch_func, "FuncTorchDynamicLayerFrontMode")
+
+
 def _check_stays() -> None:
     """Raise InputError in torch.export: where its programs run, the number is of another transform, or of none."""
     if torch.compiler.is_exporting():

@@ -25,7 +25,7 @@ from apr_dali import functional
 from apr_dali.corruptions import CorruptionDraws, find
 from apr_dali.draws import PairDraws, SingleDraws, coin_of
 from apr_dali.errors import InputError, check_choice, check_share, check_whole
-from apr_dali.kernels import arrays, corruptions
+from apr_dali.kernels import corruptions
 from apr_dali.kernels.dispatch import check_backend
 from apr_dali.recipes import check_views
 from apr_dali.runtime import torch_operators
@@ -193,8 +193,8 @@ class AprPair(torch.nn.Module):
         if isinstance(images, tv_tensors.Image):
             mixed, labels = self(images.as_subclass(Tensor), labels)
             return tv_tensors.wrap(mixed, like=images), labels
-        functional.check_no_gradient(images)
         if torch.compiler.is_compiling():
+            functional.check_no_gradient(images)
             mixed, index = torch_operators.pair(images, self._number, self.views_known() or 0)
             return mixed, labels if self.views == "mixed" else labels[index]
         views = self.views_of(images)
@@ -203,7 +203,8 @@ class AprPair(torch.nn.Module):
 
     def views_of(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float16, bfloat16, float32 or float64, in their views: (N, V, C, H, W) of that dtype."""
-        arrays.device_of(images)  # raises for what cannot be, before it takes draws
+        functional.check_images(images)  # both raise for what cannot be, before it takes draws
+        functional.check_no_gradient(images)
         draws = self._draw(len(images))
         both = self.views == "both" and (draws.mix or self.repeat_unmixed)
         dtype = str(images.dtype).removeprefix("torch.")

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from apr_dali.data.image_file import to_rgb
 from apr_dali.errors import InputError
+from apr_dali.functional import check_no_gradient
 from apr_dali.kernels import arrays
 from apr_dali.runtime import torch_operators
 
@@ -55,6 +56,7 @@ class OfLevels(v2.Transform):
     def forward(self, *inputs: Any) -> Any:
         """As of torchvision's transforms; within `torch.compile` a tensor by itself goes through in one operator."""
         if torch.compiler.is_compiling() and len(inputs) == 1 and is_plain_tensor(inputs[0]):
+            check_no_gradient(inputs[0])
             return torch_operators.change(inputs[0], self._number)
         return super().forward(*inputs)
 
@@ -72,7 +74,8 @@ class OfLevels(v2.Transform):
                 "torch.from_numpy(image).permute(2, 0, 1), several tensors or the frames of a video are stacked in one"
             )
         for tensor in filter(torch.is_tensor, images or plain[:1]):
-            arrays.device_of(tensor.as_subclass(Tensor))  # raises for what cannot be, before it takes draws
+            arrays.device_of(tensor.as_subclass(Tensor))  # both raise for what cannot be, before it takes draws
+            check_no_gradient(tensor)
 
     def passed_images(self, passed: list[Any]) -> bool:
         """Whether an image is among the parts of a sample that would pass through."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import apr_dali
 from apr_dali.draws import SingleDraws
@@ -131,18 +132,21 @@ def test_devices_other_than_cpu_and_cuda_are_refused():
 
 def test_what_stands_for_tensors_in_torch_func_is_refused():
     images, draws = torch.zeros((2, 4, 8, 8, 3), dtype=torch.uint8), apr_dali.SingleDraws.sample(4, 8, 8, seed=0)
-    with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
-        torch.vmap(lambda batch: apr_dali.single(batch, draws))(images)
     floats = images.permute(0, 1, 4, 2, 3).float()
-    with pytest.raises(InputError, match=r"with memory of their own, which torch\.vmap"):
-        torch.vmap(lambda batch: apr_dali.pair(batch, [1, 0, 3, 2]))(floats)
+    for function, given in (
+        (lambda batch: apr_dali.single(batch, draws), images),
+        (lambda batch: apr_dali.pair(batch, [1, 0, 3, 2]), floats),
+    ):
+        with pytest.raises(InputError, match=r"with memory of their own, which torch\.func"):
+            torch.vmap(function)(given)
+        with pytest.raises(InputError, match=r"with memory of their own, which torch\.func"):
+            torch.func.functionalize(function)(given[0])
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["reference", "torch", "native", "auto"])
-@pytest.mark.parametrize(
+CALLS = pytest.mark.parametrize(
     "call",
     [
         lambda images, **given: apr_dali.recombine(images, images.detach().flip(0), **given),
@@ -153,10 +157,42 @@ def test_what_stands_for_tensors_in_torch_func_is_refused():
     ],
     ids=["phase", "amplitude", "pair", "unmixed", "scale"],
 )
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native", "auto"])
+@CALLS
 def test_a_gradient_that_would_be_left_out_is_refused(name, call, native):  # noqa: ARG001
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
     with pytest.raises(InputError, match=r"not differentiable.*tensor\.detach\(\)"):
         call(images, backend=name)
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "native", "auto"])
+@CALLS
+def test_a_tangent_that_would_be_left_out_is_refused(name, call, native):  # noqa: ARG001
+    images = torch.rand(2, 3, 8, 8)
+    with forward_ad.dual_level(), torch.no_grad():  # which leaves tangents
+        dual = forward_ad.make_dual(images, torch.ones_like(images))
+        with pytest.raises(InputError, match=r"not differentiable.*tangent.*tensor\.detach\(\)"):
+            call(dual, backend=name)
+        assert torch.equal(call(dual.detach(), backend=name), call(images, backend=name))
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda call, images: torch.func.grad(lambda images: call(images).sum())(images),
+        lambda call, images: torch.func.jvp(call, (images,), (torch.ones_like(images),)),
+        lambda call, images: torch.func.jacrev(lambda share: call(share * images).sum())(torch.ones(())),
+        lambda call, images: torch.func.jacfwd(lambda share: call(share * images).sum())(torch.ones(())),
+        torch.func.linearize,
+    ],
+    ids=["grad", "jvp", "jacrev", "jacfwd", "linearize"],
+)
+@CALLS
+def test_derivatives_of_torch_func_are_refused(derivative, call):
+    with pytest.raises(InputError, match="not differentiable"):
+        derivative(call, torch.rand(2, 3, 8, 8))
 
 
 @pytest.mark.parametrize("name", ["reference", "torch", "native"])

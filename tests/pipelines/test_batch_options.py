@@ -78,7 +78,7 @@ def test_a_loader_takes_a_torch_device(tmp_path):
 
 @pytest.mark.parametrize("loader", LOADERS)
 def test_the_signature_shows_every_argument_and_its_default(loader):
-    shown = inspect.signature(loader).parameters
+    shown, hints = inspect.signature(loader).parameters, get_type_hints(BatchOptions)
     assert "batch" not in shown
     assert list(shown)[1:3] == ["batch_size", "aug"]
     assert shown["recipe"].default == LOADERS[loader]
@@ -87,6 +87,7 @@ def test_the_signature_shows_every_argument_and_its_default(loader):
         if field.name not in ("batch_size", "aug", "recipe"):
             assert shown[field.name].default == field.default
             assert shown[field.name].kind == inspect.Parameter.KEYWORD_ONLY
+            assert shown[field.name].annotation == hints[field.name]  # not its name, which the loader's module lacks
 
 
 def test_type_checkers_know_the_same_arguments():

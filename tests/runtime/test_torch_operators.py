@@ -8,11 +8,12 @@ import pickle
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.functional import cross_entropy
 
 from apr_dali.errors import InputError
 from apr_dali.runtime import torch_operators
-from apr_dali.transforms import AprPair, AprSingle, Corrupt
+from apr_dali.transforms import AprPair, AprSingle, Augment, Corrupt
 
 WAYS = [{}, {"repeat_unmixed": True}, {"views": "mixed"}, {"p": 1.0}, {"p": 0.0}, {"coin_seed": 3}]
 
@@ -96,6 +97,36 @@ def test_torch_finds_what_the_operators_say_of_themselves_true(batch):
 def test_a_gradient_is_refused(batch, call):
     with pytest.raises((InputError, torch._dynamo.exc.TorchDynamoException), match="not differentiable"):
         call(AprPair(seed=1))(batch[0].requires_grad_(), batch[1])
+
+
+@pytest.mark.parametrize("call", [lambda function: function, compiled])
+@pytest.mark.parametrize("made", [lambda: AprPair(seed=1), lambda: Augment("afa", seed=1)])
+def test_a_tangent_is_refused(batch, made, call):
+    transform = made()
+    labels, function = [batch[1]] * isinstance(transform, AprPair), call(transform)
+    function(batch[0], *labels)
+    refused = (InputError, torch._dynamo.exc.TorchDynamoException)  # newer torch compiles nothing for tangents
+    with forward_ad.dual_level(), pytest.raises(refused, match="tangent"):
+        function(forward_ad.make_dual(batch[0], torch.ones_like(batch[0])), *labels)
+
+
+@pytest.mark.parametrize("transformed", [
+    lambda step: torch.func.grad(lambda images: step(images).sum()),
+    lambda step: lambda images: torch.func.jvp(step, (images,), (torch.ones_like(images),)),
+    lambda step: lambda images: torch.vmap(step, randomness="different")(images[None]),
+])  # fmt: skip
+def test_no_transform_of_torch_func_reaches_into_the_operators(batch, transformed):
+    """It would take their tangents for zeros."""
+    pair, single = AprPair(1.0, seed=1, views="mixed"), Augment("afa", seed=1)
+    steps = [
+        lambda images: torch.ops.apr_dali.pair(images, pair._number, 1)[0],
+        lambda images: torch.ops.apr_dali.change(images, single._number),
+    ]
+    for step in steps:
+        with pytest.raises(InputError, match=r"outside of torch\.func"):
+            transformed(step)(batch[0])
+        with pytest.raises(torch._dynamo.exc.TorchDynamoException, match=r"outside of torch\.func"):
+            compiled(transformed(step))(batch[0])
 
 
 def test_options_may_change_between_steps(batch):

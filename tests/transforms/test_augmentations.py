@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.augmentations import smaller
 from PIL import Image
+from torch.autograd import forward_ad
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -207,3 +208,15 @@ def test_it_goes_to_the_workers_of_any_start_method(name, crops):
     augment = Augment(name, seed=1, **smaller(find(name)))
     images = torch.from_numpy(crops(4, 8, 8)).permute(0, 3, 1, 2)
     assert torch.equal(pickle.loads(pickle.dumps(augment))(images), augment(images))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if find(name).takes == "planes"])
+def test_what_wants_a_derivative_is_refused_and_takes_no_draws(name):
+    augment, images = Augment(name, seed=3, **smaller(find(name))), torch.rand(2, 3, 8, 8)
+    with pytest.raises(InputError, match="not differentiable"):
+        augment(images.clone().requires_grad_())
+    with forward_ad.dual_level(), pytest.raises(InputError, match="not differentiable"):
+        augment(forward_ad.make_dual(images, images))
+    with pytest.raises(InputError, match="not differentiable"):
+        torch.func.grad(lambda images: augment(images).sum())(images)
+    assert torch.equal(augment(images), Augment(name, seed=3, **smaller(find(name)))(images))
