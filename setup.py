@@ -41,13 +41,13 @@ FLAGS = [
     "-O3",
     "-g0",
     "-fvisibility=hidden",
+    # Whatever CFLAGS ask for: NaN is looked for, and sums have their order. First, as it also sets errno and traps.
+    "-fno-fast-math",
     # The operations are Pillow's bit for bit, and threads must not change a bit: no fused roundings unasked.
     "-ffp-contract=off",
     # No errno and no traps: a root or a comparison then is one instruction.
     "-fno-math-errno",
     "-fno-trapping-math",
-    # Whatever CFLAGS ask for: NaN is looked for, and sums have their order.
-    "-fno-fast-math",
     # GCC 12 warns of a vector that a function returns, even where it is inlined.
     "-Wno-psabi",
 ]

@@ -105,3 +105,4 @@ def test_flags_of_the_environment_do_not_change_what_is_computed(project, monkey
         assert "-fno-fast-math" in command
     for command in compiled:
         assert [word for word in command if word.startswith("-march=")][-1] != "-march=native"
+        assert command.index("-fno-fast-math") < command.index("-fno-math-errno")  # which it would set
