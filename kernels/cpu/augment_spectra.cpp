@@ -42,7 +42,7 @@ class Interval {
         const Ints first = Ints{} + end(ends[0]), last = Ints{} + end(ends[1]);
         for (int i = 0; i < 2 * count; ++i) {
             const Ints at = frequencies_[i];
-            inside_[i] = (at >= first) & (at <= last) ? broadcast(value) : V{};
+            inside_[i] = ((at >= first) & (at <= last)) ? broadcast(value) : V{};
         }
     }
 

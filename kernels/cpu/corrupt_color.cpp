@@ -38,9 +38,9 @@ APR_INLINE void to_rgb(const Hsv& hsv, Doubles* red, Doubles* green, Doubles* bl
     const Doubles t = v * (1.0 - (1.0 - rest) * hsv.saturation);
     // The seventh is the first.
     const auto first = (sixth == 0.0) | (sixth == 6.0);
-    *red = first | (sixth == 5.0) ? v : sixth == 1.0 ? q : sixth == 4.0 ? t : p;
+    *red = (first | (sixth == 5.0)) ? v : sixth == 1.0 ? q : sixth == 4.0 ? t : p;
     *green = first ? t : sixth <= 2.0 ? v : sixth == 3.0 ? q : p;
-    *blue = first | (sixth == 1.0) ? p : sixth == 2.0 ? t : sixth == 5.0 ? q : v;
+    *blue = (first | (sixth == 1.0)) ? p : sixth == 2.0 ? t : sixth == 5.0 ? q : v;
 }
 
 // One channel of the two, linearly changed.
