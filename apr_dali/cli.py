@@ -24,7 +24,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn
 
 from apr_dali import __version__
-from apr_dali.errors import InputError, what_is_missing
+from apr_dali.errors import InputError, check_words, what_is_missing
 from apr_dali.runtime.output import quiet_where_unread
 
 
@@ -127,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     try:
         with quiet_where_unread():
+            check_words(given)
             args = build_parser(given).parse_args(given)
             return int(args.run(args) or 0)
     except (InputError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,17 @@ def what_is_missing(error: ModuleNotFoundError) -> str:
     """In words, where a part of the stack is not installed; "" where it is another module that was not found."""
     title = _STACK.get((error.name or "").partition(".")[0])
     return f"{title}, which is not installed: {install_command('cuda12')}, and see `apr-dali doctor`" if title else ""
+
+
+def check_words(argv: Sequence[str]) -> None:
+    """Raise InputError for an empty word of a command line: a path would be the current folder, an option not given."""
+    for before, word in zip(("", *argv), argv, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            place = f"after {before}" if before and not word else f"of {word}" if word else "at the beginning"
+            raise InputError(
+                f"the argument {place} is empty, as a variable of the shell is that is not set: "
+                "give it a value, or leave the option out"
+            )
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

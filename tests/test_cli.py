@@ -116,6 +116,11 @@ class TestCheckData:
         assert main(["check-data", str(tree)]) == 2
         assert "1 extra: emu" in capsys.readouterr().err
 
+    def test_an_unset_variable_is_not_the_current_folder(self, tree, capsys, monkeypatch):
+        monkeypatch.chdir(tree)
+        assert main(["check-data", ""]) == 2
+        assert "the argument after check-data is empty" in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("given", "expected"),
         [("none", "is not there"), ("file.txt", "is a file: give the folder"), ("tars", "0.tar is cut off, damaged")],

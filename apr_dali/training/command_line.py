@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from apr_dali.errors import InputError
+from apr_dali.errors import InputError, check_words
 from apr_dali.runtime import checkpoint
 from apr_dali.training.options import GROUPS, Recipe, flag
 from apr_dali.training.options.declare import choices_of
@@ -48,11 +49,12 @@ def parse(
 
     With --resume or --eval-only, options that are not given are those of the checkpoint; see `kept`.
 
-    Raises InputError for an unknown option, a value of the wrong type or out of range, one of training with
-    --eval-only; prints --help and exits.
+    Raises InputError for an unknown option, a value that is empty, of the wrong type or out of range, one of training
+    with --eval-only; prints --help and exits.
     """
-    parser = build_parser(kind, description)
-    given, unknown = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    check_words(words)
+    given, unknown = build_parser(kind, description).parse_known_args(words)
     if unknown:
         raise InputError(_unknown(unknown[0], [flag(item.name) for item in fields(kind)]))  # type: ignore[arg-type]
     chosen: dict[str, Any] = {

@@ -86,6 +86,13 @@ def test_bad_options_are_refused(given, told):
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize("given", [["--eval-only", ""], ["--resume", ""], ["--output="], ["--lr-steps", "3", ""]])
+def test_empty_values_are_refused(given):
+    """An unset variable of the shell is not an option that was not given: the run would train."""
+    with pytest.raises(InputError, match="is empty, as a variable of the shell"):
+        parse(ImageNetOptions, "", DATA + given)
+
+
 @pytest.mark.parametrize("given", ["", "--train a", "--val b", "--eval-only c.pt"])
 def test_missing_data_names_the_sample(given):
     with pytest.raises(InputError, match="--data sample"):
