@@ -65,8 +65,8 @@ def test_nothing_is_said_where_nobody_reads_errors_either():
 
 
 def test_a_full_disk_is_one_error():
-    code = "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nimport apr_dali.cli as cli\nsys.exit(cli.main(['--version']))"
-    assert ended(code) == (2, "error: [Errno 28] No space left on device\n")
+    full = "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nimport apr_dali.cli as cli\n"
+    assert ended(f"{full}sys.exit(cli.main(['--version']))") == (2, "error: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
