@@ -45,7 +45,7 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard kernels/cpu/*.cpp kernels/cpu/*
 	@echo "== 1 of 3: a virtual environment in $(VENV) (seconds)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	@echo "== 2 of 3: the native operators are compiled (about a minute on two cores; pip shows nothing of it)"
+	@echo "== 2 of 3: the native operators are compiled (about two minutes on two cores; pip shows nothing of it)"
 	$(BIN)/python -m pip install --no-deps --editable .
 	@echo "== 3 of 3: torch, DALI and CuPy (4 GB to download, 8 GB on the disk: about five minutes)"
 	$(BIN)/python -m pip install "apr_dali[$(CUDA)]"
