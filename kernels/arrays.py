@@ -33,17 +33,18 @@ def device_of(array: Any) -> str:
 
 
 def _check_memory(tensor: Any) -> None:
-    """Raise InputError for what torch.func hands to a function in place of a tensor."""
+    """Raise InputError for what torch.func hands to a function in place of a tensor, and for any within one of its
+    transforms."""
     import torch
 
-    why = "it is one of theirs"
+    why = "this call is within one"
     try:
         tensor.data_ptr()
     except RuntimeError as error:
         why = str(error)
     else:
-        # functionalize's has a pointer, but not to its values.
-        if not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        # There what is made of any tensor is one of theirs, and functionalize's has a pointer, but not to its values.
+        if torch._C._functorch.peek_interpreter_stack() is None:
             return
     raise InputError(
         "APR's operators are not differentiable, and take tensors with memory of their own, which torch.func's "

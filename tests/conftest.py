@@ -182,7 +182,7 @@ def level(request, monkeypatch) -> str:
 
 
 @pytest.fixture
-def each_level(monkeypatch) -> EachLevel:
+def each_level(native, monkeypatch) -> EachLevel:  # noqa: ARG001 - without it no level would be looked at
     """A function that sets each level in turn, for a test whose reference takes longer than all of them."""
 
     def levels() -> Iterator[str]:

@@ -12,6 +12,7 @@ from helpers.project import ROOT
 
 from apr_dali.kernels.cpu import sources
 
+pytest.importorskip("pybind11", reason="its headers come with the build")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="other processors have one level"),

@@ -222,7 +222,7 @@ def _by_definition(record: Augmentation, images: Any, draws: Draws, levels: str 
 
 def _natively(record: Augmentation, images: Any, draws: Draws, levels: str | None, threads: int | None) -> Any:
     kind = np.float32 if levels is None else np.uint8
-    given = np.asarray(arrays.as_input(images, "native"), kind)
+    given = np.asarray(arrays.as_input(images, "native"), kind, order="C")  # type and order by one copy
     # The functions for values in 0..1 look at them as they pass: a look at all of them before is a pass of its own.
     batch = NativeBatch(given, levels, threads, partial(_check_unit, record) if record.unit else None)
     assert record.native_form is not None

@@ -114,7 +114,8 @@ def _without_output(words: Sequence[str], run: Run) -> list[tuple[bool, str]]:
     output = last.parents[len(below) - 1] if last.parts[-len(below) :] == below else None
 
     def placed(word: str) -> tuple[bool, str]:
-        if output is None or not Path(word).is_relative_to(output):
+        # Any word would be below the output ".": those that are no paths have no slash.
+        if output is None or "/" not in word or not Path(word).is_relative_to(output):
             return False, word
         return True, str(Path(word).relative_to(output))
 

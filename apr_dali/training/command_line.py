@@ -84,11 +84,16 @@ def _refuse_training(kind: type[Any], chosen: Mapping[str, Any], known: Mapping[
     passed = [
         flag(item.name)
         for item in fields(kind)
-        if _is_of_training(item) and item.name in chosen and chosen[item.name] != known.get(item.name)
+        if _is_of_training(item) and item.name in chosen and chosen[item.name] != known.get(item.name, _began(item))
     ]
     if passed:
         verb, them = ("changes", "it") if len(passed) == 1 else ("change", "them")
         raise InputError(f"{', '.join(passed)} {verb} nothing with --eval-only, which trains nothing: leave {them} out")
+
+
+def _began(item: Field[Any]) -> Any:
+    """What a run had of an option that its checkpoint lacks: the default if it is an older one, else nothing known."""
+    return item.default if kept(item) else None
 
 
 def _is_of_training(item: Field[Any]) -> bool:

@@ -94,8 +94,11 @@ def _settings(options: TrainingOptions, recipe: AprRecipe) -> list[str]:
     single, pair, plan = uses_single(options.aug), uses_pair(options.aug), options.aug_plan
     told = [f"overflow {recipe.overflow}"] if single else []
     told += [f"axes {recipe.axes}"] if single or pair else []
-    share = recipe.pair_probability if pair else plan.coin if plan is not None else None
-    return told + ([] if share is None else [f"{share:.0%} of batches mixed"])
+    if pair:
+        told.append(f"{recipe.pair_probability:.0%} of batches mixed")
+    elif plan is not None and plan.coin is not None:
+        told.append(f"{plan.coin:.0%} of batches changed")
+    return told
 
 
 def sample_columns(

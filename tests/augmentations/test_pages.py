@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import pytest
 from helpers.project import ROOT
@@ -33,7 +32,7 @@ def test_every_name_is_in_both_tables():
 
 
 def test_digits_are_those_of_the_study(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "experiments"), *sys.path])
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     import digits_methods
 
     record = json.loads((ROOT / "experiments/results/digits_methods.json").read_text())

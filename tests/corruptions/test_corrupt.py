@@ -32,7 +32,6 @@ EXACT = {
 }
 """Where native and truth are the same operations in the same order. Elsewhere they may be tolerances.LEVELS apart:
 noise makes its normal numbers in float32, others need fused roundings that not every processor has."""
-LEVELS_SHARE = 1e-3  # of values that may be a level off, without fused multiply-adds
 # Not square, wider and higher than a vector's pixels by some.
 SIZES = [(32, 32), (33, 71), pytest.param(97, 50, marks=pytest.mark.slow)]
 
@@ -87,10 +86,9 @@ def assert_is_the_truth(name, severity, images, draws, each_level):
         got = apr_dali.corrupt(images, name, severity, draws, backend="native", threads=2)
         differs = np.abs(got.astype(int) - truth)
         assert differs.max() <= levels(name), (severity, level)
-        assert (differs > 0).mean() <= LEVELS_SHARE, (severity, level)
+        assert (differs > 0).mean() <= tolerances.CORRUPTION_LEVELS_SHARE, (severity, level)
 
 
-@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("name", [name for name in NAMES if has_native(name)])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_native_is_the_truth(name, height, width, crops, each_level):
@@ -100,7 +98,6 @@ def test_native_is_the_truth(name, height, width, crops, each_level):
             assert_is_the_truth(name, severity, images, draws, each_level)
 
 
-@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("parameter_set", SETS)
 @pytest.mark.parametrize("name", [name for name in NAMES if has_native(name)])
 def test_native_is_the_truth_in_every_set(name, parameter_set, crops, each_level):

@@ -37,6 +37,9 @@ rounds to uint8 between the two passes."""
 LEVELS_OF_12_BITS = 1
 """Gray levels of a 12-bit TIFF between DALI, which goes by way of 16 bits, and one division."""
 
+CORRUPTION_LEVELS_SHARE = 1e-3
+"""Share of values of a native corruption that may be LEVELS off, on processors without fused multiply-adds too."""
+
 JPEG_MEAN_LEVELS = 1.0
 """Mean difference in gray levels between two JPEG decoders' color upsampling after resizing."""
 

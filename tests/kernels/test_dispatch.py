@@ -143,6 +143,14 @@ def test_what_stands_for_tensors_in_torch_func_is_refused():
             torch.func.functionalize(function)(given[0])
 
 
+@pytest.mark.parametrize("name", ["reference", "torch", "native"])
+def test_within_a_transform_of_torch_func_tensors_from_outside_are_refused(name, native):  # noqa: ARG001
+    """NumPy could not read them, for an error of torch's that names no way out."""
+    images = torch.rand(2, 3, 8, 8)
+    with pytest.raises(InputError, match="call them outside"):
+        torch.func.grad(lambda share: (share * apr_dali.pair(images, [1, 0], backend=name)).sum())(torch.ones(()))
+
+
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 

@@ -34,21 +34,18 @@ def test_the_steps_are_those_of_pillows_files(quality):
         assert steps.reshape(-1).tolist() == list(written[table])
 
 
-@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("height", SIDES)
 def test_every_size_is_pillows(height, each_level):
     for place, width in enumerate(SIDES):
         is_pillows(pictures(height, width, seed=place), 1 + (37 * height + 11 * width) % 100, each_level)
 
 
-@pytest.mark.usefixtures("native")
 def test_every_quality_is_pillows(crops, each_level):
     for quality in QUALITIES:
         is_pillows(pictures(35, 50, seed=quality), quality, each_level)
         is_pillows(crops(4, 61, 47, seed=quality), quality, each_level)
 
 
-@pytest.mark.usefixtures("native")
 def test_levels_beyond_black_and_white_are_pillows(each_level):
     """Coarse steps throw the largest blocks far out of 0..255; steps of 1 leave the largest points of the DCT."""
     x = np.arange(8)

@@ -91,6 +91,8 @@ def test_an_output_that_was_moved_is_done(done, tmp_path, monkeypatch):
     assert all(str(made.asked.output) in command for _, _, command in commands(told, again, ()))
     monkeypatch.chdir(moved.parent)
     assert steps(plan_of("table1", replace(made.asked, output=Path("it lies")))) == []
+    monkeypatch.chdir(moved)
+    assert steps(plan_of("table1", replace(made.asked, output=Path()))) == []
 
 
 @pytest.mark.parametrize(

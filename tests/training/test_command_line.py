@@ -146,12 +146,24 @@ def test_what_validation_follows_is_taken(trained):
     assert (options.image_size, options.val_size, options.val_crop, options.amp) == (64, 32, 0.5, "none")
 
 
-@pytest.mark.parametrize("run", ["--train more --train-weights 1 2", "--progressive 32:0 224:50"])
+@pytest.mark.parametrize(
+    "run", ["--train more --train-weights 1 2", "--progressive 32:0 224:50", "--amp fp16 --skip-limit 5"]
+)
 def test_a_run_of_any_options_of_training_is_validated(tmp_path, run):
     options = parse(ImageNetOptions, "", [*DATA, *run.split()])
     checkpoint.save(tmp_path, {"options": asdict(options)}, best=False)
-    given = f"--data here --image-size 160 --eval-only {tmp_path / checkpoint.LATEST}"
+    given = f"--data here --image-size 160 --amp none --eval-only {tmp_path / checkpoint.LATEST}"
     assert parse(ImageNetOptions, "", given.split()).image_size == 160
+
+
+def test_an_older_run_had_the_defaults_of_newer_options(tmp_path):
+    options = asdict(parse(ImageNetOptions, "", DATA))
+    del options["hflip"]
+    checkpoint.save(tmp_path, {"options": options}, best=False)
+    given = ["--data", "here", "--eval-only", str(tmp_path / checkpoint.LATEST), "--hflip"]
+    assert parse(ImageNetOptions, "", [*given, "0.5"]).hflip == 0.5
+    with pytest.raises(InputError, match="--hflip changes nothing"):
+        parse(ImageNetOptions, "", [*given, "0.25"])
 
 
 def test_options_of_small_networks_training_are_refused_in_validation(tmp_path):

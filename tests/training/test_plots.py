@@ -44,11 +44,11 @@ def test_samples_show_what_the_recipe_does(crops, aug, recipe):
 @pytest.mark.parametrize(
     ("aug", "titles", "settings"),
     [
-        ("hybrid++-ps", ["hybrid++-s", "hybrid++-p"], "60% of batches mixed"),
+        ("hybrid++-ps", ["hybrid++-s", "hybrid++-p"], "60% of batches changed"),
         ("vipaug", ["vipaug-g", "partner: gives the amplitude", "APR-P: own phase (mixed view)"], "axes chw, 50% of"),
         ("afa+prime", ["prime", "afa"], ""),
         ("fda", ["fda"], ""),
-        ("randconv", ["randconv"], "50% of batches mixed"),
+        ("randconv", ["randconv"], "50% of batches changed"),
         ("apr-sp", None, "overflow wrap, axes chw, 50% of batches mixed"),
         ("apr-s", None, "overflow wrap, axes chw"),
     ],

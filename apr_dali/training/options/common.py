@@ -19,5 +19,6 @@ class TrainingOptions(RunOptions, MixingOptions, NetworkOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        skips = self.on_nonfinite == "skip" or self.amp == "fp16"
-        self.refuse("skip_limit", skips, "--on-nonfinite skip or --amp fp16")
+        # In validation the limit is the run's, and the arithmetic may be another.
+        usable = self.on_nonfinite == "skip" or self.amp == "fp16" or bool(self.eval_only)
+        self.refuse("skip_limit", usable, "--on-nonfinite skip or --amp fp16")

@@ -47,7 +47,8 @@ def test_a_level_is_forced_by_the_environment(level):
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    """A choice of the level that is made anew each time."""
+    """A choice of the level that is made anew each time, and is that of no environment."""
+    monkeypatch.delenv(native_backend.LEVEL_VARIABLE, raising=False)
     for module, name in ((native_backend, "load"), (dispatch, "availability")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     return monkeypatch
