@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from apr_dali.data.tars import DEFAULT, TIFFS, Components, TarSet, join_tars
 from apr_dali.errors import InputError, check_choice
 
 SPLITS = ("train", "val")
-_OTHER_SPLITS = ("test", "valid", "validation")
-"""Names that others have for parts of a set."""
+_CALLED = {"test", *chain(*tar_sources.CALLED.values())}
+"""Names that parts of a set have."""
 
 _ALLOW = "; of a validation set that is meant to lack some: --allow-missing-classes, or allow_missing_classes=True"
 
@@ -279,7 +280,7 @@ def _check_class_folders(folder: str, names: Sequence[str], directories: Sequenc
             + (reason if compressed else f"{len(names)} files but no class folders" if names else "nothing in it")
             + f"; expected {folder}/CLASS/IMAGE"
         )
-    if set(directories) <= {*SPLITS, *_OTHER_SPLITS}:
+    if set(directories) <= _CALLED:
         instead = " or ".join(f"{folder}/{name}" for name in directories)
         raise InputError(f"{folder} holds the splits {', '.join(directories)}, not class folders: give {instead}")
 

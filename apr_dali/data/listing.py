@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from apr_dali.errors import InputError
@@ -28,6 +29,11 @@ _CLUTTER = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume i
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is not to be looked at; @eaDir, for one, holds thumbnails."""
     return name.startswith(".") or name.lower() in _CLUTTER
+
+
+def is_empty(folder: str | Path) -> bool:
+    """Whether a folder has nothing that is to be looked at, as a new disk, which has lost+found."""
+    return all(map(is_hidden, os.listdir(folder)))
 
 
 def is_image(name: str) -> bool:

@@ -24,6 +24,7 @@ from apr_dali.data.corrupted_files import FORMATS, Batch, Job, write_batch, writ
 from apr_dali.data.corruption_sets import MARKER, SEVERITIES
 from apr_dali.data.folders import ImageSet, open_files
 from apr_dali.data.imagenet_c import QUALITY, check_needs
+from apr_dali.data.listing import is_empty
 from apr_dali.data.prepare.catalogue import Item, as_keys
 from apr_dali.data.remote import local_path
 from apr_dali.errors import InputError, check_choice
@@ -64,6 +65,7 @@ def make_c(
         InputError: for an unknown corruption, a folder that holds something else, two images that would have one name,
         a broken image, by its path, a target that cannot be written, or a full disk.
     """
+    target = local_path(target)
     chosen = _known(corruptions, "imagenet")
     check_choice("format", image_format, FORMATS)
     if image_size < _SMALLEST:
@@ -74,7 +76,6 @@ def make_c(
     root = os.path.abspath(source)
     names = _names(root, found.files)
     check_needs(chosen, image_size, "imagenet")
-    target = local_path(target)
     settings = {
         "corruptions": list(chosen),
         "image_size": image_size,
@@ -132,12 +133,12 @@ def make_cifar_c(
     Raises:
         InputError: for an unknown corruption, or a set that cannot be read or has more than 256 classes.
     """
+    target = local_path(target)
     chosen = _known(corruptions, "cifar")
     found = open_small(source)
     if len(found.classes) > _MOST_CLASSES:
         raise InputError(f"CIFAR-C's labels are of {_MOST_CLASSES} classes at most, {source} has {len(found.classes)}")
     check_needs(chosen, _SMALLEST, "cifar")
-    target = local_path(target)
     content = zlib.crc32(found.images.tobytes())
     settings = {"corruptions": list(chosen), "seed": seed, "arrays": [len(found), content]}
     with writing_to(target):
@@ -208,7 +209,7 @@ def _begin(target: Path, settings: dict[str, Any]) -> None:
         if found != settings:
             raise InputError(f"{target} was made with other settings: expected {settings}, got {found}; give a new one")
         return
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or not is_empty(target)):
         raise InputError(f"{target} is not empty and no set of make-c: give a new folder")
     os.makedirs(target, exist_ok=True)
     _mark(target, settings, finished=False)

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from apr_dali.runtime.best_effort import say
+
 _PROGRAMS = {"python": (sys.executable,), "apr-dali": (sys.executable, "-m", "apr_dali")}
 _SAVING = 300.0
 """Seconds that commands which are asked to stop have to save."""
@@ -101,7 +103,7 @@ def stop(children: Sequence[Child], signals: Signals) -> None:
     """Ask the children to save and to end; after _SAVING, or a second signal, end them."""
     running = [child for child in children if child.running]
     if running:
-        print(f"stopping: {len(running)} commands save what they have; Ctrl-C once more ends them", flush=True)
+        say(f"stopping: {len(running)} commands save what they have; Ctrl-C once more ends them")
     for child in running:
         child.signal(signal.SIGTERM)
     end = time.monotonic() + _SAVING

@@ -15,6 +15,7 @@ from apr_dali.reproduce.child import Child, Signals, stop
 from apr_dali.reproduce.plan import TRAIN, Evaluation, Plan, Run, Words
 from apr_dali.reproduce.slots import Slot
 from apr_dali.runtime import checkpoint
+from apr_dali.runtime.best_effort import say
 
 _POLL = 0.1
 """Seconds between two looks at the running commands."""
@@ -105,14 +106,14 @@ class Runner:
         waiting = [(run, steps) for run in self.plan.runs if (steps := pending(run, output))]
         total = len(waiting)
         active: dict[int, _Active] = {}
-        print(f"runs: {len(self.plan.runs)}, {total} of them to do, {len(self.slots)} at a time", flush=True)
+        say(f"runs: {len(self.plan.runs)}, {total} of them to do, {len(self.slots)} at a time")
         with Signals() as signals:
             try:
                 while waiting or active:
                     for number, slot in enumerate(self.slots):
                         if number not in active and waiting:
                             run, steps = waiting.pop(0)
-                            print(f"[{total - len(waiting)}/{total}] on {slot.where}: {run.key}", flush=True)
+                            say(f"[{total - len(waiting)}/{total}] on {slot.where}: {run.key}")
                             active[number] = self._start(run, slot, steps)
                     self._look(active, signals)
             # A full disk, say: nothing may go on that nobody waits for.
@@ -135,7 +136,7 @@ class Runner:
         if step is None:
             record.begin(run, output)
         child = Child(words_of(run, step, output), slot.environment, run.home(output) / f"{_name(step)}.log")
-        print(f"  running, see {child.log}", flush=True)
+        say(f"  running, see {child.log}")
         return _Active(run, slot, steps, child, time.monotonic())
 
     def _ended(self, active: _Active) -> list[Step]:
@@ -152,7 +153,7 @@ class Runner:
         if failed:
             command = shlex.join(words_of(run, step, output))
             self.failures.append(Failure(run.key, command, active.child.log, active.child.last_lines()))
-            print(f"failed: {run.key}, {_name(step)}; the others go on", flush=True)
+            say(f"failed: {run.key}, {_name(step)}; the others go on")
         return [] if failed and step is None else further
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -50,7 +51,13 @@ class Interrupts:
 
     def watch(self, batches: Iterable[Item], message: str) -> Iterator[Item]:
         """`batches`, ended by Interrupted(message) as soon as a signal came: for work that needs no saving."""
-        for batch in batches:
-            if self.signum:
-                raise Interrupted(self.signum, message)
-            yield batch
+        try:
+            for batch in batches:
+                if self.signum:
+                    raise Interrupted(self.signum, message)
+                yield batch
+        except BrokenExecutor:
+            # Batch systems send SIGTERM to every process, which ends those of a pool.
+            if not self.signum:
+                raise
+            raise Interrupted(self.signum, message) from None

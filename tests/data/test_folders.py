@@ -88,8 +88,8 @@ class TestFolders:
         assert_fails(f"holds the splits train, val, .* give {tmp_path}/train or {tmp_path}/val", tmp_path)
 
     def test_nor_are_those_of_other_names(self, tmp_path):
-        make_tree(tmp_path, "train/cat/1.jpg", "validation/cat/1.jpg")
-        assert_fails("holds the splits train, validation", tmp_path)
+        make_tree(tmp_path, "training/cat/1.jpg", "validation/cat/1.jpg")
+        assert_fails("holds the splits training, validation", tmp_path)
 
     def test_a_class_may_be_called_train(self, tmp_path):
         make_tree(tmp_path, "bus/1.jpg", "train/1.jpg")

@@ -121,6 +121,7 @@ def test_what_make_c_refuses(val, tmp_path):
         make_c(val, val, FEW)
     with pytest.raises(InputError, match="s3://bucket/c is an address: expected a path on this machine"):
         make_c(val, "s3://bucket/c", FEW)
+    (tmp_path / "c/lost+found").mkdir(parents=True)  # as on a new disk
     make_c(val, tmp_path / "c", FEW[:1], 48)
     with pytest.raises(InputError, match="was made with other settings"):
         make_c(val, tmp_path / "c", FEW[:1], 49)

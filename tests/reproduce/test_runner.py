@@ -134,6 +134,26 @@ def test_a_signal_lets_the_running_command_save_and_the_same_call_goes_on(tmp_pa
     assert words(programs)[4:] == [(step, name) for name in ("mixup", "apr-p") for step in ("train", "clean", "ood")]
 
 
+@pytest.mark.parametrize("waits", ["", "cutout/seed0/train"])
+def test_it_goes_on_where_nobody_reads_what_it_prints(tmp_path, programs, monkeypatch, waits):
+    """Ctrl-C ends what reads, such as tee, too: a running command is waited for all the same."""
+    programs.set("WAITS", waits)
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="utf-8") as unread:
+        os.close(reader)
+        monkeypatch.setattr(sys, "stdout", unread)
+        runner = Runner(plan(tmp_path, "cutout"), HERE)
+        if waits:
+            thread = stop_when(programs.folder / "waits", signal.SIGINT)
+            with pytest.raises(Stopped):
+                runner.run()
+            thread.join()
+            assert (programs.folder / "stopped").exists()
+        else:
+            runner.run()
+            assert len(words(programs)) == 3
+
+
 def test_a_second_signal_ends_a_command_that_does_not_stop(tmp_path, programs):
     program = programs.folder / "program.py"
     program.write_text(program.read_text().replace("    sys.exit(143)", "    return"))

@@ -23,6 +23,16 @@ for _ in range(3):
 """
 
 
+_FAILS = """
+import apr_dali.cli as cli
+def build_parser(_):
+    print("line")
+    raise {error}
+cli.build_parser = build_parser
+sys.exit(cli.main([]))
+"""
+
+
 def ended(code: str, **environment: str) -> tuple[int, str]:
     """Exit status and stderr of Python code whose stdout is a pipe that nobody reads."""
     given = {**os.environ, "PYTHONUNBUFFERED": "", **environment}
@@ -38,6 +48,25 @@ def test_a_command_ends_without_a_word(unbuffered):
     assert ended(code) == (141, "")
     code = "from apr_dali.runtime.output import quiet_where_unread\nwith quiet_where_unread():\n    print('line')"
     assert ended(code, PYTHONUNBUFFERED=unbuffered) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [("cli.InputError('bad')", 2, "error: bad\n"), ("KeyboardInterrupt", 130, "interrupted\n")],
+)
+def test_its_own_error_stays_what_it_is(error, status, told):
+    """`| tee` ends with Ctrl-C, too, while lines wait to be written."""
+    assert ended(_FAILS.format(error=error)) == (status, told)
+
+
+def test_nothing_is_said_where_nobody_reads_errors_either():
+    code = "os.dup2(1, 2)\nfrom apr_dali.runtime.output import quiet_where_unread\n"
+    assert ended(code + "with quiet_where_unread():\n    print('line', file=sys.stderr)") == (141, "")
+
+
+def test_a_full_disk_is_one_error():
+    full = "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nimport apr_dali.cli as cli\n"
+    assert ended(f"{full}sys.exit(cli.main(['--version']))") == (2, "error: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])

@@ -1,13 +1,15 @@
 """Processes that end when their work is no longer wanted."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import threading
 
 import pytest
-from helpers.processes import die
+from helpers.processes import PATIENCE, die
+from helpers.project import ROOT
 from helpers.waiting import ended, until
 
 from apr_dali.errors import InputError
@@ -68,8 +70,12 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_the_processes_of_a_killed_one_end(tmp_path):
     (tmp_path / "killed.py").write_text(_KILLED)
-    ran = subprocess.run([sys.executable, "killed.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.returncode == -signal.SIGKILL
+    command, environment = [sys.executable, "killed.py"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    # They have its stdout, too: those that stay would be waited for here.
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
     pids = set(map(int, ran.stdout.split()))
     assert pids
     until(lambda: all(map(ended, pids)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from apr_dali.data.listing import is_hidden
+from apr_dali.data.listing import is_empty
 from apr_dali.data.prepare.write import Done
 from apr_dali.errors import InputError
 from apr_dali.runtime.files import write_whole
@@ -27,8 +26,8 @@ def refuse_foreign(out: Path) -> None:
         return
     if not out.is_dir():
         raise InputError(f"{out} is a file: give a folder")
-    # A new disk has lost+found; what prepare begins with, before the marker is there, is hidden, too.
-    if not all(map(is_hidden, os.listdir(out))):
+    # What prepare begins with, before the marker is there, is hidden.
+    if not is_empty(out):
         raise InputError(f"{out} is not empty and nothing that prepare began: give a new folder")
 
 
@@ -45,7 +44,7 @@ def begin(out: Path, settings: dict[str, Any]) -> bool:
         return False
     found = json.loads(marker.read_text(encoding="utf-8"))
     differing = [name for name in settings if found["settings"].get(name) != settings[name]]
-    if differing and all(map(is_hidden, os.listdir(out))) and not any((out / STATE).glob("*")):
+    if differing and is_empty(out) and not any((out / STATE).glob("*")):
         mark(out, settings, finished=False)  # it was refused, as for a full disk, before anything was written
         return False
     if differing:
