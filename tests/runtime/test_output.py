@@ -90,4 +90,6 @@ def test_a_trainer_that_prints_what_it_is_asked_for(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(f"{_UNREAD}from apr_dali.runtime.exit_status import run\nsys.exit(run(lambda: print('line')))")
     found = forked.run(script)
-    assert (found.returncode, found.stderr) == (141, "")
+    assert found.returncode == 141
+    # Others may have a last word: triton 3.9 lists what it has left behind.
+    assert "BrokenPipe" not in found.stderr
