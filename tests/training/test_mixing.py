@@ -66,6 +66,8 @@ def test_targets_that_are_not_mixed_are_smoothed_as_timm_does():
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.83, 1.0])
 def test_boxes_are_timms(share, monkeypatch):
+    if tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 29):
+        pytest.skip("older versions of timm make boxes of odd sizes a pixel smaller")
     height, width = 7, 10
     for row in range(height):
         for column in range(width):
