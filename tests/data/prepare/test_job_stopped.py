@@ -56,8 +56,8 @@ job.prepare({str(source)!r}, {str(out)!r}, {options})
     ("kind", "image_format", "name", "after"),
     [
         ("official", "folder", "journal.mark", 1),
-        ("official", "webdataset", "journal.os.replace", 1),
-        ("official", "webdataset", "journal.os.replace", 2),
+        ("official", "webdataset", "write.os.replace", 1),
+        ("official", "webdataset", "write.os.replace", 2),
         ("official", "folder", "write.oddities", 3),
         ("official", "folder", "write.oddities", 11),
         ("official", "webdataset", "write.oddities", 7),
