@@ -190,6 +190,7 @@ with start("cpu") as group:
     assert gather(group, found)[0] == gather(group, found)[1]
     assert sent == 3, sent
     torch.save([trainer.model.state_dict(), trainer.average.model.state_dict()], f"rank{group.rank}.pt")
+    del trainer  # it holds the group, whose threads would end with the interpreter: that may abort the process
 """
 
 
