@@ -68,6 +68,9 @@ def _interrupts_blocked() -> Iterator[None]:
     Processes that are started meanwhile never get it: it would end them while they import their modules. The parent
     gets it afterwards.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

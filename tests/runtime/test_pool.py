@@ -81,6 +81,12 @@ def test_the_processes_of_a_killed_one_end(tmp_path):
     until(lambda: all(map(ended, pids)))
 
 
+def test_windows_cannot_block_an_interrupt(monkeypatch):
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    with process_map(2, "counting") as mapped:
+        assert list(mapped(divmod, [7, 9], [2, 2])) == [(3, 1), (4, 1)]
+
+
 def test_results_come_in_order():
     for processes in (1, 2):
         with process_map(processes, "counting") as mapped:
